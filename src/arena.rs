@@ -1,0 +1,211 @@
+//! The arena: one shared-memory mapping that holds everything the cache owns.
+//!
+//! It is a sealed memfd of fixed size, mapped shared, and addressed by offsets, never by pointers,
+//! so that another process may map it elsewhere. Pages come into being when first touched; the
+//! caller accounts for them and gives them back with [`Arena::release`].
+//!
+//! A byte of the arena is either *atomic* (inside an aligned 8-byte word that is only ever reached
+//! through [`Arena::word`]) or *plain* (reached through [`Arena::read`] and [`Arena::write`]);
+//! which one is fixed by the layout and never changes while the arena lives.
+
+use std::io;
+use std::ptr::NonNull;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use crate::sync::AtomicU64;
+
+/// A fixed-size shared-memory mapping addressed by byte offsets.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    /// INVARIANT: the start of a live mapping of `bytes` bytes, page-aligned, until drop.
+    start: NonNull<u8>,
+    bytes: u64,
+}
+
+// SAFETY: the mapping is shared memory that no thread owns; every access goes through atomics or
+// through `read` and `write`, whose callers answer for the absence of races.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    /// Creates an arena of `bytes` bytes, all zero, with no page in use yet.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says when it refuses the memfd, its size, its seals or the mapping.
+    pub(crate) fn new(bytes: u64) -> io::Result<Self> {
+        let length = usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memory = rustix::fs::memfd_create("larder-arena", flags)?;
+        rustix::fs::ftruncate(&memory, bytes)?;
+        rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW)?;
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing; the seals
+        // keep the file from shrinking under it.
+        let start = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                length,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::NORESERVE,
+                &memory,
+                0,
+            )?
+        };
+        let start = NonNull::new(start.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, bytes })
+    }
+
+    /// The atomic word at `offset`, which must be a multiple of 8 inside the arena.
+    ///
+    /// # Panics
+    ///
+    /// If it is not.
+    #[inline]
+    pub(crate) fn word(&self, offset: u64) -> &AtomicU64 {
+        assert!(offset & 7 == 0 && offset < self.bytes, "word outside arena");
+        let pointer = self.pointer(offset).cast::<AtomicU64>();
+        // SAFETY: aligned and inside the mapping (asserted; its length is a multiple of 8), and the
+        // layout reaches this word only as an atomic.
+        unsafe { &*pointer }
+    }
+
+    /// The `N` atomic words from `offset` on: [`Arena::word`] for a whole structure at once.
+    ///
+    /// # Panics
+    ///
+    /// If they are not aligned or leave the arena.
+    #[inline]
+    pub(crate) fn words<const N: usize>(&self, offset: u64) -> &[AtomicU64; N] {
+        assert!(offset & 7 == 0, "words not aligned");
+        self.check(offset, N * 8);
+        let pointer = self.pointer(offset).cast::<[AtomicU64; N]>();
+        // SAFETY: as in `word`.
+        unsafe { &*pointer }
+    }
+
+    /// The plain bytes at `offset`.
+    ///
+    /// # Safety
+    ///
+    /// Nobody writes to them while the result lives.
+    ///
+    /// # Panics
+    ///
+    /// If the range leaves the arena.
+    #[inline]
+    pub(crate) unsafe fn read(&self, offset: u64, bytes: usize) -> &[u8] {
+        self.check(offset, bytes);
+        // SAFETY: inside the mapping (checked); the caller answers for writers.
+        unsafe { std::slice::from_raw_parts(self.pointer(offset), bytes) }
+    }
+
+    /// Writes `bytes` to the plain bytes at `offset`.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else reads or writes them meanwhile, and `bytes` does not overlap them.
+    ///
+    /// # Panics
+    ///
+    /// If the range leaves the arena.
+    #[inline]
+    pub(crate) unsafe fn write(&self, offset: u64, bytes: &[u8]) {
+        self.check(offset, bytes.len());
+        let target = self.pointer(offset);
+        // SAFETY: inside the mapping (checked); the caller answers for everyone else.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) }
+    }
+
+    /// Asks the processor to fetch the cache line at `offset`; out of range is ignored.
+    #[inline]
+    pub(crate) fn prefetch(&self, offset: u64) {
+        if offset >= self.bytes {
+            return;
+        }
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let pointer = self.pointer(offset).cast_const().cast::<i8>();
+            // SAFETY: a prefetch reads nothing that the program can observe, and SSE is part of
+            // every x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(pointer) }
+        }
+    }
+
+    /// Gives the pages of a range back to the system; they read as zero afterwards.
+    ///
+    /// # Safety
+    ///
+    /// Nobody reads or writes the range meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says; the range is then unchanged.
+    pub(crate) unsafe fn release(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        self.check(offset, usize::try_from(bytes).unwrap_or(usize::MAX));
+        let start = self.pointer(offset).cast();
+        // SAFETY: inside the mapping (checked); the caller answers for its contents.
+        Ok(unsafe { rustix::mm::madvise(start, bytes as usize, Advice::LinuxRemove)? })
+    }
+
+    #[inline]
+    fn check(&self, offset: u64, bytes: usize) {
+        let end = offset.checked_add(bytes as u64);
+        assert!(
+            end.is_some_and(|end| end <= self.bytes),
+            "range outside arena"
+        );
+    }
+
+    #[inline]
+    fn pointer(&self, offset: u64) -> *mut u8 {
+        debug_assert!(offset <= self.bytes);
+        // SAFETY: callers have checked that `offset` is inside the mapping.
+        unsafe { self.start.as_ptr().add(offset as usize) }
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made in `new` with this length and nothing borrows it any more.
+        let unmapped =
+            unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.bytes as usize) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Arena;
+    use crate::sync::Ordering;
+
+    #[test]
+    fn a_released_range_reads_as_zero() {
+        let arena = Arena::new(1 << 16).expect("arena");
+        // SAFETY: one thread, no overlapping borrows.
+        unsafe { arena.write(4096, b"something") };
+        // SAFETY: nothing borrows the range.
+        unsafe { arena.release(4096, 4096) }.expect("release");
+        // SAFETY: nobody writes.
+        let bytes = unsafe { arena.read(4096, 9) };
+        assert_eq!(bytes, [0; 9]);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside arena")]
+    fn a_word_past_the_end_is_refused() {
+        let arena = Arena::new(4096).expect("arena");
+        arena.word(4096).load(Ordering::Relaxed);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside arena")]
+    fn a_range_past_the_end_is_refused() {
+        let arena = Arena::new(4096).expect("arena");
+        // SAFETY: nobody writes.
+        let _ = unsafe { arena.read(4090, 7) };
+    }
+}

@@ -1,0 +1,225 @@
+//! The cache that all sessions share.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::arena::Arena;
+use crate::engine::config::{Config, ConfigError, Geometry};
+use crate::engine::header;
+use crate::engine::index::Index;
+use crate::engine::index::word::{Entry, KeyHash};
+use crate::engine::item::{Item, OVERHEAD_BYTES_MAX};
+use crate::engine::log::Segments;
+use crate::engine::session::Session;
+use crate::engine::stats::Stats;
+use crate::reclaim::Collector;
+use crate::sync::{Arc, Mutex, Ordering};
+
+/// One in-memory cache, shared by any number of threads.
+///
+/// Cloning is cheap and gives the same cache. Every thread works through a [`Session`] of its own.
+///
+/// ```
+/// use larder::{Cache, Config, Entry, Mode};
+///
+/// let cache = Cache::new(Config::new(16 << 20))?;
+/// let mut session = cache.session()?;
+/// let mut guard = session.pin(0);
+/// let key = guard.key(b"greeting")?;
+/// guard.store(&key, Mode::Set, &Entry::of(b"hello"))?;
+/// assert_eq!(guard.get(&key).map(|item| item.value()), Some(&b"hello"[..]));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Cache {
+    shared: Arc<Shared>,
+}
+
+/// What sessions share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) arena: Arc<Arena>,
+    pub(crate) geometry: Geometry,
+    pub(crate) index: Index,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) collector: Collector,
+    hash_seed: u64,
+    /// Session numbers that are free.
+    sessions: Mutex<Vec<u32>>,
+}
+
+/// All sessions that the configuration allows exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("all {sessions_max} sessions are in use: raise `sessions_max`, or drop one")]
+pub struct TooManySessions {
+    /// The configured bound.
+    pub sessions_max: u32,
+}
+
+/// What a cache accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest key, in bytes.
+    pub key_bytes_max: u32,
+    /// The longest value that fits beside every accepted key, in bytes.
+    pub value_bytes_max: u32,
+}
+
+/// Why bytes cannot be a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// There are none.
+    #[error("the key is empty: it must have at least 1 byte")]
+    Empty,
+    /// There are too many.
+    #[error("the key has {key_bytes} bytes: at most {key_bytes_max} are accepted")]
+    TooLong {
+        /// Length of the refused key.
+        key_bytes: usize,
+        /// The limit.
+        key_bytes_max: u32,
+    },
+}
+
+/// A key that was checked and hashed, once, for every operation that takes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Key<'k> {
+    pub(crate) bytes: &'k [u8],
+    pub(crate) hash: KeyHash,
+}
+
+impl Cache {
+    /// Creates an empty cache.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration cannot work, or the system refuses the memory.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        let geometry = Geometry::for_config(&config)?;
+        let system = |reason| ConfigError::System {
+            memory_bytes: config.memory_bytes,
+            reason,
+        };
+        let seed = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+        let hash_seed = config.hash_seed.unwrap_or_else(seed);
+        Self::with_geometry(geometry, hash_seed).map_err(system)
+    }
+
+    /// Creates an empty cache of a given layout.
+    pub(crate) fn with_geometry(geometry: Geometry, hash_seed: u64) -> std::io::Result<Self> {
+        let arena = Arc::new(Arena::new(geometry.arena_bytes)?);
+        header::write(&arena, &geometry, hash_seed);
+        let shared = Shared {
+            index: Index::new(Arc::clone(&arena), geometry),
+            segments: Arc::new(Segments::new(Arc::clone(&arena), geometry)),
+            collector: Collector::new(),
+            sessions: Mutex::new((0..geometry.sessions_max).rev().collect()),
+            arena,
+            geometry,
+            hash_seed,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// A session for one thread.
+    ///
+    /// # Errors
+    ///
+    /// If as many exist as the configuration allows.
+    pub fn session(&self) -> Result<Session, TooManySessions> {
+        let number = self.shared.sessions.lock().pop();
+        let sessions_max = self.shared.geometry.sessions_max;
+        let number = number.ok_or(TooManySessions { sessions_max })?;
+        Ok(Session::new(Arc::clone(&self.shared), number))
+    }
+
+    /// What this cache accepts.
+    pub fn limits(&self) -> Limits {
+        self.shared.limits()
+    }
+
+    /// Checks and hashes a key.
+    ///
+    /// # Errors
+    ///
+    /// If it is empty or longer than the limit.
+    #[inline]
+    pub fn key<'k>(&self, bytes: &'k [u8]) -> Result<Key<'k>, KeyError> {
+        self.shared.key(bytes)
+    }
+
+    /// Figures about the cache. Walks the segment table, and takes no lock that an operation waits
+    /// for.
+    pub fn stats(&self) -> Stats {
+        let shared = &self.shared;
+        Stats::collect(
+            &shared.arena,
+            &shared.geometry,
+            &shared.segments.usage(),
+            shared.index.buckets(),
+            shared.index.chunks(),
+        )
+    }
+}
+
+impl Shared {
+    pub(crate) fn limits(&self) -> Limits {
+        let key_bytes_max = self.geometry.key_bytes_max;
+        let taken = u64::from(key_bytes_max) + OVERHEAD_BYTES_MAX;
+        Limits {
+            key_bytes_max,
+            value_bytes_max: self.geometry.segment_bytes.saturating_sub(taken) as u32,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn key<'k>(&self, bytes: &'k [u8]) -> Result<Key<'k>, KeyError> {
+        let key_bytes_max = self.geometry.key_bytes_max;
+        if bytes.is_empty() {
+            return Err(KeyError::Empty);
+        }
+        if bytes.len() > key_bytes_max as usize {
+            return Err(KeyError::TooLong {
+                key_bytes: bytes.len(),
+                key_bytes_max,
+            });
+        }
+        Ok(Key {
+            bytes,
+            hash: self.hash(bytes),
+        })
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
+        KeyHash(xxh3_64_with_seed(key, self.hash_seed))
+    }
+
+    /// The item that an entry names.
+    ///
+    /// # Safety
+    ///
+    /// The entry was read under a pin that is still live when the result is used, or its segment
+    /// cannot be reclaimed for another reason.
+    #[inline]
+    pub(crate) unsafe fn item(&self, entry: Entry) -> Item<'_> {
+        // SAFETY: entries name whole items; the caller answers for the pin.
+        unsafe { Item::read(&self.arena, entry.offset()) }
+    }
+
+    /// Items whose version is not above this were flushed.
+    #[inline]
+    pub(crate) fn flushed_version(&self) -> u64 {
+        // ORDERING: Acquire, with the Release of `flush`: who sees a flush also takes versions that
+        // come after it.
+        self.arena
+            .word(header::FLUSHED_VERSION)
+            .load(Ordering::Acquire)
+    }
+
+    /// Gives a session's number back.
+    pub(crate) fn end_session(&self, number: u32) {
+        self.sessions.lock().push(number);
+    }
+}

@@ -1,0 +1,275 @@
+//! What a cache is built with, and the layout of the arena that follows from it.
+//!
+//! ```text
+//!  0        header: identity, counts, versions          (1 page)
+//!  4096     one counter block per session               (256 bytes each)
+//!           segment table                               (64 bytes per segment)
+//!           bucket range      reserved, used from below
+//!           overflow range    reserved, used from below
+//!           segments
+//! ```
+//!
+//! The arena's address range is larger than its memory: the bucket and overflow ranges are only
+//! reserved. They are used a *chunk* at a time, a chunk is as large as a segment, and each one
+//! beyond the first is paid for with a segment that leaves the pool and gives its pages back. So
+//! what is in use never exceeds `memory_bytes`.
+
+use crate::shape;
+
+/// Bytes of a segment's line in the segment table.
+pub(crate) const SEGMENT_LINE_BYTES: u64 = 64;
+/// Bytes of a session's counter block.
+pub(crate) const COUNTERS_BYTES: u64 = 256;
+/// Bytes of a bucket: its slots and the control word.
+pub(crate) const BUCKET_BYTES: u64 = (shape::SLOTS + 1) * 8;
+
+const PAGE_BYTES: u64 = 4096;
+const HEADER_BYTES: u64 = PAGE_BYTES;
+/// LIMIT: a segment is at least this, so that what its walk and its lines cost stays small against
+/// its contents.
+const SEGMENT_BYTES_MIN: u64 = 16 << 10;
+/// LIMIT: and at most this, so that few workers' open segments stay a small share of the memory.
+const SEGMENT_BYTES_MAX: u64 = 1 << 20;
+/// LIMIT: a segment is 1/1024 of the memory where the two bounds above allow it.
+const SEGMENTS_WANTED: u64 = 1024;
+/// LIMIT: below this, open segments and the reserve would be most of the cache.
+const MEMORY_BYTES_MIN: u64 = 2 << 20;
+/// LIMIT: offsets in index words have 40 bits and count 8 bytes.
+const MEMORY_BYTES_MAX: u64 = 4 << 40;
+/// LIMIT: keys of up to 64 KiB.
+const KEY_BYTES_MAX: u32 = 1 << 16;
+/// LIMIT: the share (1/N) of the segments that is kept free, so that a session that needs one rarely
+/// has to evict at once.
+const RESERVE_SHARE: u64 = 32;
+/// LIMIT: sessions may hold at most this share (1/N) of the segments open.
+const OPEN_SHARE: u64 = 4;
+
+/// How a [`Cache`](crate::Cache) is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// All memory the cache may use, index included, in bytes: 2 MiB to 4 TiB.
+    pub memory_bytes: u64,
+    /// The longest key that is accepted, in bytes: 1 to 65,536. Default 250.
+    pub key_bytes_max: u32,
+    /// How many sessions may exist at a time. Default 16.
+    pub sessions_max: u32,
+    /// Seed of the key hash; `None` (the default) draws one at random.
+    pub hash_seed: Option<u64>,
+}
+
+impl Config {
+    /// A cache of `memory_bytes` bytes with defaults for the rest.
+    pub fn new(memory_bytes: u64) -> Self {
+        Self {
+            memory_bytes,
+            key_bytes_max: 250,
+            sessions_max: 16,
+            hash_seed: None,
+        }
+    }
+}
+
+/// Why a [`Config`] cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// `memory_bytes` is out of range.
+    #[error(
+        "a memory of {memory_bytes} bytes cannot work: it must be between {min} (2 MiB) and {max} (4 TiB)",
+        min = MEMORY_BYTES_MIN,
+        max = MEMORY_BYTES_MAX
+    )]
+    Memory {
+        /// What was asked for.
+        memory_bytes: u64,
+    },
+    /// `key_bytes_max` is out of range, or longer than a segment has room for.
+    #[error(
+        "keys of up to {key_bytes_max} bytes cannot work: the limit must be between 1 and {accepted}"
+    )]
+    KeyBytes {
+        /// What was asked for.
+        key_bytes_max: u32,
+        /// The longest limit that this memory allows.
+        accepted: u32,
+    },
+    /// `sessions_max` is out of range for this memory.
+    #[error(
+        "{sessions_max} sessions cannot work with {memory_bytes} bytes of memory: it allows between 1 and {accepted}"
+    )]
+    Sessions {
+        /// What was asked for.
+        sessions_max: u32,
+        /// What was asked for.
+        memory_bytes: u64,
+        /// The most sessions that this memory allows.
+        accepted: u64,
+    },
+    /// The system refused the shared memory.
+    #[error("the system refused {memory_bytes} bytes of shared memory: {reason}")]
+    System {
+        /// What was asked for.
+        memory_bytes: u64,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+}
+
+/// Where everything lies in the arena. Offsets are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub(crate) memory_bytes: u64,
+    pub(crate) segment_bytes: u64,
+    /// Segments in the table, before the index takes any.
+    pub(crate) segments: u32,
+    /// Free segments below which sessions evict ahead.
+    pub(crate) segments_reserved: u32,
+    pub(crate) sessions_max: u32,
+    pub(crate) key_bytes_max: u32,
+    pub(crate) buckets_per_chunk: u64,
+    /// Chunks that the bucket range may come to use.
+    pub(crate) bucket_chunks_max: u64,
+    /// Chunks that the overflow range may come to use.
+    pub(crate) overflow_chunks_max: u64,
+    pub(crate) counters_at: u64,
+    pub(crate) segment_table_at: u64,
+    pub(crate) buckets_at: u64,
+    pub(crate) overflow_at: u64,
+    pub(crate) segments_at: u64,
+    pub(crate) arena_bytes: u64,
+}
+
+impl Geometry {
+    /// Checks a configuration and lays the arena out for it.
+    pub(crate) fn for_config(config: &Config) -> Result<Self, ConfigError> {
+        let memory_bytes = config.memory_bytes;
+        if !(MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX).contains(&memory_bytes) {
+            return Err(ConfigError::Memory { memory_bytes });
+        }
+        let wanted = memory_bytes / SEGMENTS_WANTED;
+        let segment_bytes = if wanted <= SEGMENT_BYTES_MIN {
+            SEGMENT_BYTES_MIN
+        } else {
+            (1 << wanted.ilog2()).min(SEGMENT_BYTES_MAX)
+        };
+        // A key may fill half a segment: the other half is for a value worth having.
+        let accepted = KEY_BYTES_MAX.min((segment_bytes / 2) as u32);
+        if !(1..=accepted).contains(&config.key_bytes_max) {
+            return Err(ConfigError::KeyBytes {
+                key_bytes_max: config.key_bytes_max,
+                accepted,
+            });
+        }
+        let accepted = memory_bytes / segment_bytes / OPEN_SHARE;
+        if config.sessions_max == 0 || u64::from(config.sessions_max) > accepted {
+            return Err(ConfigError::Sessions {
+                sessions_max: config.sessions_max,
+                memory_bytes,
+                accepted,
+            });
+        }
+        let fixed = HEADER_BYTES + u64::from(config.sessions_max) * COUNTERS_BYTES;
+        let per_chunk = segment_bytes + SEGMENT_LINE_BYTES;
+        // One page for each of the two regions that are rounded up to whole pages.
+        let chunks = (memory_bytes - fixed - 2 * PAGE_BYTES) / per_chunk;
+        Ok(Self::new(
+            segment_bytes,
+            chunks,
+            config.sessions_max,
+            config.key_bytes_max,
+        )
+        .with_memory(memory_bytes))
+    }
+
+    /// Lays out `chunks` chunks of `segment_bytes`: one starts as buckets, one as overflow buckets,
+    /// the others as segments.
+    pub(crate) fn new(
+        segment_bytes: u64,
+        chunks: u64,
+        sessions_max: u32,
+        key_bytes_max: u32,
+    ) -> Self {
+        let bucket_chunks_max = (chunks * 2 / 5).max(1);
+        let overflow_chunks_max = (chunks / 5).max(1);
+        let segments = chunks - 2;
+        let counters_at = HEADER_BYTES;
+        let segment_table_at = counters_at + u64::from(sessions_max) * COUNTERS_BYTES;
+        let table_end = segment_table_at + segments * SEGMENT_LINE_BYTES;
+        let buckets_at = table_end.next_multiple_of(PAGE_BYTES);
+        let overflow_at = buckets_at + bucket_chunks_max * segment_bytes;
+        let segments_at = overflow_at + overflow_chunks_max * segment_bytes;
+        let arena_bytes = segments_at + segments * segment_bytes;
+        Self {
+            memory_bytes: buckets_at + chunks * segment_bytes,
+            segment_bytes,
+            segments: segments as u32,
+            segments_reserved: (segments / RESERVE_SHARE).clamp(2, 16) as u32,
+            sessions_max,
+            key_bytes_max,
+            buckets_per_chunk: segment_bytes / BUCKET_BYTES,
+            bucket_chunks_max,
+            overflow_chunks_max,
+            counters_at,
+            segment_table_at,
+            buckets_at,
+            overflow_at,
+            segments_at,
+            arena_bytes,
+        }
+    }
+
+    fn with_memory(self, memory_bytes: u64) -> Self {
+        debug_assert!(self.memory_bytes <= memory_bytes);
+        Self {
+            memory_bytes,
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, ConfigError, Geometry};
+
+    fn geometry(memory_bytes: u64) -> Geometry {
+        Geometry::for_config(&Config::new(memory_bytes)).expect("geometry")
+    }
+
+    #[test]
+    fn what_can_be_in_use_never_exceeds_the_memory() {
+        for memory_bytes in [2 << 20, 2_922_722, 17 << 20, 256 << 20, 1 << 30, 64 << 30] {
+            let g = geometry(memory_bytes);
+            let used = g.buckets_at + (u64::from(g.segments) + 2) * g.segment_bytes;
+            assert!(used <= memory_bytes, "{used} of {memory_bytes}");
+            assert!(
+                memory_bytes - used < 2 * g.segment_bytes + (8 << 10),
+                "{memory_bytes}"
+            );
+        }
+    }
+
+    #[test]
+    fn segments_are_a_thousandth_of_the_memory_within_bounds() {
+        assert_eq!(geometry(2 << 20).segment_bytes, 16 << 10);
+        assert_eq!(geometry(256 << 20).segment_bytes, 256 << 10);
+        assert_eq!(geometry(300 << 20).segment_bytes, 256 << 10);
+        assert_eq!(geometry(8 << 30).segment_bytes, 1 << 20);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_what_can() {
+        let too_small = Geometry::for_config(&Config::new(1 << 20)).unwrap_err();
+        assert!(too_small.to_string().contains("2 MiB"), "{too_small}");
+        let mut config = Config::new(2 << 20);
+        config.key_bytes_max = 0;
+        assert!(matches!(
+            Geometry::for_config(&config),
+            Err(ConfigError::KeyBytes { accepted: 8192, .. })
+        ));
+        let mut config = Config::new(2 << 20);
+        config.sessions_max = 1000;
+        assert!(matches!(
+            Geometry::for_config(&config),
+            Err(ConfigError::Sessions { accepted: 32, .. })
+        ));
+    }
+}

@@ -1,0 +1,232 @@
+//! Guards: proof of a pin, and the reads that it allows.
+
+use crate::engine::cache::{Key, KeyError, Limits, Shared};
+use crate::engine::header;
+use crate::engine::index::Found;
+use crate::engine::item::Item;
+use crate::engine::stats::Figure;
+use crate::engine::writer::Writer;
+use crate::reclaim::Pin;
+use crate::shape;
+use crate::sync::Ordering;
+
+/// LIMIT: keys whose lines are fetched together. More gain nothing, and overflow the core's queue
+/// of outstanding misses.
+const BATCH: usize = 16;
+/// LIMIT: buckets that one step of a scan visits for each item wanted, where buckets are empty.
+const BUCKETS_PER_ITEM: u64 = 4;
+
+/// Proof of a pin; all operations of a batch run on one guard.
+///
+/// Reads take `&self` and lend items out; writes take `&mut self`, since one that is short of space
+/// may have to let go of everything that was read.
+pub struct Guard<'s> {
+    pub(crate) shared: &'s Shared,
+    pub(crate) pin: Pin<'s>,
+    pub(crate) writer: &'s mut Writer,
+    pub(crate) now_ms: u64,
+}
+
+impl std::fmt::Debug for Guard<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let now_ms = self.now_ms;
+        f.debug_struct("Guard").field("now_ms", &now_ms).finish()
+    }
+}
+
+/// What a read found.
+enum Sighting<'g> {
+    Live(Item<'g>),
+    Expired,
+    Flushed,
+}
+
+impl<'s> Guard<'s> {
+    pub(crate) fn new(
+        shared: &'s Shared,
+        pin: Pin<'s>,
+        writer: &'s mut Writer,
+        now_ms: u64,
+    ) -> Self {
+        let mut guard = Self {
+            shared,
+            pin,
+            writer,
+            now_ms,
+        };
+        guard.set_now(now_ms);
+        guard
+    }
+
+    /// Moves the guard's time on.
+    pub fn set_now(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        // ORDERING: Relaxed; whoever wins the exchange in `flush_if_due` carries the flush out.
+        let due_ms = self
+            .shared
+            .arena
+            .word(header::FLUSH_DUE_MS)
+            .load(Ordering::Relaxed);
+        if due_ms != 0 && due_ms <= now_ms {
+            self.flush_if_due(due_ms);
+        }
+    }
+
+    /// What the cache accepts.
+    pub fn limits(&self) -> Limits {
+        self.shared.limits()
+    }
+
+    /// Checks and hashes a key.
+    ///
+    /// # Errors
+    ///
+    /// If it is empty or longer than the limit.
+    #[inline]
+    pub fn key<'k>(&self, bytes: &'k [u8]) -> Result<Key<'k>, KeyError> {
+        self.shared.key(bytes)
+    }
+
+    /// Asks the processor for the key's bucket: the first stage of a batch.
+    #[inline]
+    pub fn prefetch_bucket(&self, key: &Key<'_>) {
+        self.shared.index.prefetch_bucket(key.hash);
+    }
+
+    /// Looks into the bucket and asks the processor for the item: the second stage of a batch, to
+    /// be run some time after the first.
+    #[inline]
+    pub fn prefetch_item(&self, key: &Key<'_>) {
+        self.shared.index.prefetch_item(key.hash);
+    }
+
+    /// Reads an item.
+    #[inline]
+    pub fn get(&self, key: &Key<'_>) -> Option<Item<'_>> {
+        // SAFETY: pinned for as long as the guard is.
+        let found = unsafe { self.shared.index.find(key.hash, key.bytes) };
+        let Some(found) = found else {
+            self.count(Figure::GetMisses);
+            return None;
+        };
+        let figure = match self.sight(&found) {
+            Sighting::Live(item) => {
+                self.shared.index.bump(&found);
+                self.count(Figure::GetHits);
+                return Some(item);
+            }
+            Sighting::Expired => Figure::GetExpired,
+            Sighting::Flushed => Figure::GetFlushed,
+        };
+        self.count(figure);
+        self.count(Figure::GetMisses);
+        None
+    }
+
+    /// Reads many items: faster than one at a time, since the memory that they need is fetched
+    /// ahead. `visit` gets the position of each key with what was found, in order.
+    pub fn get_many<'g>(
+        &'g self,
+        keys: &[Key<'_>],
+        mut visit: impl FnMut(usize, Option<Item<'g>>),
+    ) {
+        for (batch, keys) in keys.chunks(BATCH).enumerate() {
+            keys.iter().for_each(|key| self.prefetch_bucket(key));
+            keys.iter().for_each(|key| self.prefetch_item(key));
+            for (at, key) in keys.iter().enumerate() {
+                visit(batch * BATCH + at, self.get(key));
+            }
+        }
+    }
+
+    /// Visits about `items` live items, starting at `cursor` (0 to begin), and gives the cursor to
+    /// go on with; `None` at the end.
+    ///
+    /// A scan that is carried to its end visits every key that was there from its beginning to its
+    /// end, at least once, also when the index grows meanwhile. It may visit a key more than once,
+    /// and a single step may visit none.
+    pub fn scan(&self, cursor: u64, items: usize, mut visit: impl FnMut(Item<'_>)) -> Option<u64> {
+        let items = items.max(1);
+        let last = cursor.saturating_add(items as u64 * BUCKETS_PER_ITEM);
+        let mut visited = 0;
+        let mut bucket = cursor;
+        // A split moves keys from a bucket to a later one, so what is passed here is done.
+        while bucket < self.shared.index.buckets() {
+            if visited >= items || bucket >= last {
+                return Some(bucket);
+            }
+            self.shared.index.visit(bucket, |found| {
+                if let Sighting::Live(item) = self.sight(found) {
+                    visited += 1;
+                    visit(item);
+                }
+            });
+            bucket += 1;
+        }
+        None
+    }
+
+    /// The item that an entry names, as it stands now. It must not outlive the pin, which a write
+    /// that makes room renews.
+    #[inline]
+    fn sight(&self, found: &Found) -> Sighting<'s> {
+        // SAFETY: found under this guard's pin.
+        let item = unsafe { self.shared.item(found.entry) };
+        if item.expires_at_ms().is_some_and(|at| at <= self.now_ms) {
+            Sighting::Expired
+        } else if item.version() <= self.shared.flushed_version() {
+            Sighting::Flushed
+        } else {
+            Sighting::Live(item)
+        }
+    }
+
+    /// The item that an entry names, if it is neither expired nor flushed; for as long as
+    /// [`Guard::sight`] says.
+    pub(crate) fn live(&self, found: &Found) -> Option<Item<'s>> {
+        match self.sight(found) {
+            Sighting::Live(item) => Some(item),
+            Sighting::Expired | Sighting::Flushed => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn count(&self, figure: Figure) {
+        self.writer.count(self.shared, figure);
+    }
+
+    /// Flushes: what is stored now, or will be until `at_ms`, is gone from then on.
+    ///
+    /// `None`, or a time that has come, is now. A later flush that is asked for replaces an earlier
+    /// one that is not due yet.
+    pub fn flush(&mut self, at_ms: Option<u64>) {
+        match at_ms.filter(|&at_ms| at_ms > self.now_ms) {
+            Some(at_ms) => {
+                let due = self.shared.arena.word(header::FLUSH_DUE_MS);
+                // ORDERING: Relaxed; a time, which nothing else depends on.
+                due.store(at_ms, Ordering::Relaxed);
+            }
+            None => self.flush_now(),
+        }
+    }
+
+    fn flush_if_due(&mut self, due_ms: u64) {
+        let due = self.shared.arena.word(header::FLUSH_DUE_MS);
+        // ORDERING: Relaxed; the exchange picks the one session that carries the flush out.
+        let won = due.compare_exchange(due_ms, 0, Ordering::Relaxed, Ordering::Relaxed);
+        if won.is_ok() {
+            self.flush_now();
+        }
+    }
+
+    fn flush_now(&mut self) {
+        let arena = &self.shared.arena;
+        let counter = arena.word(header::NEXT_VERSION);
+        // ORDERING: Relaxed; everything handed out so far is below what this takes.
+        let version = counter.fetch_add(shape::VERSION_BLOCK, Ordering::Relaxed);
+        let flushed = arena.word(header::FLUSHED_VERSION);
+        // ORDERING: Release, with `flushed_version`: see there.
+        flushed.fetch_max(version, Ordering::Release);
+        self.count(Figure::Flushes);
+    }
+}

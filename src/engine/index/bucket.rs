@@ -1,0 +1,137 @@
+//! What a writer may do to a bucket while it holds its lock.
+
+use crate::engine::index::word::{Control, Entry, KeyHash};
+use crate::engine::index::{CONTROL, Found, Index, WORDS};
+use crate::shape;
+use crate::sync::Ordering;
+
+/// Proof of a bucket's lock; unlocks when dropped.
+#[derive(Debug)]
+pub(crate) struct LockedBucket<'i> {
+    index: &'i Index,
+    /// Offset of the bucket's first word.
+    at: u64,
+}
+
+/// Where an entry for a new key can go.
+#[must_use]
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Room {
+    /// Into this slot, which is empty.
+    Slot(Found),
+    /// Nowhere without an overflow bucket more, linked to the last bucket of the chain, or in place
+    /// of the coldest entry.
+    Full {
+        coldest: Found,
+        /// The chain's last bucket; `None` if the chain is as long as it may be.
+        last: Option<u64>,
+    },
+}
+
+impl<'i> LockedBucket<'i> {
+    /// The caller just took the lock bit of the bucket at `at`.
+    pub(crate) fn new(index: &'i Index, at: u64) -> Self {
+        Self { index, at }
+    }
+
+    /// The entry whose item has this key; `seen` is what the caller found before it locked.
+    ///
+    /// # Safety
+    ///
+    /// The caller is pinned, since before it found `seen`.
+    pub(crate) unsafe fn find(
+        &self,
+        hash: KeyHash,
+        key: &[u8],
+        seen: Option<&Found>,
+    ) -> Option<Found> {
+        self.search(|found| {
+            if seen.is_some_and(|seen| found.entry.names_same(seen.entry)) {
+                return true;
+            }
+            // SAFETY: the entry was published by a holder of this lock, and the caller is pinned.
+            found.entry.tag() == hash.tag() && unsafe { self.index.has_key(found.entry, key) }
+        })
+    }
+
+    /// The first entry that `wanted` accepts.
+    pub(super) fn search(&self, wanted: impl FnMut(&Found) -> bool) -> Option<Found> {
+        self.index.walk(self.at, wanted)
+    }
+
+    /// Where an entry for a new key can go.
+    pub(crate) fn room(&self) -> Room {
+        let mut coldest: Option<Found> = None;
+        let mut at = self.at;
+        let mut links = 0;
+        loop {
+            let words = self.index.arena.words::<WORDS>(at);
+            for (slot, word) in (0..CONTROL).map(|slot| (slot, &words[slot])) {
+                // ORDERING: Relaxed here and below: the lock orders its holders.
+                let entry = Entry(word.load(Ordering::Relaxed));
+                let slot = at + slot as u64 * 8;
+                let found = Found { slot, entry };
+                if entry.is_empty() {
+                    return Room::Slot(found);
+                }
+                if coldest.is_none_or(|c| entry.frequency() < c.entry.frequency()) {
+                    coldest = Some(found);
+                }
+            }
+            let control = Control(words[CONTROL].load(Ordering::Relaxed));
+            let Some(next) = control.overflow() else {
+                break;
+            };
+            at = self.index.overflow_at(next);
+            links += 1;
+        }
+        Room::Full {
+            coldest: coldest.expect("a full chain has entries"),
+            last: (links < shape::OVERFLOW_BUCKETS_MAX).then_some(at),
+        }
+    }
+
+    /// Publishes an entry in a slot: empty, or holding the entry that it replaces.
+    pub(crate) fn put(&self, place: &Found, entry: Entry) {
+        // ORDERING: Release, with the Acquire of `walk`: the item's bytes come first.
+        self.index
+            .arena
+            .word(place.slot)
+            .store(entry.0, Ordering::Release);
+    }
+
+    /// Removes an entry.
+    pub(crate) fn clear(&self, place: &Found) {
+        // ORDERING: Release, with the Acquire of `walk`: a reader that misses the entry here also
+        // sees the bucket count that a split raised before it came to this.
+        self.index
+            .arena
+            .word(place.slot)
+            .store(Entry::EMPTY.0, Ordering::Release);
+    }
+
+    /// Publishes an entry in overflow bucket `id`, which was never linked, behind bucket `last`.
+    pub(crate) fn link(&self, last: u64, id: u32, entry: Entry) {
+        let overflow = self.index.overflow_at(id);
+        // ORDERING: Relaxed; the bucket cannot be found before it is linked.
+        self.index
+            .arena
+            .word(overflow)
+            .store(entry.0, Ordering::Relaxed);
+        let word = self.index.arena.word(last + CONTROL as u64 * 8);
+        let control = Control(word.load(Ordering::Relaxed)).with_overflow(id);
+        // ORDERING: Release, with the Acquire of `walk`: the bucket's contents, and the item's
+        // bytes, come before the link.
+        word.store(control.0, Ordering::Release);
+    }
+}
+
+impl Drop for LockedBucket<'_> {
+    fn drop(&mut self) {
+        let word = self.index.arena.word(self.at + CONTROL as u64 * 8);
+        let control = Control(word.load(Ordering::Relaxed));
+        debug_assert!(control.is_locked());
+        // ORDERING: Release, with the Acquire of `lock_at`: the next holder sees what this one did.
+        word.store(control.unlocked().0, Ordering::Release);
+    }
+}

@@ -1,0 +1,222 @@
+//! Growth: linear hashing in place, one bucket at a time.
+//!
+//! With `n` buckets, splitting makes bucket `n` out of its parent, `n` less its highest bit. One
+//! session splits at a time; the others go on without it. The splitter locks the parent, copies
+//! what belongs to the child into the child, which nobody can find yet, raises the bucket count to
+//! `n + 1`, and only then clears what it copied from the parent. At every instant a key is found by
+//! the count that was valid at some instant since: a reader that used the old count reads the
+//! parent, and if the key has gone from there, it sees the new count and reads the child.
+//!
+//! An entry that a reader still finds in the parent after the count was raised was current when
+//! that reader loaded the count, hence within its call. Its item is not reclaimed under the reader:
+//! a reader that can see the old entry was pinned before the segment could be retired.
+//!
+//! Entries that stay never move within the parent; an overflow bucket stays with its chain.
+//!
+//! The ranges grow by chunks of a segment's size, each paid for with a free segment.
+
+use crate::engine::config::Geometry;
+use crate::engine::header;
+use crate::engine::index::word::{Control, Entry, KeyHash};
+use crate::engine::index::{CONTROL, Index};
+use crate::engine::log::Segments;
+use crate::shape;
+use crate::sync::Ordering;
+
+/// Slots of the longest chain.
+const CHAIN_SLOTS: usize = CONTROL * (1 + shape::OVERFLOW_BUCKETS_MAX as usize);
+
+/// What only the session that grows the index touches.
+#[derive(Debug)]
+pub(crate) struct Growth {
+    buckets: Range,
+    overflow: Range,
+    /// Overflow buckets that were taken and not used.
+    returned: Vec<u32>,
+}
+
+/// A reserved range of buckets, used from below.
+#[derive(Debug)]
+struct Range {
+    /// Buckets that are paid for.
+    capacity: u64,
+    /// Buckets that were handed out.
+    used: u64,
+    per_chunk: u64,
+    /// The most that `capacity` may become.
+    limit: u64,
+}
+
+impl Range {
+    fn new(per_chunk: u64, chunks_max: u64) -> Self {
+        Self {
+            capacity: per_chunk,
+            used: 0,
+            per_chunk,
+            limit: per_chunk * chunks_max,
+        }
+    }
+
+    /// Hands out the next bucket, paying for a chunk with a segment where needed.
+    fn take(&mut self, segments: &Segments) -> Option<u64> {
+        if self.used == self.capacity {
+            if self.capacity == self.limit || !segments.withdraw() {
+                return None;
+            }
+            self.capacity += self.per_chunk;
+        }
+        self.used += 1;
+        Some(self.used - 1)
+    }
+}
+
+impl Growth {
+    pub(crate) fn new(geometry: &Geometry) -> Self {
+        let per_chunk = geometry.buckets_per_chunk;
+        let mut buckets = Range::new(per_chunk, geometry.bucket_chunks_max);
+        buckets.used = per_chunk.min(shape::BUCKETS_FIRST);
+        Self {
+            buckets,
+            overflow: Range::new(per_chunk, geometry.overflow_chunks_max),
+            returned: Vec::new(),
+        }
+    }
+
+    /// How many buckets the index starts with.
+    pub(crate) fn buckets_first(&self) -> u64 {
+        self.buckets.used
+    }
+
+    fn take_overflow(&mut self, segments: &Segments) -> Option<u32> {
+        let fresh = |id| u32::try_from(id).ok();
+        self.returned
+            .pop()
+            .or_else(|| self.overflow.take(segments).and_then(fresh))
+    }
+}
+
+/// A child bucket while it is being filled: nobody can find it yet.
+struct Child {
+    /// The bucket that is being filled: the child or the last overflow bucket of its chain.
+    at: u64,
+    /// Slots of it that are filled.
+    used: usize,
+}
+
+impl Index {
+    /// Takes an overflow bucket for a later [`LockedBucket::link`]; `None` if memory has none.
+    ///
+    /// [`LockedBucket::link`]: crate::engine::index::bucket::LockedBucket::link
+    pub(crate) fn take_overflow(&self, segments: &Segments) -> Option<u32> {
+        self.growth.lock().take_overflow(segments)
+    }
+
+    /// Gives back an overflow bucket that was not linked.
+    pub(crate) fn return_overflow(&self, id: u32) {
+        self.growth.lock().returned.push(id);
+    }
+
+    /// Chunks in use, for buckets and for overflow buckets.
+    pub(crate) fn chunks(&self) -> u64 {
+        let growth = self.growth.lock();
+        (growth.buckets.capacity + growth.overflow.capacity) / self.geometry.buckets_per_chunk
+    }
+
+    /// Whether a bucket should be split, with this many entries.
+    ///
+    /// A round doubles the buckets. It starts when they hold `ENTRIES_PER_BUCKET` on average, and
+    /// goes on with every further entry, so that it is over before the buckets that wait for their
+    /// split are much fuller than that: a table that kept its average constant instead would have
+    /// buckets twice as full as others, and their keys in overflow buckets.
+    pub(crate) fn wants_split(&self, entries: u64) -> bool {
+        let buckets = self.buckets();
+        let at_start = 1 << buckets.ilog2();
+        let split = buckets - at_start;
+        entries > at_start * shape::ENTRIES_PER_BUCKET + split
+    }
+
+    /// Splits one bucket, unless another session is at it or no memory can be had.
+    ///
+    /// `hash` gives the hash of the key of an entry's item. An entry that finds no room in the
+    /// child is given to `displaced`, which accounts for its removal.
+    ///
+    /// # Safety
+    ///
+    /// The caller is pinned.
+    pub(crate) unsafe fn split_one(
+        &self,
+        segments: &Segments,
+        hash: impl Fn(Entry) -> KeyHash,
+        mut displaced: impl FnMut(Entry),
+    ) -> bool {
+        let Some(mut growth) = self.growth.try_lock() else {
+            return false;
+        };
+        if growth.buckets.take(segments).is_none() {
+            return false;
+        }
+        // ORDERING: Relaxed; the growth lock orders those who write it.
+        let child = self.arena.word(header::BUCKETS).load(Ordering::Relaxed);
+        let parent = child - (1 << child.ilog2());
+        // Before the lock: ask for the lines of what will be hashed, and take the overflow buckets
+        // that the child may need.
+        let mut entries = 0;
+        self.visit(parent, |found| {
+            self.arena.prefetch(found.entry.offset());
+            entries += 1;
+        });
+        let mut spares = [None; shape::OVERFLOW_BUCKETS_MAX as usize];
+        for spare in spares.iter_mut().take(entries / CONTROL) {
+            *spare = growth.take_overflow(segments);
+        }
+
+        let mut moved = [None; CHAIN_SLOTS];
+        let mut lost = [None; CHAIN_SLOTS];
+        let mut filling = Child {
+            at: self.bucket_at(child),
+            used: 0,
+        };
+        let locked = self.lock_at(self.bucket_at(parent));
+        let mut at = 0;
+        locked.search(|found| {
+            if hash(found.entry).bucket(child + 1) == child {
+                moved[at] = Some(*found);
+                if !self.fill(&mut filling, found.entry, &mut spares) {
+                    lost[at] = Some(found.entry);
+                }
+                at += 1;
+            }
+            false
+        });
+        // ORDERING: Release, with the Acquire in `buckets`: the child is filled before it can be
+        // found, and can be found before anything is cleared from the parent.
+        let count = self.arena.word(header::BUCKETS);
+        count.store(child + 1, Ordering::Release);
+        for found in moved.iter().flatten() {
+            locked.clear(found);
+        }
+        drop(locked);
+        growth.returned.extend(spares.into_iter().flatten());
+        drop(growth);
+        lost.into_iter().flatten().for_each(&mut displaced);
+        true
+    }
+
+    /// Adds an entry to a bucket that nobody can find yet; false if there is no room.
+    fn fill(&self, child: &mut Child, entry: Entry, spares: &mut [Option<u32>]) -> bool {
+        if child.used == CONTROL {
+            let Some(id) = spares.iter_mut().find_map(Option::take) else {
+                return false;
+            };
+            // ORDERING: Relaxed, as below: raising the bucket count publishes all of it.
+            let control = self.arena.word(child.at + CONTROL as u64 * 8);
+            control.store(Control(0).with_overflow(id).0, Ordering::Relaxed);
+            child.at = self.overflow_at(id);
+            child.used = 0;
+        }
+        let slot = self.arena.word(child.at + child.used as u64 * 8);
+        slot.store(entry.0, Ordering::Relaxed);
+        child.used += 1;
+        true
+    }
+}

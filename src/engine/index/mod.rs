@@ -1,0 +1,256 @@
+//! The index: from a key's hash to the item's place, read without locks.
+//!
+//! A bucket is one cache line: seven entries and a control word. An entry names an item by tag and
+//! offset. When a bucket is full it chains overflow buckets, a few at most; when the chain is full,
+//! its coldest entry makes room, so an insert never fails. The table grows by linear hashing, one
+//! bucket at a time ([`growth`]).
+//!
+//! **Readers** take no lock. A reader loads the bucket count, walks the chain of its bucket, and
+//! compares keys where tags match. A living key never changes its slot: it is overwritten in place,
+//! and only a split moves it, to the new bucket that the raised count announces. So a reader that
+//! finds nothing, and sees that the count still leads to the same bucket, knows of an instant at
+//! which the key was absent: if it was missed in a slot that had been passed while empty, it was
+//! absent then. The one thing that a reader writes is the frequency of what it found: one
+//! compare-exchange, not retried, and none once the count is full, so the line of a hot key stays
+//! shared.
+//!
+//! **Writers** lock the bucket: a bit in its control word, held for some tens of instructions, with
+//! no allocation, no eviction and no other lock inside. The count is read again under the lock: a
+//! split publishes the count before it unlocks the parent, so a writer that has the lock knows
+//! whether the bucket is still the right one.
+//!
+//! # Ordering ledger
+//!
+//! | word | writer | reader | pairs | caught by |
+//! |---|---|---|---|---|
+//! | entry | `LockedBucket::put`, Release | `Index::find`, Acquire | the item's bytes come before the entry | `a_reader_sees_a_whole_item_or_none` |
+//! | entry | `clear`, Release | `find`, Acquire | a reader that sees a moved entry gone sees the raised count | `a_reader_finds_its_key_through_a_split` |
+//! | entry | frequency bump, Relaxed | - | a read-modify-write continues the writer's release sequence | `a_reader_sees_a_whole_item_or_none` |
+//! | control | `lock`, Acquire / `unlock`, Release | writers | what one holder wrote, the next one sees | `two_writers_of_one_key_leave_one_entry` |
+//! | control | `link`, Release | `find`, Acquire | an overflow bucket's entries come before the link to it | `a_reader_follows_a_new_overflow_bucket` |
+//! | count | `growth`, Release | `find` and `lock`, Acquire | the new bucket is filled before it can be found | `a_reader_finds_its_key_through_a_split` |
+
+pub(crate) mod bucket;
+pub(crate) mod growth;
+pub(crate) mod word;
+
+use crate::arena::Arena;
+use crate::engine::config::{BUCKET_BYTES, Geometry};
+use crate::engine::header;
+use crate::engine::index::bucket::LockedBucket;
+use crate::engine::index::growth::Growth;
+use crate::engine::index::word::{Control, Entry, KeyHash};
+use crate::engine::item::Item;
+use crate::shape;
+use crate::sync::{Arc, Mutex, Ordering, relax};
+
+/// Words of a bucket.
+const WORDS: usize = shape::SLOTS as usize + 1;
+const CONTROL: usize = shape::SLOTS as usize;
+
+/// The hash table over the arena's bucket ranges.
+#[derive(Debug)]
+pub(crate) struct Index {
+    arena: Arc<Arena>,
+    geometry: Geometry,
+    /// Held by the one session that splits a bucket or extends a range.
+    growth: Mutex<Growth>,
+}
+
+/// An entry and the slot it was found in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    /// Offset of the slot's word.
+    slot: u64,
+    pub(crate) entry: Entry,
+}
+
+impl Index {
+    pub(crate) fn new(arena: Arc<Arena>, geometry: Geometry) -> Self {
+        let growth = Growth::new(&geometry);
+        // ORDERING: Relaxed; nobody shares the index yet.
+        let count = arena.word(header::BUCKETS);
+        count.store(growth.buckets_first(), Ordering::Relaxed);
+        Self {
+            arena,
+            geometry,
+            growth: Mutex::new(growth),
+        }
+    }
+
+    /// How many buckets there are, overflow buckets aside.
+    #[inline]
+    pub(crate) fn buckets(&self) -> u64 {
+        // ORDERING: Acquire, with the Release in `growth`: a bucket below the count is filled.
+        self.arena.word(header::BUCKETS).load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn bucket_at(&self, bucket: u64) -> u64 {
+        self.geometry.buckets_at + bucket * BUCKET_BYTES
+    }
+
+    #[inline]
+    fn overflow_at(&self, id: u32) -> u64 {
+        self.geometry.overflow_at + u64::from(id) * BUCKET_BYTES
+    }
+
+    /// Asks for the cache line of the hash's bucket.
+    #[inline]
+    pub(crate) fn prefetch_bucket(&self, hash: KeyHash) {
+        self.arena
+            .prefetch(self.bucket_at(hash.bucket(self.buckets())));
+    }
+
+    /// Looks for the tag in the first bucket and asks for the first line of the items it names.
+    #[inline]
+    pub(crate) fn prefetch_item(&self, hash: KeyHash) {
+        let words = self
+            .arena
+            .words::<WORDS>(self.bucket_at(hash.bucket(self.buckets())));
+        for slot in 0..CONTROL {
+            // ORDERING: Relaxed; a hint.
+            let entry = Entry(words[slot].load(Ordering::Relaxed));
+            if entry.tag() == hash.tag() {
+                // Two lines: few items fit into what is left of one.
+                self.arena.prefetch(entry.offset());
+                self.arena.prefetch(entry.offset() + 64);
+            }
+        }
+    }
+
+    /// Finds the entry whose item has this key.
+    ///
+    /// # Safety
+    ///
+    /// The caller is pinned, since before this call.
+    #[inline]
+    pub(crate) unsafe fn find(&self, hash: KeyHash, key: &[u8]) -> Option<Found> {
+        let mut bucket = hash.bucket(self.buckets());
+        loop {
+            let found = self.walk(self.bucket_at(bucket), |found| {
+                // SAFETY: the entry was loaded with Acquire under the caller's pin.
+                found.entry.tag() == hash.tag() && unsafe { self.has_key(found.entry, key) }
+            });
+            if found.is_some() {
+                return found;
+            }
+            // A split may have moved the key while this looked.
+            let now = hash.bucket(self.buckets());
+            if now == bucket {
+                return None;
+            }
+            bucket = now;
+        }
+    }
+
+    /// Whether the item that an entry names has this key.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Item::read`].
+    #[inline]
+    unsafe fn has_key(&self, entry: Entry, key: &[u8]) -> bool {
+        // SAFETY: the caller's promise is the same.
+        unsafe { Item::read(&self.arena, entry.offset()) }.key() == key
+    }
+
+    /// The first entry of a chain that `wanted` accepts; empty slots are not asked about.
+    #[inline]
+    fn walk(&self, first: u64, mut wanted: impl FnMut(&Found) -> bool) -> Option<Found> {
+        let mut at = first;
+        loop {
+            let words = self.arena.words::<WORDS>(at);
+            for (slot, word) in (0..CONTROL).map(|slot| (slot, &words[slot])) {
+                // ORDERING: Acquire, with the Release of `put` and `clear`.
+                let entry = Entry(word.load(Ordering::Acquire));
+                let slot = at + slot as u64 * 8;
+                let found = Found { slot, entry };
+                if !entry.is_empty() && wanted(&found) {
+                    return Some(found);
+                }
+            }
+            // ORDERING: Acquire, with the Release of `link`.
+            let control = Control(words[CONTROL].load(Ordering::Acquire));
+            at = self.overflow_at(control.overflow()?);
+        }
+    }
+
+    /// Notes that the item was read.
+    #[inline]
+    pub(crate) fn bump(&self, found: &Found) {
+        if let Some(next) = found.entry.read_again() {
+            // ORDERING: Relaxed; it changes a count, and continues the release sequence of the
+            // store that published the entry. Losing the race loses one count.
+            let _ = self.arena.word(found.slot).compare_exchange(
+                found.entry.0,
+                next.0,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+        }
+    }
+
+    /// Locks the bucket that the hash belongs to.
+    pub(crate) fn lock(&self, hash: KeyHash) -> LockedBucket<'_> {
+        loop {
+            let bucket = hash.bucket(self.buckets());
+            let locked = self.lock_at(self.bucket_at(bucket));
+            if hash.bucket(self.buckets()) == bucket {
+                return locked;
+            }
+        }
+    }
+
+    fn lock_at(&self, at: u64) -> LockedBucket<'_> {
+        let word = self.arena.word(at + CONTROL as u64 * 8);
+        let mut attempt = 0;
+        loop {
+            let control = Control(word.load(Ordering::Relaxed)).unlocked();
+            // ORDERING: Acquire, with the Release of `unlock`: what the last holder wrote.
+            let locked = word.compare_exchange_weak(
+                control.0,
+                control.locked().0,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
+            if locked.is_ok() {
+                return LockedBucket::new(self, at);
+            }
+            relax(attempt);
+            attempt += 1;
+        }
+    }
+
+    /// Removes the entry that names the item at `offset`, if there is one.
+    #[must_use]
+    pub(crate) fn remove_exact(&self, hash: KeyHash, offset: u64) -> bool {
+        let named = |found: &Found| found.entry.offset() == offset;
+        loop {
+            // A segment that is being emptied gets no new entry: not there once is gone for good.
+            let bucket = hash.bucket(self.buckets());
+            if self.walk(self.bucket_at(bucket), named).is_some() {
+                break;
+            }
+            if hash.bucket(self.buckets()) == bucket {
+                return false;
+            }
+        }
+        let locked = self.lock(hash);
+        match locked.search(named) {
+            Some(found) => {
+                locked.clear(&found);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Visits the entries of one bucket and its chain.
+    pub(crate) fn visit(&self, bucket: u64, mut visit: impl FnMut(&Found)) {
+        self.walk(self.bucket_at(bucket), |found| {
+            visit(found);
+            false
+        });
+    }
+}

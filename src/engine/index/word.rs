@@ -1,0 +1,170 @@
+//! The 8-byte words of a bucket: one names an item, the last controls the bucket.
+//!
+//! ```text
+//!  entry    | tag 16 | frequency 2 | reserved 6 | offset / 8: 40 |     0: empty
+//!  control  | reserved 31 | overflow bucket + 1: 32 | locked 1 |       overflow 0: none
+//! ```
+
+const OFFSET_BITS: u32 = 40;
+const OFFSET: u64 = (1 << OFFSET_BITS) - 1;
+const FREQUENCY_SHIFT: u32 = 46;
+const FREQUENCY_MAX: u64 = 3;
+const TAG_SHIFT: u32 = 48;
+
+/// A key's hash: the low bits choose the bucket, the upper 16 are the tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyHash(pub(crate) u64);
+
+impl KeyHash {
+    #[inline]
+    pub(crate) fn tag(self) -> u64 {
+        self.0 >> TAG_SHIFT
+    }
+
+    /// The bucket of this hash when the index has `buckets` buckets (linear hashing).
+    #[inline]
+    pub(crate) fn bucket(self, buckets: u64) -> u64 {
+        // The smallest all-ones mask that covers every bucket, and the one below it.
+        let mask = u64::MAX >> (buckets - 1 | 1).leading_zeros();
+        let bucket = self.0 & mask;
+        if bucket < buckets {
+            bucket
+        } else {
+            bucket & (mask >> 1)
+        }
+    }
+}
+
+/// A word that names an item, or 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry(pub(crate) u64);
+
+impl Entry {
+    pub(crate) const EMPTY: Self = Self(0);
+
+    /// Names the item at `offset` (a multiple of 8, not 0) for a key with this hash.
+    #[inline]
+    pub(crate) fn new(hash: KeyHash, offset: u64) -> Self {
+        debug_assert!(offset != 0 && offset & 7 == 0 && offset >> 3 <= OFFSET);
+        Self(hash.tag() << TAG_SHIFT | offset >> 3)
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline]
+    pub(crate) fn tag(self) -> u64 {
+        self.0 >> TAG_SHIFT
+    }
+
+    #[inline]
+    pub(crate) fn offset(self) -> u64 {
+        (self.0 & OFFSET) << 3
+    }
+
+    #[inline]
+    pub(crate) fn frequency(self) -> u64 {
+        self.0 >> FREQUENCY_SHIFT & FREQUENCY_MAX
+    }
+
+    /// The same entry read once more; `None` once the count is full.
+    #[inline]
+    pub(crate) fn read_again(self) -> Option<Self> {
+        (self.frequency() < FREQUENCY_MAX).then(|| Self(self.0 + (1 << FREQUENCY_SHIFT)))
+    }
+
+    /// This entry with the frequency of the one that it replaces.
+    #[inline]
+    pub(crate) fn with_frequency_of(self, other: Self) -> Self {
+        Self(self.0 | other.frequency() << FREQUENCY_SHIFT)
+    }
+
+    /// Whether both name the same item, however often it was read.
+    #[inline]
+    pub(crate) fn names_same(self, other: Self) -> bool {
+        self.0 & OFFSET == other.0 & OFFSET
+    }
+}
+
+/// The last word of a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Control(pub(crate) u64);
+
+impl Control {
+    const LOCKED: u64 = 1;
+    const OVERFLOW_SHIFT: u32 = 1;
+
+    #[inline]
+    pub(crate) fn is_locked(self) -> bool {
+        self.0 & Self::LOCKED != 0
+    }
+
+    #[inline]
+    pub(crate) fn locked(self) -> Self {
+        Self(self.0 | Self::LOCKED)
+    }
+
+    #[inline]
+    pub(crate) fn unlocked(self) -> Self {
+        Self(self.0 & !Self::LOCKED)
+    }
+
+    /// The number of the next overflow bucket of the chain.
+    #[inline]
+    pub(crate) fn overflow(self) -> Option<u32> {
+        (self.0 >> Self::OVERFLOW_SHIFT)
+            .checked_sub(1)
+            .map(|id| id as u32)
+    }
+
+    /// The same control word with an overflow bucket linked.
+    pub(crate) fn with_overflow(self, id: u32) -> Self {
+        debug_assert!(self.overflow().is_none());
+        Self(self.0 | (u64::from(id) + 1) << Self::OVERFLOW_SHIFT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Control, Entry, KeyHash};
+
+    #[test]
+    fn a_split_moves_entries_only_from_a_bucket_to_its_child() {
+        for hash in (0..4096).map(|i: u64| KeyHash(i.wrapping_mul(0x9e37_79b9_7f4a_7c15))) {
+            for buckets in 1..300 {
+                let before = hash.bucket(buckets);
+                let after = hash.bucket(buckets + 1);
+                assert!(before < buckets);
+                if after != before {
+                    assert_eq!(after, buckets);
+                    assert_eq!(before, buckets - (1 << buckets.ilog2()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_fields_of_an_entry_do_not_touch_each_other() {
+        let hash = KeyHash(0xabcd_0000_0000_0001);
+        let mut entry = Entry::new(hash, 0xff_ffff_ffff << 3);
+        for frequency in 0..=3 {
+            assert_eq!(entry.frequency(), frequency);
+            assert_eq!(entry.tag(), 0xabcd);
+            assert_eq!(entry.offset(), 0xff_ffff_ffff << 3);
+            entry = entry.read_again().unwrap_or(entry);
+        }
+        assert_eq!(entry.read_again(), None);
+    }
+
+    #[test]
+    fn a_control_word_keeps_its_link_through_lock_and_unlock() {
+        let linked = Control(0).locked().with_overflow(0);
+        assert!(linked.is_locked());
+        assert_eq!(linked.unlocked().overflow(), Some(0));
+        assert_eq!(Control(0).overflow(), None);
+        let last = Control(0).with_overflow(u32::MAX - 1);
+        assert_eq!(last.overflow(), Some(u32::MAX - 1));
+    }
+}

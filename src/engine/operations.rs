@@ -1,0 +1,284 @@
+//! The operations that write, in terms of plans.
+
+use crate::engine::cache::Key;
+use crate::engine::guard::Guard;
+use crate::engine::item::Item;
+use crate::engine::number::Number;
+use crate::engine::stats::Figure;
+use crate::engine::write::{Depends, NewValue, Plan, Put, StoreError, Written};
+
+/// What a store does, depending on what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Stores.
+    Set,
+    /// Stores if the key is absent.
+    Add,
+    /// Stores if the key is present.
+    Replace,
+    /// Adds the value behind that of the present item, which keeps its flags and expiry.
+    Append,
+    /// Adds the value before that of the present item, which keeps its flags and expiry.
+    Prepend,
+    /// Stores if the present item has this version.
+    CompareAndSet {
+        /// The version that the caller has read.
+        version: u64,
+    },
+}
+
+/// What is stored under a key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Entry<'v> {
+    /// The value: any bytes, also none.
+    pub value: &'v [u8],
+    /// 32 bits for the client's own use.
+    pub flags: u32,
+    /// When the item expires, in milliseconds of the guard's clock; `None`: never.
+    pub expires_at_ms: Option<u64>,
+}
+
+impl<'v> Entry<'v> {
+    /// A value without flags that does not expire.
+    pub fn of(value: &'v [u8]) -> Self {
+        Self {
+            value,
+            ..Self::default()
+        }
+    }
+}
+
+/// How a store ended.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Stored, with this version.
+    Stored {
+        /// The new item's version.
+        version: u64,
+    },
+    /// Not stored: the key was present ([`Mode::Add`]) or absent (replace, append, prepend).
+    NotStored,
+    /// Not stored: the item has another version.
+    Exists,
+    /// Not stored: there is no item to compare the version with.
+    NotFound,
+}
+
+/// What to do to a counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// Adds; past 2^64 - 1 it goes on from 0.
+    Increment(u64),
+    /// Subtracts; stops at 0.
+    Decrement(u64),
+}
+
+impl Arithmetic {
+    fn apply(self, value: u64) -> u64 {
+        match self {
+            Self::Increment(by) => value.wrapping_add(by),
+            Self::Decrement(by) => value.saturating_sub(by),
+        }
+    }
+}
+
+/// What a counter starts with where it is absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Initial {
+    /// The value stored, to which nothing is added yet.
+    pub value: u64,
+    /// When the new item expires; `None`: never.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// How an increment or decrement ended.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// The counter now has this value.
+    Value {
+        /// The value after the operation.
+        value: u64,
+        /// The item's new version.
+        version: u64,
+    },
+    /// There is no such key, and no initial value was given.
+    NotFound,
+    /// The item's value is not an unsigned 64-bit number in decimal digits.
+    NotANumber,
+}
+
+/// How a delete ended.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// The item is gone.
+    Deleted,
+    /// There was none.
+    NotFound,
+    /// The item has another version, and stays.
+    Exists,
+}
+
+impl Guard<'_> {
+    /// Stores a value. [`Mode::Append`] and [`Mode::Prepend`] use the entry's value alone.
+    ///
+    /// # Errors
+    ///
+    /// If the item is too large, or no memory could be freed; nothing was changed then.
+    pub fn store(
+        &mut self,
+        key: &Key<'_>,
+        mode: Mode,
+        entry: &Entry<'_>,
+    ) -> Result<Outcome, StoreError> {
+        let written = self.write(key, entry.value, |old| plan_store(mode, entry, old))?;
+        let (outcome, figure) = match written {
+            Written::Put { version, .. } => (Outcome::Stored { version }, Figure::Stored),
+            Written::Answer(outcome @ Outcome::Exists) => (outcome, Figure::CasMismatches),
+            Written::Answer(outcome) => (outcome, Figure::NotStored),
+        };
+        self.count(figure);
+        Ok(outcome)
+    }
+
+    /// Adds to, or subtracts from, a number in decimal digits. The item keeps its flags and expiry;
+    /// an absent one is created with the initial value, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If no memory could be freed; nothing was changed then.
+    pub fn arithmetic(
+        &mut self,
+        key: &Key<'_>,
+        by: Arithmetic,
+        initial: Option<Initial>,
+    ) -> Result<Counter, StoreError> {
+        let mut value = 0;
+        let written = self.write(key, &[], |old| {
+            let (flags, expires_at_ms) = match (old, initial) {
+                (Some(old), _) => {
+                    let Some(number) = Number::parse(old.value()) else {
+                        return Plan::Answer(Counter::NotANumber);
+                    };
+                    value = by.apply(number);
+                    (old.flags(), old.expires_at_ms())
+                }
+                (None, Some(initial)) => {
+                    value = initial.value;
+                    (0, initial.expires_at_ms)
+                }
+                (None, None) => return Plan::Answer(Counter::NotFound),
+            };
+            let number = NewValue::Number(Number::new(value));
+            Plan::Put(Put::new(number, flags, expires_at_ms))
+        })?;
+        let counter = match written {
+            Written::Put { version, .. } => Counter::Value { value, version },
+            Written::Answer(counter) => counter,
+        };
+        self.count(match counter {
+            Counter::NotFound => Figure::CounterMisses,
+            Counter::Value { .. } | Counter::NotANumber => Figure::CounterHits,
+        });
+        Ok(counter)
+    }
+
+    /// Changes when an item expires; false if there is none. The version stays.
+    ///
+    /// # Errors
+    ///
+    /// If no memory could be freed; nothing was changed then.
+    pub fn touch(&mut self, key: &Key<'_>, expires_at_ms: Option<u64>) -> Result<bool, StoreError> {
+        Ok(self.get_and_touch(key, expires_at_ms)?.is_some())
+    }
+
+    /// Reads an item and changes when it expires. The version stays.
+    ///
+    /// # Errors
+    ///
+    /// If no memory could be freed; nothing was changed then.
+    pub fn get_and_touch(
+        &mut self,
+        key: &Key<'_>,
+        expires_at_ms: Option<u64>,
+    ) -> Result<Option<Item<'_>>, StoreError> {
+        let written = self.write(key, &[], |old| match old {
+            Some(old) => Plan::Put(Put {
+                version: Some(old.version()),
+                ..Put::new(NewValue::Old, old.flags(), expires_at_ms)
+            }),
+            None => Plan::Answer(()),
+        })?;
+        match written {
+            Written::Put { entry, .. } => {
+                self.count(Figure::TouchHits);
+                // SAFETY: published under this guard's pin, which was not renewed since.
+                Ok(Some(unsafe { self.shared.item(entry) }))
+            }
+            Written::Answer(()) => {
+                self.count(Figure::TouchMisses);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Deletes an item; with a version, only if the item has it.
+    pub fn delete(&mut self, key: &Key<'_>, version: Option<u64>) -> Deletion {
+        let deletion = self.delete_uncounted(key, version);
+        self.count(match deletion {
+            Deletion::Deleted => Figure::DeleteHits,
+            Deletion::NotFound => Figure::DeleteMisses,
+            Deletion::Exists => Figure::CasMismatches,
+        });
+        deletion
+    }
+
+    fn delete_uncounted(&mut self, key: &Key<'_>, version: Option<u64>) -> Deletion {
+        let shared = self.shared;
+        // SAFETY: pinned for as long as the guard is.
+        let Some(seen) = (unsafe { shared.index.find(key.hash, key.bytes) }) else {
+            return Deletion::NotFound;
+        };
+        let bucket = shared.index.lock(key.hash);
+        // SAFETY: pinned since before `seen` was found.
+        let Some(found) = (unsafe { bucket.find(key.hash, key.bytes, Some(&seen)) }) else {
+            return Deletion::NotFound;
+        };
+        let live = self.live(&found).map(|item| item.version());
+        if let (Some(live), Some(wanted)) = (live, version)
+            && live != wanted
+        {
+            return Deletion::Exists;
+        }
+        bucket.clear(&found);
+        drop(bucket);
+        self.writer.removed(shared, &self.pin, found.entry);
+        self.writer.count_removal(shared);
+        match live {
+            Some(_) => Deletion::Deleted,
+            None => Deletion::NotFound,
+        }
+    }
+}
+
+fn plan_store(mode: Mode, entry: &Entry<'_>, old: Option<&Item<'_>>) -> Plan<Outcome> {
+    let kept = |value, old: &Item<'_>| Put::new(value, old.flags(), old.expires_at_ms());
+    let given = || Put::new(NewValue::Given, entry.flags, entry.expires_at_ms);
+    Plan::Put(match (mode, old) {
+        (Mode::Set, _) => Put {
+            depends: Depends::OnNothing,
+            ..given()
+        },
+        (Mode::Add, None) | (Mode::Replace, Some(_)) => given(),
+        (Mode::Append, Some(old)) => kept(NewValue::OldThenGiven, old),
+        (Mode::Prepend, Some(old)) => kept(NewValue::GivenThenOld, old),
+        (Mode::CompareAndSet { version }, Some(old)) if version == old.version() => given(),
+        (Mode::CompareAndSet { .. }, Some(_)) => return Plan::Answer(Outcome::Exists),
+        (Mode::CompareAndSet { .. }, None) => return Plan::Answer(Outcome::NotFound),
+        (Mode::Add, Some(_)) | (Mode::Replace | Mode::Append | Mode::Prepend, None) => {
+            return Plan::Answer(Outcome::NotStored);
+        }
+    })
+}

@@ -1,0 +1,23 @@
+//! Larder: an in-memory cache that outlives the process that serves it.
+//!
+//! This crate is the engine, [`Cache`], and, with the feature `server` (on by default), the server
+//! and the command line around it. ARCHITECTURE.md is the map.
+
+mod arena;
+#[cfg(feature = "server")]
+pub mod cli;
+#[cfg(feature = "server")]
+mod dialect;
+mod engine;
+#[cfg(feature = "server")]
+mod execute;
+mod reclaim;
+#[cfg(feature = "server")]
+pub mod server;
+mod shape;
+mod sync;
+
+pub use engine::{
+    Arithmetic, Cache, Config, ConfigError, Counter, Deletion, Entry, Guard, Initial, Item, Key,
+    KeyError, Limits, Mode, Outcome, Session, Stats, StoreError, TooManySessions,
+};

@@ -1,0 +1,32 @@
+//! The sizes that shape the engine's shared structures.
+//!
+//! They stand apart because `loom-tests` compiles the engine against a module of the same name with
+//! the smallest values that still show every interleaving.
+
+/// Words of a bucket that hold entries; one more, the control word, fills the 64-byte line.
+pub(crate) const SLOTS: u64 = 7;
+
+/// LIMIT: overflow buckets that one bucket may chain. With six entries a bucket on average, the most
+/// that growth lets it come to, one bucket in 10^10 has more than the 28 that this makes room for.
+pub(crate) const OVERFLOW_BUCKETS_MAX: u32 = 3;
+
+/// Versions that a session takes from the shared counter at a time.
+pub(crate) const VERSION_BLOCK: u64 = 4096;
+
+/// New entries that a session counts for itself before it reports them and looks whether the index
+/// should grow.
+pub(crate) const INSERTS_PER_REPORT: u64 = 16;
+
+/// Entries per bucket, on average, at which a round of growth begins.
+pub(crate) const ENTRIES_PER_BUCKET: u64 = 5;
+
+/// LIMIT: buckets that an index starts with.
+pub(crate) const BUCKETS_FIRST: u64 = 256;
+
+/// LIMIT: tries to get a free segment before a write is refused for lack of space: enough for
+/// threads that lost their core while pinned to get it back.
+pub(crate) const ROOM_ATTEMPTS: u32 = 256;
+
+/// LIMIT: buckets that a session splits after a report: several times what its own entries need,
+/// since a session that finds another one splitting goes on without.
+pub(crate) const SPLITS_PER_REPORT_MAX: u64 = 16;

@@ -1,0 +1,25 @@
+//! The one door to atomics, locks and shared ownership for the engine.
+//!
+//! The engine names these types as `crate::sync::…` and nowhere else. `loom-tests` compiles the
+//! same engine files against a module of the same name whose types are loom's, so that the model
+//! checks run the real code.
+
+pub(crate) use std::sync::Arc;
+pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) use parking_lot::Mutex;
+
+/// LIMIT: a bucket lock is held for tens of nanoseconds; past this many spins its holder has most
+/// likely lost its core, and the core is better given away.
+const SPINS_BEFORE_YIELD: u32 = 64;
+
+/// One step of waiting for another thread inside a bounded critical section.
+///
+/// `attempt` counts from 0; early attempts spin, later ones give the core away.
+pub(crate) fn relax(attempt: u32) {
+    if attempt < SPINS_BEFORE_YIELD {
+        std::hint::spin_loop();
+    } else {
+        std::thread::yield_now();
+    }
+}
