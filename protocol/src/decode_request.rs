@@ -1,0 +1,211 @@
+//! The server's side of reading: bytes to [`RequestFrame`].
+
+use crate::decoded::{Decoded, Reason, Refusal};
+use crate::header::{
+    FIELD_CLIENT_FLAGS, FIELD_DELTA, FIELD_EXPIRY, FIELD_INITIAL, FIELD_VERSION, FLAG_QUIET,
+    FLAG_WANT_EXPIRY, HEADER_BYTES, RequestHeader,
+};
+use crate::lists::{Entries, Keys};
+use crate::opcode::Opcode;
+use crate::request::{Arithmetic, Direction, Request, RequestFrame, Store, StoreMode};
+use crate::wire::{expiry_from_wire, take, take_u32, take_u64};
+use crate::{Limits, shape};
+
+/// Reads the request at the front of `buf`, on a connection whose handshake is done.
+///
+/// Costs a few nanoseconds for a request with one key; multi-key frames are walked once, so that
+/// their iterators cannot fail. HELLO is refused here: it comes first and only once.
+#[inline]
+pub fn decode_request<'a>(buf: &'a [u8], limits: &Limits) -> Decoded<RequestFrame<'a>> {
+    let Some(header) = RequestHeader::read(buf) else {
+        return Decoded::Incomplete {
+            needed_bytes: HEADER_BYTES,
+        };
+    };
+    let opcode = match shape::check(&header, limits) {
+        Ok(opcode) => opcode,
+        Err(refusal) => return Decoded::Refused(refusal),
+    };
+    let frame_bytes = HEADER_BYTES + header.body_bytes as usize;
+    let Some(body) = buf.get(HEADER_BYTES..frame_bytes) else {
+        return Decoded::Incomplete {
+            needed_bytes: frame_bytes,
+        };
+    };
+    match read_body(opcode, &header, body, limits) {
+        Ok(request) => {
+            let quiet = header.flags & FLAG_QUIET != 0;
+            let frame = RequestFrame {
+                id: header.id,
+                quiet,
+                request,
+            };
+            Decoded::Frame {
+                frame,
+                consumed: frame_bytes,
+            }
+        }
+        Err(refusal) => Decoded::Refused(refusal),
+    }
+}
+
+#[inline]
+fn read_body<'a>(
+    opcode: Opcode,
+    header: &RequestHeader,
+    body: &'a [u8],
+    limits: &Limits,
+) -> Result<Request<'a>, Refusal> {
+    if !opcode.has_one_key() {
+        return read_other(opcode, header, body, limits)
+            .map_err(|reason| shape::refuse(header, reason));
+    }
+    // `shape::check` has compared every length with the header, so none of these can run out; were
+    // it wrong, the frame would be refused here and nothing worse.
+    let parts = Parts::read(header, body)
+        .ok_or_else(|| shape::refuse(header, Reason::BadFrame("the body is too short")))?;
+    let want_expiry = header.flags & FLAG_WANT_EXPIRY != 0;
+    let Parts { expire_in_ms, .. } = parts;
+    let store = |mode| {
+        let (key, value) = (parts.key, parts.rest);
+        Request::Store(Store {
+            mode,
+            key,
+            value,
+            client_flags: parts.client_flags,
+            expire_in_ms,
+        })
+    };
+    let arithmetic = |direction| {
+        let Parts {
+            key,
+            delta,
+            initial,
+            ..
+        } = parts;
+        Request::Arithmetic(Arithmetic {
+            direction,
+            key,
+            delta,
+            initial,
+            expire_in_ms,
+        })
+    };
+    Ok(match opcode {
+        Opcode::Get => Request::Get {
+            key: parts.key,
+            want_expiry,
+        },
+        Opcode::Set => store(StoreMode::Set),
+        Opcode::GetAndTouch => Request::GetAndTouch {
+            key: parts.key,
+            expire_in_ms,
+            want_expiry,
+        },
+        Opcode::Touch => Request::Touch {
+            key: parts.key,
+            expire_in_ms,
+        },
+        Opcode::Delete => Request::Delete {
+            key: parts.key,
+            version: parts.version,
+        },
+        Opcode::Add => store(StoreMode::Add),
+        Opcode::Replace => store(StoreMode::Replace),
+        Opcode::Append => store(StoreMode::Append),
+        Opcode::Prepend => store(StoreMode::Prepend),
+        Opcode::Cas => store(StoreMode::Cas {
+            version: parts.version.unwrap_or_default(),
+        }),
+        Opcode::Increment => arithmetic(Direction::Increment),
+        Opcode::Decrement => arithmetic(Direction::Decrement),
+        _ => return Err(shape::refuse(header, Reason::UnknownOpcode(header.opcode))),
+    })
+}
+
+/// The operations without a single key.
+fn read_other<'a>(
+    opcode: Opcode,
+    header: &RequestHeader,
+    body: &'a [u8],
+    limits: &Limits,
+) -> Result<Request<'a>, Reason> {
+    let want_expiry = header.flags & FLAG_WANT_EXPIRY != 0;
+    let number = || take_u64(&mut &*body).ok_or(Reason::BadFrame("the body is too short"));
+    Ok(match opcode {
+        Opcode::MultiGet => Request::MultiGet {
+            keys: Keys::read(header.word, body, limits)?,
+            want_expiry,
+        },
+        Opcode::MultiSet => Request::MultiSet {
+            entries: Entries::read(header.word, body, limits)?,
+        },
+        Opcode::MultiDelete => Request::MultiDelete {
+            keys: Keys::read(header.word, body, limits)?,
+        },
+        Opcode::Flush => Request::Flush {
+            delay_ms: number()?,
+        },
+        Opcode::Scan => Request::Scan {
+            cursor: number()?,
+            limit: header.word,
+        },
+        Opcode::Stats => Request::Stats { group: body },
+        Opcode::Ping => Request::Ping { echo: body },
+        Opcode::Quit => Request::Quit,
+        Opcode::Hello => return Err(Reason::BadFrame("HELLO comes first and only once")),
+        _ => return Err(Reason::UnknownOpcode(header.opcode)),
+    })
+}
+
+/// The body of a request with one key.
+struct Parts<'a> {
+    expire_in_ms: Option<u64>,
+    version: Option<u64>,
+    initial: Option<u64>,
+    delta: u64,
+    client_flags: u32,
+    key: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    #[inline]
+    fn read(header: &RequestHeader, body: &'a [u8]) -> Option<Self> {
+        let mut rest = body;
+        let mut parts = Self {
+            expire_in_ms: None,
+            version: None,
+            initial: None,
+            delta: 1,
+            client_flags: 0,
+            key: &[],
+            rest: &[],
+        };
+        if header.fields != 0 {
+            parts.read_fields(header.fields, &mut rest)?;
+        }
+        parts.key = take(&mut rest, header.word)?;
+        parts.rest = rest;
+        Some(parts)
+    }
+
+    fn read_fields(&mut self, fields: u16, rest: &mut &'a [u8]) -> Option<()> {
+        if fields & FIELD_EXPIRY != 0 {
+            self.expire_in_ms = expiry_from_wire(take_u64(rest)?);
+        }
+        if fields & FIELD_VERSION != 0 {
+            self.version = Some(take_u64(rest)?);
+        }
+        if fields & FIELD_INITIAL != 0 {
+            self.initial = Some(take_u64(rest)?);
+        }
+        if fields & FIELD_DELTA != 0 {
+            self.delta = take_u64(rest)?;
+        }
+        if fields & FIELD_CLIENT_FLAGS != 0 {
+            self.client_flags = take_u32(rest)?;
+        }
+        Some(())
+    }
+}

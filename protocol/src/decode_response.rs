@@ -1,0 +1,165 @@
+//! The client's side of reading: bytes to [`ResponseFrame`].
+
+use crate::decoded::{After, Decoded, Reason, Refusal};
+use crate::header::{HEADER_BYTES, REPLY_FLAG_EXPIRY, REPLY_FLAG_PARTIAL, ResponseHeader};
+use crate::hello::HelloReply;
+use crate::lists::{Outcomes, Pairs, ScanEntries, Values};
+use crate::opcode::Opcode;
+use crate::response::{ExpiryLeft, Response, ResponseFrame, Value, ValueMeta};
+use crate::status::Status;
+use crate::wire::{take_u64, text};
+
+/// Reads the response at the front of `buf`, of which no frame may be longer than `frame_bytes_max`.
+///
+/// Before the handshake the limit is [`HELLO_BODY_BYTES_MAX`](crate::HELLO_BODY_BYTES_MAX) and a
+/// header; after it, what the server announced. A response that does not add up is
+/// [`Decoded::Refused`] with [`After::Close`]: a client cannot trust what else such a server says.
+#[inline]
+pub fn decode_response(buf: &[u8], frame_bytes_max: u32) -> Decoded<ResponseFrame<'_>> {
+    let Some(header) = ResponseHeader::read(buf) else {
+        return Decoded::Incomplete {
+            needed_bytes: HEADER_BYTES,
+        };
+    };
+    if header.frame_bytes() > u64::from(frame_bytes_max) {
+        let frame_bytes = header.frame_bytes();
+        return Decoded::Refused(refuse(
+            &header,
+            Reason::FrameTooLarge {
+                frame_bytes,
+                frame_bytes_max,
+            },
+        ));
+    }
+    let frame_bytes = HEADER_BYTES + header.body_bytes as usize;
+    let Some(body) = buf.get(HEADER_BYTES..frame_bytes) else {
+        return Decoded::Incomplete {
+            needed_bytes: frame_bytes,
+        };
+    };
+    match read_body(&header, body) {
+        Ok(response) => {
+            let ResponseHeader {
+                opcode, status, id, ..
+            } = header;
+            let frame = ResponseFrame {
+                id,
+                opcode,
+                status,
+                response,
+            };
+            Decoded::Frame {
+                frame,
+                consumed: frame_bytes,
+            }
+        }
+        Err(reason) => Decoded::Refused(refuse(&header, reason)),
+    }
+}
+
+fn read_body<'a>(header: &ResponseHeader, body: &'a [u8]) -> Result<Response<'a>, Reason> {
+    let opcode = Opcode::from_u8(header.opcode);
+    if opcode == Some(Opcode::Close) {
+        return Ok(Response::Close {
+            message: text(body),
+        });
+    }
+    if header.status != Status::OK {
+        return Ok(Response::Failed {
+            message: text(body),
+        });
+    }
+    let Some(opcode) = opcode else {
+        return Ok(Response::Other { body });
+    };
+    match opcode {
+        Opcode::Get | Opcode::GetAndTouch => read_value(header, body),
+        Opcode::Set
+        | Opcode::Add
+        | Opcode::Replace
+        | Opcode::Append
+        | Opcode::Prepend
+        | Opcode::Cas => {
+            let [version] = numbers(body)?;
+            Ok(Response::Stored { version })
+        }
+        Opcode::Increment | Opcode::Decrement => {
+            let [number, version] = numbers(body)?;
+            Ok(Response::Counter { number, version })
+        }
+        Opcode::Touch | Opcode::Delete | Opcode::Flush | Opcode::Quit => {
+            let [] = numbers(body)?;
+            Ok(Response::Done)
+        }
+        Opcode::MultiGet => {
+            let expiry = header.flags & REPLY_FLAG_EXPIRY != 0;
+            let partial = header.flags & REPLY_FLAG_PARTIAL != 0;
+            Ok(Response::Values {
+                values: Values::read(header.word, expiry, body)?,
+                partial,
+            })
+        }
+        Opcode::MultiSet | Opcode::MultiDelete => {
+            Ok(Response::Outcomes(Outcomes::read(header.word, body)?))
+        }
+        Opcode::Scan => {
+            let mut rest = body;
+            let next_cursor = take_u64(&mut rest).ok_or(WRONG_LENGTH)?;
+            Ok(Response::Scan {
+                next_cursor,
+                entries: ScanEntries::read(header.word, rest)?,
+            })
+        }
+        Opcode::Stats => Ok(Response::Stats(Pairs::read(header.word, body)?)),
+        Opcode::Ping => Ok(Response::Pong { echo: body }),
+        Opcode::Hello => HelloReply::read(header.word, body).map(Response::Hello),
+        Opcode::Drain => Ok(Response::Drain {
+            left_ms: header.word,
+            message: text(body),
+        }),
+        Opcode::Close => Ok(Response::Close {
+            message: text(body),
+        }),
+    }
+}
+
+#[inline]
+fn read_value<'a>(header: &ResponseHeader, body: &'a [u8]) -> Result<Response<'a>, Reason> {
+    let mut rest = body;
+    let version = take_u64(&mut rest).ok_or(WRONG_LENGTH)?;
+    let expiry_left = match header.flags & REPLY_FLAG_EXPIRY {
+        0 => ExpiryLeft::NotAsked,
+        _ => ExpiryLeft::from_wire(take_u64(&mut rest).ok_or(WRONG_LENGTH)?),
+    };
+    let meta = ValueMeta {
+        client_flags: header.word,
+        version,
+        expiry_left,
+    };
+    Ok(Response::Value(Value { meta, bytes: rest }))
+}
+
+const WRONG_LENGTH: Reason = Reason::BadFrame("the body has not the length it must have");
+
+/// A body that is exactly `N` numbers.
+#[inline]
+fn numbers<const N: usize>(mut body: &[u8]) -> Result<[u64; N], Reason> {
+    if body.len() != N * 8 {
+        return Err(WRONG_LENGTH);
+    }
+    let mut numbers = [0; N];
+    for number in &mut numbers {
+        *number = take_u64(&mut body).ok_or(WRONG_LENGTH)?;
+    }
+    Ok(numbers)
+}
+
+#[cold]
+fn refuse(header: &ResponseHeader, reason: Reason) -> Refusal {
+    Refusal {
+        opcode: header.opcode,
+        id: header.id,
+        reason,
+        after: After::Close,
+    }
+}

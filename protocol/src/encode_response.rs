@@ -1,0 +1,128 @@
+//! The server's side of writing: replies of one piece. Those of many are in `replies`.
+//!
+//! A reply's head is put together on the stack and appended in one go.
+
+use crate::Status;
+use crate::header::{HEADER_BYTES, REPLY_FLAG_EXPIRY, ResponseHeader};
+use crate::opcode::Opcode;
+use crate::response::ValueMeta;
+use crate::wire::{shorten, wire_len};
+
+/// LIMIT: a sentence fits one packet with the frames around it.
+const MESSAGE_BYTES_MAX: usize = 1024;
+
+/// Appends the answer to a GET or GET_AND_TOUCH that found an item.
+#[inline]
+pub fn encode_value(out: &mut Vec<u8>, opcode: Opcode, id: u32, meta: &ValueMeta, value: &[u8]) {
+    out.reserve(HEADER_BYTES + 16 + value.len());
+    encode_value_head(out, opcode, id, meta, wire_len(value.len()));
+    out.extend_from_slice(value);
+}
+
+/// Appends the answer to a GET or GET_AND_TOUCH without the value: `value_bytes` bytes must follow,
+/// from wherever they lie.
+#[inline]
+pub fn encode_value_head(
+    out: &mut Vec<u8>,
+    opcode: Opcode,
+    id: u32,
+    meta: &ValueMeta,
+    value_bytes: u32,
+) {
+    let mut head = [0; HEADER_BYTES + 16];
+    let (flags, head_bytes) = match meta.expiry_left.to_wire() {
+        None => (0, HEADER_BYTES + 8),
+        Some(expiry_ms) => {
+            head[HEADER_BYTES + 8..].copy_from_slice(&expiry_ms.to_le_bytes());
+            (REPLY_FLAG_EXPIRY, HEADER_BYTES + 16)
+        }
+    };
+    let body_bytes = wire_len(head_bytes - HEADER_BYTES) + value_bytes;
+    let status = Status::OK;
+    let word = meta.client_flags;
+    let header = ResponseHeader {
+        opcode: opcode as u8,
+        flags,
+        status,
+        id,
+        word,
+        body_bytes,
+    };
+    head[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+    head[HEADER_BYTES..HEADER_BYTES + 8].copy_from_slice(&meta.version.to_le_bytes());
+    out.extend_from_slice(&head[..head_bytes]);
+}
+
+/// Appends OK with nothing more to say: TOUCH, DELETE, FLUSH, QUIT.
+#[inline]
+pub fn encode_done(out: &mut Vec<u8>, opcode: Opcode, id: u32) {
+    out.extend_from_slice(&head(opcode, Status::OK, id, 0).to_bytes());
+}
+
+/// Appends OK to any of the stores, with the version that the item has now.
+#[inline]
+pub fn encode_stored(out: &mut Vec<u8>, opcode: Opcode, id: u32, version: u64) {
+    let mut frame = [0; HEADER_BYTES + 8];
+    frame[..HEADER_BYTES].copy_from_slice(&head(opcode, Status::OK, id, 8).to_bytes());
+    frame[HEADER_BYTES..].copy_from_slice(&version.to_le_bytes());
+    out.extend_from_slice(&frame);
+}
+
+/// Appends OK to INCREMENT or DECREMENT, with the number and the version that the item has now.
+#[inline]
+pub fn encode_counter(out: &mut Vec<u8>, opcode: Opcode, id: u32, number: u64, version: u64) {
+    let mut frame = [0; HEADER_BYTES + 16];
+    frame[..HEADER_BYTES].copy_from_slice(&head(opcode, Status::OK, id, 16).to_bytes());
+    frame[HEADER_BYTES..HEADER_BYTES + 8].copy_from_slice(&number.to_le_bytes());
+    frame[HEADER_BYTES + 8..].copy_from_slice(&version.to_le_bytes());
+    out.extend_from_slice(&frame);
+}
+
+/// Appends the echo of a PING.
+pub fn encode_pong(out: &mut Vec<u8>, id: u32, echo: &[u8]) {
+    out.extend_from_slice(&head(Opcode::Ping, Status::OK, id, wire_len(echo.len())).to_bytes());
+    out.extend_from_slice(echo);
+}
+
+/// Appends any status but OK, with a sentence for people, which may be empty where the status says
+/// it all, as NOT_FOUND does.
+///
+/// A sentence of more than a kilobyte is cut.
+#[inline]
+pub fn encode_status(out: &mut Vec<u8>, opcode: Opcode, id: u32, status: Status, message: &str) {
+    let message = shorten(message, MESSAGE_BYTES_MAX);
+    out.extend_from_slice(&head(opcode, status, id, wire_len(message.len())).to_bytes());
+    out.extend_from_slice(message.as_bytes());
+}
+
+/// Appends the notice that this connection is answered for `left_ms` more milliseconds at most.
+pub fn encode_drain(out: &mut Vec<u8>, left_ms: u32, message: &str) {
+    let message = shorten(message, MESSAGE_BYTES_MAX);
+    let header = head(Opcode::Drain, Status::OK, 0, wire_len(message.len()));
+    out.extend_from_slice(
+        &ResponseHeader {
+            word: left_ms,
+            ..header
+        }
+        .to_bytes(),
+    );
+    out.extend_from_slice(message.as_bytes());
+}
+
+/// Appends the notice that the connection closes after this frame; the status says why, and with its
+/// [class](Status::class) what became of the requests still unanswered.
+pub fn encode_close(out: &mut Vec<u8>, status: Status, message: &str) {
+    encode_status(out, Opcode::Close, 0, status, message);
+}
+
+#[inline]
+fn head(opcode: Opcode, status: Status, id: u32, body_bytes: u32) -> ResponseHeader {
+    ResponseHeader {
+        opcode: opcode as u8,
+        flags: 0,
+        status,
+        id,
+        word: 0,
+        body_bytes,
+    }
+}

@@ -1,0 +1,168 @@
+//! Whatever the bytes, decoding answers, keeps inside them, and does not change its mind when more
+//! arrive.
+
+use larder_protocol::{
+    After, Decoded, Entry, EntryList, KeyList, Limits, Opcode, Request, RequestFrame,
+    RequestHeader, Response, decode_hello, decode_request, decode_response,
+};
+use proptest::collection::vec;
+use proptest::prelude::{Strategy, any, prop_oneof, proptest};
+use proptest::sample::{Index, select};
+
+use crate::lines::{Told, hello_line, request_line, response_line, tell};
+
+fn limits() -> Limits {
+    Limits {
+        key_bytes_max: 8,
+        keys_per_frame_max: 4,
+        skip_bytes_max: 1 << 20,
+        ..Limits::for_items(8, 64)
+    }
+}
+
+/// Bytes that look like a frame from afar: a known opcode, few flags and fields, and lengths that are
+/// near to what follows.
+fn almost_a_frame() -> impl Strategy<Value = Vec<u8>> {
+    let parts = (
+        select(&Opcode::ALL[..]),
+        0_u8..4,
+        0_u16..32,
+        any::<u32>(),
+        0_u32..12,
+        0_u32..80,
+        vec(any::<u8>(), 0..80),
+        any::<bool>(),
+    );
+    parts.prop_map(
+        |(opcode, flags, third, id, word, body_bytes, body, exact)| {
+            let body_bytes = if exact { body.len() as u32 } else { body_bytes };
+            let opcode = opcode as u8;
+            let header = RequestHeader {
+                opcode,
+                flags,
+                fields: third,
+                id,
+                word,
+                body_bytes,
+            };
+            [&header.to_bytes()[..], &body].concat()
+        },
+    )
+}
+
+/// A multi-key frame with one byte of it changed.
+fn damaged_list() -> impl Strategy<Value = Vec<u8>> {
+    let item = (vec(any::<u8>(), 1..8), vec(any::<u8>(), 0..8));
+    (vec(item, 0..4), any::<bool>(), any::<Index>(), any::<u8>()).prop_map(
+        |(items, set, at, byte)| {
+            let (mut keys, mut entries) = (KeyList::default(), EntryList::default());
+            for (key, value) in &items {
+                keys.push(key);
+                entries.push(&Entry {
+                    key,
+                    value,
+                    client_flags: 1,
+                    expire_in_ms: None,
+                });
+            }
+            let request = match set {
+                true => Request::MultiSet {
+                    entries: entries.entries(),
+                },
+                false => Request::MultiGet {
+                    keys: keys.keys(),
+                    want_expiry: false,
+                },
+            };
+            let mut wire = Vec::new();
+            RequestFrame {
+                id: 1,
+                quiet: false,
+                request,
+            }
+            .encode(&mut wire);
+            let at = at.index(wire.len());
+            wire[at] = byte;
+            wire
+        },
+    )
+}
+
+fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![1 => vec(any::<u8>(), 0..100), 6 => almost_a_frame(), 3 => damaged_list()]
+}
+
+/// Checks one decoder on all prefixes of some bytes, the whole included.
+fn check(bytes: &[u8], frame_bytes_max: u32, decode: impl Fn(&[u8]) -> Told) {
+    let whole = decode(bytes);
+    for end in 0..=bytes.len() {
+        match decode(&bytes[..end]) {
+            Told::Incomplete { needed_bytes } => {
+                assert!(needed_bytes > end, "asks for {needed_bytes} of {end}");
+                assert!(needed_bytes <= frame_bytes_max as usize);
+            }
+            told => {
+                assert_eq!(told, whole, "changes its mind after {end} bytes");
+                if let Told::Frame { consumed, .. } = told {
+                    assert!((16..=end).contains(&consumed));
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_upset_the_decoder_of_a_server(bytes in any_bytes()) {
+        let limits = limits();
+        check(&bytes, limits.frame_bytes_max, |bytes| tell(decode_request(bytes, &limits), request_line));
+        check(&bytes, 16 + 1024, |bytes| tell(decode_hello(bytes), hello_line));
+    }
+
+    #[test]
+    fn no_bytes_upset_the_decoder_of_a_client(bytes in any_bytes()) {
+        check(&bytes, 100, |bytes| tell(decode_response(bytes, 100), response_line));
+    }
+
+    #[test]
+    fn what_decodes_is_within_the_limits_and_encodes_to_what_decodes_the_same(bytes in any_bytes()) {
+        let limits = limits();
+        let Decoded::Frame { frame, .. } = decode_request(&bytes, &limits) else { return Ok(()) };
+        match &frame.request {
+            Request::Get { key, .. } | Request::Touch { key, .. } | Request::Delete { key, .. } => {
+                assert!((1..=8).contains(&key.len()));
+            }
+            Request::Store(store) => assert!((1..=8).contains(&store.key.len()) && store.value.len() <= 64),
+            Request::MultiGet { keys, .. } | Request::MultiDelete { keys } => {
+                assert_eq!(keys.iter().count(), keys.count() as usize);
+                assert!(keys.count() <= 4 && keys.iter().all(|key| (1..=8).contains(&key.len())));
+            }
+            Request::MultiSet { entries } => {
+                assert_eq!(entries.iter().count(), entries.count() as usize);
+            }
+            _ => {}
+        }
+        let mut again = Vec::new();
+        frame.encode(&mut again);
+        let consumed = again.len();
+        assert_eq!(decode_request(&again, &limits), Decoded::Frame { frame: frame.clone(), consumed });
+    }
+
+    #[test]
+    fn a_refusal_skips_exactly_the_frame_or_closes(bytes in any_bytes()) {
+        let limits = limits();
+        let Decoded::Refused(refusal) = decode_request(&bytes, &limits) else { return Ok(()) };
+        let header = RequestHeader::read(&bytes).expect("nothing is refused before its header is there");
+        match refusal.after {
+            After::Skip { frame_bytes } => assert_eq!(frame_bytes, header.frame_bytes()),
+            After::Close => assert!(header.frame_bytes() > u64::from(limits.skip_bytes_max)),
+        }
+        let mut answer = Vec::new();
+        refusal.encode(&mut answer);
+        let Decoded::Frame { frame, .. } = decode_response(&answer, 65536) else { panic!("no answer") };
+        assert_eq!((frame.id, frame.opcode, frame.status), (header.id, header.opcode, refusal.status()));
+        if header.opcode != Opcode::Close as u8 {
+            assert_eq!(frame.response, Response::Failed { message: &refusal.to_string() });
+        }
+    }
+}
