@@ -1,0 +1,132 @@
+//! The life of a request: wait for a connection and for room, send, wait for the answer, and send
+//! again what is known not to have been executed.
+
+use std::sync::Arc;
+
+use larder_protocol::{Request, Status};
+use tokio::time::{Instant, timeout};
+
+use crate::connector::Connector;
+use crate::error::{Cause, Error};
+use crate::link::{Link, NotTaken};
+use crate::pending::Answer;
+use crate::reply::Reply;
+
+/// What the server answered, if it did.
+pub(crate) type Answered = Result<Reply, Failure>;
+
+/// A status other than OK. Some are results, some are errors; the operation decides.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) status: Status,
+    pub(crate) message: String,
+}
+
+impl From<Failure> for Error {
+    fn from(Failure { status, message }: Failure) -> Self {
+        Self::Refused { status, message }
+    }
+}
+
+/// What a caller makes of the answer to its request.
+pub(crate) trait Outcome: Sized {
+    fn from_answer(answer: Answered) -> Result<Self, Error>;
+}
+
+/// Where and when a request was sent.
+struct Sent {
+    link: Arc<Link>,
+    at: Instant,
+}
+
+impl Connector {
+    /// Asks the server and waits for its answer, for as long as a request may take.
+    pub(crate) async fn call<T: Outcome>(
+        self: &Arc<Self>,
+        request: Request<'_>,
+    ) -> Result<T, Error> {
+        let mut sent = None;
+        let after = self.config.request_timeout;
+        let answer = timeout(after, self.ask(&request, &mut sent)).await;
+        match (answer, sent) {
+            (Ok(answer), _) => T::from_answer(answer?),
+            (Err(_), None) => Err(Error::NotExecuted(Cause::Timeout { after })),
+            (Err(_), Some(sent)) => {
+                sent.link.give_up_if_silent_since(sent.at);
+                Err(Error::Unknown(Cause::Timeout { after }))
+            }
+        }
+    }
+
+    async fn ask(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        sent: &mut Option<Sent>,
+    ) -> Result<Answered, Error> {
+        let mut resends_left = self.config.resends_max;
+        loop {
+            *sent = None;
+            let link = self.link().await?;
+            let cause = match link.send(request).await {
+                // The connection closed its door while this request stood before it.
+                Err(NotTaken) => continue,
+                Ok(answered) => {
+                    *sent = Some(Sent {
+                        link: link.clone(),
+                        at: Instant::now(),
+                    });
+                    match answered.await {
+                        Ok(Answer::Reply(reply)) => return Ok(Ok(reply)),
+                        Ok(Answer::Failed {
+                            status: Status::DRAINING,
+                            ..
+                        }) => {
+                            link.drain();
+                            Cause::Draining
+                        }
+                        Ok(Answer::Failed { status, message }) => {
+                            return Ok(Err(Failure { status, message }));
+                        }
+                        Ok(Answer::NotExecuted(cause)) => cause,
+                        Ok(Answer::Unknown(cause)) => return Err(Error::Unknown(cause)),
+                        // The driver was dropped with its runtime.
+                        Err(_) => {
+                            return Err(Error::Unknown(Cause::ConnectionLost(
+                                "the runtime of the client has ended".to_owned(),
+                            )));
+                        }
+                    }
+                }
+            };
+            resends_left = match resends_left.checked_sub(1) {
+                Some(left) => left,
+                None => return Err(Error::NotExecuted(cause)),
+            };
+        }
+    }
+}
+
+/// OK with nothing more to say.
+impl Outcome for () {
+    fn from_answer(answer: Answered) -> Result<Self, Error> {
+        match answer? {
+            Reply::Done => Ok(()),
+            _ => Err(Error::misfit()),
+        }
+    }
+}
+
+/// Whether there was an item.
+impl Outcome for bool {
+    fn from_answer(answer: Answered) -> Result<Self, Error> {
+        match answer {
+            Ok(Reply::Done) => Ok(true),
+            Ok(_) => Err(Error::misfit()),
+            Err(Failure {
+                status: Status::NOT_FOUND,
+                ..
+            }) => Ok(false),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The handle that applications hold.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use larder_protocol::{Direction, Limits, Request, Store as StoreRequest, StoreMode};
+
+use crate::call::{Answered, Outcome};
+use crate::connector::Connector;
+use crate::count::Count;
+use crate::read::{GetAndTouch, whole_ms};
+use crate::reply::{Item, Reply};
+use crate::store::{Conditional, Store};
+use crate::{Config, ConnectError, Error};
+
+/// A handle on one connection to a server, shared by its clones. See the [crate's page](crate).
+///
+/// Keys are anything that gives bytes, values anything that becomes [`Bytes`] (a `Vec<u8>`, a
+/// `String`, a `&'static str`, ...) without being copied before it is sent.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(crate) connector: Arc<Connector>,
+}
+
+/// What a server said about itself in the handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerInfo {
+    /// Its name and version, for people.
+    pub name: String,
+    /// What it accepts.
+    pub limits: Limits,
+}
+
+impl Client {
+    /// Connects to the server at a URL: `larder://HOST:PORT`, or `larder+unix:///PATH`.
+    ///
+    /// # Errors
+    ///
+    /// The URL makes no sense, or the one attempt to connect failed.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        Self::connect_with(url, Config::default()).await
+    }
+
+    /// Connects with other settings than the default ones.
+    ///
+    /// # Errors
+    ///
+    /// The URL makes no sense, or the one attempt to connect failed.
+    pub async fn connect_with(url: &str, config: Config) -> Result<Self, ConnectError> {
+        let client = Self::lazy(url, config)?;
+        client.connector.connect_once().await?;
+        Ok(client)
+    }
+
+    /// A client that connects when the first request needs it.
+    ///
+    /// # Errors
+    ///
+    /// The URL makes no sense.
+    pub fn lazy(url: &str, config: Config) -> Result<Self, ConnectError> {
+        Ok(Self {
+            connector: Connector::new(url.parse()?, config),
+        })
+    }
+
+    /// Whether there is a connection that takes requests at this moment. A request does not need to
+    /// know: it waits for one.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connector.open_link().is_some()
+    }
+
+    /// What the server said about itself; connects where there is no connection.
+    ///
+    /// # Errors
+    ///
+    /// There is no connection to be had.
+    pub async fn server(&self) -> Result<ServerInfo, Error> {
+        Ok(self.connector.link().await?.server.clone())
+    }
+
+    /// Reads an item.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Item>, Error> {
+        let key = key.as_ref();
+        self.connector
+            .call(Request::Get {
+                key,
+                want_expiry: false,
+            })
+            .await
+    }
+
+    /// Reads an item and how long it has left.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn get_with_expiry(&self, key: impl AsRef<[u8]>) -> Result<Option<Item>, Error> {
+        let key = key.as_ref();
+        self.connector
+            .call(Request::Get {
+                key,
+                want_expiry: true,
+            })
+            .await
+    }
+
+    /// Reads an item and gives it a new expiry, in one step.
+    pub fn get_and_touch(&self, key: impl AsRef<[u8]>) -> GetAndTouch<'_> {
+        let key = Bytes::copy_from_slice(key.as_ref());
+        GetAndTouch {
+            client: self,
+            key,
+            expire_in: None,
+        }
+    }
+
+    /// Stores an item. The result is its version.
+    pub fn set(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Store<'_, u64> {
+        Store::new(self, StoreMode::Set, key.as_ref(), value.into())
+    }
+
+    /// Stores an item where there is none. The result is its version, or `None` where there is one.
+    pub fn add(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Store<'_, Option<u64>> {
+        Store::new(self, StoreMode::Add, key.as_ref(), value.into())
+    }
+
+    /// Stores an item where there is one. The result is its version, or `None` where there is none.
+    pub fn replace(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl Into<Bytes>,
+    ) -> Store<'_, Option<u64>> {
+        Store::new(self, StoreMode::Replace, key.as_ref(), value.into())
+    }
+
+    /// Stores an item where the one there still has this version.
+    pub fn cas(
+        &self,
+        key: impl AsRef<[u8]>,
+        version: u64,
+        value: impl Into<Bytes>,
+    ) -> Store<'_, Conditional<u64>> {
+        Store::new(self, StoreMode::Cas { version }, key.as_ref(), value.into())
+    }
+
+    /// Puts bytes behind the value of an item. The result is its new version, or `None` where there
+    /// is no item.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn append(
+        &self,
+        key: impl AsRef<[u8]>,
+        suffix: impl AsRef<[u8]>,
+    ) -> Result<Option<u64>, Error> {
+        self.extend(StoreMode::Append, key.as_ref(), suffix.as_ref())
+            .await
+    }
+
+    /// Puts bytes before the value of an item. The result is its new version, or `None` where there
+    /// is no item.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn prepend(
+        &self,
+        key: impl AsRef<[u8]>,
+        prefix: impl AsRef<[u8]>,
+    ) -> Result<Option<u64>, Error> {
+        self.extend(StoreMode::Prepend, key.as_ref(), prefix.as_ref())
+            .await
+    }
+
+    async fn extend(
+        &self,
+        mode: StoreMode,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Option<u64>, Error> {
+        let store = StoreRequest {
+            mode,
+            key,
+            value,
+            client_flags: 0,
+            expire_in_ms: None,
+        };
+        self.connector.call(Request::Store(store)).await
+    }
+
+    /// Adds to a counter; past 2^64 - 1 it goes on from 0.
+    pub fn increment(&self, key: impl AsRef<[u8]>) -> Count<'_> {
+        Count::new(self, Direction::Increment, key.as_ref())
+    }
+
+    /// Subtracts from a counter; it stops at 0.
+    pub fn decrement(&self, key: impl AsRef<[u8]>) -> Count<'_> {
+        Count::new(self, Direction::Decrement, key.as_ref())
+    }
+
+    /// Gives an item a new expiry; `None` is never. The result is whether there was an item.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn touch(
+        &self,
+        key: impl AsRef<[u8]>,
+        expire_in: Option<Duration>,
+    ) -> Result<bool, Error> {
+        let (key, expire_in_ms) = (key.as_ref(), expire_in.map(whole_ms));
+        self.connector
+            .call(Request::Touch { key, expire_in_ms })
+            .await
+    }
+
+    /// Deletes an item. The result is whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        self.connector
+            .call(Request::Delete {
+                key: key.as_ref(),
+                version: None,
+            })
+            .await
+    }
+
+    /// Deletes an item if it still has this version.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn delete_if_version(
+        &self,
+        key: impl AsRef<[u8]>,
+        version: u64,
+    ) -> Result<Conditional<()>, Error> {
+        self.connector
+            .call(Request::Delete {
+                key: key.as_ref(),
+                version: Some(version),
+            })
+            .await
+    }
+
+    /// Empties the cache.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.flush_in(Duration::ZERO).await
+    }
+
+    /// Empties the cache this long from now: all goes that was stored before that moment.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn flush_in(&self, delay: Duration) -> Result<(), Error> {
+        self.connector
+            .call(Request::Flush {
+                delay_ms: whole_ms(delay),
+            })
+            .await
+    }
+
+    /// The server's counters, as names and values. An empty group is the general one.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`]; a group that the server does not have is [`Error::Refused`] with
+    /// [`Status::NOT_FOUND`](crate::Status::NOT_FOUND).
+    pub async fn stats(&self, group: &str) -> Result<Vec<(String, String)>, Error> {
+        self.connector
+            .call(Request::Stats {
+                group: group.as_bytes(),
+            })
+            .await
+    }
+
+    /// Asks for a sign of life.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.connector.call(Request::Ping { echo: &[] }).await
+    }
+}
+
+impl Outcome for Vec<(String, String)> {
+    fn from_answer(answer: Answered) -> Result<Self, Error> {
+        match answer? {
+            Reply::Stats(pairs) => Ok(pairs),
+            _ => Err(Error::misfit()),
+        }
+    }
+}

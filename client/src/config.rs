@@ -1,0 +1,48 @@
+//! What a client can be told.
+
+use std::time::Duration;
+
+/// How a client behaves. Change what you like and take the rest from [`Config::default`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use larder_client::Config;
+///
+/// let config = Config { request_timeout: Duration::from_millis(50), ..Config::default() };
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How long a request may take from first to last, waiting for a connection or for room
+    /// included. By default 5 seconds.
+    pub request_timeout: Duration,
+    /// How long an attempt to connect may take, the handshake included, and how long a request waits
+    /// for a connection while attempts fail. By default 1 second.
+    pub connect_timeout: Duration,
+    /// The pause after the first failed attempt to connect; it doubles with each further one, and
+    /// each pause is drawn from its upper half. By default 5 milliseconds.
+    pub backoff_min: Duration,
+    /// The longest pause between two attempts to connect. By default 500 milliseconds.
+    pub backoff_max: Duration,
+    /// How many requests may be under way at most; the server may ask for fewer. A request of more
+    /// than 4 KiB counts once for each 4 KiB. By default 4096.
+    pub in_flight_max: u32,
+    /// How often a request that is known not to have been executed is sent again. By default 3.
+    pub resends_max: u32,
+    /// What the client calls itself in the server's log.
+    pub name: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(1),
+            backoff_min: Duration::from_millis(5),
+            backoff_max: Duration::from_millis(500),
+            in_flight_max: 4096,
+            resends_max: 3,
+            name: concat!("larder-client ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Keeping a connection at hand.
+//!
+//! There is at most one open connection and at most one attempt to make one. The attempt runs in a
+//! task of its own, so that a request that gives up waiting does not cut it short for the others; it
+//! goes on, with growing pauses, for as long as anybody waits.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use larder_protocol::{
+    Decoded, HEADER_BYTES, HELLO_BODY_BYTES_MAX, HelloRequest, PROTOCOL_VERSION, Response,
+    decode_response,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use crate::client::ServerInfo;
+use crate::link::Link;
+use crate::{Address, Config, ConnectError};
+
+/// LIMIT: past this many failures the pause no longer grows; keeps the doubling in range.
+const DOUBLINGS_MAX: u32 = 16;
+
+/// Makes connections to one server.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    pub(crate) address: Address,
+    pub(crate) config: Config,
+    slot: Mutex<Slot>,
+    /// Told when a connection is there.
+    connected: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    link: Option<Arc<Link>>,
+    /// Whether a task is trying to connect.
+    connecting: bool,
+    /// How many requests wait for a connection.
+    waiters: usize,
+    /// Attempts that failed since the last that did not.
+    failures: u32,
+    last_error: Option<ConnectError>,
+}
+
+/// Counts a request among those that wait.
+struct Waiter<'c>(&'c Connector);
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.slot().waiters -= 1;
+    }
+}
+
+impl Drop for Connector {
+    fn drop(&mut self) {
+        if let Some(link) = self.slot().link.take() {
+            link.abandon();
+        }
+    }
+}
+
+impl Connector {
+    pub(crate) fn new(address: Address, config: Config) -> Arc<Self> {
+        let (slot, connected) = (Mutex::default(), Notify::new());
+        Arc::new(Self {
+            address,
+            config,
+            slot,
+            connected,
+        })
+    }
+
+    /// Makes the first connection, in one attempt.
+    pub(crate) async fn connect_once(&self) -> Result<(), ConnectError> {
+        let link = self.attempt().await?;
+        self.slot().link = Some(link);
+        Ok(())
+    }
+
+    /// The open connection, if there is one.
+    #[inline]
+    pub(crate) fn open_link(&self) -> Option<Arc<Link>> {
+        self.slot().open_link()
+    }
+
+    /// The open connection, or a new one as soon as there is one.
+    pub(crate) async fn link(self: &Arc<Self>) -> Result<Arc<Link>, ConnectError> {
+        if let Some(link) = self.open_link() {
+            return Ok(link);
+        }
+        self.slot().waiters += 1;
+        let waiter = Waiter(self);
+        let link = timeout(self.config.connect_timeout, self.wait_for_link()).await;
+        drop(waiter);
+        link.map_err(|_| {
+            self.slot()
+                .last_error
+                .clone()
+                .unwrap_or_else(|| self.timed_out())
+        })
+    }
+
+    async fn wait_for_link(self: &Arc<Self>) -> Arc<Link> {
+        loop {
+            let mut connected = pin!(self.connected.notified());
+            connected.as_mut().enable();
+            {
+                let mut slot = self.slot();
+                if let Some(link) = slot.open_link() {
+                    return link;
+                }
+                if !slot.connecting {
+                    slot.connecting = true;
+                    tokio::spawn(self.clone().connect());
+                }
+            }
+            connected.await;
+        }
+    }
+
+    /// Tries to connect until it succeeds or nobody waits any more.
+    async fn connect(self: Arc<Self>) {
+        loop {
+            let failures = self.slot().failures;
+            if failures > 0 {
+                sleep(self.config.pause_after(failures)).await;
+            }
+            let attempt = self.attempt().await;
+            let mut slot = self.slot();
+            match attempt {
+                Ok(link) => {
+                    *slot = Slot {
+                        link: Some(link),
+                        waiters: slot.waiters,
+                        ..Slot::default()
+                    };
+                    drop(slot);
+                    self.connected.notify_waiters();
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, failures, "an attempt to connect failed");
+                    slot.failures = slot.failures.saturating_add(1);
+                    slot.last_error = Some(error);
+                    if slot.waiters == 0 {
+                        slot.connecting = false;
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self) -> Result<Arc<Link>, ConnectError> {
+        let attempt = async {
+            match &self.address {
+                Address::Tcp { host, port } => {
+                    let connecting = TcpStream::connect((host.as_str(), *port)).await;
+                    let stream = connecting.map_err(|error| self.failed(&error))?;
+                    stream
+                        .set_nodelay(true)
+                        .map_err(|error| self.failed(&error))?;
+                    self.greet(stream.into_split()).await
+                }
+                Address::Unix { path } => {
+                    let connecting = UnixStream::connect(path).await;
+                    let stream = connecting.map_err(|error| self.failed(&error))?;
+                    self.greet(stream.into_split()).await
+                }
+            }
+        };
+        timeout(self.config.connect_timeout, attempt)
+            .await
+            .unwrap_or_else(|_| Err(self.timed_out()))
+    }
+
+    /// The handshake.
+    async fn greet<R, W>(&self, (mut reader, mut writer): (R, W)) -> Result<Arc<Link>, ConnectError>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let mut hello = Vec::new();
+        HelloRequest::new(&self.config.name).encode(0, &mut hello);
+        // A server that turns the client away may do so before it has read this, so that only its
+        // answer, or that there is none, decides.
+        let written = writer.write_all(&hello).await;
+        let mut buffer = BytesMut::new();
+        loop {
+            if let Some((greeting, consumed)) = self.read_greeting(&buffer)? {
+                buffer.advance(consumed);
+                let in_flight_max = self.config.in_flight_max;
+                return Ok(Link::start(
+                    greeting,
+                    in_flight_max,
+                    (reader, writer),
+                    buffer,
+                ));
+            }
+            match reader.read_buf(&mut buffer).await {
+                Ok(0) => {
+                    written.map_err(|error| self.failed(&error))?;
+                    return Err(self.not_larder("it closed the connection without a word"));
+                }
+                Ok(_) => {}
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
+    }
+
+    /// The server's half of the handshake and its length, once it is there.
+    fn read_greeting(&self, buffer: &[u8]) -> Result<Option<(ServerInfo, usize)>, ConnectError> {
+        let frame_bytes_max = HELLO_BODY_BYTES_MAX + HEADER_BYTES as u32;
+        let (frame, consumed) = match decode_response(buffer, frame_bytes_max) {
+            Decoded::Frame { frame, consumed } => (frame, consumed),
+            Decoded::Incomplete { .. } => return Ok(None),
+            Decoded::Refused(refusal) => return Err(self.not_larder(&refusal.to_string())),
+        };
+        match frame.response {
+            Response::Hello(hello) if hello.version == PROTOCOL_VERSION => {
+                let server = ServerInfo {
+                    name: hello.name.to_owned(),
+                    limits: hello.limits,
+                };
+                Ok(Some((server, consumed)))
+            }
+            Response::Failed { message } | Response::Close { message } => {
+                let (address, status) = (self.address.clone(), frame.status);
+                Err(ConnectError::TurnedAway {
+                    address,
+                    status,
+                    message: message.to_owned(),
+                })
+            }
+            _ => Err(self.not_larder("it answered something else than the handshake")),
+        }
+    }
+
+    fn not_larder(&self, why: &str) -> ConnectError {
+        ConnectError::NotLarder {
+            address: self.address.clone(),
+            why: why.to_owned(),
+        }
+    }
+
+    fn failed(&self, error: &std::io::Error) -> ConnectError {
+        ConnectError::io(&self.address, error)
+    }
+
+    fn timed_out(&self) -> ConnectError {
+        let after = self.config.connect_timeout;
+        ConnectError::Timeout {
+            address: self.address.clone(),
+            after,
+        }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        // Nothing panics while it holds the slot, and every state of it is a valid one.
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    fn open_link(&self) -> Option<Arc<Link>> {
+        self.link.as_ref().filter(|link| link.is_open()).cloned()
+    }
+}
+
+impl Config {
+    /// The pause before the next attempt: doubled with each failure, and drawn from its upper half,
+    /// so that clients that lost a server together do not come back together.
+    fn pause_after(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(DOUBLINGS_MAX);
+        let longest = self
+            .backoff_min
+            .saturating_mul(1 << doublings)
+            .min(self.backoff_max);
+        // The standard library seeds its hashers at random, which is all the chance that is needed.
+        let chance = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+        longest.mul_f64(0.5 + chance / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::Config;
+
+    #[test]
+    fn pauses_grow_to_the_longest_and_never_past_it() {
+        let config = Config {
+            backoff_min: Duration::from_millis(10),
+            backoff_max: Duration::from_millis(100),
+            ..Config::default()
+        };
+        for (failures, longest_ms) in [(1, 10), (2, 20), (3, 40), (5, 100), (1000, 100)] {
+            for _ in 0..100 {
+                let pause = config.pause_after(failures);
+                assert!(
+                    pause <= Duration::from_millis(longest_ms),
+                    "{pause:?} after {failures}"
+                );
+                assert!(
+                    pause >= Duration::from_millis(longest_ms) / 2,
+                    "{pause:?} after {failures}"
+                );
+            }
+        }
+    }
+}

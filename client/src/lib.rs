@@ -1,0 +1,67 @@
+//! The async client for Larder, an in-memory cache server.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use larder_client::Client;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect("larder://127.0.0.1:5273").await?;
+//!
+//! client.set("session:17", "ada").expire_in(Duration::from_secs(3600)).await?;
+//! if let Some(item) = client.get("session:17").await? {
+//!     println!("{:?}, version {}", item.value, item.version);
+//! }
+//!
+//! client.increment("visits").initial(1).await?;
+//! let found = client.get_many(["session:17", "session:18"]).await?;
+//! assert!(found[1].is_none());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # One connection for everybody
+//!
+//! A [`Client`] is a handle on *one* connection; clone it freely, clones share it. Requests of all
+//! tasks are written together, as many in one write as there are at the moment, and replies find
+//! their request by its id. How many are under way at once is bounded; those beyond wait their turn.
+//! Dropping a future gives its request up: a reply that comes later is discarded.
+//!
+//! # When things go wrong
+//!
+//! An [`Error`] says whether the request was executed: [`Error::NotExecuted`] and
+//! [`Error::Refused`] on the one hand, [`Error::Unknown`] on the other. A lost connection is
+//! replaced when the next request needs one, with growing, jittered pauses between attempts. What
+//! is known not to have been executed is sent again by itself, within the limits of [`Config`]; what
+//! is unknown never is. When the server announces that it drains, requests under way are finished on
+//! the old connection and new ones take a new one.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod address;
+mod call;
+mod client;
+mod config;
+mod connector;
+mod count;
+mod error;
+mod link;
+mod many;
+mod pending;
+mod read;
+mod reply;
+mod scan;
+mod store;
+
+pub use address::{Address, DEFAULT_PORT};
+pub use client::{Client, ServerInfo};
+pub use config::Config;
+pub use count::{Count, Counter};
+pub use error::{Cause, ConnectError, Error};
+pub use larder_protocol::{Class, ExpiryLeft, Limits, Status};
+pub use many::SetItem;
+pub use read::GetAndTouch;
+pub use reply::Item;
+pub use scan::{Page, Scan, ScanKey};
+pub use store::{Conditional, Store};

@@ -1,0 +1,238 @@
+//! Many items in few frames.
+//!
+//! What does not fit one frame is sent in several, one after the other. They are not one operation:
+//! where one of them fails, those before it were executed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use larder_protocol::{Entry, EntryList, KeyList, Limits, Request, Status};
+
+use crate::call::{Answered, Outcome};
+use crate::read::whole_ms;
+use crate::reply::{Item, Reply};
+use crate::{Client, Error};
+
+/// LIMIT: a frame is closed when it has this much, so that it does not hold up what other tasks ask.
+const FRAME_BYTES: usize = 256 * 1024;
+
+/// An item for [`Client::set_many`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetItem {
+    /// The key.
+    pub key: Bytes,
+    /// The value.
+    pub value: Bytes,
+    /// Thirty-two bits that the server keeps with the item and does not look at.
+    pub flags: u32,
+    /// How long after the server has executed the request the item expires; `None` is never.
+    pub expire_in: Option<Duration>,
+}
+
+impl SetItem {
+    /// An item without flags that never expires.
+    pub fn new(key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Self {
+        let (key, value) = (Bytes::copy_from_slice(key.as_ref()), value.into());
+        Self {
+            key,
+            value,
+            flags: 0,
+            expire_in: None,
+        }
+    }
+
+    /// The item expires this long after the server has executed the request.
+    #[must_use]
+    pub fn expire_in(mut self, expire_in: Duration) -> Self {
+        self.expire_in = Some(expire_in);
+        self
+    }
+
+    /// Sets the flags.
+    #[must_use]
+    pub fn flags(mut self, flags: u32) -> Self {
+        self.flags = flags;
+        self
+    }
+}
+
+impl Client {
+    /// Reads many items. The result has one place for each key, in the order of the keys.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`] of any of the frames.
+    pub async fn get_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Item>>, Error> {
+        let keys: Vec<K> = keys.into_iter().collect();
+        let mut items = Vec::with_capacity(keys.len());
+        while items.len() < keys.len() {
+            let limits = self.connector.link().await?.server.limits;
+            let list = fill_keys(&keys[items.len()..], &limits);
+            let asked = list.keys();
+            let Found { found, partial } = self
+                .connector
+                .call(Request::MultiGet {
+                    keys: asked,
+                    want_expiry: false,
+                })
+                .await?;
+            // An answer may be short only where it says so, and never empty.
+            if found.is_empty() || found.len() != asked.count() as usize && !partial {
+                return Err(Error::misfit());
+            }
+            for lookup in found {
+                items.push(match lookup {
+                    Ok(item) => Some(item),
+                    Err(Status::NOT_FOUND) => None,
+                    Err(status) => {
+                        return Err(Error::Refused {
+                            status,
+                            message: String::new(),
+                        });
+                    }
+                });
+            }
+        }
+        items.truncate(keys.len());
+        Ok(items)
+    }
+
+    /// Stores many items, each as [`set`](Client::set) does. The result has one status for each, in
+    /// the order of the items: [`Status::OK`], or why it was not stored.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`] of any of the frames.
+    pub async fn set_many(
+        &self,
+        items: impl IntoIterator<Item = SetItem>,
+    ) -> Result<Vec<Status>, Error> {
+        let items: Vec<SetItem> = items.into_iter().collect();
+        let mut statuses = Vec::with_capacity(items.len());
+        while statuses.len() < items.len() {
+            let limits = self.connector.link().await?.server.limits;
+            let list = fill_entries(&items[statuses.len()..], &limits);
+            let entries = list.entries();
+            let outcomes: Vec<Status> = self.connector.call(Request::MultiSet { entries }).await?;
+            if outcomes.len() != entries.count() as usize {
+                return Err(Error::misfit());
+            }
+            statuses.extend(outcomes);
+        }
+        Ok(statuses)
+    }
+
+    /// Deletes many items. The result says of each key, in the order of the keys, whether there was
+    /// an item.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`] of any of the frames.
+    pub async fn delete_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<bool>, Error> {
+        let keys: Vec<K> = keys.into_iter().collect();
+        let mut deleted = Vec::with_capacity(keys.len());
+        while deleted.len() < keys.len() {
+            let limits = self.connector.link().await?.server.limits;
+            let list = fill_keys(&keys[deleted.len()..], &limits);
+            let keys = list.keys();
+            let outcomes: Vec<Status> = self.connector.call(Request::MultiDelete { keys }).await?;
+            if outcomes.len() != keys.count() as usize {
+                return Err(Error::misfit());
+            }
+            for status in outcomes {
+                deleted.push(match status {
+                    Status::OK => true,
+                    Status::NOT_FOUND => false,
+                    status => {
+                        return Err(Error::Refused {
+                            status,
+                            message: String::new(),
+                        });
+                    }
+                });
+            }
+        }
+        Ok(deleted)
+    }
+}
+
+/// As many of the first keys as make a frame; at least one.
+fn fill_keys<K: AsRef<[u8]>>(keys: &[K], limits: &Limits) -> KeyList {
+    let mut list = KeyList::default();
+    for key in keys
+        .iter()
+        .map(AsRef::as_ref)
+        .take(limits.keys_per_frame_max as usize)
+    {
+        if !has_room(list.keys().as_bytes(), key.len(), limits) {
+            break;
+        }
+        list.push(key);
+    }
+    list
+}
+
+/// As many of the first items as make a frame; at least one.
+fn fill_entries(items: &[SetItem], limits: &Limits) -> EntryList {
+    let mut list = EntryList::default();
+    for item in items.iter().take(limits.keys_per_frame_max as usize) {
+        let SetItem {
+            key,
+            value,
+            flags: client_flags,
+            expire_in,
+        } = item;
+        if !has_room(list.entries().as_bytes(), key.len() + value.len(), limits) {
+            break;
+        }
+        let (client_flags, expire_in_ms) = (*client_flags, expire_in.map(whole_ms));
+        list.push(&Entry {
+            key,
+            value,
+            client_flags,
+            expire_in_ms,
+        });
+    }
+    list
+}
+
+/// Whether an entry of this length goes into a frame that already has some.
+fn has_room(list: &[u8], entry_bytes: usize, limits: &Limits) -> bool {
+    /// LIMIT: what the header and the entry's own lengths take, rounded up.
+    const OVERHEAD_BYTES: usize = 64;
+    let frame_bytes = FRAME_BYTES.min(limits.frame_bytes_max as usize);
+    list.is_empty() || list.len() + entry_bytes + OVERHEAD_BYTES <= frame_bytes
+}
+
+/// What a MULTI_GET found.
+struct Found {
+    found: Vec<Result<Item, Status>>,
+    partial: bool,
+}
+
+impl Outcome for Found {
+    fn from_answer(answer: Answered) -> Result<Self, Error> {
+        match answer? {
+            Reply::Items {
+                items: found,
+                partial,
+            } => Ok(Self { found, partial }),
+            _ => Err(Error::misfit()),
+        }
+    }
+}
+
+impl Outcome for Vec<Status> {
+    fn from_answer(answer: Answered) -> Result<Self, Error> {
+        match answer? {
+            Reply::Outcomes(outcomes) => Ok(outcomes),
+            _ => Err(Error::misfit()),
+        }
+    }
+}

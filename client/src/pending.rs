@@ -1,0 +1,151 @@
+//! The requests of a connection that are not answered yet.
+//!
+//! A slot keeps a request until its reply comes, even if nobody waits for the reply any more. An id
+//! is therefore free only when the server is done with it, and a late reply can never be taken for
+//! another's.
+
+use larder_protocol::Status;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::error::Cause;
+use crate::reply::Reply;
+
+/// LIMIT: an id is 16 bits of slot and 16 bits that tell the slot's tenants apart.
+pub(crate) const IN_FLIGHT_CEILING: u32 = 1 << 16;
+
+/// How a request ended.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The server answered.
+    Reply(Reply),
+    /// The server answered with a status that is not OK.
+    Failed {
+        /// The status.
+        status: Status,
+        /// The server's sentence.
+        message: String,
+    },
+    /// The connection ended, and the request is known not to have been executed.
+    NotExecuted(Cause),
+    /// The connection ended, and it is not known whether the request was executed.
+    Unknown(Cause),
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    /// Where its frame ends, in bytes since the connection began.
+    pub(crate) end_offset: u64,
+    pub(crate) answer: oneshot::Sender<Answer>,
+    /// What it holds of the room on its connection; given back with the slot.
+    pub(crate) _room: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+struct Slot {
+    tenants: u16,
+    waiting: Option<Waiting>,
+}
+
+/// All requests under way on a connection, by id.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    slots: Vec<Slot>,
+    // INVARIANT: the indices of exactly the slots without a tenant.
+    free: Vec<u16>,
+}
+
+impl Pending {
+    /// Gives a request an id. The room on the connection bounds how many there are.
+    pub(crate) fn insert(&mut self, waiting: Waiting) -> u32 {
+        let index = match self.free.pop() {
+            Some(index) => usize::from(index),
+            None => {
+                self.slots.push(Slot {
+                    tenants: 0,
+                    waiting: None,
+                });
+                self.slots.len() - 1
+            }
+        };
+        debug_assert!(index < IN_FLIGHT_CEILING as usize);
+        let slot = &mut self.slots[index];
+        slot.tenants = slot.tenants.wrapping_add(1);
+        slot.waiting = Some(waiting);
+        u32::from(slot.tenants) << 16 | index as u32
+    }
+
+    /// Takes the request with this id out, if it is under way.
+    pub(crate) fn remove(&mut self, id: u32) -> Option<Waiting> {
+        let slot = self.slots.get_mut((id & 0xffff) as usize)?;
+        if u32::from(slot.tenants) != id >> 16 {
+            return None;
+        }
+        let waiting = slot.waiting.take()?;
+        self.free.push(id as u16);
+        Some(waiting)
+    }
+
+    /// Takes all requests out.
+    pub(crate) fn take_all(&mut self) -> Vec<Waiting> {
+        self.free.clear();
+        self.slots
+            .drain(..)
+            .filter_map(|slot| slot.waiting)
+            .collect()
+    }
+
+    /// Whether nothing is under way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.free.len() == self.slots.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::{Pending, Waiting};
+
+    fn waiting(end_offset: u64) -> Waiting {
+        let room = Arc::new(Semaphore::new(1))
+            .try_acquire_owned()
+            .expect("one permit");
+        Waiting {
+            end_offset,
+            answer: oneshot::channel().0,
+            _room: room,
+        }
+    }
+
+    #[test]
+    fn a_request_is_found_by_its_id_and_only_once() {
+        let mut pending = Pending::default();
+        let [first, second] = [1, 2].map(|offset| pending.insert(waiting(offset)));
+        assert_eq!(
+            pending.remove(second).map(|waiting| waiting.end_offset),
+            Some(2)
+        );
+        assert!(pending.remove(second).is_none());
+        assert!(!pending.is_empty());
+        assert_eq!(
+            pending.remove(first).map(|waiting| waiting.end_offset),
+            Some(1)
+        );
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn a_slot_used_again_does_not_answer_to_its_old_id() {
+        let mut pending = Pending::default();
+        let old = pending.insert(waiting(1));
+        pending.remove(old);
+        let new = pending.insert(waiting(2));
+        assert_ne!(old, new);
+        assert!(pending.remove(old).is_none());
+        assert_eq!(pending.take_all().len(), 1);
+        assert!(pending.remove(new).is_none());
+    }
+}

@@ -1,0 +1,328 @@
+//! What a client says when an answer does not come: not executed, or unknown.
+
+use std::time::Duration;
+
+use larder_client::{Cause, Config, ConnectError, Error, Limits, Status};
+use larder_protocol::{Opcode, encode_close, encode_status};
+use tokio::io::AsyncWriteExt;
+
+use crate::fake::Fake;
+
+/// A client that reports every ending instead of asking again.
+fn blunt() -> Config {
+    Config {
+        resends_max: 0,
+        ..Config::default()
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_was_sent_is_unknown_when_the_connection_dies() {
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake.client(Config::default()).await;
+    let die = async {
+        peer.expect().await;
+        drop(peer);
+    };
+    let (error, ()) = tokio::join!(client.get("key"), die);
+    let error = error.expect_err("no answer came");
+    assert!(
+        matches!(error, Error::Unknown(Cause::ConnectionLost(_))),
+        "{error}"
+    );
+    assert!(!error.is_not_executed());
+}
+
+#[tokio::test]
+async fn a_request_whose_last_byte_was_not_sent_is_not_executed() {
+    let mut fake = Fake::start().await;
+    // LIMIT: more than any socket buffers on the way take.
+    let value = vec![7; 100_000_000];
+    fake.limits = Limits::for_items(250, value.len() as u32);
+    let (client, mut peer) = fake.client(blunt()).await;
+    let die = async {
+        peer.expect().await;
+        drop(peer);
+    };
+    let set = async { client.set("large", value).await };
+    let (sent, unsent, ()) = tokio::join!(client.get("small"), set, die);
+    assert!(
+        matches!(sent, Err(Error::Unknown(Cause::ConnectionLost(_)))),
+        "{sent:?}"
+    );
+    assert!(
+        matches!(unsent, Err(Error::NotExecuted(Cause::ConnectionLost(_)))),
+        "{unsent:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_request_still_waiting_for_room_goes_to_the_next_connection() {
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake
+        .client(Config {
+            in_flight_max: 1,
+            ..Config::default()
+        })
+        .await;
+    let serve = async {
+        peer.expect().await;
+        drop(peer);
+        let mut peer = fake.accept().await;
+        let asked = peer.expect().await;
+        assert_eq!(asked.key(), b"second");
+        peer.found(&asked, b"here").await;
+    };
+    let (first, second, ()) = tokio::join!(client.get("first"), client.get("second"), serve);
+    assert!(matches!(first, Err(Error::Unknown(_))));
+    assert_eq!(second.expect("asked again").expect("found").value, "here");
+}
+
+#[tokio::test]
+async fn a_server_that_says_why_it_closes_has_executed_nothing_more() {
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake.client(blunt()).await;
+    let close = async {
+        let [first, _second] = [peer.expect().await, peer.expect().await];
+        let mut output = Vec::new();
+        encode_close(&mut output, Status::DRAINED, "time is up");
+        peer.found(&first, b"executed").await;
+        peer.send(&output).await;
+    };
+    let (first, second, ()) = tokio::join!(client.get("first"), client.get("second"), close);
+    assert_eq!(first.expect("answered").expect("found").value, "executed");
+    let (status, message) = (Status::DRAINED, "time is up".to_owned());
+    assert_eq!(
+        second,
+        Err(Error::NotExecuted(Cause::ConnectionClosed {
+            status,
+            message
+        }))
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_failed_leaves_it_unknown() {
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake.client(blunt()).await;
+    let close = async {
+        peer.expect().await;
+        let mut output = Vec::new();
+        encode_close(&mut output, Status::INTERNAL, "out of luck");
+        peer.send(&output).await;
+    };
+    let (error, ()) = tokio::join!(client.get("key"), close);
+    let (status, message) = (Status::INTERNAL, "out of luck".to_owned());
+    assert_eq!(
+        error,
+        Err(Error::Unknown(Cause::ConnectionClosed { status, message }))
+    );
+}
+
+#[tokio::test]
+async fn a_closing_answer_to_one_request_frees_the_others_from_doubt() {
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake.client(blunt()).await;
+    let close = async {
+        let [first, _second] = [peer.expect().await, peer.expect().await];
+        let mut output = Vec::new();
+        let id = first.frame().id;
+        encode_status(
+            &mut output,
+            Opcode::Get,
+            id,
+            Status::FRAME_UNSKIPPABLE,
+            "too much",
+        );
+        peer.send(&output).await;
+    };
+    let (first, second, ()) = tokio::join!(client.get("first"), client.get("second"), close);
+    let first = first.expect_err("refused");
+    assert!(first.is_not_executed() && matches!(first, Error::Refused { .. }));
+    assert!(matches!(
+        second,
+        Err(Error::NotExecuted(Cause::ConnectionClosed { .. }))
+    ));
+}
+
+#[tokio::test]
+async fn a_refused_request_is_not_executed_and_the_connection_goes_on() {
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake.client(Config::default()).await;
+    let serve = async {
+        let asked = peer.expect().await;
+        peer.failed(&asked, Status::NO_SPACE).await;
+        let asked = peer.expect().await;
+        peer.failed(&asked, Status::NOT_FOUND).await;
+    };
+    let ask = async {
+        let refused = client.set("key", "value").await.expect_err("refused");
+        assert!(refused.is_not_executed());
+        client.get("key").await
+    };
+    assert_eq!(tokio::join!(ask, serve).0, Ok(None));
+}
+
+#[tokio::test]
+async fn an_unknown_status_is_judged_by_its_class() {
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake.client(Config::default()).await;
+    let serve = async {
+        let asked = peer.expect().await;
+        peer.failed(&asked, Status(0x01ff)).await;
+    };
+    let error = tokio::join!(client.get("key"), serve)
+        .0
+        .expect_err("refused");
+    assert!(error.is_not_executed());
+    assert!(error.to_string().contains("status 0x01ff"), "{error}");
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_answered_in_time_is_unknown_and_a_silent_server_is_left() {
+    let fake = Fake::start().await;
+    let request_timeout = Duration::from_millis(30);
+    let (client, mut silent) = fake
+        .client(Config {
+            request_timeout,
+            ..Config::default()
+        })
+        .await;
+    let error = client.get("key").await.expect_err("nobody answers");
+    assert_eq!(
+        error,
+        Error::Unknown(Cause::Timeout {
+            after: request_timeout
+        })
+    );
+    silent.expect().await;
+    silent.expect_end().await;
+
+    let (again, _peer) = tokio::join!(client.get("key"), fake.accept());
+    assert!(
+        again.is_err(),
+        "the second connection is silent too, and is another one"
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_never_got_a_place_in_time_is_not_executed() {
+    let fake = Fake::start().await;
+    let config = Config {
+        request_timeout: Duration::from_millis(30),
+        in_flight_max: 1,
+        resends_max: 0,
+        ..Config::default()
+    };
+    let (client, _silent) = fake.client(config).await;
+    let (first, second) = tokio::join!(client.get("first"), client.get("second"));
+    assert!(
+        matches!(first, Err(Error::Unknown(Cause::Timeout { .. }))),
+        "{first:?}"
+    );
+    assert!(
+        second.as_ref().is_err_and(Error::is_not_executed),
+        "{second:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_the_protocol_is_left() {
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake.client(Config::default()).await;
+    let garble = async {
+        peer.expect().await;
+        peer.send(&[0xff; 64]).await;
+        peer.expect_end().await;
+    };
+    let (error, ()) = tokio::join!(client.get("key"), garble);
+    assert!(
+        matches!(error, Err(Error::Unknown(Cause::Protocol(_)))),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_is_turned_away_learns_why() {
+    let fake = Fake::start().await;
+    let url = fake.url();
+    let turn_away = async {
+        let mut peer = fake.accept_silently().await;
+        let mut output = Vec::new();
+        encode_close(
+            &mut output,
+            Status::TOO_MANY_CONNECTIONS,
+            "the house is full",
+        );
+        peer.send(&output).await;
+        peer
+    };
+    let (client, _peer) = tokio::join!(larder_client::Client::connect(&url), turn_away);
+    let error = client.expect_err("turned away");
+    assert!(matches!(
+        error,
+        ConnectError::TurnedAway {
+            status: Status::TOO_MANY_CONNECTIONS,
+            ..
+        }
+    ));
+    assert!(error.to_string().contains("the house is full"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_of_another_protocol_is_recognised() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    let url = format!("larder://{}", listener.local_addr().expect("bound"));
+    let answer = async {
+        let (mut stream, _) = listener.accept().await.expect("a client connects");
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .expect("sent");
+        stream
+    };
+    let (client, _stream) = tokio::join!(larder_client::Client::connect(&url), answer);
+    let error = client.expect_err("not a Larder server");
+    assert!(matches!(error, ConnectError::NotLarder { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_greet_in_time_is_given_up() {
+    let fake = Fake::start().await;
+    let config = Config {
+        connect_timeout: Duration::from_millis(30),
+        ..Config::default()
+    };
+    let url = fake.url();
+    let (client, _peer) = tokio::join!(
+        larder_client::Client::connect_with(&url, config),
+        fake.accept_silently()
+    );
+    assert!(matches!(client, Err(ConnectError::Timeout { .. })));
+}
+
+#[tokio::test]
+async fn a_frame_that_the_server_would_not_take_is_not_even_sent() {
+    let mut fake = Fake::start().await;
+    fake.limits = Limits::for_items(250, 1000);
+    let (client, mut peer) = fake.client(Config::default()).await;
+    let refused = client
+        .set("key", vec![0; 100_000])
+        .await
+        .expect_err("too large");
+    assert!(
+        matches!(
+            &refused,
+            Error::Refused {
+                status: Status::FRAME_TOO_LARGE,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    assert!(refused.is_not_executed());
+    drop(client);
+    peer.expect_end().await;
+}

@@ -1,0 +1,8 @@
+//! The client against a server made of `larder-protocol` and a script.
+
+mod endings;
+mod fake;
+mod many;
+mod operations;
+mod reconnecting;
+mod sharing;
