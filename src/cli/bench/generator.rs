@@ -1,0 +1,310 @@
+//! Puts a load on a server: threads, their connections, a common start, and a watch on the server.
+
+use std::io;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+
+use super::connection::{Connection, Lost, Orders, Values};
+use super::keys::Keyspace;
+use super::process::{self, Cost, Watch};
+use super::progress::{Interval, Progress};
+use super::source::{Budget, Distribution, Draw, Ratio, Source};
+use super::stop::Stop;
+use super::tally::Tally;
+use super::target::{Place, Target};
+use crate::cli::ending::Failure;
+use crate::sync::{Arc, Mutex};
+
+/// LIMIT: how long replies may still come after the end of a run; those that do not are counted.
+const OVERTIME: Duration = Duration::from_secs(5);
+
+/// How often a thread looks whether its overtime began.
+const OVERTIME_CHECK: Duration = Duration::from_millis(100);
+
+/// LIMIT: connections that a thread opens at a time; servers bound how many may wait to be accepted.
+const CONNECTING_MAX: usize = 64;
+
+/// A load.
+#[derive(Debug, Clone)]
+pub(super) struct Load {
+    pub(super) work: Work,
+    pub(super) keyspace: Arc<Keyspace>,
+    pub(super) values: Values,
+    pub(super) connections: usize,
+    pub(super) depth: usize,
+    pub(super) threads: usize,
+}
+
+/// What is done under a load.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Work {
+    /// Operations drawn at random.
+    Mixed { distribution: Distribution, ratio: Ratio, end: End },
+    /// Every key is written once.
+    WriteAll,
+    /// Every key is read once.
+    ReadAll,
+}
+
+/// When a mixed load ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    After(Duration),
+    Requests(u64),
+}
+
+/// A server that was found, and how it can be watched.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) target: Target,
+    pub(super) place: Place,
+    /// Where the server's CPU and memory can be read, or why they cannot.
+    pub(super) watch: Result<Watch, String>,
+}
+
+/// What a load came to.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) tally: Tally,
+    pub(super) elapsed: Duration,
+    /// What the load cost the server.
+    pub(super) server: Result<Cost, String>,
+    /// What it cost this process.
+    pub(super) generator_cpu: Duration,
+    pub(super) intervals: Vec<Interval>,
+}
+
+impl Site {
+    /// Finds the server, and asks it who it is.
+    pub(super) fn find(target: &Target, keyspace: &Arc<Keyspace>) -> Result<Self, Failure> {
+        let unreachable = |lost: Lost| cannot_connect(target, &lost);
+        let (place, figures) = runtime()?.block_on(async {
+            let place = target.resolve().await.map_err(|error| unreachable(error.into()))?;
+            let opened = Connection::open(&place, target.protocol, keyspace).await;
+            let figures = opened.map_err(unreachable)?.stats().await.map_err(unreachable)?;
+            Ok::<_, Failure>((place, figures))
+        })?;
+        let watch = Watch::find(place.is_local(), &figures);
+        Ok(Self { target: target.clone(), place, watch })
+    }
+}
+
+fn cannot_connect(target: &Target, lost: &Lost) -> Failure {
+    Failure::unreachable(format!("cannot connect to {target}: {lost}"))
+}
+
+/// A runtime for one thread.
+pub(super) fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// Puts a load on a server and waits for its end.
+pub(super) fn run(site: &Site, load: &Load, stop: &Stop, progress: Progress) -> Result<Outcome, Failure> {
+    let threads = load.threads.clamp(1, load.connections.max(1));
+    let budget = Arc::new(Budget::new(match load.work {
+        Work::Mixed { end: End::Requests(requests), .. } => requests,
+        Work::Mixed { end: End::After(_), .. } => u64::MAX,
+        Work::WriteAll | Work::ReadAll => load.keyspace.keys,
+    }));
+    let (report, reports) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let (mut starts, mut tallies) = (Vec::new(), Vec::new());
+        for thread in 0..threads {
+            let tally = Arc::new(Mutex::new(Tally::new(Instant::now())));
+            let (start, started) = mpsc::channel();
+            let seat = Seat {
+                site,
+                load,
+                connections: thread..load.connections,
+                step: threads,
+                budget: Arc::clone(&budget),
+                stop: stop.clone(),
+                tally: Arc::clone(&tally),
+                report: report.clone(),
+                started,
+            };
+            let name = format!("larder-bench-{thread}");
+            std::thread::Builder::new().name(name).spawn_scoped(scope, || seat.work())?;
+            starts.push(start);
+            tallies.push(tally);
+        }
+        drop(report);
+        for _ in 0..threads {
+            match reports.recv() {
+                Ok(Report::Connected) => {}
+                Ok(Report::Failed(failure)) => return Err(failure),
+                Ok(Report::Finished) | Err(_) => return Err(stopped_early()),
+            }
+        }
+        let before = site.watch.as_ref().map(Watch::read);
+        let generator_before = process::own_cpu();
+        let started = Instant::now();
+        for start in &starts {
+            // A thread that is gone is found out below.
+            let _ = start.send(started);
+        }
+        let intervals = watch_progress(progress, &tallies, &reports, threads, started);
+        let elapsed = started.elapsed();
+        let generator_cpu = process::own_cpu().saturating_sub(generator_before);
+        let after = site.watch.as_ref().map(Watch::read);
+        let mut tally = Tally::new(started);
+        tallies.iter().for_each(|other| tally.add(&other.lock()));
+        let server = match (before, after) {
+            (Ok(before), Ok(after)) => Cost::between(before, after),
+            (Err(why), _) | (_, Err(why)) => Err(why.clone()),
+        };
+        Ok(Outcome { tally, elapsed, server, generator_cpu, intervals })
+    })
+}
+
+fn stopped_early() -> Failure {
+    Failure::unreachable("a thread of the generator ended early")
+}
+
+/// Shows how the run goes until all threads are through.
+fn watch_progress(
+    progress: Progress,
+    tallies: &[Arc<Mutex<Tally>>],
+    reports: &mpsc::Receiver<Report>,
+    threads: usize,
+    started: Instant,
+) -> Vec<Interval> {
+    let mut line = progress.begin(started);
+    let mut running = threads;
+    while running > 0 {
+        match reports.recv_timeout(line.until_next()) {
+            Ok(_) => running -= 1,
+            Err(mpsc::RecvTimeoutError::Timeout) => line.advance(tallies),
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    line.end()
+}
+
+/// What a thread tells of itself.
+#[derive(Debug)]
+enum Report {
+    Connected,
+    Failed(Failure),
+    Finished,
+}
+
+/// One thread of a load.
+struct Seat<'r> {
+    site: &'r Site,
+    load: &'r Load,
+    /// The numbers of its connections, every `step`-th of these.
+    connections: std::ops::Range<usize>,
+    step: usize,
+    budget: Arc<Budget>,
+    stop: Stop,
+    tally: Arc<Mutex<Tally>>,
+    report: mpsc::Sender<Report>,
+    started: mpsc::Receiver<Instant>,
+}
+
+impl Seat<'_> {
+    fn work(self) {
+        let report = self.report.clone();
+        // Whoever waits for the report knows what it means that it does not come.
+        let _ = report.send(match self.connect() {
+            Err(failure) => Report::Failed(failure),
+            Ok((runtime, connections)) => {
+                let _ = report.send(Report::Connected);
+                let Ok(started) = self.started.recv() else { return };
+                self.tally.lock().restart(started);
+                runtime.block_on(self.generate(connections, started));
+                Report::Finished
+            }
+        });
+    }
+
+    fn connect(&self) -> Result<(Runtime, Vec<Connection>), Failure> {
+        let runtime = runtime()?;
+        let count = self.connections.clone().step_by(self.step).count();
+        let connections = runtime.block_on(open_all(self.site, &self.load.keyspace, count))?;
+        Ok((runtime, connections))
+    }
+
+    async fn generate(&self, connections: Vec<Connection>, started: Instant) {
+        let deadline = match self.load.work {
+            Work::Mixed { end: End::After(duration), .. } => Some(started + duration),
+            _ => None,
+        };
+        let mut tasks = JoinSet::new();
+        for (number, connection) in self.connections.clone().step_by(self.step).zip(connections) {
+            let orders = Orders {
+                depth: self.load.depth,
+                values: self.load.values,
+                deadline,
+                stop: self.stop.clone(),
+                tally: Arc::clone(&self.tally),
+            };
+            tasks.spawn(connection.work(self.source(number as u64), orders));
+        }
+        tokio::select! {
+            _ = tasks.join_all() => {}
+            () = overtime(&self.stop, deadline) => {
+                self.tally.lock().count_lost("the last replies did not come in time".to_owned());
+            }
+        }
+    }
+
+    fn source(&self, number: u64) -> Source {
+        let budget = Arc::clone(&self.budget);
+        match self.load.work {
+            Work::WriteAll => Source::WriteAll(budget),
+            Work::ReadAll => Source::ReadAll(budget),
+            Work::Mixed { distribution, ratio, .. } => {
+                let draw = Draw::new(&self.load.keyspace, distribution, ratio, number);
+                Source::Mixed { draw: Box::new(draw), budget }
+            }
+        }
+    }
+}
+
+/// Opens connections, some at a time.
+pub(super) async fn open_all(
+    site: &Site,
+    keyspace: &Arc<Keyspace>,
+    count: usize,
+) -> Result<Vec<Connection>, Failure> {
+    let mut opened = Vec::with_capacity(count);
+    let mut opening = JoinSet::new();
+    for _ in 0..count {
+        if opening.len() == CONNECTING_MAX {
+            opened.extend(next_opened(site, &mut opening).await?);
+        }
+        let (place, keyspace) = (site.place.clone(), Arc::clone(keyspace));
+        let protocol = site.target.protocol;
+        opening.spawn(async move { Connection::open(&place, protocol, &keyspace).await });
+    }
+    while let Some(connection) = next_opened(site, &mut opening).await? {
+        opened.push(connection);
+    }
+    Ok(opened)
+}
+
+async fn next_opened(
+    site: &Site,
+    opening: &mut JoinSet<Result<Connection, Lost>>,
+) -> Result<Option<Connection>, Failure> {
+    match opening.join_next().await {
+        None => Ok(None),
+        Some(Ok(Ok(connection))) => Ok(Some(connection)),
+        Some(Ok(Err(lost))) => Err(cannot_connect(&site.target, &lost)),
+        Some(Err(_)) => Err(stopped_early()),
+    }
+}
+
+/// Comes to its end when a run is over and the time for its last replies is, too.
+async fn overtime(stop: &Stop, deadline: Option<Instant>) {
+    let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+    while !is_over() && !stop.is_asked() {
+        tokio::time::sleep(OVERTIME_CHECK).await;
+    }
+    tokio::time::sleep(OVERTIME).await;
+}

@@ -1,0 +1,249 @@
+//! Operations to bytes and bytes to replies, in the protocol of the server under load.
+
+use larder_protocol::{
+    Class, Decoded, HEADER_BYTES, HELLO_BODY_BYTES_MAX, HelloRequest, Limits, Request, RequestFrame,
+    Response, Status, Store, StoreMode, decode_response,
+};
+
+use super::keys::{KeyText, Keyspace};
+use super::memcached;
+use super::source::Operation;
+use super::target::Protocol;
+use crate::sync::Arc;
+
+/// What a server answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reply<'a> {
+    /// A read found this value.
+    Hit(&'a [u8]),
+    /// A read found nothing.
+    Miss,
+    /// A write was done.
+    Stored,
+    /// The server would not; its word for why.
+    Refused(&'a str),
+}
+
+/// What stands at the front of what was received.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Parsed<'a> {
+    /// The reply to the next operation.
+    Reply { reply: Reply<'a>, consumed: usize },
+    /// The server will close the connection soon: no more requests.
+    Drain { consumed: usize },
+    /// Nothing that matters.
+    Skip { consumed: usize },
+    /// The beginning of something that has so many bytes or more.
+    Incomplete { needed_bytes: usize },
+    /// The end of the connection, as a sentence.
+    Broken(String),
+}
+
+/// Writes the requests and reads the replies of one connection.
+#[derive(Debug)]
+pub(super) struct Wire {
+    protocol: Protocol,
+    keyspace: Arc<Keyspace>,
+    key: KeyText,
+    value: Vec<u8>,
+    frame_bytes_max: u32,
+}
+
+impl Wire {
+    pub(super) fn new(protocol: Protocol, keyspace: &Arc<Keyspace>) -> Self {
+        Self {
+            protocol,
+            keyspace: Arc::clone(keyspace),
+            key: keyspace.key_text(),
+            value: Vec::with_capacity(keyspace.value_bytes),
+            frame_bytes_max: HEADER_BYTES as u32 + HELLO_BODY_BYTES_MAX,
+        }
+    }
+
+    /// Appends what a connection begins with; nothing where the protocol has no beginning.
+    pub(super) fn push_hello(&self, out: &mut Vec<u8>) {
+        if self.protocol == Protocol::Larder {
+            HelloRequest::new("larder bench").encode(0, out);
+        }
+    }
+
+    /// Reads the answer to the beginning, and whether the server can take the load.
+    ///
+    /// `None` as long as it is not there yet.
+    pub(super) fn take_hello(&mut self, received: &[u8]) -> Option<Result<(), String>> {
+        if self.protocol == Protocol::Memcached {
+            return Some(Ok(()));
+        }
+        match decode_response(received, self.frame_bytes_max) {
+            Decoded::Incomplete { .. } => None,
+            Decoded::Refused(refusal) => Some(Err(format!("it does not speak Larder's protocol: {refusal}"))),
+            Decoded::Frame { frame, .. } => Some(match frame.response {
+                Response::Hello(hello) => self.accept(&hello.limits),
+                Response::Failed { message } | Response::Close { message } => {
+                    Err(format!("{message} ({})", frame.status))
+                }
+                _ => Err("it does not speak Larder's protocol".to_owned()),
+            }),
+        }
+    }
+
+    fn accept(&mut self, limits: &Limits) -> Result<(), String> {
+        let Keyspace { key_bytes, value_bytes, .. } = *self.keyspace;
+        self.frame_bytes_max = limits.frame_bytes_max;
+        if key_bytes > limits.key_bytes_max as usize {
+            return Err(format!("it accepts keys of up to {} bytes, not {key_bytes}", limits.key_bytes_max));
+        }
+        if value_bytes > limits.value_bytes_max as usize {
+            let value_bytes_max = limits.value_bytes_max;
+            return Err(format!("it accepts values of up to {value_bytes_max} bytes, not {value_bytes}"));
+        }
+        Ok(())
+    }
+
+    /// Appends a request; `id` is its place in the batch.
+    #[inline]
+    pub(super) fn push_request(&mut self, operation: Operation, id: u32, out: &mut Vec<u8>) {
+        if self.protocol == Protocol::Memcached {
+            return memcached::push_request(operation, &self.keyspace, &mut self.key, out);
+        }
+        match operation {
+            Operation::Get(index) => {
+                let key = self.key.of(index);
+                let request = Request::Get { key, want_expiry: false };
+                RequestFrame { id, quiet: false, request }.encode(out);
+            }
+            Operation::Set(index) => {
+                self.value.clear();
+                self.keyspace.push_value(index, &mut self.value);
+                let store = Store {
+                    mode: StoreMode::Set,
+                    key: self.key.of(index),
+                    value: &self.value,
+                    client_flags: 0,
+                    expire_in_ms: None,
+                };
+                RequestFrame { id, quiet: false, request: Request::Store(store) }.encode(out);
+            }
+        }
+    }
+
+    /// Reads the reply to the request with this place in the batch.
+    #[inline]
+    pub(super) fn take_reply<'a>(&self, id: u32, operation: Operation, received: &'a [u8]) -> Parsed<'a> {
+        if self.protocol == Protocol::Memcached {
+            return memcached::take_reply(operation, received);
+        }
+        match decode_response(received, self.frame_bytes_max) {
+            Decoded::Incomplete { needed_bytes } => Parsed::Incomplete { needed_bytes },
+            Decoded::Refused(refusal) => Parsed::Broken(refusal.to_string()),
+            Decoded::Frame { frame, consumed } => {
+                let reply = match frame.response {
+                    Response::Value(value) => Reply::Hit(value.bytes),
+                    Response::Stored { .. } => Reply::Stored,
+                    Response::Failed { .. } if frame.status == Status::NOT_FOUND => Reply::Miss,
+                    Response::Failed { message } => match frame.status.class() {
+                        Class::Outcome | Class::Refused => {
+                            Reply::Refused(frame.status.name().unwrap_or(message))
+                        }
+                        _ => return Parsed::Broken(format!("{message} ({})", frame.status)),
+                    },
+                    Response::Drain { .. } => return Parsed::Drain { consumed },
+                    Response::Close { message } => {
+                        return Parsed::Broken(format!("{message} ({})", frame.status));
+                    }
+                    _ => return Parsed::Skip { consumed },
+                };
+                match frame.id == id {
+                    true => Parsed::Reply { reply, consumed },
+                    false => Parsed::Broken(format!("reply {} came in place of {id}", frame.id)),
+                }
+            }
+        }
+    }
+
+    /// Appends a request for the server's figures.
+    pub(super) fn push_stats(&self, out: &mut Vec<u8>) {
+        match self.protocol {
+            Protocol::Larder => {
+                let request = Request::Stats { group: b"" };
+                RequestFrame { id: 0, quiet: false, request }.encode(out);
+            }
+            Protocol::Memcached => memcached::push_stats(out),
+        }
+    }
+
+    /// Reads the server's figures; `None` as long as they are not there yet.
+    pub(super) fn take_stats(&self, received: &[u8]) -> Option<Vec<(String, String)>> {
+        if self.protocol == Protocol::Memcached {
+            return memcached::take_stats(received);
+        }
+        match decode_response(received, self.frame_bytes_max) {
+            Decoded::Incomplete { .. } => None,
+            Decoded::Frame { frame, .. } => Some(match frame.response {
+                Response::Stats(pairs) => {
+                    pairs.iter().map(|pair| (pair.name.to_owned(), pair.value.to_owned())).collect()
+                }
+                _ => Vec::new(),
+            }),
+            Decoded::Refused(_) => Some(Vec::new()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_protocol::{
+        Decoded, Limits, Opcode, Request, Status, ValueMeta, decode_request, encode_status,
+        encode_stored, encode_value,
+    };
+
+    use super::{Parsed, Reply, Wire};
+    use crate::cli::bench::keys::Keyspace;
+    use crate::cli::bench::source::Operation;
+    use crate::cli::bench::target::Protocol;
+    use crate::sync::Arc;
+
+    fn wire() -> (Wire, Arc<Keyspace>) {
+        let keyspace = Keyspace { keys: 100, key_bytes: 5, value_bytes: 30, seed: 3 };
+        let keyspace = Arc::new(keyspace);
+        (Wire::new(Protocol::Larder, &keyspace), keyspace)
+    }
+
+    #[test]
+    fn a_set_carries_the_value_that_its_key_determines() {
+        let (mut wire, keyspace) = wire();
+        let mut out = Vec::new();
+        wire.push_request(Operation::Set(42), 9, &mut out);
+        let Decoded::Frame { frame, consumed } = decode_request(&out, &Limits::default()) else {
+            panic!("the frame is whole");
+        };
+        let Request::Store(store) = frame.request else { panic!("it stores") };
+        assert_eq!((frame.id, consumed, store.key), (9, out.len(), &b"00042"[..]));
+        assert!(keyspace.is_value(42, store.value));
+    }
+
+    #[test]
+    fn replies_are_told_apart() {
+        let (wire, _) = wire();
+        let mut value = Vec::new();
+        encode_value(&mut value, Opcode::Get, 5, &ValueMeta::default(), b"bread");
+        let mut missed = Vec::new();
+        encode_status(&mut missed, Opcode::Get, 5, Status::NOT_FOUND, "");
+        let mut refused = Vec::new();
+        encode_status(&mut refused, Opcode::Set, 5, Status::NO_SPACE, "no room");
+        let mut stored = Vec::new();
+        encode_stored(&mut stored, Opcode::Set, 5, 77);
+        for (bytes, operation, reply) in [
+            (value, Operation::Get(0), Reply::Hit(b"bread")),
+            (missed, Operation::Get(0), Reply::Miss),
+            (refused, Operation::Set(0), Reply::Refused("NO_SPACE")),
+            (stored, Operation::Set(0), Reply::Stored),
+        ] {
+            let consumed = bytes.len();
+            assert_eq!(wire.take_reply(5, operation, &bytes), Parsed::Reply { reply, consumed });
+            assert!(matches!(wire.take_reply(6, operation, &bytes), Parsed::Broken(_)));
+            let part = &bytes[..consumed - 1];
+            assert!(matches!(wire.take_reply(5, operation, part), Parsed::Incomplete { .. }));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! How a command of a client ends: its exit code, and its sentence where something went wrong.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use larder_client::{Class, Error, Status};
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// What was asked for is done.
+    Done,
+    /// There is no such item, or it was not stored.
+    NotFoundOrNotStored,
+    /// The command line cannot work.
+    WrongUsage,
+    /// There is no server, or it did not answer.
+    Unreachable,
+}
+
+/// What every client command says about its exit codes in its help.
+pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done, 1 not found or not stored, \
+     2 wrong usage, 3 server not reachable";
+
+/// A command that did not do what was asked, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{sentence}")]
+pub(crate) struct Failure {
+    pub(crate) ending: Ending,
+    pub(crate) sentence: String,
+}
+
+impl Failure {
+    /// A command line that cannot work.
+    pub(crate) fn usage(sentence: impl Into<String>) -> Self {
+        Self { ending: Ending::WrongUsage, sentence: sentence.into() }
+    }
+
+    /// A server that is not there, or went away.
+    pub(crate) fn unreachable(sentence: impl Into<String>) -> Self {
+        Self { ending: Ending::Unreachable, sentence: sentence.into() }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let ending = match &error {
+            Error::Refused { status, .. } => ending_of(*status),
+            _ => Ending::Unreachable,
+        };
+        Self { ending, sentence: error.to_string() }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self { ending: Ending::NotFoundOrNotStored, sentence: error.to_string() }
+    }
+}
+
+/// What a status means to somebody who typed a command.
+fn ending_of(status: Status) -> Ending {
+    match status {
+        Status::KEY_EMPTY | Status::KEY_TOO_LONG => Ending::WrongUsage,
+        status if matches!(status.class(), Class::Outcome | Class::Refused) => {
+            Ending::NotFoundOrNotStored
+        }
+        _ => Ending::Unreachable,
+    }
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        Self::from(match ending {
+            Ending::Done => 0,
+            Ending::NotFoundOrNotStored => 1,
+            Ending::WrongUsage => super::WRONG_USAGE,
+            Ending::Unreachable => 3,
+        })
+    }
+}
+
+/// Turns the end of a command into its exit code, and says on standard error what went wrong.
+pub(crate) fn conclude(command: &str, ended: Result<Ending, Failure>) -> ExitCode {
+    let ending = ended.unwrap_or_else(|failure| {
+        say(&format!("larder {command}: {failure}"));
+        failure.ending
+    });
+    ending.into()
+}
+
+/// Writes a line for people to standard error. Nobody reading it is no error.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Writes what was asked for to standard output. A reader that has seen enough is no error.
+pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,135 @@
+//! Sizes and durations as people type them: `64KiB`, `10MB`, `500ms`, `1m`.
+
+use std::time::Duration;
+
+/// Unit suffixes of sizes with their bytes; the first entry is what a bare number means.
+const SIZES: &[(&str, u64)] = &[
+    ("B", 1),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+];
+
+/// Unit suffixes of durations with their milliseconds.
+const DURATIONS: &[(&str, u64)] = &[
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
+
+/// Why a size or a duration was not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{input}` is not {what}; accepted: {accepted}")]
+pub struct UnitError {
+    input: String,
+    what: &'static str,
+    accepted: &'static str,
+}
+
+/// Bytes from `2922722B`, `64KiB`, `10MB`, `1GiB`; a bare number counts bytes.
+pub fn size(input: &str) -> Result<u64, UnitError> {
+    parse(input, SIZES, Some("B")).ok_or_else(|| UnitError {
+        input: input.to_owned(),
+        what: "a size",
+        accepted: "a whole number with B, KB, MB, GB, TB, KiB, MiB, GiB or TiB, such as 64MiB",
+    })
+}
+
+/// A duration from `500ms`, `5s`, `1m`, `2h`, `1d`.
+pub fn duration(input: &str) -> Result<Duration, UnitError> {
+    parse(input, DURATIONS, None)
+        .map(Duration::from_millis)
+        .ok_or_else(|| UnitError {
+            input: input.to_owned(),
+            what: "a duration",
+            accepted: "a whole number with ms, s, m, h or d, such as 500ms",
+        })
+}
+
+/// The largest unit that states `bytes` exactly: `256 MiB`, `1000 B`.
+pub fn size_text(bytes: u64) -> String {
+    let (name, unit) = [
+        ("TiB", 1 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1u64 << 10),
+    ]
+    .into_iter()
+    .find(|&(_, unit)| bytes >= unit && bytes.is_multiple_of(unit))
+    .unwrap_or(("B", 1));
+    format!("{} {name}", bytes / unit)
+}
+
+fn parse(input: &str, units: &[(&str, u64)], bare: Option<&str>) -> Option<u64> {
+    let digits = input.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, suffix) = input.split_at(digits);
+    let suffix = match (suffix.trim_start(), bare) {
+        ("", Some(bare)) => bare,
+        (suffix, _) => suffix,
+    };
+    let (_, unit) = units.iter().find(|(name, _)| *name == suffix)?;
+    number.parse::<u64>().ok()?.checked_mul(*unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_decimal_or_binary_as_their_suffix_says() {
+        for (text, bytes) in [
+            ("2922722B", 2_922_722),
+            ("64KiB", 65_536),
+            ("10MB", 10_000_000),
+            ("1GiB", 1 << 30),
+            ("4096", 4096),
+            ("1 GiB", 1 << 30),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_size_is_refused_with_what_is_accepted() {
+        for text in [
+            "",
+            "GiB",
+            "-1B",
+            "1.5GiB",
+            "1gib",
+            "99999999999TiB",
+            "12 apples",
+        ] {
+            let error = size(text).unwrap_err().to_string();
+            assert!(
+                error.contains("accepted: a whole number with B, KB"),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn durations_need_their_unit() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1m"), Ok(Duration::from_secs(60)));
+        let error = duration("5").unwrap_err().to_string();
+        assert!(
+            error.contains("`5` is not a duration; accepted:"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_size_is_shown_in_the_largest_exact_unit() {
+        assert_eq!(size_text(256 << 20), "256 MiB");
+        assert_eq!(size_text(1 << 30), "1 GiB");
+        assert_eq!(size_text(2_922_722), "2922722 B");
+    }
+}

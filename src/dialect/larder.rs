@@ -1,0 +1,444 @@
+//! Larder's own protocol: `larder-protocol` on one side, [`Request`] and [`Reply`] on the other.
+
+use larder_protocol::{
+    After as WireAfter, Arithmetic as WireArithmetic, Decoded, Direction, ExpiryLeft, Fit, Limits,
+    Opcode, OutcomesReply, Refusal, Request as WireRequest, RequestHeader, ScanEntry, ScanMark,
+    ScanReply, StatsReply, Status, Store as WireStore, StoreMode, ValueMeta, ValuesAsked,
+    ValuesReply,
+};
+
+use super::{After, Dialect, Ending, Failure, Greeting, Parsed, Reply, Request, Room};
+use crate::engine::{Arithmetic, Entry, Initial, Item, Mode};
+
+/// What the server calls itself in the handshake.
+const NAME: &str = concat!("larder ", env!("CARGO_PKG_VERSION"));
+
+/// The dialect, with the limits that clients are told.
+#[derive(Debug, Clone)]
+pub(crate) struct Larder {
+    pub(crate) limits: Limits,
+}
+
+/// What the answer to a request needs to know about it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tag {
+    id: u32,
+    opcode: Opcode,
+    quiet: bool,
+    want_expiry: bool,
+}
+
+impl Dialect for Larder {
+    type Tag = Tag;
+    type Refusal = Refusal;
+    type Reply<'o> = LarderReply<'o>;
+
+    fn greet(&self, input: &[u8], out: &mut Vec<u8>) -> Greeting {
+        let refusal = match larder_protocol::decode_hello(input) {
+            Decoded::Incomplete { needed_bytes } => return Greeting::Incomplete { needed_bytes },
+            Decoded::Frame { frame, consumed } => {
+                match frame.hello.accept(frame.id, 0, self.limits, NAME) {
+                    Ok(reply) => {
+                        reply.encode(frame.id, out);
+                        return Greeting::Done { bytes: consumed };
+                    }
+                    Err(refusal) => refusal,
+                }
+            }
+            Decoded::Refused(refusal) => refusal,
+        };
+        refusal.encode(out);
+        Greeting::Refused
+    }
+
+    #[inline]
+    fn parse<'i>(&self, input: &'i [u8], now_ms: u64) -> Parsed<'i, Self> {
+        match larder_protocol::decode_request(input, &self.limits) {
+            Decoded::Frame { frame, consumed } => {
+                let tag = Tag {
+                    id: frame.id,
+                    opcode: frame.request.opcode(),
+                    quiet: frame.quiet,
+                    want_expiry: wants_expiry(&frame.request),
+                };
+                Parsed::Asked {
+                    tag,
+                    request: neutral(frame.request, now_ms),
+                    bytes: consumed,
+                }
+            }
+            Decoded::Incomplete { needed_bytes } => Parsed::Incomplete { needed_bytes },
+            Decoded::Refused(refusal) => {
+                let after = match refusal.after {
+                    WireAfter::Skip { frame_bytes } => After::Skip { bytes: frame_bytes },
+                    WireAfter::Close => After::Close,
+                };
+                Parsed::Refused { refusal, after }
+            }
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal, out: &mut Vec<u8>) {
+        refusal.encode(out);
+    }
+
+    fn refuse_overloaded(&self, begun: &[u8], out: &mut Vec<u8>) -> After {
+        let header = RequestHeader::read(begun);
+        let opcode = header.and_then(|header| Opcode::from_u8(header.opcode));
+        let (Some(header), Some(opcode)) = (header, opcode) else {
+            self.notice_ending(Ending::Overloaded, out);
+            return After::Close;
+        };
+        let sentence = "the server holds as many unfinished frames as it can; ask again later";
+        larder_protocol::encode_status(out, opcode, header.id, Status::OVERLOADED, sentence);
+        After::Skip {
+            bytes: header.frame_bytes(),
+        }
+    }
+
+    #[inline]
+    fn reply<'o>(&'o self, tag: Tag, now_ms: u64, out: &'o mut Vec<u8>) -> LarderReply<'o> {
+        let frame_bytes_max = self.limits.frame_bytes_max;
+        LarderReply {
+            out,
+            tag,
+            now_ms,
+            frame_bytes_max,
+            draft: Draft::None,
+        }
+    }
+
+    fn notice_drain(&self, left_ms: u64, out: &mut Vec<u8>) {
+        let left_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
+        larder_protocol::encode_drain(out, left_ms, "the server is shutting down");
+    }
+
+    fn notice_ending(&self, ending: Ending, out: &mut Vec<u8>) {
+        let (status, sentence) = match ending {
+            Ending::TooManyConnections { connections_max } => (
+                Status::TOO_MANY_CONNECTIONS,
+                format!("the server has {connections_max} connections, as many as it accepts"),
+            ),
+            Ending::IdleTimeout { idle_ms } => (
+                Status::IDLE_TIMEOUT,
+                format!("nothing was sent for {idle_ms} ms"),
+            ),
+            Ending::FrameTimeout { frame_ms } => (
+                Status::FRAME_TIMEOUT,
+                format!("a frame was begun and not finished in {frame_ms} ms"),
+            ),
+            Ending::Overloaded => (
+                Status::SLOW_READER,
+                "the server has no room for replies that are not read".to_owned(),
+            ),
+            Ending::Drained => (Status::DRAINED, "the server is shutting down".to_owned()),
+            Ending::Internal => (
+                Status::INTERNAL,
+                "the server failed while it served this connection".to_owned(),
+            ),
+        };
+        larder_protocol::encode_close(out, status, &sentence);
+    }
+}
+
+fn wants_expiry(request: &WireRequest<'_>) -> bool {
+    match request {
+        WireRequest::Get { want_expiry, .. }
+        | WireRequest::GetAndTouch { want_expiry, .. }
+        | WireRequest::MultiGet { want_expiry, .. } => *want_expiry,
+        _ => false,
+    }
+}
+
+/// The same request, with absolute times.
+#[inline]
+fn neutral(request: WireRequest<'_>, now_ms: u64) -> Request<'_> {
+    let at = |in_ms: Option<u64>| in_ms.map(|in_ms| now_ms.saturating_add(in_ms));
+    match request {
+        WireRequest::Get { key, .. } => Request::Get { key },
+        WireRequest::GetAndTouch {
+            key, expire_in_ms, ..
+        } => Request::GetAndTouch {
+            key,
+            expires_at_ms: at(expire_in_ms),
+        },
+        WireRequest::Store(WireStore {
+            mode,
+            key,
+            value,
+            client_flags,
+            expire_in_ms,
+        }) => {
+            let entry = Entry {
+                value,
+                flags: client_flags,
+                expires_at_ms: at(expire_in_ms),
+            };
+            Request::Store {
+                key,
+                mode: store_mode(mode),
+                entry,
+            }
+        }
+        WireRequest::Arithmetic(asked) => count(&asked, at(asked.expire_in_ms)),
+        WireRequest::Touch { key, expire_in_ms } => Request::Touch {
+            key,
+            expires_at_ms: at(expire_in_ms),
+        },
+        WireRequest::Delete { key, version } => Request::Delete { key, version },
+        WireRequest::Flush { delay_ms: 0 } => Request::Flush { at_ms: None },
+        WireRequest::Flush { delay_ms } => Request::Flush {
+            at_ms: at(Some(delay_ms)),
+        },
+        WireRequest::MultiGet { keys, .. } => Request::MultiGet(keys),
+        WireRequest::MultiSet { entries } => Request::MultiSet(entries),
+        WireRequest::MultiDelete { keys } => Request::MultiDelete(keys),
+        WireRequest::Scan { cursor, limit } => Request::Scan {
+            cursor,
+            keys_max: limit,
+        },
+        WireRequest::Stats { group } => Request::Stats { group },
+        WireRequest::Ping { echo } => Request::Ping { echo },
+        WireRequest::Quit => Request::Quit,
+    }
+}
+
+fn store_mode(mode: StoreMode) -> Mode {
+    match mode {
+        StoreMode::Set => Mode::Set,
+        StoreMode::Add => Mode::Add,
+        StoreMode::Replace => Mode::Replace,
+        StoreMode::Append => Mode::Append,
+        StoreMode::Prepend => Mode::Prepend,
+        StoreMode::Cas { version } => Mode::CompareAndSet { version },
+    }
+}
+
+fn count<'i>(asked: &WireArithmetic<'i>, expires_at_ms: Option<u64>) -> Request<'i> {
+    let by = match asked.direction {
+        Direction::Increment => Arithmetic::Increment(asked.delta),
+        Direction::Decrement => Arithmetic::Decrement(asked.delta),
+    };
+    let initial = asked.initial.map(|value| Initial {
+        value,
+        expires_at_ms,
+    });
+    Request::Count {
+        key: asked.key,
+        by,
+        initial,
+    }
+}
+
+/// A reply of many entries under construction.
+#[derive(Debug)]
+enum Draft {
+    None,
+    Values(ValuesReply),
+    Outcomes(OutcomesReply),
+    Page(ScanReply, ScanMark),
+}
+
+/// Writes the answer to one request.
+#[derive(Debug)]
+pub(crate) struct LarderReply<'o> {
+    out: &'o mut Vec<u8>,
+    tag: Tag,
+    now_ms: u64,
+    frame_bytes_max: u32,
+    draft: Draft,
+}
+
+impl LarderReply<'_> {
+    #[inline]
+    fn meta(&self, item: &Item<'_>) -> ValueMeta {
+        let expiry_left = match (self.tag.want_expiry, item.expires_at_ms()) {
+            (false, _) => ExpiryLeft::NotAsked,
+            (true, None) => ExpiryLeft::Never,
+            (true, Some(at_ms)) => ExpiryLeft::Ms(at_ms.saturating_sub(self.now_ms)),
+        };
+        ValueMeta {
+            client_flags: item.flags(),
+            version: item.version(),
+            expiry_left,
+        }
+    }
+
+    fn is_silent(&self, status: Status) -> bool {
+        self.tag.quiet && status.is_silent(self.tag.opcode)
+    }
+}
+
+impl Reply for LarderReply<'_> {
+    #[inline]
+    fn item(&mut self, item: &Item<'_>) {
+        let meta = self.meta(item);
+        larder_protocol::encode_value(self.out, self.tag.opcode, self.tag.id, &meta, item.value());
+    }
+
+    #[inline]
+    fn stored(&mut self, version: u64) {
+        if !self.is_silent(Status::OK) {
+            larder_protocol::encode_stored(self.out, self.tag.opcode, self.tag.id, version);
+        }
+    }
+
+    fn counter(&mut self, value: u64, version: u64) {
+        if !self.is_silent(Status::OK) {
+            let Tag { opcode, id, .. } = self.tag;
+            larder_protocol::encode_counter(self.out, opcode, id, value, version);
+        }
+    }
+
+    fn done(&mut self) {
+        if !self.is_silent(Status::OK) {
+            larder_protocol::encode_done(self.out, self.tag.opcode, self.tag.id);
+        }
+    }
+
+    #[inline]
+    fn failed(&mut self, failure: Failure) {
+        let status = status_of(failure);
+        if self.is_silent(status) {
+            return;
+        }
+        let Tag { opcode, id, .. } = self.tag;
+        match failure {
+            // These are ordinary outcomes: the status says it all.
+            Failure::NotFound | Failure::NotStored | Failure::Exists | Failure::NotANumber => {
+                larder_protocol::encode_status(self.out, opcode, id, status, "");
+            }
+            _ => {
+                let sentence = failure.to_string();
+                larder_protocol::encode_status(self.out, opcode, id, status, &sentence);
+            }
+        }
+    }
+
+    fn echo(&mut self, bytes: &[u8]) {
+        larder_protocol::encode_pong(self.out, self.tag.id, bytes);
+    }
+
+    fn stats(&mut self, figures: &[(&str, String)]) {
+        let mut reply = StatsReply::begin(self.out, self.tag.id, self.frame_bytes_max);
+        for (name, value) in figures {
+            if reply.push(self.out, name, value) == Fit::Full {
+                break;
+            }
+        }
+        reply.finish(self.out);
+    }
+
+    fn begin_items(&mut self, asked: u32) {
+        let Tag {
+            id, want_expiry, ..
+        } = self.tag;
+        let frame_bytes_max = self.frame_bytes_max;
+        let asked = ValuesAsked {
+            id,
+            keys: asked,
+            want_expiry,
+            frame_bytes_max,
+        };
+        self.draft = Draft::Values(ValuesReply::begin(self.out, asked));
+    }
+
+    fn push_item(&mut self, found: Result<&Item<'_>, Failure>) -> Room {
+        let meta = found.ok().map(|item| self.meta(item)).unwrap_or_default();
+        let Draft::Values(reply) = &mut self.draft else {
+            return Room::Full;
+        };
+        room(match found {
+            Ok(item) => reply.push_value(self.out, &meta, item.value()),
+            Err(failure) => reply.push_miss(self.out, status_of(failure)),
+        })
+    }
+
+    fn end_items(&mut self) {
+        if let Draft::Values(reply) = std::mem::replace(&mut self.draft, Draft::None) {
+            match self.tag.quiet && reply.found() == 0 {
+                true => reply.abandon(self.out),
+                false => reply.finish(self.out),
+            }
+        }
+    }
+
+    fn begin_outcomes(&mut self) {
+        let Tag { opcode, id, .. } = self.tag;
+        self.draft = Draft::Outcomes(OutcomesReply::begin(self.out, opcode, id));
+    }
+
+    fn push_outcome(&mut self, outcome: Result<(), Failure>) {
+        if let Draft::Outcomes(reply) = &mut self.draft {
+            reply.push(self.out, outcome.map_or_else(status_of, |()| Status::OK));
+        }
+    }
+
+    fn end_outcomes(&mut self) {
+        if let Draft::Outcomes(reply) = std::mem::replace(&mut self.draft, Draft::None) {
+            match self.tag.quiet && reply.is_silent() {
+                true => reply.abandon(self.out),
+                false => reply.finish(self.out),
+            }
+        }
+    }
+
+    fn begin_page(&mut self) {
+        let reply = ScanReply::begin(self.out, self.tag.id, self.frame_bytes_max);
+        let mark = reply.mark();
+        self.draft = Draft::Page(reply, mark);
+    }
+
+    fn mark_step(&mut self) {
+        if let Draft::Page(reply, mark) = &mut self.draft {
+            *mark = reply.mark();
+        }
+    }
+
+    fn push_key(&mut self, item: &Item<'_>) -> Room {
+        let Draft::Page(reply, _) = &mut self.draft else {
+            return Room::Full;
+        };
+        let entry = ScanEntry {
+            key: item.key(),
+            value_bytes: u32::try_from(item.value().len()).unwrap_or(u32::MAX),
+            version: item.version(),
+            expire_in_ms: item
+                .expires_at_ms()
+                .map(|at_ms| at_ms.saturating_sub(self.now_ms)),
+        };
+        room(reply.push(self.out, &entry))
+    }
+
+    fn rewind_step(&mut self) {
+        if let Draft::Page(reply, mark) = &mut self.draft {
+            reply.rewind(self.out, *mark);
+        }
+    }
+
+    fn end_page(&mut self, next_cursor: Option<u64>) {
+        if let Draft::Page(reply, _) = std::mem::replace(&mut self.draft, Draft::None) {
+            reply.finish(self.out, next_cursor.unwrap_or(0));
+        }
+    }
+}
+
+fn room(fit: Fit) -> Room {
+    match fit {
+        Fit::Added => Room::Taken,
+        Fit::Full => Room::Full,
+    }
+}
+
+fn status_of(failure: Failure) -> Status {
+    match failure {
+        Failure::NotFound | Failure::NoSuchStats => Status::NOT_FOUND,
+        Failure::NotStored => Status::NOT_STORED,
+        Failure::Exists => Status::EXISTS,
+        Failure::NotANumber => Status::NOT_A_NUMBER,
+        Failure::KeyEmpty => Status::KEY_EMPTY,
+        Failure::KeyTooLong { .. } => Status::KEY_TOO_LONG,
+        Failure::TooLarge { .. } => Status::TOO_LARGE,
+        Failure::NoSpace => Status::NO_SPACE,
+    }
+}

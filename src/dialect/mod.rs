@@ -1,0 +1,228 @@
+//! What bytes mean: every dialect turns them into the same [`Request`] and writes what came of it.
+//!
+//! A dialect owns no socket, no clock and no cache. The worker asks it to [`parse`](Dialect::parse)
+//! what arrived; [`execute`](crate::execute) runs the request and tells a [`Reply`], which the
+//! dialect writes into the worker's output. Everything is dispatched statically: a connection's
+//! dialect is a type, not a pointer.
+//!
+//! A request carries what every dialect can ask for. What only the answer needs (ids, quietness,
+//! the form of a reply) is the dialect's own [`Tag`](Dialect::Tag), which travels beside it.
+
+pub(crate) mod larder;
+
+use larder_protocol::{Entries, Keys};
+
+use crate::engine::{Arithmetic, Entry, Initial, Item, Mode};
+
+/// What a client asks for, whatever it speaks. Borrows from the bytes it was read from; expiries
+/// are absolute, in milliseconds of the wall clock.
+#[derive(Debug)]
+pub(crate) enum Request<'i> {
+    Get {
+        key: &'i [u8],
+    },
+    GetAndTouch {
+        key: &'i [u8],
+        expires_at_ms: Option<u64>,
+    },
+    Touch {
+        key: &'i [u8],
+        expires_at_ms: Option<u64>,
+    },
+    Store {
+        key: &'i [u8],
+        mode: Mode,
+        entry: Entry<'i>,
+    },
+    Count {
+        key: &'i [u8],
+        by: Arithmetic,
+        initial: Option<Initial>,
+    },
+    Delete {
+        key: &'i [u8],
+        version: Option<u64>,
+    },
+    MultiGet(Keys<'i>),
+    MultiSet(Entries<'i>),
+    MultiDelete(Keys<'i>),
+    Flush {
+        at_ms: Option<u64>,
+    },
+    Scan {
+        cursor: u64,
+        keys_max: u32,
+    },
+    Stats {
+        group: &'i [u8],
+    },
+    Ping {
+        echo: &'i [u8],
+    },
+    Quit,
+}
+
+impl<'i> Request<'i> {
+    /// The key of a request that has exactly one.
+    #[inline]
+    pub(crate) fn key(&self) -> Option<&'i [u8]> {
+        match *self {
+            Self::Get { key }
+            | Self::GetAndTouch { key, .. }
+            | Self::Touch { key, .. }
+            | Self::Store { key, .. }
+            | Self::Count { key, .. }
+            | Self::Delete { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+}
+
+/// Why a request that was understood came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("there is no such item")]
+    NotFound,
+    #[error("the condition does not hold")]
+    NotStored,
+    #[error("the item has another version")]
+    Exists,
+    #[error("the value is not a decimal number below 2^64")]
+    NotANumber,
+    #[error("a key needs at least 1 byte")]
+    KeyEmpty,
+    #[error("the key has {key_bytes} bytes; this server accepts up to {key_bytes_max}")]
+    KeyTooLong {
+        key_bytes: usize,
+        key_bytes_max: u32,
+    },
+    #[error(
+        "the value has {value_bytes} bytes; with this key the server can store {value_bytes_max}"
+    )]
+    TooLarge {
+        value_bytes: u64,
+        value_bytes_max: u64,
+    },
+    #[error("there is no memory for the item at this moment")]
+    NoSpace,
+    #[error("there are no statistics of that name; accepted: none, `server`, `cache`")]
+    NoSuchStats,
+}
+
+/// Whether an entry found room in the reply that is being written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Room {
+    Taken,
+    Full,
+}
+
+/// Writes what came of one request.
+pub(crate) trait Reply {
+    fn item(&mut self, item: &Item<'_>);
+    fn stored(&mut self, version: u64);
+    fn counter(&mut self, value: u64, version: u64);
+    fn done(&mut self);
+    fn failed(&mut self, failure: Failure);
+    fn echo(&mut self, bytes: &[u8]);
+    fn stats(&mut self, figures: &[(&str, String)]);
+
+    /// The reply to a multi-get: one `push_item` per key, in order, until it says that it is full.
+    fn begin_items(&mut self, asked: u32);
+    fn push_item(&mut self, found: Result<&Item<'_>, Failure>) -> Room;
+    fn end_items(&mut self);
+
+    /// The reply to a multi-set or multi-delete: one `push_outcome` per entry, in order.
+    fn begin_outcomes(&mut self);
+    fn push_outcome(&mut self, outcome: Result<(), Failure>);
+    fn end_outcomes(&mut self);
+
+    /// A page of a scan. A step that does not fit is taken back as a whole.
+    fn begin_page(&mut self);
+    fn mark_step(&mut self);
+    fn push_key(&mut self, item: &Item<'_>) -> Room;
+    fn rewind_step(&mut self);
+    fn end_page(&mut self, next_cursor: Option<u64>);
+}
+
+/// How to go on after bytes that will not be executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// Drop this many bytes from where they begin; then come requests again.
+    Skip { bytes: u64 },
+    /// What follows cannot be told apart: close after the answer.
+    Close,
+}
+
+/// What the bytes at the front of the input are.
+pub(crate) enum Parsed<'i, D: Dialect> {
+    Asked {
+        tag: D::Tag,
+        request: Request<'i>,
+        bytes: usize,
+    },
+    Incomplete {
+        needed_bytes: usize,
+    },
+    Refused {
+        refusal: D::Refusal,
+        after: After,
+    },
+}
+
+/// What became of the beginning of a connection.
+#[derive(Debug)]
+pub(crate) enum Greeting {
+    Done {
+        bytes: usize,
+    },
+    Incomplete {
+        needed_bytes: usize,
+    },
+    /// The answer says why; close after it.
+    Refused,
+}
+
+/// Why the server ends a connection of its own accord.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    TooManyConnections { connections_max: u32 },
+    IdleTimeout { idle_ms: u64 },
+    FrameTimeout { frame_ms: u64 },
+    Overloaded,
+    Drained,
+    Internal,
+}
+
+/// One way to speak to the server.
+pub(crate) trait Dialect: Sized {
+    /// What the answer to a request needs to know about it.
+    type Tag: Copy;
+    /// Why bytes were not understood.
+    type Refusal;
+    /// Writes the answer to one request.
+    type Reply<'o>: Reply
+    where
+        Self: 'o;
+
+    /// Takes what comes before the first request off the front of `input`, and answers it.
+    fn greet(&self, input: &[u8], out: &mut Vec<u8>) -> Greeting;
+
+    /// Reads the request at the front of `input`. Relative expiries count from `now_ms`.
+    fn parse<'i>(&self, input: &'i [u8], now_ms: u64) -> Parsed<'i, Self>;
+
+    /// Answers what was not understood.
+    fn refuse(&self, refusal: &Self::Refusal, out: &mut Vec<u8>);
+
+    /// Answers a request that cannot be taken in for want of memory, of which `begun` is there.
+    fn refuse_overloaded(&self, begun: &[u8], out: &mut Vec<u8>) -> After;
+
+    /// The writer of one answer.
+    fn reply<'o>(&'o self, tag: Self::Tag, now_ms: u64, out: &'o mut Vec<u8>) -> Self::Reply<'o>;
+
+    /// Says that the server will soon close the connection.
+    fn notice_drain(&self, left_ms: u64, out: &mut Vec<u8>);
+
+    /// Says that the server closes the connection now, and why.
+    fn notice_ending(&self, ending: Ending, out: &mut Vec<u8>);
+}

@@ -1,0 +1,380 @@
+//! The one execution: a request of any dialect, a pinned session, and the reply that tells of it.
+//!
+//! Requests run in batches, because a cache larger than the processor's own answers most of all with
+//! waiting: all keys of a batch are hashed and their buckets asked for, then their items, and only
+//! then is each request executed, in the order it came.
+
+use larder_protocol::{Entries, Keys};
+
+use crate::dialect::{After, Dialect, Failure, Parsed, Reply, Request, Room};
+use crate::engine::{Counter, Deletion, Entry, Guard, Key, KeyError, Mode, Outcome, StoreError};
+
+/// LIMIT: enough to hide memory's latency; measured, longer batches bring no more.
+const BATCH: usize = 16;
+
+/// LIMIT: keys on a page of a scan for which no number was asked.
+const SCAN_KEYS_DEFAULT: u32 = 256;
+
+/// LIMIT: keys on a page of a scan, however many were asked for: bounds a connection's turn.
+const SCAN_KEYS_MAX: u32 = 1024;
+
+/// LIMIT: steps of a scan that find nothing before the page ends anyway: bounds a connection's turn.
+const SCAN_STEPS_MAX: u32 = 4096;
+
+/// Figures for STATS, from whoever runs the dialects.
+pub(crate) trait Report {
+    /// The figures of a group; `None` where there is no such group.
+    fn figures(&self, group: &[u8]) -> Option<Vec<(&'static str, String)>>;
+}
+
+/// What a batch came to.
+pub(crate) struct Round<D: Dialect> {
+    /// Bytes of the input that it took.
+    pub(crate) consumed_bytes: usize,
+    /// Requests that it executed.
+    pub(crate) requests: u64,
+    /// What comes next in the input.
+    pub(crate) next: Next<D>,
+}
+
+/// What comes after a batch.
+pub(crate) enum Next<D: Dialect> {
+    /// The batch was full; there may be more.
+    More,
+    /// The beginning of a request.
+    Incomplete { needed_bytes: usize },
+    /// Bytes that will not be executed, and how to go on after them.
+    Refused { refusal: D::Refusal, after: After },
+    /// The client said that it is done.
+    Quit,
+}
+
+/// A request whose key, if it has one, is checked and hashed.
+struct Prepared<'i, T> {
+    tag: T,
+    request: Request<'i>,
+    key: Option<Result<Key<'i>, KeyError>>,
+    /// Where the input goes on after it.
+    end: usize,
+}
+
+/// Parses and executes up to a batch of requests, and writes their replies. Stops early once the
+/// replies have `out_bytes_max` bytes or more.
+pub(crate) fn execute_batch<D: Dialect>(
+    dialect: &D,
+    guard: &mut Guard<'_>,
+    now_ms: u64,
+    input: &[u8],
+    report: &dyn Report,
+    out: &mut Vec<u8>,
+    out_bytes_max: usize,
+) -> Round<D> {
+    let mut batch: [Option<Prepared<'_, D::Tag>>; BATCH] = [const { None }; BATCH];
+    let (mut count, mut consumed_bytes) = (0, 0);
+    let next = loop {
+        if count == BATCH {
+            break Next::More;
+        }
+        match dialect.parse(&input[consumed_bytes..], now_ms) {
+            Parsed::Asked {
+                tag,
+                request,
+                bytes,
+            } => {
+                consumed_bytes += bytes;
+                let quit = matches!(request, Request::Quit);
+                batch[count] = Some(prepare(guard, tag, request, consumed_bytes));
+                count += 1;
+                if quit {
+                    break Next::Quit;
+                }
+            }
+            Parsed::Incomplete { needed_bytes } => break Next::Incomplete { needed_bytes },
+            Parsed::Refused { refusal, after } => break Next::Refused { refusal, after },
+        }
+    };
+    if count > 1 {
+        for prepared in batch[..count].iter().flatten() {
+            if let Some(Ok(key)) = &prepared.key {
+                guard.prefetch_item(key);
+            }
+        }
+    }
+    for (index, prepared) in batch[..count].iter().flatten().enumerate() {
+        {
+            let mut reply = dialect.reply(prepared.tag, now_ms, out);
+            execute(guard, prepared, now_ms, report, &mut reply);
+        }
+        if out.len() >= out_bytes_max && index + 1 < count {
+            let requests = index as u64 + 1;
+            return Round {
+                consumed_bytes: prepared.end,
+                requests,
+                next: Next::More,
+            };
+        }
+    }
+    Round {
+        consumed_bytes,
+        requests: count as u64,
+        next,
+    }
+}
+
+#[inline]
+fn prepare<'i, T>(guard: &Guard<'_>, tag: T, request: Request<'i>, end: usize) -> Prepared<'i, T> {
+    let key = request.key().map(|bytes| guard.key(bytes));
+    if let Some(Ok(key)) = &key {
+        guard.prefetch_bucket(key);
+    }
+    Prepared {
+        tag,
+        request,
+        key,
+        end,
+    }
+}
+
+#[inline]
+fn execute<T>(
+    guard: &mut Guard<'_>,
+    prepared: &Prepared<'_, T>,
+    now_ms: u64,
+    report: &dyn Report,
+    reply: &mut impl Reply,
+) {
+    match &prepared.key {
+        Some(Ok(key)) => execute_keyed(guard, &prepared.request, key, reply),
+        Some(Err(error)) => reply.failed(Failure::from(*error)),
+        None => execute_other(guard, &prepared.request, now_ms, report, reply),
+    }
+}
+
+#[inline]
+fn execute_keyed(
+    guard: &mut Guard<'_>,
+    request: &Request<'_>,
+    key: &Key<'_>,
+    reply: &mut impl Reply,
+) {
+    match *request {
+        Request::Get { .. } => match guard.get(key) {
+            Some(item) => reply.item(&item),
+            None => reply.failed(Failure::NotFound),
+        },
+        Request::Store {
+            mode, ref entry, ..
+        } => match store(guard, key, mode, entry) {
+            Ok(version) => reply.stored(version),
+            Err(failure) => reply.failed(failure),
+        },
+        Request::GetAndTouch { expires_at_ms, .. } => {
+            match guard.get_and_touch(key, expires_at_ms) {
+                Ok(Some(item)) => reply.item(&item),
+                Ok(None) => reply.failed(Failure::NotFound),
+                Err(error) => reply.failed(error.into()),
+            }
+        }
+        Request::Touch { expires_at_ms, .. } => match guard.touch(key, expires_at_ms) {
+            Ok(true) => reply.done(),
+            Ok(false) => reply.failed(Failure::NotFound),
+            Err(error) => reply.failed(error.into()),
+        },
+        Request::Count { by, initial, .. } => match guard.arithmetic(key, by, initial) {
+            Ok(Counter::Value { value, version }) => reply.counter(value, version),
+            Ok(Counter::NotFound) => reply.failed(Failure::NotFound),
+            Ok(Counter::NotANumber) => reply.failed(Failure::NotANumber),
+            Err(error) => reply.failed(error.into()),
+        },
+        Request::Delete { version, .. } => match delete(guard, key, version) {
+            Ok(()) => reply.done(),
+            Err(failure) => reply.failed(failure),
+        },
+        // INVARIANT: `Request::key` answers for the requests above and for no other.
+        _ => {}
+    }
+}
+
+fn execute_other(
+    guard: &mut Guard<'_>,
+    request: &Request<'_>,
+    now_ms: u64,
+    report: &dyn Report,
+    reply: &mut impl Reply,
+) {
+    match *request {
+        Request::MultiGet(keys) => multi_get(guard, keys, reply),
+        Request::MultiSet(entries) => multi_set(guard, entries, now_ms, reply),
+        Request::MultiDelete(keys) => multi_delete(guard, keys, reply),
+        Request::Flush { at_ms } => {
+            guard.flush(at_ms);
+            reply.done();
+        }
+        Request::Scan { cursor, keys_max } => scan(guard, cursor, keys_max, reply),
+        Request::Stats { group } => match report.figures(group) {
+            Some(figures) => reply.stats(&figures),
+            None => reply.failed(Failure::NoSuchStats),
+        },
+        Request::Ping { echo } => reply.echo(echo),
+        Request::Quit => reply.done(),
+        // INVARIANT: requests with one key are executed in `execute_keyed`.
+        _ => {}
+    }
+}
+
+fn store(
+    guard: &mut Guard<'_>,
+    key: &Key<'_>,
+    mode: Mode,
+    entry: &Entry<'_>,
+) -> Result<u64, Failure> {
+    match guard.store(key, mode, entry)? {
+        Outcome::Stored { version } => Ok(version),
+        Outcome::NotStored => Err(Failure::NotStored),
+        Outcome::Exists => Err(Failure::Exists),
+        Outcome::NotFound => Err(Failure::NotFound),
+    }
+}
+
+fn delete(guard: &mut Guard<'_>, key: &Key<'_>, version: Option<u64>) -> Result<(), Failure> {
+    match guard.delete(key, version) {
+        Deletion::Deleted => Ok(()),
+        Deletion::NotFound => Err(Failure::NotFound),
+        Deletion::Exists => Err(Failure::Exists),
+    }
+}
+
+/// Checks, hashes and prefetches up to a batch of keys. The array holds `None` past the last.
+fn prepare_keys<'i>(
+    guard: &Guard<'_>,
+    keys: &mut impl Iterator<Item = &'i [u8]>,
+) -> [Option<Result<Key<'i>, KeyError>>; BATCH] {
+    let mut prepared = [const { None }; BATCH];
+    for (place, bytes) in prepared.iter_mut().zip(keys) {
+        let key = guard.key(bytes);
+        if let Ok(key) = &key {
+            guard.prefetch_bucket(key);
+        }
+        *place = Some(key);
+    }
+    for key in prepared.iter().flatten().flatten() {
+        guard.prefetch_item(key);
+    }
+    prepared
+}
+
+fn multi_get(guard: &Guard<'_>, keys: Keys<'_>, reply: &mut impl Reply) {
+    reply.begin_items(keys.count());
+    let mut rest = keys.iter();
+    'reply: for _ in 0..keys.count().div_ceil(BATCH as u32) {
+        for key in prepare_keys(guard, &mut rest).iter().flatten() {
+            let item = match key {
+                Ok(key) => guard.get(key).ok_or(Failure::NotFound),
+                Err(error) => Err(Failure::from(*error)),
+            };
+            if reply.push_item(item.as_ref().map_err(|failure| *failure)) == Room::Full {
+                break 'reply;
+            }
+        }
+    }
+    reply.end_items();
+}
+
+fn multi_set(guard: &mut Guard<'_>, entries: Entries<'_>, now_ms: u64, reply: &mut impl Reply) {
+    reply.begin_outcomes();
+    let mut keys = entries.iter().map(|entry| entry.key);
+    let mut rest = entries.iter();
+    for _ in 0..entries.count().div_ceil(BATCH as u32) {
+        let prepared = prepare_keys(guard, &mut keys);
+        for (key, entry) in prepared.iter().flatten().zip(rest.by_ref()) {
+            let wanted = Entry {
+                value: entry.value,
+                flags: entry.client_flags,
+                expires_at_ms: entry.expire_in_ms.map(|in_ms| now_ms.saturating_add(in_ms)),
+            };
+            let outcome = match key {
+                Ok(key) => store(guard, key, Mode::Set, &wanted).map(|_| ()),
+                Err(error) => Err(Failure::from(*error)),
+            };
+            reply.push_outcome(outcome);
+        }
+    }
+    reply.end_outcomes();
+}
+
+fn multi_delete(guard: &mut Guard<'_>, keys: Keys<'_>, reply: &mut impl Reply) {
+    reply.begin_outcomes();
+    let mut rest = keys.iter();
+    for _ in 0..keys.count().div_ceil(BATCH as u32) {
+        for key in prepare_keys(guard, &mut rest).iter().flatten() {
+            reply.push_outcome(match key {
+                Ok(key) => delete(guard, key, None),
+                Err(error) => Err(Failure::from(*error)),
+            });
+        }
+    }
+    reply.end_outcomes();
+}
+
+/// Walks the index bucket by bucket until the page has enough keys; a bucket that does not fit is
+/// left to the next page.
+fn scan(guard: &Guard<'_>, cursor: u64, keys_max: u32, reply: &mut impl Reply) {
+    let wanted = match keys_max {
+        0 => SCAN_KEYS_DEFAULT,
+        asked => asked.min(SCAN_KEYS_MAX),
+    };
+    reply.begin_page();
+    let (mut keys, mut at) = (0, cursor);
+    for _ in 0..SCAN_STEPS_MAX {
+        reply.mark_step();
+        let mut room = Room::Taken;
+        let next = guard.scan(at, 1, |item| {
+            if room == Room::Taken {
+                room = reply.push_key(&item);
+                keys += 1;
+            }
+        });
+        if room == Room::Full {
+            reply.rewind_step();
+            break;
+        }
+        match next {
+            None => return reply.end_page(None),
+            Some(next) => at = next,
+        }
+        if keys >= wanted {
+            break;
+        }
+    }
+    reply.end_page(Some(at));
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Empty => Self::KeyEmpty,
+            KeyError::TooLong {
+                key_bytes,
+                key_bytes_max,
+            } => Self::KeyTooLong {
+                key_bytes,
+                key_bytes_max,
+            },
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::TooLarge {
+                value_bytes,
+                value_bytes_max,
+            } => Self::TooLarge {
+                value_bytes,
+                value_bytes_max,
+            },
+            StoreError::NoSpace => Self::NoSpace,
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The acceptor: takes connections from the listeners and gives each to the worker with the fewest.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use mio::{Events, Poll, Token};
+
+use super::listener::{Listener, Stream};
+use super::shared::{Shared, Stage};
+use crate::dialect::{Dialect, Ending};
+use crate::sync::Arc;
+
+/// The token of the waker; listeners have their place in the list.
+pub(crate) const WAKER: Token = Token(usize::MAX);
+
+/// LIMIT: listeners of one server, and a few connections at a time.
+const EVENTS: usize = 64;
+
+/// LIMIT: how long a refused connection is kept open for its client to read why, and how soon an
+/// accept that failed for want of files is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// LIMIT: refused connections kept open at a time; more push the oldest out.
+const REFUSED_MAX: usize = 64;
+
+/// Takes connections and hands them out.
+pub(crate) struct Acceptor {
+    poll: Poll,
+    listeners: Vec<Listener>,
+    shared: Arc<Shared>,
+    /// Connections given to each worker since the start.
+    given: Vec<u64>,
+    refused: VecDeque<(u64, Stream)>,
+    /// Whether a listener may have connections that no event will report again.
+    retry: bool,
+}
+
+impl Acceptor {
+    pub(crate) fn new(
+        poll: Poll,
+        mut listeners: Vec<Listener>,
+        shared: Arc<Shared>,
+    ) -> io::Result<Self> {
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            listener.register(poll.registry(), Token(index))?;
+        }
+        let given = vec![0; shared.stations.len()];
+        Ok(Self {
+            poll,
+            listeners,
+            shared,
+            given,
+            refused: VecDeque::new(),
+            retry: false,
+        })
+    }
+
+    /// Accepts until the server drains; then closes the listeners and lets the workers know.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        while self.shared.stage() == Stage::Serving {
+            let pause = (self.retry || !self.refused.is_empty()).then_some(PAUSE);
+            match self.poll.poll(&mut events, pause) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    tracing::error!(%error, "the acceptor cannot wait for events");
+                    self.shared.drain();
+                }
+            }
+            if std::mem::take(&mut self.retry) {
+                self.accept_from_all();
+            }
+            for event in &events {
+                if event.token() != WAKER {
+                    self.accept_from(event.token().0);
+                }
+            }
+            self.let_go_of_refused();
+        }
+        // What the kernel has already accepted is told to go like the others.
+        self.accept_from_all();
+        self.listeners.clear();
+        tracing::info!("no longer listening");
+        self.shared.advance(Stage::Draining);
+    }
+
+    fn accept_from_all(&mut self) {
+        for index in 0..self.listeners.len() {
+            self.accept_from(index);
+        }
+    }
+
+    fn accept_from(&mut self, index: usize) {
+        loop {
+            match self.listeners[index].accept() {
+                Ok(stream) => self.give(stream),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => return,
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        if !self.retry {
+                            tracing::warn!(%error, "cannot accept connections; trying again");
+                        }
+                        self.retry = true;
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Gives the connection to the worker with the fewest, unless there are too many already.
+    fn give(&mut self, stream: Stream) {
+        let open = |index: usize| {
+            self.given[index]
+                - self.shared.stations[index]
+                    .counters
+                    .connections_closed
+                    .get()
+        };
+        let workers = 0..self.given.len();
+        let connections: u64 = workers.clone().map(open).sum();
+        if connections >= u64::from(self.shared.settings.connections_max) {
+            return self.refuse(stream);
+        }
+        let Some(fewest) = workers.min_by_key(|&index| open(index)) else {
+            return;
+        };
+        self.given[fewest] += 1;
+        let station = &self.shared.stations[fewest];
+        station.mailbox.lock().push(stream);
+        if let Err(error) = station.waker.wake() {
+            tracing::error!(%error, "a worker cannot be woken");
+        }
+    }
+
+    fn refuse(&mut self, stream: Stream) {
+        let connections_max = self.shared.settings.connections_max;
+        self.shared.acceptor_counters.connections_refused.add(1);
+        let mut notice = Vec::new();
+        let ending = Ending::TooManyConnections { connections_max };
+        self.shared.dialect.notice_ending(ending, &mut notice);
+        // The socket is new, so its buffer takes a sentence; a client that is gone needs none.
+        let _ = stream.write(&notice);
+        stream.finish_writing();
+        if self.refused.len() == REFUSED_MAX {
+            self.refused.pop_front();
+        }
+        self.refused
+            .push_back((self.shared.clock.now().uptime_ms, stream));
+    }
+
+    fn let_go_of_refused(&mut self) {
+        let now_ms = self.shared.clock.now().uptime_ms;
+        let pause_ms = super::clock::whole_ms(PAUSE);
+        while self
+            .refused
+            .front()
+            .is_some_and(|(since_ms, _)| now_ms - since_ms >= pause_ms)
+        {
+            self.refused.pop_front();
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The server: event loops over one shared cache. Bytes in, bytes out.
+//!
+//! ```text
+//!                    connections                    mailbox + waker
+//!   listeners ──> Acceptor (1 thread) ──────────────────────────────> Worker (N threads)
+//!                                                                        │ one turn per ready
+//!                                                                        v connection
+//!                   Service: read ─> dialect parses ─> execute ─> dialect encodes ─> write
+//! ```
+//!
+//! A connection belongs to one worker for life; every worker serves every key, through its own
+//! [`Session`](crate::Session) of the one [`Cache`]. The server knows nothing of what bytes mean
+//! (that is the dialect's) nor of where items lie (that is the engine's).
+
+mod acceptor;
+mod address;
+mod buffers;
+mod clock;
+mod connection;
+mod counters;
+mod listener;
+mod open_files;
+mod report;
+mod service;
+mod settings;
+mod shared;
+mod worker;
+
+use std::io;
+use std::thread::JoinHandle;
+
+use mio::{Poll, Waker};
+
+pub use address::{Address, AddressError};
+pub use listener::ListenError;
+pub use open_files::{OpenFilesError, raise_open_files};
+pub use settings::{
+    CONNECTIONS_MAX, DEFAULT_ADDRESS, Pinning, SettingError, Settings, WORKERS_MAX, usable_cores,
+};
+
+use crate::dialect::larder::Larder;
+use crate::engine::{Cache, TooManySessions};
+use crate::sync::{Arc, Mutex};
+use acceptor::Acceptor;
+use counters::Counters;
+use listener::Listener;
+use shared::{Shared, Stage, Station};
+use worker::Worker;
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting cannot work.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The cache was made for fewer workers.
+    #[error("the cache has no session for every worker: {0}")]
+    Sessions(#[from] TooManySessions),
+    /// The system refused threads or event queues.
+    #[error("the system refused what {workers} workers need: {reason}")]
+    System {
+        /// The number of workers asked for.
+        workers: usize,
+        /// What the system said.
+        reason: io::Error,
+    },
+}
+
+/// A thread of the server ended by a panic; its connections are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a thread of the server ended by a panic")]
+pub struct ThreadDied;
+
+/// A server to be started.
+#[derive(Debug)]
+pub struct Server;
+
+impl Server {
+    /// Starts serving `cache`, which needs a session for each worker.
+    ///
+    /// # Errors
+    ///
+    /// Settings that cannot work are refused before anything listens.
+    pub fn start(settings: Settings, cache: Cache) -> Result<Running, StartError> {
+        let limits = settings.check(cache.limits())?;
+        let workers = settings.workers;
+        let system = |reason| StartError::System { workers, reason };
+        let sessions = (0..workers)
+            .map(|_| cache.session())
+            .collect::<Result<Vec<_>, TooManySessions>>()?;
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for address in &settings.listen {
+            let (listener, bound) = Listener::bind(address)?;
+            listeners.push(listener);
+            addresses.push(bound);
+        }
+        let (polls, stations) = stations(workers).map_err(system)?;
+        let poll = Poll::new().map_err(system)?;
+        let waker = Waker::new(poll.registry(), acceptor::WAKER).map_err(system)?;
+        let dialect = Larder { limits };
+        let shared = Arc::new(Shared::new(settings, dialect, cache, waker, stations));
+        let acceptor = Acceptor::new(poll, listeners, Arc::clone(&shared)).map_err(system)?;
+        let mut running = Running {
+            shared: Arc::clone(&shared),
+            addresses,
+            threads: Vec::new(),
+        };
+        for (index, (poll, session)) in polls.into_iter().zip(sessions).enumerate() {
+            let station = Arc::clone(&shared.stations[index]);
+            let worker = Worker::new(poll, Arc::clone(&shared), station, session);
+            let pinning = shared.settings.pinning;
+            running
+                .spawn(format!("larder-worker-{index}"), move || {
+                    pin(pinning, index);
+                    worker.run();
+                })
+                .map_err(system)?;
+        }
+        running
+            .spawn("larder-accept".to_owned(), || acceptor.run())
+            .map_err(system)?;
+        Ok(running)
+    }
+}
+
+fn stations(workers: usize) -> io::Result<(Vec<Poll>, Vec<Arc<Station>>)> {
+    let (mut polls, mut stations) = (Vec::new(), Vec::new());
+    for _ in 0..workers {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), worker::WAKER)?;
+        let (counters, mailbox) = (Counters::default(), Mutex::new(Vec::new()));
+        stations.push(Arc::new(Station {
+            counters,
+            mailbox,
+            waker,
+        }));
+        polls.push(poll);
+    }
+    Ok((polls, stations))
+}
+
+/// Keeps the calling thread on the core that is its own, where that was asked for.
+fn pin(pinning: Pinning, index: usize) {
+    if pinning == Pinning::Free {
+        return;
+    }
+    let pinned = rustix::thread::sched_getaffinity(None).and_then(|usable| {
+        let cores: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU)
+            .filter(|&core| usable.is_set(core))
+            .collect();
+        let mut own = rustix::thread::CpuSet::new();
+        own.set(cores[index % cores.len()]);
+        rustix::thread::sched_setaffinity(None, &own)
+    });
+    if let Err(error) = pinned {
+        tracing::warn!(%error, worker = index, "a worker cannot be pinned to a core");
+    }
+}
+
+/// A server that is running. Dropped, it stops at once; [`Running::drain`] and [`Running::join`]
+/// end it gently.
+#[derive(Debug)]
+pub struct Running {
+    shared: Arc<Shared>,
+    addresses: Vec<Address>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// The addresses listened on, with the ports that the system picked.
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Begins to end: no new connections, clients are told, what was received is answered, and all
+    /// is closed within the drain timeout.
+    pub fn drain(&self) {
+        self.shared.drain();
+    }
+
+    /// A handle by which another thread can drain the server.
+    pub fn drainer(&self) -> Drainer {
+        Drainer {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Waits until the server has ended.
+    ///
+    /// # Errors
+    ///
+    /// A thread of the server panicked outside of any connection.
+    pub fn join(mut self) -> Result<(), ThreadDied> {
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Result<(), ThreadDied> {
+        let mut outcome = Ok(());
+        for thread in self.threads.drain(..) {
+            outcome = outcome.and(thread.join().map_err(|_| ThreadDied));
+        }
+        outcome
+    }
+
+    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let last_words = StopOnPanic(Arc::clone(&self.shared));
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            run();
+            drop(last_words);
+        })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.advance(Stage::Stopped);
+        // Whoever wanted to know how it ended has joined.
+        let _ = self.wait();
+    }
+}
+
+/// Drains a server from another thread, such as the one that waits for signals.
+#[derive(Debug, Clone)]
+pub struct Drainer {
+    shared: Arc<Shared>,
+}
+
+impl Drainer {
+    /// As [`Running::drain`].
+    pub fn drain(&self) {
+        self.shared.drain();
+    }
+}
+
+/// Ends the whole server where one of its threads panics: a server that has lost a worker would
+/// leave some clients unanswered for ever.
+struct StopOnPanic(Arc<Shared>);
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.advance(Stage::Stopped);
+        }
+    }
+}

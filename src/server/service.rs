@@ -1,0 +1,532 @@
+//! One turn of one connection: read once, execute in batches, write once.
+//!
+//! The buffers are the worker's. A connection keeps bytes for itself only where a turn ends inside a
+//! frame, or where its socket does not take the replies; both come out of the server-wide budget.
+//! What a turn may take is bounded by the size of the input buffer and by the bytes it writes.
+
+use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::clock::Now;
+use super::connection::{Cause, Connection, NEVER_MS, Phase};
+use super::shared::{Shared, Station};
+use crate::dialect::larder::Larder;
+use crate::dialect::{After, Dialect, Ending, Greeting};
+use crate::engine::Session;
+use crate::execute::{Next, execute_batch};
+use crate::sync::Arc;
+
+/// LIMIT: what one read may bring, and so the work of a turn; it stays in the processor's cache.
+pub(crate) const INPUT_BYTES: usize = 64 << 10;
+
+/// LIMIT: replies are sent when this much of them is there, even in the middle of a turn.
+const OUTPUT_BYTES: usize = 64 << 10;
+
+/// LIMIT: what a turn may write before the next connection has its turn.
+const SLICE_BYTES: usize = 1 << 20;
+
+/// LIMIT: an output buffer that a large value has blown up is given back above this.
+const OUTPUT_BYTES_KEPT: usize = 1 << 20;
+
+/// What a connection needs after its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Turned {
+    /// Nothing before the next event.
+    Wait,
+    /// Another turn, after the others had theirs.
+    Again,
+    /// To be closed.
+    Close(Cause),
+}
+
+/// Why serving stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// The input ends within a frame, or between two.
+    Starved { needed_bytes: usize },
+    /// The socket takes no more replies.
+    Blocked,
+    /// The turn is used up.
+    Exhausted,
+    /// Nothing more is to be executed.
+    Finish,
+}
+
+/// Whether all replies are on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+enum Sent {
+    All,
+    Some,
+}
+
+/// What a worker serves its connections with.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) station: Arc<Station>,
+    pub(crate) now: Now,
+    session: Session,
+    input: Box<[u8]>,
+    output: Vec<u8>,
+    /// Requests of this turn, refused ones included.
+    requests: u64,
+}
+
+impl Service {
+    pub(crate) fn new(shared: Arc<Shared>, station: Arc<Station>, session: Session) -> Self {
+        let now = shared.clock.now();
+        let input = vec![0; INPUT_BYTES].into_boxed_slice();
+        let output = Vec::with_capacity(OUTPUT_BYTES);
+        Self {
+            shared,
+            station,
+            now,
+            session,
+            input,
+            output,
+            requests: 0,
+        }
+    }
+
+    /// Serves what the connection has to be served. A panic ends this connection and no other.
+    pub(crate) fn turn(&mut self, connection: &mut Connection) -> Turned {
+        self.guarded(connection, Self::take_turn)
+    }
+
+    /// Tells the client why the server ends the connection, and sees it out.
+    pub(crate) fn end(&mut self, connection: &mut Connection, ending: Ending) -> Turned {
+        self.guarded(connection, |service, connection| {
+            service
+                .shared
+                .dialect
+                .notice_ending(ending, &mut service.output);
+            service.finish(connection)
+        })
+    }
+
+    /// Tells the client that the server will end the connection soon.
+    pub(crate) fn notice_drain(&mut self, connection: &mut Connection, left_ms: u64) -> Turned {
+        self.guarded(connection, |service, connection| {
+            service
+                .shared
+                .dialect
+                .notice_drain(left_ms, &mut service.output);
+            service.send(connection).map(|_| Turned::Wait)
+        })
+    }
+
+    fn guarded(
+        &mut self,
+        connection: &mut Connection,
+        work: impl FnOnce(&mut Self, &mut Connection) -> Result<Turned, Cause>,
+    ) -> Turned {
+        self.now = self.shared.clock.now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(self, connection)));
+        let turned = outcome.unwrap_or_else(|_| Ok(self.after_panic(connection)));
+        self.output.clear();
+        if self.output.capacity() > OUTPUT_BYTES_KEPT {
+            self.output.shrink_to(OUTPUT_BYTES);
+        }
+        turned.unwrap_or_else(Turned::Close)
+    }
+
+    fn after_panic(&mut self, connection: &mut Connection) -> Turned {
+        self.station.counters.panics.add(1);
+        tracing::error!("a panic while serving a connection; the connection is closed");
+        if self.input.is_empty() {
+            self.input = vec![0; INPUT_BYTES].into_boxed_slice();
+        }
+        // Replies that are not sent may be torn, and may lack the last one: none of them is sent.
+        self.output.clear();
+        if connection.has_backlog() {
+            return Turned::Close(Cause::Panic);
+        }
+        self.shared
+            .dialect
+            .notice_ending(Ending::Internal, &mut self.output);
+        self.finish(connection)
+            .unwrap_or(Turned::Close(Cause::Panic))
+    }
+
+    fn take_turn(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
+        self.requests = 0;
+        if connection.has_backlog() {
+            if self.send_backlog(connection)? == Sent::Some {
+                return Ok(Turned::Wait);
+            }
+            connection.active_ms = self.now.uptime_ms;
+            if connection.begun_ms != NEVER_MS {
+                connection.begun_ms = self.now.uptime_ms;
+            }
+        }
+        match connection.phase {
+            Phase::Finishing => self.linger(connection),
+            Phase::Lingering => self.discard(connection),
+            Phase::Greeting | Phase::Open => self.receive(connection),
+        }
+    }
+
+    /// Finds the bytes to serve: held ones if they suffice, or else one read.
+    fn receive(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
+        if !connection.has_work() && connection.needed_bytes > INPUT_BYTES {
+            if let Some(turned) = self.gather(connection)? {
+                return Ok(turned);
+            }
+        }
+        if connection.has_work() {
+            return self.serve_held(connection);
+        }
+        if connection.needed_bytes > INPUT_BYTES {
+            return self.after_reading(connection);
+        }
+        let mut input = std::mem::take(&mut self.input);
+        let turned = self.serve_scratch(connection, &mut input);
+        self.input = input;
+        turned
+    }
+
+    /// The usual case: what is held, if anything, and one read behind it, in the worker's buffer.
+    fn serve_scratch(
+        &mut self,
+        connection: &mut Connection,
+        input: &mut [u8],
+    ) -> Result<Turned, Cause> {
+        let held_bytes = connection.held.len();
+        input[..held_bytes].copy_from_slice(connection.held.as_slice());
+        let read_bytes = self.read(connection, &mut input[held_bytes..])?;
+        if read_bytes == 0 {
+            return self.after_reading(connection);
+        }
+        connection.held.release();
+        let mut bytes = &input[..held_bytes + read_bytes];
+        loop {
+            let (served_bytes, stop) = self.serve(connection, bytes)?;
+            bytes = &bytes[served_bytes..];
+            let kept = match stop {
+                Stop::Finish => Ok(()),
+                _ => connection.held.extend(bytes, &self.shared.budget),
+            };
+            match (kept, stop) {
+                (Ok(()), _) => return self.settle(connection, stop),
+                // Fairness gives way where there is no room to be fair.
+                (Err(_), Stop::Exhausted) => {}
+                (Err(_), Stop::Starved { .. }) => {
+                    return self.refuse_overloaded(connection, bytes);
+                }
+                (Err(_), _) => return Err(Cause::SlowReader),
+            }
+        }
+    }
+
+    /// Large frames, and frames that had to wait, are served where they are held.
+    fn serve_held(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
+        let mut held = std::mem::take(&mut connection.held);
+        let (served_bytes, stop) = self.serve(connection, held.as_slice())?;
+        held.consume(served_bytes);
+        connection.held = held;
+        self.settle(connection, stop)
+    }
+
+    /// Reads on into the held part of a frame that is larger than the worker's buffer. Where there
+    /// is no room for it, the turn ends with a refusal.
+    fn gather(&mut self, connection: &mut Connection) -> Result<Option<Turned>, Cause> {
+        let missing_bytes = connection.needed_bytes - connection.held.len();
+        let mut held = std::mem::take(&mut connection.held);
+        let chunk_bytes = missing_bytes.min(INPUT_BYTES);
+        let read = |buffer: &mut [u8]| self.read(connection, buffer);
+        match held.fill(chunk_bytes, &self.shared.budget, read) {
+            Ok(outcome) => {
+                connection.held = held;
+                outcome.map(|_| None)
+            }
+            Err(_) => self
+                .refuse_overloaded(connection, held.as_slice())
+                .map(Some),
+        }
+    }
+
+    /// Answers a frame that there is no room for, and skips it. `begun` is what of it is here.
+    fn refuse_overloaded(
+        &mut self,
+        connection: &mut Connection,
+        begun: &[u8],
+    ) -> Result<Turned, Cause> {
+        self.station.counters.refused_overloaded.add(1);
+        self.requests += 1;
+        connection.needed_bytes = 0;
+        match self
+            .shared
+            .dialect
+            .refuse_overloaded(begun, &mut self.output)
+        {
+            After::Close => self.finish(connection),
+            After::Skip { bytes } => {
+                connection.skip_bytes = bytes.saturating_sub(begun.len() as u64);
+                self.settle(connection, Stop::Starved { needed_bytes: 0 })
+            }
+        }
+    }
+
+    /// Executes what can be executed of `bytes`; says how many it took and why it stopped.
+    fn serve(&mut self, connection: &mut Connection, bytes: &[u8]) -> Result<(usize, Stop), Cause> {
+        let (mut at, mut written) = (0, 0);
+        loop {
+            at += skip(connection, bytes.len() - at);
+            let rest = &bytes[at..];
+            if rest.is_empty() {
+                return Ok((at, Stop::Starved { needed_bytes: 0 }));
+            }
+            let (took, stop) = match connection.phase {
+                Phase::Greeting => self.greet(connection, rest),
+                _ => self.execute(connection, rest),
+            };
+            at += took;
+            if let Some(stop) = stop {
+                return Ok((at, stop));
+            }
+            if self.output.len() < OUTPUT_BYTES {
+                continue;
+            }
+            written += self.output.len();
+            if self.send(connection)? == Sent::Some {
+                return Ok((at, Stop::Blocked));
+            }
+            if written >= SLICE_BYTES {
+                self.station.counters.slices_exhausted.add(1);
+                return Ok((at, Stop::Exhausted));
+            }
+        }
+    }
+
+    fn greet(&mut self, connection: &mut Connection, bytes: &[u8]) -> (usize, Option<Stop>) {
+        match self.shared.dialect.greet(bytes, &mut self.output) {
+            Greeting::Done { bytes } => {
+                connection.phase = Phase::Open;
+                self.requests += 1;
+                (bytes, None)
+            }
+            Greeting::Incomplete { needed_bytes } => (0, Some(Stop::Starved { needed_bytes })),
+            Greeting::Refused => {
+                self.station.counters.closed_protocol_error.add(1);
+                (bytes.len(), Some(Stop::Finish))
+            }
+        }
+    }
+
+    /// One batch, under one pin.
+    fn execute(&mut self, connection: &mut Connection, bytes: &[u8]) -> (usize, Option<Stop>) {
+        let shared: &Shared = &self.shared;
+        let mut guard = self.session.pin(self.now.wall_ms);
+        let round = execute_batch::<Larder>(
+            &shared.dialect,
+            &mut guard,
+            self.now.wall_ms,
+            bytes,
+            shared,
+            &mut self.output,
+            OUTPUT_BYTES,
+        );
+        drop(guard);
+        let counters = &self.station.counters;
+        self.requests += round.requests;
+        if round.requests > 0 {
+            counters.batches.add(1);
+            counters.requests.add(round.requests);
+        }
+        let stop = match round.next {
+            Next::More => None,
+            Next::Incomplete { needed_bytes } => Some(Stop::Starved { needed_bytes }),
+            Next::Quit => Some(Stop::Finish),
+            Next::Refused { refusal, after } => {
+                shared.dialect.refuse(&refusal, &mut self.output);
+                self.requests += 1;
+                counters.requests.add(1);
+                match after {
+                    After::Skip { bytes } => {
+                        counters.refused_requests.add(1);
+                        connection.skip_bytes = bytes;
+                        None
+                    }
+                    After::Close => {
+                        counters.closed_protocol_error.add(1);
+                        Some(Stop::Finish)
+                    }
+                }
+            }
+        };
+        (round.consumed_bytes, stop)
+    }
+
+    /// Sends the replies of the turn and decides what comes next.
+    fn settle(&mut self, connection: &mut Connection, stop: Stop) -> Result<Turned, Cause> {
+        connection.needed_bytes = match stop {
+            Stop::Starved { needed_bytes } => needed_bytes,
+            _ => 0,
+        };
+        let within_frame = !connection.held.is_empty() || connection.skip_bytes > 0;
+        if !within_frame {
+            connection.begun_ms = NEVER_MS;
+        } else if self.requests > 0 || connection.begun_ms == NEVER_MS {
+            connection.begun_ms = self.now.uptime_ms;
+        }
+        match stop {
+            Stop::Finish => self.finish(connection),
+            Stop::Blocked => Ok(Turned::Wait),
+            Stop::Exhausted => Ok(Turned::Again),
+            Stop::Starved { .. } => self.after_reading(connection),
+        }
+    }
+
+    /// All that was read is served: what is left is to send, and to read on or to finish.
+    fn after_reading(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
+        if connection.read_to_end {
+            return self.finish(connection);
+        }
+        if self.send(connection)? == Sent::All && connection.readable {
+            return Ok(Turned::Again);
+        }
+        Ok(Turned::Wait)
+    }
+
+    /// Executes nothing more: sends what is to be sent, then waits for the peer to close.
+    fn finish(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
+        connection.phase = Phase::Finishing;
+        connection.held.release();
+        connection.needed_bytes = 0;
+        match self.send(connection)? {
+            Sent::Some => Ok(Turned::Wait),
+            Sent::All => self.linger(connection),
+        }
+    }
+
+    fn linger(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
+        if connection.read_to_end {
+            return Err(Cause::Finished);
+        }
+        connection.stream.finish_writing();
+        connection.phase = Phase::Lingering;
+        connection.waiting_ms = self.now.uptime_ms;
+        self.discard(connection)
+    }
+
+    fn discard(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
+        let mut input = std::mem::take(&mut self.input);
+        let outcome = self.read(connection, &mut input);
+        self.input = input;
+        outcome.map_err(|_| Cause::Finished)?;
+        match (connection.read_to_end, connection.readable) {
+            (true, _) => Err(Cause::Finished),
+            (false, true) => Ok(Turned::Again),
+            (false, false) => Ok(Turned::Wait),
+        }
+    }
+
+    /// One read. A short one says that the socket is empty, unless the peer has finished: then the
+    /// end is still to come.
+    fn read(&self, connection: &mut Connection, into: &mut [u8]) -> Result<usize, Cause> {
+        if !connection.readable {
+            return Ok(0);
+        }
+        let count = loop {
+            match connection.stream.read(into) {
+                Ok(count) => break count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    (connection.readable, connection.peer_finished) = (false, false);
+                    return Ok(0);
+                }
+                Err(_) => return Err(Cause::Io),
+            }
+        };
+        if count == 0 {
+            connection.readable = false;
+            connection.read_to_end = true;
+            return Ok(0);
+        }
+        if count < into.len() && !connection.peer_finished {
+            connection.readable = false;
+        }
+        connection.active_ms = self.now.uptime_ms;
+        self.station.counters.reads.add(1);
+        self.station.counters.bytes_in.add(count as u64);
+        Ok(count)
+    }
+
+    /// Sends the output: one write, and what it does not take becomes the connection's backlog.
+    fn send(&mut self, connection: &mut Connection) -> Result<Sent, Cause> {
+        let taken = match self.output.as_slice() {
+            [] => {
+                return Ok(if connection.has_backlog() {
+                    Sent::Some
+                } else {
+                    Sent::All
+                });
+            }
+            _ if connection.has_backlog() => 0,
+            output => self.write(connection, output)?,
+        };
+        let left = &self.output[taken..];
+        if !left.is_empty() {
+            self.station.counters.backlogs.add(1);
+            connection
+                .push_backlog(left, self.now.uptime_ms, &self.shared.budget)
+                .map_err(|_| Cause::SlowReader)?;
+        }
+        self.output.clear();
+        Ok(if connection.has_backlog() {
+            Sent::Some
+        } else {
+            Sent::All
+        })
+    }
+
+    fn send_backlog(&self, connection: &mut Connection) -> Result<Sent, Cause> {
+        let taken = self.write(connection, connection.backlog())?;
+        connection.sent(taken);
+        Ok(if connection.has_backlog() {
+            Sent::Some
+        } else {
+            Sent::All
+        })
+    }
+
+    fn write(&self, connection: &Connection, bytes: &[u8]) -> Result<usize, Cause> {
+        loop {
+            match connection.stream.write(bytes) {
+                Ok(count) => {
+                    self.station.counters.writes.add(1);
+                    self.station.counters.bytes_out.add(count as u64);
+                    return Ok(count);
+                }
+                Err(error) => match recoverable(&error) {
+                    Recovery::Retry => {}
+                    Recovery::Wait => return Ok(0),
+                    Recovery::None => return Err(Cause::Io),
+                },
+            }
+        }
+    }
+}
+
+enum Recovery {
+    Retry,
+    Wait,
+    None,
+}
+
+fn recoverable(error: &io::Error) -> Recovery {
+    match error.kind() {
+        ErrorKind::Interrupted => Recovery::Retry,
+        ErrorKind::WouldBlock => Recovery::Wait,
+        _ => Recovery::None,
+    }
+}
+
+/// Drops what is to be skipped of the next `available` bytes; says how many that were.
+fn skip(connection: &mut Connection, available: usize) -> usize {
+    let skipped = connection.skip_bytes.min(available as u64);
+    connection.skip_bytes -= skipped;
+    skipped as usize
+}

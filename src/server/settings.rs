@@ -1,0 +1,251 @@
+//! What a server is told before it starts, and which of it cannot work.
+
+use std::time::Duration;
+
+use larder_protocol::{Limits as WireLimits, LimitsError};
+
+use super::address::Address;
+use super::clock::whole_ms;
+use crate::engine::Limits as CacheLimits;
+
+/// The address listened on where none is given.
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:5273";
+
+/// LIMIT: far more threads than any machine has cores only cost memory.
+pub const WORKERS_MAX: usize = 1024;
+
+/// LIMIT: what one process can address in files is far above; this bounds the accounting.
+pub const CONNECTIONS_MAX: u32 = 1 << 20;
+
+/// LIMIT: room for two of the longest frames and a little more, or nobody could send one.
+const FRAMES_IN_BUFFERS_MIN: u64 = 2;
+
+/// LIMIT: below this a deadline would fire between two packets of an honest client.
+const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
+/// Whether workers stay on one core each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pinning {
+    /// The system moves them as it likes.
+    #[default]
+    Free,
+    /// Worker n runs on the n-th core that the process may use.
+    OneCoreEach,
+}
+
+/// How to run a server. [`Settings::default`] is what `larder serve` does without options.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Addresses to listen on.
+    pub listen: Vec<Address>,
+    /// Event-loop threads.
+    pub workers: usize,
+    /// Whether workers stay on one core each.
+    pub pinning: Pinning,
+    /// Connections open at a time; one more is told so and closed.
+    pub connections_max: u32,
+    /// The longest frame, header included; `None` is what the longest item needs.
+    pub frame_bytes_max: Option<u32>,
+    /// What all connections together may hold in begun frames and unsent replies, in bytes.
+    pub buffer_bytes_max: u64,
+    /// How long a connection may stay silent; `None` is for ever.
+    pub idle_timeout: Option<Duration>,
+    /// How long a frame may take once its first byte is there.
+    pub frame_timeout: Duration,
+    /// How long a client may take to read the replies that wait for it.
+    pub write_timeout: Duration,
+    /// How long a drain may take in all.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: vec![Address::Tcp(([127, 0, 0, 1], 5273).into())],
+            workers: usable_cores(),
+            pinning: Pinning::default(),
+            connections_max: 32_768,
+            frame_bytes_max: None,
+            buffer_bytes_max: 32 << 20,
+            idle_timeout: None,
+            frame_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A setting that cannot work, why, and what is accepted instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    /// There is nothing to listen on.
+    #[error("no address to listen on; accepted: at least one HOST:PORT or unix:PATH")]
+    NoAddress,
+    /// The number of workers is out of range.
+    #[error("{0} workers cannot serve; accepted: 1 to {WORKERS_MAX} workers")]
+    Workers(usize),
+    /// The limit of connections is out of range.
+    #[error(
+        "a server for {0} connections cannot work; accepted: 1 to {CONNECTIONS_MAX} connections"
+    )]
+    Connections(u32),
+    /// The frame limit does not go with the keys and values.
+    #[error("the frame limit cannot work: {0}")]
+    Frame(#[from] LimitsError),
+    /// The connection buffers could not hold a frame.
+    #[error(
+        "{buffer_bytes_max} bytes of connection buffers cannot work: frames have up to {frame_bytes_max} bytes; accepted: at least {accepted_min} bytes"
+    )]
+    Buffers {
+        /// What was asked for.
+        buffer_bytes_max: u64,
+        /// The longest frame.
+        frame_bytes_max: u32,
+        /// The least that works.
+        accepted_min: u64,
+    },
+    /// A deadline that would fire at once.
+    #[error("a {name} of nothing would close every connection; accepted: at least 1ms")]
+    Timeout {
+        /// Which deadline.
+        name: &'static str,
+    },
+}
+
+impl Settings {
+    /// Checks what can be checked before anything is opened, and derives what clients are told.
+    pub(crate) fn check(&self, cache: CacheLimits) -> Result<WireLimits, SettingError> {
+        if self.listen.is_empty() {
+            return Err(SettingError::NoAddress);
+        }
+        if !(1..=WORKERS_MAX).contains(&self.workers) {
+            return Err(SettingError::Workers(self.workers));
+        }
+        if !(1..=CONNECTIONS_MAX).contains(&self.connections_max) {
+            return Err(SettingError::Connections(self.connections_max));
+        }
+        let deadlines = [
+            ("idle timeout", self.idle_timeout),
+            ("frame timeout", Some(self.frame_timeout)),
+            ("write timeout", Some(self.write_timeout)),
+        ];
+        for (name, timeout) in deadlines {
+            if timeout.is_some_and(|timeout| timeout < TIMEOUT_MIN) {
+                return Err(SettingError::Timeout { name });
+            }
+        }
+        let limits = self.wire_limits(cache)?;
+        self.check_buffers(limits.frame_bytes_max)?;
+        Ok(limits)
+    }
+
+    fn wire_limits(&self, cache: CacheLimits) -> Result<WireLimits, SettingError> {
+        let mut limits = WireLimits::for_items(cache.key_bytes_max, cache.value_bytes_max);
+        if let Some(frame_bytes_max) = self.frame_bytes_max {
+            limits.frame_bytes_max = frame_bytes_max;
+            limits.skip_bytes_max = frame_bytes_max.saturating_mul(4);
+        }
+        limits.idle_ms = self.idle_timeout.map_or(0, |timeout| {
+            u32::try_from(whole_ms(timeout)).unwrap_or(u32::MAX)
+        });
+        limits.check()?;
+        Ok(limits)
+    }
+
+    fn check_buffers(&self, frame_bytes_max: u32) -> Result<(), SettingError> {
+        let accepted_min = FRAMES_IN_BUFFERS_MIN * u64::from(frame_bytes_max);
+        if self.buffer_bytes_max < accepted_min {
+            let buffer_bytes_max = self.buffer_bytes_max;
+            return Err(SettingError::Buffers {
+                buffer_bytes_max,
+                frame_bytes_max,
+                accepted_min,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The cores this process may use, by its affinity and its control group.
+pub fn usable_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CACHE: CacheLimits = CacheLimits {
+        key_bytes_max: 250,
+        value_bytes_max: 100_000,
+    };
+
+    #[test]
+    fn the_defaults_work_and_listen_where_the_handbook_says() {
+        let settings = Settings::default();
+        assert!(settings.check(CACHE).is_ok());
+        assert_eq!(settings.listen[0].to_string(), DEFAULT_ADDRESS);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_what_is_accepted() {
+        let good = Settings::default();
+        let zero = Duration::ZERO;
+        let refused = [
+            Settings {
+                listen: vec![],
+                ..good.clone()
+            },
+            Settings {
+                workers: 0,
+                ..good.clone()
+            },
+            Settings {
+                workers: WORKERS_MAX + 1,
+                ..good.clone()
+            },
+            Settings {
+                connections_max: 0,
+                ..good.clone()
+            },
+            Settings {
+                frame_bytes_max: Some(100),
+                ..good.clone()
+            },
+            Settings {
+                buffer_bytes_max: 1000,
+                ..good.clone()
+            },
+            Settings {
+                idle_timeout: Some(zero),
+                ..good.clone()
+            },
+            Settings {
+                frame_timeout: zero,
+                ..good.clone()
+            },
+            Settings {
+                write_timeout: zero,
+                ..good.clone()
+            },
+        ];
+        for settings in refused {
+            let error = settings.check(CACHE).unwrap_err().to_string();
+            assert!(error.contains("accepted"), "{error}");
+        }
+    }
+
+    #[test]
+    fn clients_are_told_the_limits_of_the_cache() {
+        let settings = Settings {
+            idle_timeout: Some(Duration::from_secs(60)),
+            ..Settings::default()
+        };
+        let limits = settings.check(CACHE).unwrap();
+        assert_eq!(
+            (limits.key_bytes_max, limits.value_bytes_max),
+            (250, 100_000)
+        );
+        assert_eq!(limits.idle_ms, 60_000);
+    }
+}

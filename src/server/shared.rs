@@ -1,0 +1,113 @@
+//! What the threads of a server share: settings, the cache, mailboxes, and how far it has come.
+
+use mio::Waker;
+
+use super::buffers::BufferBudget;
+use super::clock::{Clock, whole_ms};
+use super::counters::Counters;
+use super::listener::Stream;
+use super::settings::Settings;
+use crate::dialect::larder::Larder;
+use crate::engine::Cache;
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+
+/// How far a server has come. It never goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u64)]
+pub(crate) enum Stage {
+    /// Connections are accepted and served.
+    Serving = 0,
+    /// Somebody asked for the end; the acceptor closes its listeners.
+    DrainWanted = 1,
+    /// No new connections; workers close theirs as they fall quiet.
+    Draining = 2,
+    /// Everything ends at once.
+    Stopped = 3,
+}
+
+/// One worker as the other threads see it.
+#[derive(Debug)]
+pub(crate) struct Station {
+    pub(crate) counters: Counters,
+    /// Connections accepted for this worker and not yet taken over.
+    pub(crate) mailbox: Mutex<Vec<Stream>>,
+    pub(crate) waker: Waker,
+}
+
+/// What the threads of a server share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) dialect: Larder,
+    pub(crate) cache: Cache,
+    pub(crate) clock: Clock,
+    pub(crate) budget: Arc<BufferBudget>,
+    pub(crate) acceptor_counters: Counters,
+    pub(crate) acceptor_waker: Waker,
+    pub(crate) stations: Vec<Arc<Station>>,
+    stage: AtomicU64,
+    drain_deadline_ms: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        settings: Settings,
+        dialect: Larder,
+        cache: Cache,
+        acceptor_waker: Waker,
+        stations: Vec<Arc<Station>>,
+    ) -> Self {
+        Self {
+            budget: Arc::new(BufferBudget::new(settings.buffer_bytes_max)),
+            settings,
+            dialect,
+            cache,
+            clock: Clock::start(),
+            acceptor_counters: Counters::default(),
+            acceptor_waker,
+            stations,
+            stage: AtomicU64::new(Stage::Serving as u64),
+            drain_deadline_ms: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        // ORDERING: Acquire pairs with the Release in `advance`: whoever sees Draining sees the
+        // deadline that was set before it, and finds the last connections in its mailbox.
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Serving,
+            1 => Stage::DrainWanted,
+            2 => Stage::Draining,
+            _ => Stage::Stopped,
+        }
+    }
+
+    /// Moves on to `stage` unless the server is already further, and wakes whom it concerns.
+    pub(crate) fn advance(&self, stage: Stage) {
+        // ORDERING: Release pairs with the Acquire in `stage`.
+        self.stage.fetch_max(stage as u64, Ordering::Release);
+        // A thread that has ended needs no waking.
+        let _ = self.acceptor_waker.wake();
+        if stage >= Stage::Draining {
+            for station in &self.stations {
+                let _ = station.waker.wake();
+            }
+        }
+    }
+
+    /// Asks for the end within the drain timeout. Later calls change nothing.
+    pub(crate) fn drain(&self) {
+        let timeout_ms = whole_ms(self.settings.drain_timeout);
+        let deadline_ms = self.clock.now().uptime_ms.saturating_add(timeout_ms);
+        // ORDERING: Relaxed; the Release of the stage publishes it. The earliest deadline stays.
+        self.drain_deadline_ms
+            .fetch_min(deadline_ms, Ordering::Relaxed);
+        self.advance(Stage::DrainWanted);
+    }
+
+    /// When the drain is over, in milliseconds of uptime.
+    pub(crate) fn drain_deadline_ms(&self) -> u64 {
+        // ORDERING: Relaxed; callers have seen the stage that it was set before.
+        self.drain_deadline_ms.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,328 @@
+//! A worker: one thread, one event loop, the connections that are its own.
+//!
+//! ```text
+//! wait ──> events: a turn for each ready connection ──> run queue: a turn for each that has more
+//!   ^                                                                             │
+//!   └──────────────── sweep, where due: deadlines, and the end of a drain <───────┘
+//! ```
+//!
+//! Events are edge-triggered: a connection whose socket may hold more waits in the run queue, not in
+//! the kernel. Deadlines cost a request one store of the time; a sweep compares them.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::{Events, Poll, Token};
+use slab::Slab;
+
+use super::clock::whole_ms;
+use super::connection::{Cause, Connection, NEVER_MS, Phase};
+use super::listener::Stream;
+use super::service::{Service, Turned};
+use super::shared::{Shared, Stage, Station};
+use crate::dialect::Ending;
+use crate::engine::Session;
+use crate::sync::Arc;
+
+/// The token of the waker; connections have their place in the slab.
+pub(crate) const WAKER: Token = Token(usize::MAX);
+
+/// LIMIT: connections that one wait may report; the others are reported by the next.
+const EVENTS: usize = 1024;
+
+/// LIMIT: how long a connection that is told to go may take to close before it is closed.
+const LINGER_MS: u64 = 1000;
+
+/// LIMIT: how long a connection must be silent during a drain to count as quiet: longer than a
+/// request takes that is on its way.
+const QUIET_MS: u64 = 50;
+
+/// LIMIT: deadlines are late by this at most; a sweep looks at every connection once, some
+/// nanoseconds each.
+const SWEEP_MS_MAX: u64 = 1000;
+const SWEEP_MS_MIN: u64 = 5;
+
+/// One event loop and its connections.
+pub(crate) struct Worker {
+    poll: Poll,
+    service: Service,
+    connections: Slab<Connection>,
+    run_queue: VecDeque<usize>,
+    sweep_every_ms: u64,
+    sweep_at_ms: u64,
+    draining: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        poll: Poll,
+        shared: Arc<Shared>,
+        station: Arc<Station>,
+        session: Session,
+    ) -> Self {
+        let settings = &shared.settings;
+        let shortest = settings.frame_timeout.min(settings.write_timeout);
+        let shortest = shortest.min(settings.idle_timeout.unwrap_or(Duration::MAX));
+        let sweep_every_ms = (whole_ms(shortest) / 8).clamp(SWEEP_MS_MIN, SWEEP_MS_MAX);
+        Self {
+            poll,
+            service: Service::new(shared, station, session),
+            connections: Slab::new(),
+            run_queue: VecDeque::new(),
+            sweep_every_ms,
+            sweep_at_ms: 0,
+            draining: false,
+        }
+    }
+
+    /// Serves until the server stops, or has drained.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            match self.poll.poll(&mut events, self.patience()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    tracing::error!(%error, "a worker cannot wait for events");
+                    break;
+                }
+            }
+            for event in &events {
+                match event.token() {
+                    WAKER => self.take_over(),
+                    Token(key) => self.on_event(key, event),
+                }
+            }
+            self.run_waiting();
+            if self.is_over() {
+                break;
+            }
+            self.sweep_if_due();
+        }
+        for connection in std::mem::take(&mut self.connections) {
+            drop(connection);
+            self.service.station.counters.connections_closed.add(1);
+        }
+    }
+
+    /// How long to wait for events: not at all while connections wait for their turn, and for ever
+    /// where no deadline runs.
+    fn patience(&self) -> Option<Duration> {
+        if !self.run_queue.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        if self.connections.is_empty() {
+            return None;
+        }
+        let now_ms = self.service.shared.clock.now().uptime_ms;
+        Some(Duration::from_millis(
+            self.sweep_at_ms.saturating_sub(now_ms).max(1),
+        ))
+    }
+
+    /// Whether this worker's part of the server is over.
+    fn is_over(&mut self) -> bool {
+        match self.service.shared.stage() {
+            Stage::Serving | Stage::DrainWanted => false,
+            Stage::Stopped => true,
+            Stage::Draining => {
+                if !self.draining {
+                    self.begin_drain();
+                }
+                self.connections.is_empty()
+            }
+        }
+    }
+
+    /// Takes the connections over that the acceptor has put into the mailbox.
+    fn take_over(&mut self) {
+        let streams = std::mem::take(&mut *self.service.station.mailbox.lock());
+        if self.connections.is_empty() {
+            self.sweep_at_ms = 0;
+        }
+        for stream in streams {
+            self.adopt(stream);
+        }
+    }
+
+    fn adopt(&mut self, mut stream: Stream) {
+        let counters = &self.service.station.counters;
+        counters.connections_opened.add(1);
+        let entry = self.connections.vacant_entry();
+        if let Err(error) = stream.register(self.poll.registry(), Token(entry.key())) {
+            tracing::warn!(%error, "a connection cannot be watched; it is closed");
+            counters.connections_closed.add(1);
+            counters.closed_io_error.add(1);
+            return;
+        }
+        let now = self.service.shared.clock.now();
+        entry.insert(Connection::new(stream, now.uptime_ms));
+    }
+
+    fn on_event(&mut self, key: usize, event: &Event) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        connection.peer_finished |= event.is_read_closed();
+        if connection.readable || connection.has_backlog() {
+            self.turn(key);
+        }
+    }
+
+    fn turn(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let turned = self.service.turn(connection);
+        self.after_turn(key, turned);
+    }
+
+    fn after_turn(&mut self, key: usize, turned: Turned) {
+        match turned {
+            Turned::Wait => {}
+            Turned::Again => {
+                let connection = &mut self.connections[key];
+                if !connection.queued {
+                    connection.queued = true;
+                    self.run_queue.push_back(key);
+                }
+            }
+            Turned::Close(cause) => self.close(key, cause),
+        }
+    }
+
+    /// One turn for each connection that waited for one when this began.
+    fn run_waiting(&mut self) {
+        for _ in 0..self.run_queue.len() {
+            let Some(key) = self.run_queue.pop_front() else {
+                break;
+            };
+            // A place may have been given to another connection since; a turn too many is harmless.
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.queued = false;
+                self.turn(key);
+            }
+        }
+    }
+
+    fn close(&mut self, key: usize, cause: Cause) {
+        let counters = &self.service.station.counters;
+        counters.connections_closed.add(1);
+        match cause {
+            Cause::Finished | Cause::Panic => {}
+            Cause::Io => counters.closed_io_error.add(1),
+            Cause::SlowReader => counters.closed_slow_reader.add(1),
+        }
+        // Dropping the socket takes it out of the poll, and dropping the buffers frees the budget.
+        drop(self.connections.remove(key));
+    }
+
+    fn sweep_if_due(&mut self) {
+        let now_ms = self.service.shared.clock.now().uptime_ms;
+        if now_ms < self.sweep_at_ms || self.connections.is_empty() {
+            return;
+        }
+        let every_ms = if self.draining {
+            SWEEP_MS_MIN
+        } else {
+            self.sweep_every_ms
+        };
+        self.sweep_at_ms = now_ms + every_ms;
+        let over = self.draining && now_ms >= self.service.shared.drain_deadline_ms();
+        for key in 0..self.connections.capacity() {
+            let Some(connection) = self.connections.get(key) else {
+                continue;
+            };
+            match self.verdict(connection, now_ms) {
+                Verdict::Stay if over => self.end(key, Ending::Drained),
+                Verdict::Stay => continue,
+                Verdict::End(ending) => self.end(key, ending),
+                Verdict::Close(cause) => self.close(key, cause),
+            }
+            if over && self.connections.contains(key) {
+                self.close(key, Cause::Finished);
+            }
+        }
+    }
+
+    fn end(&mut self, key: usize, ending: Ending) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let counters = &self.service.station.counters;
+        match ending {
+            Ending::IdleTimeout { .. } => counters.closed_idle.add(1),
+            Ending::FrameTimeout { .. } => counters.closed_frame_timeout.add(1),
+            _ => {}
+        }
+        let turned = match connection.phase {
+            Phase::Greeting | Phase::Open => self.service.end(connection, ending),
+            Phase::Finishing | Phase::Lingering => Turned::Wait,
+        };
+        self.after_turn(key, turned);
+    }
+
+    /// What the time says about a connection.
+    fn verdict(&self, connection: &Connection, now_ms: u64) -> Verdict {
+        let settings = &self.service.shared.settings;
+        let since = |start_ms: u64| now_ms.saturating_sub(start_ms);
+        if connection.phase == Phase::Lingering {
+            return match since(connection.waiting_ms) >= LINGER_MS {
+                true => Verdict::Close(Cause::Finished),
+                false => Verdict::Stay,
+            };
+        }
+        if connection.has_backlog() {
+            return match since(connection.waiting_ms) >= whole_ms(settings.write_timeout) {
+                true => Verdict::Close(Cause::SlowReader),
+                false => Verdict::Stay,
+            };
+        }
+        let frame_ms = whole_ms(settings.frame_timeout);
+        if connection.begun_ms != NEVER_MS && since(connection.begun_ms) >= frame_ms {
+            return Verdict::End(Ending::FrameTimeout { frame_ms });
+        }
+        let silent_ms = since(connection.active_ms);
+        if let Some(idle_ms) = settings.idle_timeout.map(whole_ms) {
+            if silent_ms >= idle_ms {
+                return Verdict::End(Ending::IdleTimeout { idle_ms });
+            }
+        }
+        if self.draining && connection.is_quiet() && !connection.readable && silent_ms >= QUIET_MS {
+            return Verdict::End(Ending::Drained);
+        }
+        Verdict::Stay
+    }
+
+    /// Takes the last connections over and tells all of them.
+    fn begin_drain(&mut self) {
+        self.draining = true;
+        self.take_over();
+        self.sweep_at_ms = 0;
+        let shared = &self.service.shared;
+        let left_ms = shared
+            .drain_deadline_ms()
+            .saturating_sub(shared.clock.now().uptime_ms);
+        for key in 0..self.connections.capacity() {
+            if let Some(connection) = self.connections.get_mut(key) {
+                if connection.phase == Phase::Open {
+                    let turned = self.service.notice_drain(connection, left_ms);
+                    self.after_turn(key, turned);
+                }
+            }
+        }
+    }
+}
+
+/// What the time says about a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Stay,
+    /// End it and say why.
+    End(Ending),
+    /// Close it without a word.
+    Close(Cause),
+}
