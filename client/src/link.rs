@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes, BytesMut};
 use larder_protocol::{
-    Class, Decoded, Reason, Request, RequestFrame, Response, ResponseFrame, Status, decode_response,
+    Class, Decoded, Reason, Request, RequestFrame, Response, ResponseFrame, Status, Store,
+    decode_response,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -136,19 +137,14 @@ impl Link {
         request: &Request<'_>,
     ) -> Result<oneshot::Receiver<Answer>, NotTaken> {
         let (answer, answered) = oneshot::channel();
-        let (frame_bytes, frame_bytes_max) =
-            (request.frame_bytes(), self.server.limits.frame_bytes_max);
-        if frame_bytes > u64::from(frame_bytes_max) {
-            let reason = Reason::FrameTooLarge {
-                frame_bytes,
-                frame_bytes_max,
-            };
+        if let Some(reason) = self.is_too_much(request) {
             let _ = answer.send(Answer::Failed {
                 status: reason.status(),
                 message: reason.to_string(),
             });
             return Ok(answered);
         }
+        let frame_bytes = request.frame_bytes();
         let places = (frame_bytes.div_ceil(PLACE_BYTES)).min(u64::from(self.room_max)) as u32;
         let room = self
             .room
@@ -179,6 +175,25 @@ impl Link {
             self.work.notify_one();
         }
         Ok(answered)
+    }
+
+    /// Why the server would refuse a request for its length, which need not be sent then.
+    fn is_too_much(&self, request: &Request<'_>) -> Option<Reason> {
+        let limits = &self.server.limits;
+        let (value_bytes_max, frame_bytes_max) = (limits.value_bytes_max, limits.frame_bytes_max);
+        if let Request::Store(Store { value, .. }) = request
+            && value.len() as u64 > u64::from(value_bytes_max)
+        {
+            return Some(Reason::TooLarge {
+                value_bytes: u32::try_from(value.len()).unwrap_or(u32::MAX),
+                value_bytes_max,
+            });
+        }
+        let frame_bytes = request.frame_bytes();
+        (frame_bytes > u64::from(frame_bytes_max)).then_some(Reason::FrameTooLarge {
+            frame_bytes,
+            frame_bytes_max,
+        })
     }
 
     /// Takes no more requests; ends when those under way are answered.
@@ -308,7 +323,7 @@ impl Link {
             buffer.reserve(READ_BYTES.max(needed_bytes - buffer.len()));
             match reader.read_buf(&mut buffer).await {
                 Ok(0) => return Ending::Lost("the server closed it".to_owned()),
-                Ok(_) => {}
+                Ok(_) => self.desk().heard_at = Instant::now(),
                 Err(error) => return Ending::Lost(error.to_string()),
             }
         }
@@ -388,7 +403,6 @@ impl Link {
     /// has not.
     fn hand_out(&self, answers: &mut Vec<(u32, Answer)>) -> Option<Ending> {
         let mut desk = self.desk();
-        desk.heard_at = Instant::now();
         for (id, answer) in answers.drain(..) {
             match desk.pending.remove(id) {
                 // Whoever gave the request up has dropped the other end.

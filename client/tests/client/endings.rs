@@ -39,7 +39,12 @@ async fn a_request_whose_last_byte_was_not_sent_is_not_executed() {
     // LIMIT: more than any socket buffers on the way take.
     let value = vec![7; 100_000_000];
     fake.limits = Limits::for_items(250, value.len() as u32);
-    let (client, mut peer) = fake.client(blunt()).await;
+    fake.limits.in_flight_max = 1 << 16;
+    let config = Config {
+        in_flight_max: 1 << 16,
+        ..blunt()
+    };
+    let (client, mut peer) = fake.client(config).await;
     let die = async {
         peer.expect().await;
         drop(peer);
@@ -304,25 +309,23 @@ async fn a_server_that_does_not_greet_in_time_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_frame_that_the_server_would_not_take_is_not_even_sent() {
+async fn what_the_server_would_not_take_is_not_even_sent() {
     let mut fake = Fake::start().await;
     fake.limits = Limits::for_items(250, 1000);
     let (client, mut peer) = fake.client(Config::default()).await;
-    let refused = client
-        .set("key", vec![0; 100_000])
-        .await
-        .expect_err("too large");
-    assert!(
-        matches!(
-            &refused,
-            Error::Refused {
-                status: Status::FRAME_TOO_LARGE,
-                ..
-            }
-        ),
-        "{refused}"
-    );
-    assert!(refused.is_not_executed());
+    let value = client.set("key", vec![0; 1001]).await;
+    let key = client.get(vec![0; 100_000]).await;
+    for (refused, expected) in [
+        (value.err(), Status::TOO_LARGE),
+        (key.err(), Status::FRAME_TOO_LARGE),
+    ] {
+        let refused = refused.expect("refused");
+        assert!(
+            matches!(refused, Error::Refused { status, .. } if status == expected),
+            "{refused}"
+        );
+        assert!(refused.is_not_executed());
+    }
     drop(client);
     peer.expect_end().await;
 }

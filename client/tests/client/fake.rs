@@ -108,6 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 
     /// Reads once, and says how much came; 0 is the end of the connection.
     pub(crate) async fn read(&mut self) -> usize {
+        self.input.reserve(64 * 1024);
         self.stream.read_buf(&mut self.input).await.unwrap_or(0)
     }
 

@@ -200,6 +200,7 @@ async fn threads_of_a_runtime_share_a_connection() {
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .enable_time()
         .build()
         .expect("threads");
     let tasks: Vec<_> = (0..100)
