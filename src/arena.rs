@@ -148,7 +148,8 @@ impl Arena {
         self.check(offset, usize::try_from(bytes).unwrap_or(usize::MAX));
         let start = self.pointer(offset).cast();
         // SAFETY: inside the mapping (checked); the caller answers for its contents.
-        Ok(unsafe { rustix::mm::madvise(start, bytes as usize, Advice::LinuxRemove)? })
+        unsafe { rustix::mm::madvise(start, bytes as usize, Advice::LinuxRemove)? };
+        Ok(())
     }
 
     #[inline]

@@ -4,6 +4,8 @@
 //! waiting: all keys of a batch are hashed and their buckets asked for, then their items, and only
 //! then is each request executed, in the order it came.
 
+use std::ops::ControlFlow;
+
 use larder_protocol::{Entries, Keys};
 
 use crate::dialect::{After, Dialect, Failure, Parsed, Reply, Request, Room};
@@ -17,9 +19,6 @@ const SCAN_KEYS_DEFAULT: u32 = 256;
 
 /// LIMIT: keys on a page of a scan, however many were asked for: bounds a connection's turn.
 const SCAN_KEYS_MAX: u32 = 1024;
-
-/// LIMIT: steps of a scan that find nothing before the page ends anyway: bounds a connection's turn.
-const SCAN_STEPS_MAX: u32 = 4096;
 
 /// Figures for STATS, from whoever runs the dialects.
 pub(crate) trait Report {
@@ -316,37 +315,20 @@ fn multi_delete(guard: &mut Guard<'_>, keys: Keys<'_>, reply: &mut impl Reply) {
     reply.end_outcomes();
 }
 
-/// Walks the index bucket by bucket until the page has enough keys; a bucket that does not fit is
-/// left to the next page.
+/// Fills a page; the key that does not fit is the first of the next page.
 fn scan(guard: &Guard<'_>, cursor: u64, keys_max: u32, reply: &mut impl Reply) {
     let wanted = match keys_max {
         0 => SCAN_KEYS_DEFAULT,
         asked => asked.min(SCAN_KEYS_MAX),
     };
     reply.begin_page();
-    let (mut keys, mut at) = (0, cursor);
-    for _ in 0..SCAN_STEPS_MAX {
-        reply.mark_step();
-        let mut room = Room::Taken;
-        let next = guard.scan(at, 1, |item| {
-            if room == Room::Taken {
-                room = reply.push_key(&item);
-                keys += 1;
-            }
-        });
-        if room == Room::Full {
-            reply.rewind_step();
-            break;
+    let next = guard.scan_while(cursor, wanted as usize, |item| {
+        match reply.push_key(&item) {
+            Room::Taken => ControlFlow::Continue(()),
+            Room::Full => ControlFlow::Break(()),
         }
-        match next {
-            None => return reply.end_page(None),
-            Some(next) => at = next,
-        }
-        if keys >= wanted {
-            break;
-        }
-    }
-    reply.end_page(Some(at));
+    });
+    reply.end_page(next);
 }
 
 impl From<KeyError> for Failure {

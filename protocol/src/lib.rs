@@ -75,7 +75,7 @@ pub use lists::{
     Pairs, PairsIter, ScanEntries, ScanEntriesIter, ScanEntry, Values, ValuesIter,
 };
 pub use opcode::Opcode;
-pub use replies::{Fit, OutcomesReply, ScanMark, ScanReply, StatsReply, ValuesAsked, ValuesReply};
+pub use replies::{Fit, OutcomesReply, ScanReply, StatsReply, ValuesAsked, ValuesReply};
 pub use request::{Arithmetic, Direction, Request, RequestFrame, Store, StoreMode};
 pub use response::{ExpiryLeft, Lookup, Response, ResponseFrame, Value, ValueMeta};
 pub use status::{Class, Status};

@@ -227,13 +227,6 @@ pub struct ScanReply {
     draft: Draft,
 }
 
-/// How full a page of a scan was, for [`ScanReply::rewind`].
-#[derive(Clone, Copy, Debug)]
-pub struct ScanMark {
-    word: u32,
-    body_bytes: u32,
-}
-
 impl ScanReply {
     /// Begins the page.
     pub fn begin(out: &mut Vec<u8>, id: u32, frame_bytes_max: u32) -> Self {
@@ -269,22 +262,6 @@ impl ScanReply {
     #[must_use]
     pub fn count(&self) -> u32 {
         self.draft.header.word
-    }
-
-    /// Where the page ends now. A server marks the page before each step of its walk.
-    #[must_use]
-    pub fn mark(&self) -> ScanMark {
-        ScanMark {
-            word: self.draft.header.word,
-            body_bytes: self.draft.header.body_bytes,
-        }
-    }
-
-    /// Takes back what was added since the mark: a step that did not fit is left to the next page.
-    pub fn rewind(&mut self, out: &mut Vec<u8>, mark: ScanMark) {
-        self.draft.header.word = mark.word;
-        self.draft.header.body_bytes = mark.body_bytes;
-        out.truncate(self.draft.start + HEADER_BYTES + mark.body_bytes as usize);
     }
 
     /// Completes the frame. A cursor of 0 says that this was the last page.

@@ -2,9 +2,8 @@
 
 use larder_protocol::{
     After as WireAfter, Arithmetic as WireArithmetic, Decoded, Direction, ExpiryLeft, Fit, Limits,
-    Opcode, OutcomesReply, Refusal, Request as WireRequest, RequestHeader, ScanEntry, ScanMark,
-    ScanReply, StatsReply, Status, Store as WireStore, StoreMode, ValueMeta, ValuesAsked,
-    ValuesReply,
+    Opcode, OutcomesReply, Refusal, Request as WireRequest, RequestHeader, ScanEntry, ScanReply,
+    StatsReply, Status, Store as WireStore, StoreMode, ValueMeta, ValuesAsked, ValuesReply,
 };
 
 use super::{After, Dialect, Ending, Failure, Greeting, Parsed, Reply, Request, Room};
@@ -236,7 +235,7 @@ enum Draft {
     None,
     Values(ValuesReply),
     Outcomes(OutcomesReply),
-    Page(ScanReply, ScanMark),
+    Page(ScanReply),
 }
 
 /// Writes the answer to one request.
@@ -385,18 +384,11 @@ impl Reply for LarderReply<'_> {
 
     fn begin_page(&mut self) {
         let reply = ScanReply::begin(self.out, self.tag.id, self.frame_bytes_max);
-        let mark = reply.mark();
-        self.draft = Draft::Page(reply, mark);
-    }
-
-    fn mark_step(&mut self) {
-        if let Draft::Page(reply, mark) = &mut self.draft {
-            *mark = reply.mark();
-        }
+        self.draft = Draft::Page(reply);
     }
 
     fn push_key(&mut self, item: &Item<'_>) -> Room {
-        let Draft::Page(reply, _) = &mut self.draft else {
+        let Draft::Page(reply) = &mut self.draft else {
             return Room::Full;
         };
         let entry = ScanEntry {
@@ -410,14 +402,8 @@ impl Reply for LarderReply<'_> {
         room(reply.push(self.out, &entry))
     }
 
-    fn rewind_step(&mut self) {
-        if let Draft::Page(reply, mark) = &mut self.draft {
-            reply.rewind(self.out, *mark);
-        }
-    }
-
     fn end_page(&mut self, next_cursor: Option<u64>) {
-        if let Draft::Page(reply, _) = std::mem::replace(&mut self.draft, Draft::None) {
+        if let Draft::Page(reply) = std::mem::replace(&mut self.draft, Draft::None) {
             reply.finish(self.out, next_cursor.unwrap_or(0));
         }
     }

@@ -137,11 +137,9 @@ pub(crate) trait Reply {
     fn push_outcome(&mut self, outcome: Result<(), Failure>);
     fn end_outcomes(&mut self);
 
-    /// A page of a scan. A step that does not fit is taken back as a whole.
+    /// A page of a scan: one `push_key` per key, until it says that it is full.
     fn begin_page(&mut self);
-    fn mark_step(&mut self);
     fn push_key(&mut self, item: &Item<'_>) -> Room;
-    fn rewind_step(&mut self);
     fn end_page(&mut self, next_cursor: Option<u64>);
 }
 

@@ -1,5 +1,7 @@
 //! Guards: proof of a pin, and the reads that it allows.
 
+use std::ops::ControlFlow;
+
 use crate::engine::cache::{Key, KeyError, Limits, Shared};
 use crate::engine::header;
 use crate::engine::index::Found;
@@ -15,6 +17,10 @@ use crate::sync::Ordering;
 const BATCH: usize = 16;
 /// LIMIT: buckets that one step of a scan visits for each item wanted, where buckets are empty.
 const BUCKETS_PER_ITEM: u64 = 4;
+
+/// A scan's cursor is a bucket's number, and in its lowest bits that of a slot in the bucket's chain.
+const SLOT_BITS: u32 = 8;
+const SLOT: u64 = (1 << SLOT_BITS) - 1;
 
 /// Proof of a pin; all operations of a batch run on one guard.
 ///
@@ -146,22 +152,40 @@ impl<'s> Guard<'s> {
     /// end, at least once, also when the index grows meanwhile. It may visit a key more than once,
     /// and a single step may visit none.
     pub fn scan(&self, cursor: u64, items: usize, mut visit: impl FnMut(Item<'_>)) -> Option<u64> {
+        self.scan_while(cursor, items, |item| {
+            visit(item);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// [`Guard::scan`] that ends where `visit` breaks off: the item that it broke off at is the
+    /// first that the next step visits.
+    pub fn scan_while(
+        &self,
+        cursor: u64,
+        items: usize,
+        mut visit: impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Option<u64> {
+        let (mut bucket, mut slot) = (cursor >> SLOT_BITS, cursor & SLOT);
         let items = items.max(1);
-        let last = cursor.saturating_add(items as u64 * BUCKETS_PER_ITEM);
+        let last = bucket.saturating_add(items as u64 * BUCKETS_PER_ITEM);
         let mut visited = 0;
-        let mut bucket = cursor;
         // A split moves keys from a bucket to a later one, so what is passed here is done.
         while bucket < self.shared.index.buckets() {
             if visited >= items || bucket >= last {
-                return Some(bucket);
+                return Some(bucket << SLOT_BITS);
             }
-            self.shared.index.visit(bucket, |found| {
-                if let Sighting::Live(item) = self.sight(found) {
-                    visited += 1;
-                    visit(item);
-                }
+            let refused = self.shared.index.visit_from(bucket, slot, |found| {
+                let Sighting::Live(item) = self.sight(found) else {
+                    return ControlFlow::Continue(());
+                };
+                visited += 1;
+                visit(item)
             });
-            bucket += 1;
+            if let Some(refused) = refused {
+                return Some(bucket << SLOT_BITS | refused);
+            }
+            (bucket, slot) = (bucket + 1, 0);
         }
         None
     }

@@ -34,6 +34,8 @@ pub(crate) mod bucket;
 pub(crate) mod growth;
 pub(crate) mod word;
 
+use std::ops::ControlFlow;
+
 use crate::arena::Arena;
 use crate::engine::config::{BUCKET_BYTES, Geometry};
 use crate::engine::header;
@@ -108,9 +110,9 @@ impl Index {
         let words = self
             .arena
             .words::<WORDS>(self.bucket_at(hash.bucket(self.buckets())));
-        for slot in 0..CONTROL {
+        for word in (0..CONTROL).map(|slot| &words[slot]) {
             // ORDERING: Relaxed; a hint.
-            let entry = Entry(words[slot].load(Ordering::Relaxed));
+            let entry = Entry(word.load(Ordering::Relaxed));
             if entry.tag() == hash.tag() {
                 // Two lines: few items fit into what is left of one.
                 self.arena.prefetch(entry.offset());
@@ -158,15 +160,28 @@ impl Index {
     /// The first entry of a chain that `wanted` accepts; empty slots are not asked about.
     #[inline]
     fn walk(&self, first: u64, mut wanted: impl FnMut(&Found) -> bool) -> Option<Found> {
+        self.walk_numbered(first, |_, found| wanted(found))
+    }
+
+    /// [`Index::walk`] that also tells `wanted` the number of the slot in the chain.
+    ///
+    /// A key keeps its slot, and a chain its buckets, so the number stays valid between walks.
+    #[inline]
+    fn walk_numbered(
+        &self,
+        first: u64,
+        mut wanted: impl FnMut(u64, &Found) -> bool,
+    ) -> Option<Found> {
         let mut at = first;
-        loop {
+        for depth in 0.. {
             let words = self.arena.words::<WORDS>(at);
             for (slot, word) in (0..CONTROL).map(|slot| (slot, &words[slot])) {
                 // ORDERING: Acquire, with the Release of `put` and `clear`.
                 let entry = Entry(word.load(Ordering::Acquire));
+                let number = depth * shape::SLOTS + slot as u64;
                 let slot = at + slot as u64 * 8;
                 let found = Found { slot, entry };
-                if !entry.is_empty() && wanted(&found) {
+                if !entry.is_empty() && wanted(number, &found) {
                     return Some(found);
                 }
             }
@@ -174,6 +189,7 @@ impl Index {
             let control = Control(words[CONTROL].load(Ordering::Acquire));
             at = self.overflow_at(control.overflow()?);
         }
+        None
     }
 
     /// Notes that the item was read.
@@ -252,5 +268,23 @@ impl Index {
             visit(found);
             false
         });
+    }
+
+    /// Visits the entries of one bucket and its chain from slot number `first` on, until one is not
+    /// `wanted`; gives the number of its slot.
+    pub(crate) fn visit_from(
+        &self,
+        bucket: u64,
+        first: u64,
+        mut wanted: impl FnMut(&Found) -> ControlFlow<()>,
+    ) -> Option<u64> {
+        let mut refused = None;
+        self.walk_numbered(self.bucket_at(bucket), |number, found| {
+            if number >= first && wanted(found).is_break() {
+                refused = Some(number);
+            }
+            refused.is_some()
+        });
+        refused
     }
 }

@@ -25,7 +25,7 @@ impl KeyHash {
     #[inline]
     pub(crate) fn bucket(self, buckets: u64) -> u64 {
         // The smallest all-ones mask that covers every bucket, and the one below it.
-        let mask = u64::MAX >> (buckets - 1 | 1).leading_zeros();
+        let mask = u64::MAX >> ((buckets - 1) | 1).leading_zeros();
         let bucket = self.0 & mask;
         if bucket < buckets {
             bucket
