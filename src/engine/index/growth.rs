@@ -2,14 +2,17 @@
 //!
 //! With `n` buckets, splitting makes bucket `n` out of its parent, `n` less its highest bit. One
 //! session splits at a time; the others go on without it. The splitter locks the parent, copies
-//! what belongs to the child into the child, which nobody can find yet, raises the bucket count to
-//! `n + 1`, and only then clears what it copied from the parent. At every instant a key is found by
-//! the count that was valid at some instant since: a reader that used the old count reads the
-//! parent, and if the key has gone from there, it sees the new count and reads the child.
+//! what belongs to the child into the child, which nobody can find yet and which is born locked,
+//! raises the bucket count to `n + 1`, clears what it copied from the parent, and unlocks both. At
+//! every instant a key is found by the count that was valid at some instant since: a reader that
+//! used the old count reads the parent, and if the key has gone from there, it sees the new count
+//! and reads the child.
 //!
 //! An entry that a reader still finds in the parent after the count was raised was current when
-//! that reader loaded the count, hence within its call. Its item is not reclaimed under the reader:
-//! a reader that can see the old entry was pinned before the segment could be retired.
+//! that reader loaded the count, hence within its call. And its item is there: whoever looks into
+//! the parent, also for another key with the same tag, may follow the entry for as long as it
+//! stands, since no writer can remove it from the child, and so nobody retire its segment, before
+//! it is cleared from the parent and the child unlocked.
 //!
 //! Entries that stay never move within the parent; an overflow bucket stays with its chain.
 //!
@@ -17,6 +20,7 @@
 
 use crate::engine::config::Geometry;
 use crate::engine::header;
+use crate::engine::index::bucket::LockedBucket;
 use crate::engine::index::word::{Control, Entry, KeyHash};
 use crate::engine::index::{CONTROL, Index};
 use crate::engine::log::Segments;
@@ -176,9 +180,10 @@ impl Index {
             at: self.bucket_at(child),
             used: 0,
         };
-        let locked = self.lock_at(self.bucket_at(parent));
+        let parent = self.lock_at(self.bucket_at(parent));
+        let locked_child = self.new_locked(self.bucket_at(child));
         let mut at = 0;
-        locked.search(|found| {
+        parent.search(|found| {
             if hash(found.entry).bucket(child + 1) == child {
                 moved[at] = Some(*found);
                 if !self.fill(&mut filling, found.entry, &mut spares) {
@@ -193,13 +198,22 @@ impl Index {
         let count = self.arena.word(header::BUCKETS);
         count.store(child + 1, Ordering::Release);
         for found in moved.iter().flatten() {
-            locked.clear(found);
+            parent.clear(found);
         }
-        drop(locked);
+        drop(parent);
+        drop(locked_child);
         growth.returned.extend(spares.into_iter().flatten());
         drop(growth);
         lost.into_iter().flatten().for_each(&mut displaced);
         true
+    }
+
+    /// The lock of the bucket at `at`, which nobody can find yet.
+    fn new_locked(&self, at: u64) -> LockedBucket<'_> {
+        // ORDERING: Relaxed; raising the bucket count publishes it.
+        let word = self.arena.word(at + CONTROL as u64 * 8);
+        word.store(Control(0).locked().0, Ordering::Relaxed);
+        LockedBucket::new(self, at)
     }
 
     /// Adds an entry to a bucket that nobody can find yet; false if there is no room.
@@ -209,8 +223,9 @@ impl Index {
                 return false;
             };
             // ORDERING: Relaxed, as below: raising the bucket count publishes all of it.
-            let control = self.arena.word(child.at + CONTROL as u64 * 8);
-            control.store(Control(0).with_overflow(id).0, Ordering::Relaxed);
+            let word = self.arena.word(child.at + CONTROL as u64 * 8);
+            let control = Control(word.load(Ordering::Relaxed)).with_overflow(id);
+            word.store(control.0, Ordering::Relaxed);
             child.at = self.overflow_at(id);
             child.used = 0;
         }
