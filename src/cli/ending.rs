@@ -18,9 +18,10 @@ pub(crate) enum Ending {
     Unreachable,
 }
 
-/// What every client command says about its exit codes in its help.
-pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done, 1 not found or not stored, \
-     2 wrong usage, 3 server not reachable";
+/// What the help says about exit codes.
+pub(crate) const EXIT_CODES: &str = "\
+Commands ask the server at --server, or LARDER_SERVER, or else the local one.
+Exit codes: 0 done, 1 not found or not stored, 2 wrong usage, 3 server not reachable";
 
 /// A command that did not do what was asked, and why.
 #[derive(Debug, thiserror::Error)]
@@ -33,12 +34,18 @@ pub(crate) struct Failure {
 impl Failure {
     /// A command line that cannot work.
     pub(crate) fn usage(sentence: impl Into<String>) -> Self {
-        Self { ending: Ending::WrongUsage, sentence: sentence.into() }
+        Self {
+            ending: Ending::WrongUsage,
+            sentence: sentence.into(),
+        }
     }
 
     /// A server that is not there, or went away.
     pub(crate) fn unreachable(sentence: impl Into<String>) -> Self {
-        Self { ending: Ending::Unreachable, sentence: sentence.into() }
+        Self {
+            ending: Ending::Unreachable,
+            sentence: sentence.into(),
+        }
     }
 }
 
@@ -48,13 +55,19 @@ impl From<Error> for Failure {
             Error::Refused { status, .. } => ending_of(*status),
             _ => Ending::Unreachable,
         };
-        Self { ending, sentence: error.to_string() }
+        Self {
+            ending,
+            sentence: error.to_string(),
+        }
     }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self { ending: Ending::NotFoundOrNotStored, sentence: error.to_string() }
+        Self {
+            ending: Ending::NotFoundOrNotStored,
+            sentence: error.to_string(),
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! The command line: what a person types. Each command has its file; this one only hands out.
 
+mod bench;
+mod commands;
+mod ending;
 mod serve;
 pub mod units;
 
@@ -9,7 +12,7 @@ use clap::{Parser, Subcommand};
 
 /// An in-memory cache server.
 #[derive(Debug, Parser)]
-#[command(name = "larder", version, arg_required_else_help = true)]
+#[command(name = "larder", version, arg_required_else_help = true, after_help = ending::EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -19,7 +22,20 @@ struct Cli {
 enum Command {
     /// Run a server.
     Serve(serve::ServeOptions),
+    Ping(commands::PingOptions),
+    Get(commands::GetOptions),
+    Set(commands::SetOptions),
+    Delete(commands::DeleteOptions),
+    Incr(commands::IncrOptions),
+    Stats(commands::StatsOptions),
+    Bench(Box<bench::BenchOptions>),
 }
+
+/// The server that commands talk to unless told otherwise.
+const DEFAULT_URL: &str = "larder://127.0.0.1:5273";
+
+/// The variable of the environment that tells otherwise.
+const SERVER_VARIABLE: &str = "LARDER_SERVER";
 
 /// The exit code of a command line that cannot work, as clap's own.
 const WRONG_USAGE: u8 = 2;
@@ -28,5 +44,12 @@ const WRONG_USAGE: u8 = 2;
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(options) => serve::run(options),
+        Command::Ping(options) => commands::run(&options),
+        Command::Get(options) => commands::run(&options),
+        Command::Set(options) => commands::run(&options),
+        Command::Delete(options) => commands::run(&options),
+        Command::Incr(options) => commands::run(&options),
+        Command::Stats(options) => commands::run(&options),
+        Command::Bench(options) => bench::run(&options),
     }
 }

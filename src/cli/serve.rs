@@ -11,7 +11,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::WRONG_USAGE;
 use super::units;
-use crate::engine::{Cache, Config};
+use crate::engine::{Cache, Config, ConfigError};
 use crate::server::{self, Address, Drainer, Pinning, Running, Server, Settings, StartError};
 
 /// What a process that a signal ends reports: 128 and the number of the signal.
@@ -118,12 +118,9 @@ fn serve(options: ServeOptions) -> Result<(), Refusal> {
     // Signals first: one that comes during the start must not leave a half-made server behind.
     let signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| Refusal::Failed(format!("cannot wait for signals: {error}")))?;
-    let settings = settings(&options)?;
-    let workers = settings.workers;
-    let mut config = Config::new(options.memory);
-    config.key_bytes_max = u32::try_from(options.key_bytes_max).unwrap_or(u32::MAX);
-    config.sessions_max = sessions(workers)?;
-    let cache = Cache::new(config).map_err(|error| Refusal::Usage(error.to_string()))?;
+    let mut settings = settings(&options)?;
+    let (cache, workers) = cache(&options, settings.workers)?;
+    settings.workers = workers;
     let running = Server::start(settings, cache).map_err(|error| match error {
         StartError::System { .. } => Refusal::Failed(error.to_string()),
         _ => Refusal::Usage(error.to_string()),
@@ -173,7 +170,7 @@ fn connections_max(asked: Option<u32>, default: u32) -> Result<u32, Refusal> {
             Err(Refusal::Usage(error.to_string()))
         }
         Err(error) => {
-            tracing::warn!(
+            tracing::info!(
                 connections_max = error.possible,
                 files_max = error.files_max,
                 "fewer connections than usual, since the limit of open files is low"
@@ -183,13 +180,31 @@ fn connections_max(asked: Option<u32>, default: u32) -> Result<u32, Refusal> {
     }
 }
 
-fn sessions(workers: usize) -> Result<u32, Refusal> {
-    let refused = server::SettingError::Workers(workers);
-    match u32::try_from(workers) {
-        Ok(workers) if (1..=server::WORKERS_MAX as u32).contains(&workers) => {
-            Ok(workers + SESSIONS_BESIDE)
+/// The cache that the options ask for, and how many workers it has room for: as many as asked for,
+/// or by default as many as a small memory allows.
+fn cache(options: &ServeOptions, workers: usize) -> Result<(Cache, usize), Refusal> {
+    let out_of_range = || Refusal::Usage(server::SettingError::Workers(workers).to_string());
+    if !(1..=server::WORKERS_MAX).contains(&workers) {
+        return Err(out_of_range());
+    }
+    let mut config = Config::new(options.memory);
+    config.key_bytes_max = u32::try_from(options.key_bytes_max).unwrap_or(u32::MAX);
+    config.sessions_max = u32::try_from(workers).map_err(|_| out_of_range())? + SESSIONS_BESIDE;
+    match Cache::new(config) {
+        Ok(cache) => Ok((cache, workers)),
+        Err(ConfigError::Sessions { accepted, .. }) if accepted > u64::from(SESSIONS_BESIDE) => {
+            let possible = (accepted - u64::from(SESSIONS_BESIDE)) as usize;
+            if options.workers.is_none() && possible < workers {
+                tracing::info!(workers = possible, "fewer workers, since memory is small");
+                return cache(options, possible);
+            }
+            Err(Refusal::Usage(format!(
+                "{} of memory have no room for {workers} workers; accepted: 1 to {possible} \
+                 workers, or more memory",
+                units::size_text(options.memory)
+            )))
         }
-        _ => Err(Refusal::Usage(refused.to_string())),
+        Err(error) => Err(Refusal::Usage(error.to_string())),
     }
 }
 

@@ -24,6 +24,7 @@ mod report;
 mod service;
 mod settings;
 mod shared;
+mod transfer;
 mod worker;
 
 use std::io;

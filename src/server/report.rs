@@ -39,7 +39,7 @@ impl Shared {
                 .find(|(of, _)| *of == name)
                 .map_or(0, |(_, value)| *value)
         };
-        let connections = figure("connections_opened") - figure("connections_closed");
+        let connections = figure("connections_opened").saturating_sub(figure("connections_closed"));
         let mut figures = vec![
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("pid", std::process::id().to_string()),

@@ -4,12 +4,12 @@
 //! frame, or where its socket does not take the replies; both come out of the server-wide budget.
 //! What a turn may take is bounded by the size of the input buffer and by the bytes it writes.
 
-use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::clock::Now;
 use super::connection::{Cause, Connection, NEVER_MS, Phase};
 use super::shared::{Shared, Station};
+use super::transfer::Sent;
 use crate::dialect::larder::Larder;
 use crate::dialect::{After, Dialect, Ending, Greeting};
 use crate::engine::Session;
@@ -53,14 +53,6 @@ enum Stop {
     Finish,
 }
 
-/// Whether all replies are on their way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-enum Sent {
-    All,
-    Some,
-}
-
 /// What a worker serves its connections with.
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -69,7 +61,7 @@ pub(crate) struct Service {
     pub(crate) now: Now,
     session: Session,
     input: Box<[u8]>,
-    output: Vec<u8>,
+    pub(super) output: Vec<u8>,
     /// Requests of this turn, refused ones included.
     requests: u64,
 }
@@ -170,15 +162,17 @@ impl Service {
 
     /// Finds the bytes to serve: held ones if they suffice, or else one read.
     fn receive(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
-        if !connection.has_work() && connection.needed_bytes > INPUT_BYTES {
-            if let Some(turned) = self.gather(connection)? {
-                return Ok(turned);
-            }
+        let is_large = connection.needed_bytes > INPUT_BYTES;
+        if !connection.has_work()
+            && is_large
+            && let Some(turned) = self.gather(connection)?
+        {
+            return Ok(turned);
         }
         if connection.has_work() {
             return self.serve_held(connection);
         }
-        if connection.needed_bytes > INPUT_BYTES {
+        if is_large {
             return self.after_reading(connection);
         }
         let mut input = std::mem::take(&mut self.input);
@@ -232,6 +226,9 @@ impl Service {
     /// Reads on into the held part of a frame that is larger than the worker's buffer. Where there
     /// is no room for it, the turn ends with a refusal.
     fn gather(&mut self, connection: &mut Connection) -> Result<Option<Turned>, Cause> {
+        if !connection.readable {
+            return Ok(None);
+        }
         let missing_bytes = connection.needed_bytes - connection.held.len();
         let mut held = std::mem::take(&mut connection.held);
         let chunk_bytes = missing_bytes.min(INPUT_BYTES);
@@ -317,6 +314,8 @@ impl Service {
 
     /// One batch, under one pin.
     fn execute(&mut self, connection: &mut Connection, bytes: &[u8]) -> (usize, Option<Stop>) {
+        #[cfg(test)]
+        tests::panic_where_asked(bytes);
         let shared: &Shared = &self.shared;
         let mut guard = self.session.pin(self.now.wall_ms);
         let round = execute_batch::<Larder>(
@@ -422,106 +421,6 @@ impl Service {
             (false, false) => Ok(Turned::Wait),
         }
     }
-
-    /// One read. A short one says that the socket is empty, unless the peer has finished: then the
-    /// end is still to come.
-    fn read(&self, connection: &mut Connection, into: &mut [u8]) -> Result<usize, Cause> {
-        if !connection.readable {
-            return Ok(0);
-        }
-        let count = loop {
-            match connection.stream.read(into) {
-                Ok(count) => break count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    (connection.readable, connection.peer_finished) = (false, false);
-                    return Ok(0);
-                }
-                Err(_) => return Err(Cause::Io),
-            }
-        };
-        if count == 0 {
-            connection.readable = false;
-            connection.read_to_end = true;
-            return Ok(0);
-        }
-        if count < into.len() && !connection.peer_finished {
-            connection.readable = false;
-        }
-        connection.active_ms = self.now.uptime_ms;
-        self.station.counters.reads.add(1);
-        self.station.counters.bytes_in.add(count as u64);
-        Ok(count)
-    }
-
-    /// Sends the output: one write, and what it does not take becomes the connection's backlog.
-    fn send(&mut self, connection: &mut Connection) -> Result<Sent, Cause> {
-        let taken = match self.output.as_slice() {
-            [] => {
-                return Ok(if connection.has_backlog() {
-                    Sent::Some
-                } else {
-                    Sent::All
-                });
-            }
-            _ if connection.has_backlog() => 0,
-            output => self.write(connection, output)?,
-        };
-        let left = &self.output[taken..];
-        if !left.is_empty() {
-            self.station.counters.backlogs.add(1);
-            connection
-                .push_backlog(left, self.now.uptime_ms, &self.shared.budget)
-                .map_err(|_| Cause::SlowReader)?;
-        }
-        self.output.clear();
-        Ok(if connection.has_backlog() {
-            Sent::Some
-        } else {
-            Sent::All
-        })
-    }
-
-    fn send_backlog(&self, connection: &mut Connection) -> Result<Sent, Cause> {
-        let taken = self.write(connection, connection.backlog())?;
-        connection.sent(taken);
-        Ok(if connection.has_backlog() {
-            Sent::Some
-        } else {
-            Sent::All
-        })
-    }
-
-    fn write(&self, connection: &Connection, bytes: &[u8]) -> Result<usize, Cause> {
-        loop {
-            match connection.stream.write(bytes) {
-                Ok(count) => {
-                    self.station.counters.writes.add(1);
-                    self.station.counters.bytes_out.add(count as u64);
-                    return Ok(count);
-                }
-                Err(error) => match recoverable(&error) {
-                    Recovery::Retry => {}
-                    Recovery::Wait => return Ok(0),
-                    Recovery::None => return Err(Cause::Io),
-                },
-            }
-        }
-    }
-}
-
-enum Recovery {
-    Retry,
-    Wait,
-    None,
-}
-
-fn recoverable(error: &io::Error) -> Recovery {
-    match error.kind() {
-        ErrorKind::Interrupted => Recovery::Retry,
-        ErrorKind::WouldBlock => Recovery::Wait,
-        _ => Recovery::None,
-    }
 }
 
 /// Drops what is to be skipped of the next `available` bytes; says how many that were.
@@ -529,4 +428,85 @@ fn skip(connection: &mut Connection, available: usize) -> usize {
     let skipped = connection.skip_bytes.min(available as u64);
     connection.skip_bytes -= skipped;
     skipped as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use larder_protocol::{Decoded, HelloRequest, Request, RequestFrame, Status, decode_response};
+
+    use crate::engine::{Cache, Config};
+    use crate::server::{Address, Running, Server, Settings};
+
+    /// What a test sends to have the worker panic on it.
+    const PANIC: &[u8] = b"please panic, this is a test";
+
+    pub(super) fn panic_where_asked(bytes: &[u8]) {
+        assert!(!bytes.ends_with(PANIC), "asked to panic");
+    }
+
+    fn connect(running: &Running) -> TcpStream {
+        let Address::Tcp(address) = running.addresses()[0] else {
+            unreachable!("listens on TCP")
+        };
+        let mut stream = TcpStream::connect(address).unwrap();
+        let mut hello = Vec::new();
+        HelloRequest::new("test").encode(1, &mut hello);
+        stream.write_all(&hello).unwrap();
+        assert_eq!(status(&mut stream), Status::OK);
+        stream
+    }
+
+    fn ping(stream: &mut TcpStream, echo: &[u8]) {
+        let mut frame = Vec::new();
+        let request = Request::Ping { echo };
+        RequestFrame {
+            id: 2,
+            quiet: false,
+            request,
+        }
+        .encode(&mut frame);
+        stream.write_all(&frame).unwrap();
+    }
+
+    /// The status of the next frame.
+    fn status(stream: &mut TcpStream) -> Status {
+        let mut received = Vec::new();
+        loop {
+            if let Decoded::Frame { frame, .. } = decode_response(&received, 1 << 20) {
+                return frame.status;
+            }
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            received.push(byte[0]);
+        }
+    }
+
+    #[test]
+    fn a_panic_ends_its_connection_with_a_word_and_no_other() {
+        let listen = vec![Address::Tcp(([127, 0, 0, 1], 0).into())];
+        let settings = Settings {
+            listen,
+            workers: 1,
+            ..Settings::default()
+        };
+        let running = Server::start(settings, Cache::new(Config::new(8 << 20)).unwrap()).unwrap();
+        let mut bystander = connect(&running);
+        for _ in 0..3 {
+            let mut unlucky = connect(&running);
+            ping(&mut unlucky, PANIC);
+            assert_eq!(status(&mut unlucky), Status::INTERNAL);
+            assert_eq!(
+                unlucky.read(&mut [0; 16]).unwrap(),
+                0,
+                "nothing comes after it"
+            );
+        }
+        ping(&mut bystander, b"still here?");
+        assert_eq!(status(&mut bystander), Status::OK);
+        assert_eq!(running.shared.stations[0].counters.panics.get(), 3);
+        assert_eq!(running.shared.budget.held_bytes(), 0);
+    }
 }

@@ -96,10 +96,11 @@ impl Worker {
                 }
             }
             self.run_waiting();
+            self.sweep_if_due();
+            // Last, since whatever comes before may close the last connection of a drain.
             if self.is_over() {
                 break;
             }
-            self.sweep_if_due();
         }
         for connection in std::mem::take(&mut self.connections) {
             drop(connection);
@@ -286,10 +287,10 @@ impl Worker {
             return Verdict::End(Ending::FrameTimeout { frame_ms });
         }
         let silent_ms = since(connection.active_ms);
-        if let Some(idle_ms) = settings.idle_timeout.map(whole_ms) {
-            if silent_ms >= idle_ms {
-                return Verdict::End(Ending::IdleTimeout { idle_ms });
-            }
+        if let Some(idle_ms) = settings.idle_timeout.map(whole_ms)
+            && silent_ms >= idle_ms
+        {
+            return Verdict::End(Ending::IdleTimeout { idle_ms });
         }
         if self.draining && connection.is_quiet() && !connection.readable && silent_ms >= QUIET_MS {
             return Verdict::End(Ending::Drained);
@@ -307,11 +308,11 @@ impl Worker {
             .drain_deadline_ms()
             .saturating_sub(shared.clock.now().uptime_ms);
         for key in 0..self.connections.capacity() {
-            if let Some(connection) = self.connections.get_mut(key) {
-                if connection.phase == Phase::Open {
-                    let turned = self.service.notice_drain(connection, left_ms);
-                    self.after_turn(key, turned);
-                }
+            if let Some(connection) = self.connections.get_mut(key)
+                && connection.phase == Phase::Open
+            {
+                let turned = self.service.notice_drain(connection, left_ms);
+                self.after_turn(key, turned);
             }
         }
     }

@@ -63,6 +63,9 @@ pub(super) enum Lost {
     /// The server said so, or said what it must not.
     #[error("{0}")]
     Said(String),
+    /// The server does not accept such keys or values.
+    #[error("{0}")]
+    Unfit(String),
 }
 
 impl Connection {
@@ -89,9 +92,12 @@ impl Connection {
         let mut written = 0;
         loop {
             connection.exchange(&mut written).await?;
-            match connection.wire.take_hello(&connection.inbox[..connection.end]) {
+            match connection
+                .wire
+                .take_hello(&connection.inbox[..connection.end])
+            {
                 None => {}
-                Some(Err(why)) => return Err(Lost::Said(why)),
+                Some(Err(lost)) => return Err(lost),
                 Some(Ok(())) => break,
             }
         }
@@ -107,7 +113,8 @@ impl Connection {
     /// Whether the server still keeps the connection open.
     pub(super) async fn is_open(&mut self) -> bool {
         let mut byte = [0];
-        std::future::poll_fn(|cx| Poll::Ready(self.stream.poll_read(cx, &mut byte).is_pending())).await
+        std::future::poll_fn(|cx| Poll::Ready(self.stream.poll_read(cx, &mut byte).is_pending()))
+            .await
     }
 
     /// Asks for the server's figures.
@@ -150,7 +157,8 @@ impl Connection {
     async fn run(&mut self, batch: &[Operation], orders: &Orders) -> Result<Instant, Lost> {
         self.outbox.clear();
         for (id, &operation) in batch.iter().enumerate() {
-            self.wire.push_request(operation, id as u32, &mut self.outbox);
+            self.wire
+                .push_request(operation, id as u32, &mut self.outbox);
         }
         orders.tally.lock().sent += batch.len() as u64;
         let (mut written, mut answered, mut draining) = (0, 0, false);
@@ -218,7 +226,13 @@ impl Connection {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
-        let Self { stream, outbox, inbox, end, .. } = self;
+        let Self {
+            stream,
+            outbox,
+            inbox,
+            end,
+            ..
+        } = self;
         std::future::poll_fn(|cx| {
             while *written < outbox.len() {
                 match stream.poll_write(cx, &outbox[*written..]) {

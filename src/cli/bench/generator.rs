@@ -42,7 +42,11 @@ pub(super) struct Load {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Work {
     /// Operations drawn at random.
-    Mixed { distribution: Distribution, ratio: Ratio, end: End },
+    Mixed {
+        distribution: Distribution,
+        ratio: Ratio,
+        end: End,
+    },
     /// Every key is written once.
     WriteAll,
     /// Every key is read once.
@@ -82,18 +86,32 @@ impl Site {
     pub(super) fn find(target: &Target, keyspace: &Arc<Keyspace>) -> Result<Self, Failure> {
         let unreachable = |lost: Lost| cannot_connect(target, &lost);
         let (place, figures) = runtime()?.block_on(async {
-            let place = target.resolve().await.map_err(|error| unreachable(error.into()))?;
+            let place = target
+                .resolve()
+                .await
+                .map_err(|error| unreachable(error.into()))?;
             let opened = Connection::open(&place, target.protocol, keyspace).await;
-            let figures = opened.map_err(unreachable)?.stats().await.map_err(unreachable)?;
+            let figures = opened
+                .map_err(unreachable)?
+                .stats()
+                .await
+                .map_err(unreachable)?;
             Ok::<_, Failure>((place, figures))
         })?;
         let watch = Watch::find(place.is_local(), &figures);
-        Ok(Self { target: target.clone(), place, watch })
+        Ok(Self {
+            target: target.clone(),
+            place,
+            watch,
+        })
     }
 }
 
 fn cannot_connect(target: &Target, lost: &Lost) -> Failure {
-    Failure::unreachable(format!("cannot connect to {target}: {lost}"))
+    match lost {
+        Lost::Unfit(why) => Failure::usage(why),
+        lost => Failure::unreachable(format!("cannot connect to {target}: {lost}")),
+    }
 }
 
 /// A runtime for one thread.
@@ -102,11 +120,21 @@ pub(super) fn runtime() -> io::Result<Runtime> {
 }
 
 /// Puts a load on a server and waits for its end.
-pub(super) fn run(site: &Site, load: &Load, stop: &Stop, progress: Progress) -> Result<Outcome, Failure> {
+pub(super) fn run(
+    site: &Site,
+    load: &Load,
+    stop: &Stop,
+    progress: Progress,
+) -> Result<Outcome, Failure> {
     let threads = load.threads.clamp(1, load.connections.max(1));
     let budget = Arc::new(Budget::new(match load.work {
-        Work::Mixed { end: End::Requests(requests), .. } => requests,
-        Work::Mixed { end: End::After(_), .. } => u64::MAX,
+        Work::Mixed {
+            end: End::Requests(requests),
+            ..
+        } => requests,
+        Work::Mixed {
+            end: End::After(_), ..
+        } => u64::MAX,
         Work::WriteAll | Work::ReadAll => load.keyspace.keys,
     }));
     let (report, reports) = mpsc::channel();
@@ -127,7 +155,9 @@ pub(super) fn run(site: &Site, load: &Load, stop: &Stop, progress: Progress) -> 
                 started,
             };
             let name = format!("larder-bench-{thread}");
-            std::thread::Builder::new().name(name).spawn_scoped(scope, || seat.work())?;
+            std::thread::Builder::new()
+                .name(name)
+                .spawn_scoped(scope, || seat.work())?;
             starts.push(start);
             tallies.push(tally);
         }
@@ -156,7 +186,13 @@ pub(super) fn run(site: &Site, load: &Load, stop: &Stop, progress: Progress) -> 
             (Ok(before), Ok(after)) => Cost::between(before, after),
             (Err(why), _) | (_, Err(why)) => Err(why.clone()),
         };
-        Ok(Outcome { tally, elapsed, server, generator_cpu, intervals })
+        Ok(Outcome {
+            tally,
+            elapsed,
+            server,
+            generator_cpu,
+            intervals,
+        })
     })
 }
 
@@ -214,7 +250,9 @@ impl Seat<'_> {
             Err(failure) => Report::Failed(failure),
             Ok((runtime, connections)) => {
                 let _ = report.send(Report::Connected);
-                let Ok(started) = self.started.recv() else { return };
+                let Ok(started) = self.started.recv() else {
+                    return;
+                };
                 self.tally.lock().restart(started);
                 runtime.block_on(self.generate(connections, started));
                 Report::Finished
@@ -231,7 +269,10 @@ impl Seat<'_> {
 
     async fn generate(&self, connections: Vec<Connection>, started: Instant) {
         let deadline = match self.load.work {
-            Work::Mixed { end: End::After(duration), .. } => Some(started + duration),
+            Work::Mixed {
+                end: End::After(duration),
+                ..
+            } => Some(started + duration),
             _ => None,
         };
         let mut tasks = JoinSet::new();
@@ -258,9 +299,16 @@ impl Seat<'_> {
         match self.load.work {
             Work::WriteAll => Source::WriteAll(budget),
             Work::ReadAll => Source::ReadAll(budget),
-            Work::Mixed { distribution, ratio, .. } => {
+            Work::Mixed {
+                distribution,
+                ratio,
+                ..
+            } => {
                 let draw = Draw::new(&self.load.keyspace, distribution, ratio, number);
-                Source::Mixed { draw: Box::new(draw), budget }
+                Source::Mixed {
+                    draw: Box::new(draw),
+                    budget,
+                }
             }
         }
     }

@@ -33,7 +33,9 @@ impl Keyspace {
 
     /// A writer of keys.
     pub(super) fn key_text(&self) -> KeyText {
-        KeyText { bytes: vec![b'0'; self.key_bytes] }
+        KeyText {
+            bytes: vec![b'0'; self.key_bytes],
+        }
     }
 
     /// The index of the key at a rank: neighbours in rank, which are stored after each other, lie
@@ -98,7 +100,12 @@ mod tests {
     use super::{KEYS_MAX, Keyspace};
 
     fn keyspace(keys: u64, value_bytes: usize) -> Keyspace {
-        Keyspace { keys, key_bytes: 12, value_bytes, seed: 7 }
+        Keyspace {
+            keys,
+            key_bytes: 12,
+            value_bytes,
+            seed: 7,
+        }
     }
 
     #[test]

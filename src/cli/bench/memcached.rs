@@ -42,7 +42,9 @@ pub(super) fn take_reply(operation: Operation, received: &[u8]) -> Parsed<'_> {
     let Some(line) = line_of(received) else {
         return match received.len() > LINE_BYTES_MAX {
             true => Parsed::Broken("the server does not speak memcached's protocol".to_owned()),
-            false => Parsed::Incomplete { needed_bytes: received.len() + 1 },
+            false => Parsed::Incomplete {
+                needed_bytes: received.len() + 1,
+            },
         };
     };
     let consumed = line.len() + LINE_END.len();
@@ -69,9 +71,10 @@ fn take_value<'a>(line: &[u8], value_at: usize, received: &'a [u8]) -> Parsed<'a
     let end = value_at + value_bytes;
     let needed_bytes = end + LINE_END.len() + LIST_END.len();
     match received.get(value_at..end) {
-        Some(value) if received.len() >= needed_bytes => {
-            Parsed::Reply { reply: Reply::Hit(value), consumed: needed_bytes }
-        }
+        Some(value) if received.len() >= needed_bytes => Parsed::Reply {
+            reply: Reply::Hit(value),
+            consumed: needed_bytes,
+        },
         _ => Parsed::Incomplete { needed_bytes },
     }
 }
@@ -94,13 +97,22 @@ pub(super) fn take_stats(received: &[u8]) -> Option<Vec<(String, String)>> {
 
 #[inline]
 fn line_of(received: &[u8]) -> Option<&[u8]> {
-    let end = received.iter().take(LINE_BYTES_MAX).position(|&byte| byte == b'\r')?;
-    received[end..].starts_with(LINE_END).then(|| &received[..end])
+    let end = received
+        .iter()
+        .take(LINE_BYTES_MAX)
+        .position(|&byte| byte == b'\r')?;
+    received[end..]
+        .starts_with(LINE_END)
+        .then(|| &received[..end])
 }
 
 fn number(digits: &[u8]) -> Option<usize> {
     // LIMIT: a value of more digits than these would not be in one reply.
-    std::str::from_utf8(digits).ok().filter(|text| text.len() < 10)?.parse().ok()
+    std::str::from_utf8(digits)
+        .ok()
+        .filter(|text| text.len() < 10)?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -112,7 +124,12 @@ mod tests {
 
     #[test]
     fn requests_are_lines() {
-        let keyspace = Keyspace { keys: 100, key_bytes: 4, value_bytes: 0, seed: 0 };
+        let keyspace = Keyspace {
+            keys: 100,
+            key_bytes: 4,
+            value_bytes: 0,
+            seed: 0,
+        };
         let mut out = Vec::new();
         let mut key = keyspace.key_text();
         push_request(Operation::Get(7), &keyspace, &mut key, &mut out);
@@ -124,12 +141,23 @@ mod tests {
     fn replies_are_told_apart_and_wait_for_their_end() {
         for (operation, bytes, reply) in [
             (Operation::Get(0), &b"END\r\n"[..], Reply::Miss),
-            (Operation::Get(0), b"VALUE k 0 5\r\nab\r\nc\r\nEND\r\n", Reply::Hit(b"ab\r\nc")),
+            (
+                Operation::Get(0),
+                b"VALUE k 0 5\r\nab\r\nc\r\nEND\r\n",
+                Reply::Hit(b"ab\r\nc"),
+            ),
             (Operation::Set(0), b"STORED\r\n", Reply::Stored),
-            (Operation::Set(0), b"SERVER_ERROR full\r\n", Reply::Refused("SERVER_ERROR full")),
+            (
+                Operation::Set(0),
+                b"SERVER_ERROR full\r\n",
+                Reply::Refused("SERVER_ERROR full"),
+            ),
         ] {
             let consumed = bytes.len();
-            assert_eq!(take_reply(operation, bytes), Parsed::Reply { reply, consumed });
+            assert_eq!(
+                take_reply(operation, bytes),
+                Parsed::Reply { reply, consumed }
+            );
             for end in 0..consumed {
                 let part = take_reply(operation, &bytes[..end]);
                 assert!(matches!(part, Parsed::Incomplete { .. }), "{end} bytes");

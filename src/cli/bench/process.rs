@@ -53,7 +53,9 @@ impl Watch {
         }
         let pid = number(figures, "pid").ok_or("the server does not tell its process")?;
         let claimed = claimed_cpu(figures).ok_or("the server does not tell its CPU time")?;
-        let watch = Self { directory: PathBuf::from(format!("/proc/{}", pid as u64)) };
+        let watch = Self {
+            directory: PathBuf::from(format!("/proc/{}", pid as u64)),
+        };
         let reading = watch.read();
         if reading == Reading::default() {
             return Err(format!("there is no process {pid} on this machine"));
@@ -69,7 +71,10 @@ impl Watch {
     pub(super) fn read(&self) -> Reading {
         let text = |name| fs::read_to_string(self.directory.join(name)).unwrap_or_default();
         let (user, system) = cpu_ticks(&text("stat")).unwrap_or_default();
-        let resident = text("statm").split_ascii_whitespace().nth(1).and_then(|pages| pages.parse().ok());
+        let resident = text("statm")
+            .split_ascii_whitespace()
+            .nth(1)
+            .and_then(|pages| pages.parse().ok());
         let mut reading = Reading {
             cpu: self.precise_cpu(),
             user: ticks(user),
@@ -84,7 +89,10 @@ impl Watch {
 
     /// The scheduler's own account of each thread.
     fn precise_cpu(&self) -> Duration {
-        let tasks = fs::read_dir(self.directory.join("task")).into_iter().flatten().flatten();
+        let tasks = fs::read_dir(self.directory.join("task"))
+            .into_iter()
+            .flatten()
+            .flatten();
         let on_cpu_ns = tasks.filter_map(|task| {
             let account = fs::read_to_string(task.path().join("schedstat")).ok()?;
             account.split_ascii_whitespace().next()?.parse::<u64>().ok()
@@ -129,7 +137,12 @@ fn claimed_cpu(figures: &[(String, String)]) -> Option<Duration> {
 }
 
 fn number(figures: &[(String, String)], wanted: &str) -> Option<f64> {
-    figures.iter().find(|(name, _)| name == wanted)?.1.parse().ok()
+    figures
+        .iter()
+        .find(|(name, _)| name == wanted)?
+        .1
+        .parse()
+        .ok()
 }
 
 fn ticks(count: u64) -> Duration {
@@ -179,7 +192,10 @@ mod tests {
 
     #[test]
     fn a_process_that_has_gone_has_no_cost() {
-        let before = Reading { rss_bytes: 1, ..Reading::default() };
+        let before = Reading {
+            rss_bytes: 1,
+            ..Reading::default()
+        };
         assert!(Cost::between(before, before).is_ok());
         assert!(Cost::between(before, Reading::default()).is_err());
     }

@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use super::report::{grouped, short_time};
 use super::tally::Tally;
+use super::text::{grouped, short_time};
 use crate::sync::{Arc, Mutex};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -51,7 +51,13 @@ impl Progress {
     }
 
     pub(super) fn begin(self, started: Instant) -> Line {
-        Line { progress: self, started, ticks: 0, answered: 0, intervals: Vec::new() }
+        Line {
+            progress: self,
+            started,
+            ticks: 0,
+            answered: 0,
+            intervals: Vec::new(),
+        }
     }
 }
 
@@ -75,7 +81,10 @@ impl Line {
         let operations = answered - std::mem::replace(&mut self.answered, answered);
         if self.intervals.len() < INTERVALS_MAX {
             let latency_us_max = slowest.as_micros() as u64;
-            self.intervals.push(Interval { operations, latency_us_max });
+            self.intervals.push(Interval {
+                operations,
+                latency_us_max,
+            });
         }
         if self.progress == Progress::Shown {
             let hit_ratio = match hits + misses {
@@ -105,5 +114,7 @@ impl Line {
 fn show(text: &str) {
     let mut stderr = io::stderr();
     // Nobody reading it is no error.
-    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    let _ = stderr
+        .write_all(text.as_bytes())
+        .and_then(|()| stderr.flush());
 }

@@ -54,7 +54,10 @@ pub(super) struct Budget {
 #[derive(Debug)]
 pub(super) enum Source {
     /// Drawn at random.
-    Mixed { draw: Box<Draw>, budget: Arc<Budget> },
+    Mixed {
+        draw: Box<Draw>,
+        budget: Arc<Budget>,
+    },
     /// Every key once, written.
     WriteAll(Arc<Budget>),
     /// Every key once, read.
@@ -73,13 +76,19 @@ pub(super) struct Draw {
 
 impl Budget {
     pub(super) fn new(total: u64) -> Self {
-        Self { taken: AtomicU64::new(0), total }
+        Self {
+            taken: AtomicU64::new(0),
+            total,
+        }
     }
 
     /// Takes up to `count` operations, as their numbers.
     fn take(&self, count: usize) -> Range<u64> {
         // ORDERING: Relaxed; the numbers are all that is shared.
-        let start = self.taken.fetch_add(count as u64, Ordering::Relaxed).min(self.total);
+        let start = self
+            .taken
+            .fetch_add(count as u64, Ordering::Relaxed)
+            .min(self.total);
         start..start.saturating_add(count as u64).min(self.total)
     }
 }
@@ -168,13 +177,18 @@ impl FromStr for Ratio {
     fn from_str(input: &str) -> Result<Self, LoadError> {
         let parts = input.split_once(':');
         let ratio = parts.and_then(|(gets, sets)| {
-            Some(Self { gets: gets.parse().ok()?, sets: sets.parse().ok()? })
+            Some(Self {
+                gets: gets.parse().ok()?,
+                sets: sets.parse().ok()?,
+            })
         });
-        ratio.filter(|ratio| (ratio.gets, ratio.sets) != (0, 0)).ok_or_else(|| LoadError {
-            input: input.to_owned(),
-            what: "a ratio",
-            accepted: "GETS:SETS, such as 9:1, 1:0 or 0:1",
-        })
+        ratio
+            .filter(|ratio| (ratio.gets, ratio.sets) != (0, 0))
+            .ok_or_else(|| LoadError {
+                input: input.to_owned(),
+                what: "a ratio",
+                accepted: "GETS:SETS, such as 9:1, 1:0 or 0:1",
+            })
     }
 }
 
@@ -191,7 +205,12 @@ mod tests {
     use crate::sync::Arc;
 
     fn keyspace(keys: u64) -> Arc<Keyspace> {
-        Arc::new(Keyspace { keys, key_bytes: 20, value_bytes: 64, seed: 1 })
+        Arc::new(Keyspace {
+            keys,
+            key_bytes: 20,
+            value_bytes: 64,
+            seed: 1,
+        })
     }
 
     fn drawn(distribution: &str, ratio: &str, count: usize) -> Vec<Operation> {
@@ -202,7 +221,10 @@ mod tests {
             0,
         );
         let budget = Arc::new(Budget::new(count as u64));
-        let mut source = Source::Mixed { draw: Box::new(draw), budget };
+        let mut source = Source::Mixed {
+            draw: Box::new(draw),
+            budget,
+        };
         let (mut all, mut batch) = (Vec::new(), Vec::new());
         loop {
             source.fill(7, &mut batch);
@@ -231,7 +253,9 @@ mod tests {
     fn reads_and_writes_come_in_their_ratio() {
         let gets = |ratio| {
             let all = drawn("uniform", ratio, 10_000);
-            all.iter().filter(|operation| matches!(operation, Operation::Get(_))).count()
+            all.iter()
+                .filter(|operation| matches!(operation, Operation::Get(_)))
+                .count()
         };
         assert_eq!((gets("1:0"), gets("0:1")), (10_000, 0));
         assert!((8_800..9_200).contains(&gets("9:1")));
@@ -254,7 +278,9 @@ mod tests {
 
     #[test]
     fn what_describes_no_load_is_refused_with_what_is_accepted() {
-        for text in ["", "zipf", "zipf:", "zipf:-1", "zipf:11", "zipf:NaN", "normal"] {
+        for text in [
+            "", "zipf", "zipf:", "zipf:-1", "zipf:11", "zipf:NaN", "normal",
+        ] {
             let error = text.parse::<Distribution>().unwrap_err().to_string();
             assert!(error.contains("accepted: uniform"), "{error}");
         }

@@ -21,14 +21,16 @@ impl Stop {
         let stop = Self::default();
         let asked = stop.clone();
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
-        std::thread::Builder::new().name("larder-signals".to_owned()).spawn(move || {
-            for signal in signals.forever() {
-                if asked.is_asked() {
-                    std::process::exit(ENDED_BY_SIGNAL + signal);
+        std::thread::Builder::new()
+            .name("larder-signals".to_owned())
+            .spawn(move || {
+                for signal in signals.forever() {
+                    if asked.is_asked() {
+                        std::process::exit(ENDED_BY_SIGNAL + signal);
+                    }
+                    asked.ask();
                 }
-                asked.ask();
-            }
-        })?;
+            })?;
         Ok(stop)
     }
 

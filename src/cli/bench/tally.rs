@@ -82,7 +82,13 @@ impl Tally {
 
     /// Counts a reply that came at `now`.
     #[inline]
-    pub(super) fn count(&mut self, operation: Operation, reply: Reply<'_>, latency: Duration, now: Instant) {
+    pub(super) fn count(
+        &mut self,
+        operation: Operation,
+        reply: Reply<'_>,
+        latency: Duration,
+        now: Instant,
+    ) {
         self.answered += 1;
         match reply {
             Reply::Hit(_) => self.hits += 1,
@@ -99,7 +105,11 @@ impl Tally {
             self.interval_slowest = latency;
             if self.slowest.is_none_or(|slowest| latency > slowest.latency) {
                 let at = now.duration_since(self.started);
-                self.slowest = Some(Slowest { latency, at, operation });
+                self.slowest = Some(Slowest {
+                    latency,
+                    at,
+                    operation,
+                });
             }
         }
     }
@@ -139,14 +149,18 @@ impl Tally {
             *self.refused.entry(why.clone()).or_default() += count;
         }
         for sentence in &other.lost_sentences {
-            if self.lost_sentences.len() < SENTENCES_MAX && !self.lost_sentences.contains(sentence) {
+            if self.lost_sentences.len() < SENTENCES_MAX && !self.lost_sentences.contains(sentence)
+            {
                 self.lost_sentences.push(sentence.clone());
             }
         }
         // Histograms of one shape always add up.
         let _ = self.gets.add(&other.gets);
         let _ = self.sets.add(&other.sets);
-        self.slowest = [self.slowest, other.slowest].into_iter().flatten().max_by_key(|slowest| slowest.latency);
+        self.slowest = [self.slowest, other.slowest]
+            .into_iter()
+            .flatten()
+            .max_by_key(|slowest| slowest.latency);
     }
 
     /// Requests of which nobody knows what became.
@@ -176,30 +190,67 @@ mod tests {
         let at = |ms| started + Duration::from_millis(ms);
         let (mut one, mut two) = (Tally::new(started), Tally::new(started));
         one.sent = 3;
-        one.count(Operation::Get(1), Reply::Hit(b"x"), Duration::from_millis(1), at(5));
-        one.count(Operation::Get(2), Reply::Miss, Duration::from_millis(2), at(6));
+        one.count(
+            Operation::Get(1),
+            Reply::Hit(b"x"),
+            Duration::from_millis(1),
+            at(5),
+        );
+        one.count(
+            Operation::Get(2),
+            Reply::Miss,
+            Duration::from_millis(2),
+            at(6),
+        );
         two.sent = 2;
-        two.count(Operation::Set(3), Reply::Stored, Duration::from_millis(9), at(7));
-        two.count(Operation::Set(4), Reply::Refused("NO_SPACE"), Duration::from_millis(1), at(8));
+        two.count(
+            Operation::Set(3),
+            Reply::Stored,
+            Duration::from_millis(9),
+            at(7),
+        );
+        two.count(
+            Operation::Set(4),
+            Reply::Refused("NO_SPACE"),
+            Duration::from_millis(1),
+            at(8),
+        );
         two.count_lost("gone".to_owned());
         one.add(&two);
-        assert_eq!((one.hits, one.misses, one.stored, one.refusals()), (1, 1, 1, 1));
-        assert_eq!((one.answered, one.unanswered(), one.lost_connections), (4, 1, 1));
+        assert_eq!(
+            (one.hits, one.misses, one.stored, one.refusals()),
+            (1, 1, 1, 1)
+        );
+        assert_eq!(
+            (one.answered, one.unanswered(), one.lost_connections),
+            (4, 1, 1)
+        );
         assert_eq!((one.gets.len(), one.sets.len()), (2, 2));
         let slowest = one.slowest.expect("there was one");
-        assert_eq!((slowest.at, slowest.operation), (Duration::from_millis(7), Operation::Set(3)));
+        assert_eq!(
+            (slowest.at, slowest.operation),
+            (Duration::from_millis(7), Operation::Set(3))
+        );
     }
 
     #[test]
     fn an_interval_has_a_slowest_operation_of_its_own() {
         let started = Instant::now();
         let mut tally = Tally::new(started);
-        let mut count = |tally: &mut Tally, ms| {
-            tally.count(Operation::Get(1), Reply::Miss, Duration::from_millis(ms), started);
+        let count = |tally: &mut Tally, ms| {
+            tally.count(
+                Operation::Get(1),
+                Reply::Miss,
+                Duration::from_millis(ms),
+                started,
+            );
             tally.end_interval()
         };
         assert_eq!(count(&mut tally, 8), Duration::from_millis(8));
         assert_eq!(count(&mut tally, 2), Duration::from_millis(2));
-        assert_eq!(tally.slowest.map(|slowest| slowest.latency), Some(Duration::from_millis(8)));
+        assert_eq!(
+            tally.slowest.map(|slowest| slowest.latency),
+            Some(Duration::from_millis(8))
+        );
     }
 }

@@ -50,7 +50,10 @@ impl FromStr for Target {
 
     fn from_str(url: &str) -> Result<Self, ConnectError> {
         let Some(rest) = url.strip_prefix("memcached") else {
-            return Ok(Self { protocol: Protocol::Larder, address: url.parse()? });
+            return Ok(Self {
+                protocol: Protocol::Larder,
+                address: url.parse()?,
+            });
         };
         let mut address: Address = format!("larder{rest}").parse()?;
         if let Address::Tcp { port, .. } = &mut address
@@ -59,7 +62,10 @@ impl FromStr for Target {
         {
             *port = MEMCACHED_PORT;
         }
-        Ok(Self { protocol: Protocol::Memcached, address })
+        Ok(Self {
+            protocol: Protocol::Memcached,
+            address,
+        })
     }
 }
 
@@ -117,7 +123,11 @@ impl Place {
 impl Stream {
     /// Writes some bytes. Where only some were taken, the next call does not ask the system before
     /// there is room again.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = match self {
             Self::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, bytes)),
             Self::Unix(stream) => ready!(Pin::new(stream).poll_write(cx, bytes)),
@@ -130,7 +140,11 @@ impl Stream {
 
     /// Reads some bytes. A read that does not fill `room` says that there are no more, and the next
     /// call does not ask the system before there are.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let mut room = ReadBuf::new(room);
         let read = match self {
             Self::Tcp(stream) => ready!(Pin::new(stream).poll_read(cx, &mut room)),
@@ -154,16 +168,45 @@ mod tests {
     #[test]
     fn a_target_names_its_protocol_by_its_scheme() {
         for (url, long, protocol) in [
-            ("larder://127.0.0.1", "larder://127.0.0.1:5273", Protocol::Larder),
-            ("larder+unix:///run/l.sock", "larder+unix:///run/l.sock", Protocol::Larder),
-            ("memcached://[::1]", "memcached://[::1]:11211", Protocol::Memcached),
-            ("memcached://host:5273", "memcached://host:5273", Protocol::Memcached),
-            ("memcached+unix:///run/m", "memcached+unix:///run/m", Protocol::Memcached),
+            (
+                "larder://127.0.0.1",
+                "larder://127.0.0.1:5273",
+                Protocol::Larder,
+            ),
+            (
+                "larder+unix:///run/l.sock",
+                "larder+unix:///run/l.sock",
+                Protocol::Larder,
+            ),
+            (
+                "memcached://[::1]",
+                "memcached://[::1]:11211",
+                Protocol::Memcached,
+            ),
+            (
+                "memcached://host:5273",
+                "memcached://host:5273",
+                Protocol::Memcached,
+            ),
+            (
+                "memcached+unix:///run/m",
+                "memcached+unix:///run/m",
+                Protocol::Memcached,
+            ),
         ] {
             let target: Target = url.parse().expect(url);
-            assert_eq!((target.to_string(), target.protocol), (long.to_owned(), protocol));
+            assert_eq!(
+                (target.to_string(), target.protocol),
+                (long.to_owned(), protocol)
+            );
         }
-        for url in ["", "127.0.0.1:5273", "redis://host", "memcached", "memcachedx://host"] {
+        for url in [
+            "",
+            "127.0.0.1:5273",
+            "redis://host",
+            "memcached",
+            "memcachedx://host",
+        ] {
             assert!(url.parse::<Target>().is_err(), "{url}");
         }
     }

@@ -1,10 +1,11 @@
 //! Operations to bytes and bytes to replies, in the protocol of the server under load.
 
 use larder_protocol::{
-    Class, Decoded, HEADER_BYTES, HELLO_BODY_BYTES_MAX, HelloRequest, Limits, Request, RequestFrame,
-    Response, Status, Store, StoreMode, decode_response,
+    Class, Decoded, HEADER_BYTES, HELLO_BODY_BYTES_MAX, HelloRequest, Limits, Request,
+    RequestFrame, Response, Status, Store, StoreMode, decode_response,
 };
 
+use super::connection::Lost;
 use super::keys::{KeyText, Keyspace};
 use super::memcached;
 use super::source::Operation;
@@ -70,32 +71,43 @@ impl Wire {
     /// Reads the answer to the beginning, and whether the server can take the load.
     ///
     /// `None` as long as it is not there yet.
-    pub(super) fn take_hello(&mut self, received: &[u8]) -> Option<Result<(), String>> {
+    pub(super) fn take_hello(&mut self, received: &[u8]) -> Option<Result<(), Lost>> {
         if self.protocol == Protocol::Memcached {
             return Some(Ok(()));
         }
         match decode_response(received, self.frame_bytes_max) {
             Decoded::Incomplete { .. } => None,
-            Decoded::Refused(refusal) => Some(Err(format!("it does not speak Larder's protocol: {refusal}"))),
+            Decoded::Refused(refusal) => Some(Err(Lost::Said(format!(
+                "it does not speak Larder's protocol: {refusal}"
+            )))),
             Decoded::Frame { frame, .. } => Some(match frame.response {
                 Response::Hello(hello) => self.accept(&hello.limits),
                 Response::Failed { message } | Response::Close { message } => {
-                    Err(format!("{message} ({})", frame.status))
+                    Err(Lost::Said(format!("{message} ({})", frame.status)))
                 }
-                _ => Err("it does not speak Larder's protocol".to_owned()),
+                _ => Err(Lost::Said("it does not speak Larder's protocol".to_owned())),
             }),
         }
     }
 
-    fn accept(&mut self, limits: &Limits) -> Result<(), String> {
-        let Keyspace { key_bytes, value_bytes, .. } = *self.keyspace;
+    fn accept(&mut self, limits: &Limits) -> Result<(), Lost> {
+        let Keyspace {
+            key_bytes,
+            value_bytes,
+            ..
+        } = *self.keyspace;
         self.frame_bytes_max = limits.frame_bytes_max;
         if key_bytes > limits.key_bytes_max as usize {
-            return Err(format!("it accepts keys of up to {} bytes, not {key_bytes}", limits.key_bytes_max));
+            let key_bytes_max = limits.key_bytes_max;
+            return Err(Lost::Unfit(format!(
+                "--key-bytes {key_bytes} cannot work: the server accepts up to {key_bytes_max}"
+            )));
         }
         if value_bytes > limits.value_bytes_max as usize {
             let value_bytes_max = limits.value_bytes_max;
-            return Err(format!("it accepts values of up to {value_bytes_max} bytes, not {value_bytes}"));
+            return Err(Lost::Unfit(format!(
+                "--value-bytes {value_bytes} cannot work: the server accepts up to {value_bytes_max}"
+            )));
         }
         Ok(())
     }
@@ -109,8 +121,16 @@ impl Wire {
         match operation {
             Operation::Get(index) => {
                 let key = self.key.of(index);
-                let request = Request::Get { key, want_expiry: false };
-                RequestFrame { id, quiet: false, request }.encode(out);
+                let request = Request::Get {
+                    key,
+                    want_expiry: false,
+                };
+                RequestFrame {
+                    id,
+                    quiet: false,
+                    request,
+                }
+                .encode(out);
             }
             Operation::Set(index) => {
                 self.value.clear();
@@ -122,14 +142,24 @@ impl Wire {
                     client_flags: 0,
                     expire_in_ms: None,
                 };
-                RequestFrame { id, quiet: false, request: Request::Store(store) }.encode(out);
+                RequestFrame {
+                    id,
+                    quiet: false,
+                    request: Request::Store(store),
+                }
+                .encode(out);
             }
         }
     }
 
     /// Reads the reply to the request with this place in the batch.
     #[inline]
-    pub(super) fn take_reply<'a>(&self, id: u32, operation: Operation, received: &'a [u8]) -> Parsed<'a> {
+    pub(super) fn take_reply<'a>(
+        &self,
+        id: u32,
+        operation: Operation,
+        received: &'a [u8],
+    ) -> Parsed<'a> {
         if self.protocol == Protocol::Memcached {
             return memcached::take_reply(operation, received);
         }
@@ -166,7 +196,12 @@ impl Wire {
         match self.protocol {
             Protocol::Larder => {
                 let request = Request::Stats { group: b"" };
-                RequestFrame { id: 0, quiet: false, request }.encode(out);
+                RequestFrame {
+                    id: 0,
+                    quiet: false,
+                    request,
+                }
+                .encode(out);
             }
             Protocol::Memcached => memcached::push_stats(out),
         }
@@ -180,9 +215,10 @@ impl Wire {
         match decode_response(received, self.frame_bytes_max) {
             Decoded::Incomplete { .. } => None,
             Decoded::Frame { frame, .. } => Some(match frame.response {
-                Response::Stats(pairs) => {
-                    pairs.iter().map(|pair| (pair.name.to_owned(), pair.value.to_owned())).collect()
-                }
+                Response::Stats(pairs) => pairs
+                    .iter()
+                    .map(|pair| (pair.name.to_owned(), pair.value.to_owned()))
+                    .collect(),
                 _ => Vec::new(),
             }),
             Decoded::Refused(_) => Some(Vec::new()),
@@ -204,7 +240,12 @@ mod tests {
     use crate::sync::Arc;
 
     fn wire() -> (Wire, Arc<Keyspace>) {
-        let keyspace = Keyspace { keys: 100, key_bytes: 5, value_bytes: 30, seed: 3 };
+        let keyspace = Keyspace {
+            keys: 100,
+            key_bytes: 5,
+            value_bytes: 30,
+            seed: 3,
+        };
         let keyspace = Arc::new(keyspace);
         (Wire::new(Protocol::Larder, &keyspace), keyspace)
     }
@@ -217,8 +258,13 @@ mod tests {
         let Decoded::Frame { frame, consumed } = decode_request(&out, &Limits::default()) else {
             panic!("the frame is whole");
         };
-        let Request::Store(store) = frame.request else { panic!("it stores") };
-        assert_eq!((frame.id, consumed, store.key), (9, out.len(), &b"00042"[..]));
+        let Request::Store(store) = frame.request else {
+            panic!("it stores")
+        };
+        assert_eq!(
+            (frame.id, consumed, store.key),
+            (9, out.len(), &b"00042"[..])
+        );
         assert!(keyspace.is_value(42, store.value));
     }
 
@@ -240,10 +286,19 @@ mod tests {
             (stored, Operation::Set(0), Reply::Stored),
         ] {
             let consumed = bytes.len();
-            assert_eq!(wire.take_reply(5, operation, &bytes), Parsed::Reply { reply, consumed });
-            assert!(matches!(wire.take_reply(6, operation, &bytes), Parsed::Broken(_)));
+            assert_eq!(
+                wire.take_reply(5, operation, &bytes),
+                Parsed::Reply { reply, consumed }
+            );
+            assert!(matches!(
+                wire.take_reply(6, operation, &bytes),
+                Parsed::Broken(_)
+            ));
             let part = &bytes[..consumed - 1];
-            assert!(matches!(wire.take_reply(5, operation, part), Parsed::Incomplete { .. }));
+            assert!(matches!(
+                wire.take_reply(5, operation, part),
+                Parsed::Incomplete { .. }
+            ));
         }
     }
 }

@@ -1,0 +1,276 @@
+//! What a load came to, for people and for programs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::generator::{End, Outcome, Work};
+use super::plan::Plan;
+use super::process::Cost;
+use super::progress::Interval;
+use super::source::Operation;
+use super::tally::Tally;
+use crate::cli::ending::Ending;
+
+/// The whole report. Its JSON form is a contract with those who read it by program: names are not
+/// given another meaning.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) server: String,
+    pub(super) load: LoadFigures,
+    pub(super) prepared: Option<Prepared>,
+    /// Whether the load was ended before its time.
+    pub(super) interrupted: bool,
+    pub(super) seconds: f64,
+    /// Operations answered.
+    pub(super) operations: u64,
+    pub(super) operations_per_second: f64,
+    pub(super) hits: u64,
+    pub(super) misses: u64,
+    /// Hits of all reads; nothing where there were no reads.
+    pub(super) hit_ratio: Option<f64>,
+    pub(super) stored: u64,
+    /// Values that were not what their key determines; nothing where they were not compared.
+    pub(super) wrong: Option<u64>,
+    /// Operations that the server refused, by what it called them.
+    pub(super) refused: BTreeMap<String, u64>,
+    /// Operations that were sent and not answered.
+    pub(super) unanswered: u64,
+    pub(super) lost_connections: u64,
+    pub(super) lost: Vec<String>,
+    pub(super) latency: Latency,
+    pub(super) get_latency: Option<Latency>,
+    pub(super) set_latency: Option<Latency>,
+    pub(super) slowest: Option<SlowestFigures>,
+    pub(super) server_cost: Option<ServerCost>,
+    /// Why there are no figures of the server's cost.
+    pub(super) server_cost_missing: Option<String>,
+    pub(super) generator_cpu_ns_per_operation: f64,
+    /// Second by second.
+    pub(super) intervals: Vec<Interval>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct LoadFigures {
+    pub(super) kind: &'static str,
+    pub(super) connections: usize,
+    pub(super) depth: usize,
+    pub(super) threads: usize,
+    pub(super) keys: u64,
+    pub(super) key_bytes: usize,
+    pub(super) value_bytes: usize,
+    pub(super) seed: u64,
+    pub(super) distribution: Option<String>,
+    pub(super) ratio: Option<String>,
+    pub(super) requests: Option<u64>,
+    pub(super) duration_seconds: Option<f64>,
+}
+
+/// What writing every key before the load came to.
+#[derive(Debug, Serialize)]
+pub(super) struct Prepared {
+    pub(super) stored: u64,
+    pub(super) refused: u64,
+    pub(super) seconds: f64,
+}
+
+/// Latencies in microseconds.
+#[derive(Debug, Serialize)]
+pub(super) struct Latency {
+    pub(super) p50: f64,
+    pub(super) p90: f64,
+    pub(super) p99: f64,
+    pub(super) p99_9: f64,
+    pub(super) p99_99: f64,
+    pub(super) max: f64,
+    pub(super) mean: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct SlowestFigures {
+    pub(super) operation: &'static str,
+    pub(super) latency_us: f64,
+    /// When its reply came, since the start of the load.
+    pub(super) at_seconds: f64,
+    pub(super) key: u64,
+}
+
+/// What the load cost the server's process.
+#[derive(Debug, Serialize)]
+pub(super) struct ServerCost {
+    pub(super) cpu_ns_per_operation: f64,
+    pub(super) user_ns_per_operation: f64,
+    pub(super) system_ns_per_operation: f64,
+    /// Of one core.
+    pub(super) cpu_share: f64,
+    pub(super) rss_bytes_before: u64,
+    pub(super) rss_bytes: u64,
+}
+
+impl Report {
+    pub(super) fn new(
+        plan: &Plan,
+        work: Work,
+        prepared: Option<&Outcome>,
+        outcome: &Outcome,
+        interrupted: bool,
+    ) -> Self {
+        let Outcome { tally, elapsed, .. } = outcome;
+        let reads = tally.hits + tally.misses;
+        let verified = plan.values == super::connection::Values::Verify;
+        let mut all = tally.gets.clone();
+        // Histograms of one shape always add up.
+        let _ = all.add(&tally.sets);
+        Self {
+            server: plan.target.to_string(),
+            load: LoadFigures::new(plan, work),
+            prepared: prepared.map(|outcome| Prepared {
+                stored: outcome.tally.stored,
+                refused: outcome.tally.refusals(),
+                seconds: outcome.elapsed.as_secs_f64(),
+            }),
+            interrupted,
+            seconds: elapsed.as_secs_f64(),
+            operations: tally.answered,
+            operations_per_second: tally.answered as f64 / elapsed.as_secs_f64(),
+            hits: tally.hits,
+            misses: tally.misses,
+            hit_ratio: (reads > 0).then(|| tally.hits as f64 / reads as f64),
+            stored: tally.stored,
+            wrong: verified.then_some(tally.wrong),
+            refused: tally.refused.clone(),
+            unanswered: tally.unanswered(),
+            lost_connections: tally.lost_connections,
+            lost: tally.lost_sentences.clone(),
+            latency: Latency {
+                // The histogram's own maximum is rounded.
+                max: tally
+                    .slowest
+                    .map_or(0.0, |slowest| slowest.latency.as_secs_f64() * 1e6),
+                ..Latency::of(&all)
+            },
+            get_latency: (!tally.gets.is_empty()).then(|| Latency::of(&tally.gets)),
+            set_latency: (!tally.sets.is_empty()).then(|| Latency::of(&tally.sets)),
+            slowest: slowest(tally),
+            server_cost: outcome
+                .server
+                .as_ref()
+                .ok()
+                .map(|cost| ServerCost::new(cost, outcome)),
+            server_cost_missing: outcome.server.as_ref().err().cloned(),
+            generator_cpu_ns_per_operation: per_operation(outcome.generator_cpu, tally.answered),
+            intervals: outcome.intervals.clone(),
+        }
+    }
+
+    /// The report as one line of JSON.
+    pub(super) fn to_json(&self) -> String {
+        json(self)
+    }
+
+    /// How the command ends with this result.
+    pub(super) fn ending(&self) -> Ending {
+        let missing = self.load.kind == LoadFigures::READ_ALL && self.misses > 0;
+        if self.lost_connections > 0 {
+            Ending::Unreachable
+        } else if missing || !self.refused.is_empty() || self.wrong.is_some_and(|wrong| wrong > 0) {
+            Ending::NotFoundOrNotStored
+        } else {
+            Ending::Done
+        }
+    }
+}
+
+fn slowest(tally: &Tally) -> Option<SlowestFigures> {
+    let slowest = tally.slowest?;
+    let (operation, key) = match slowest.operation {
+        Operation::Get(key) => ("GET", key),
+        Operation::Set(key) => ("SET", key),
+    };
+    Some(SlowestFigures {
+        operation,
+        latency_us: slowest.latency.as_secs_f64() * 1e6,
+        at_seconds: slowest.at.as_secs_f64(),
+        key,
+    })
+}
+
+impl LoadFigures {
+    const READ_ALL: &'static str = "verify-all";
+
+    fn new(plan: &Plan, work: Work) -> Self {
+        let mut figures = Self {
+            kind: match work {
+                Work::Mixed { .. } => "mixed",
+                Work::WriteAll => "load-only",
+                Work::ReadAll => Self::READ_ALL,
+            },
+            connections: plan.connections,
+            depth: plan.depth,
+            threads: plan.threads,
+            keys: plan.keyspace.keys,
+            key_bytes: plan.keyspace.key_bytes,
+            value_bytes: plan.keyspace.value_bytes,
+            seed: plan.keyspace.seed,
+            distribution: None,
+            ratio: None,
+            requests: None,
+            duration_seconds: None,
+        };
+        if let Work::Mixed {
+            distribution,
+            ratio,
+            end,
+        } = work
+        {
+            figures.distribution = Some(distribution.to_string());
+            figures.ratio = Some(ratio.to_string());
+            match end {
+                End::After(duration) => figures.duration_seconds = Some(duration.as_secs_f64()),
+                End::Requests(requests) => figures.requests = Some(requests),
+            }
+        }
+        figures
+    }
+}
+
+impl Latency {
+    fn of(latencies: &Histogram<u64>) -> Self {
+        let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e3;
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            p99_99: at(0.9999),
+            max: latencies.max() as f64 / 1e3,
+            mean: latencies.mean() / 1e3,
+        }
+    }
+}
+
+impl ServerCost {
+    fn new(cost: &Cost, outcome: &Outcome) -> Self {
+        let operations = outcome.tally.answered;
+        Self {
+            cpu_ns_per_operation: per_operation(cost.cpu, operations),
+            user_ns_per_operation: per_operation(cost.user, operations),
+            system_ns_per_operation: per_operation(cost.system, operations),
+            cpu_share: cost.cpu.as_secs_f64() / outcome.elapsed.as_secs_f64(),
+            rss_bytes_before: cost.rss_bytes_before,
+            rss_bytes: cost.rss_bytes,
+        }
+    }
+}
+
+/// A value as one line of JSON.
+pub(super) fn json(value: &impl Serialize) -> String {
+    // Plain structs of numbers and strings are always representable.
+    serde_json::to_string(value).unwrap_or_default() + "\n"
+}
+
+fn per_operation(cpu: Duration, operations: u64) -> f64 {
+    cpu.as_nanos() as f64 / operations.max(1) as f64
+}

@@ -1,0 +1,352 @@
+//! `larder serve` as a process: the ready line, signals, sockets, and settings that are refused.
+#![cfg(feature = "server")]
+
+mod server_harness;
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use larder_protocol::Status;
+use server_harness::{Raw, get, set};
+
+/// A server in a process of its own, killed with the test.
+struct Process {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    ready: String,
+}
+
+fn larder(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+impl Process {
+    /// Starts a server and waits for its ready line.
+    fn serve(arguments: &[&str]) -> Self {
+        let mut child = larder(&[&["serve"], arguments].concat()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut ready = String::new();
+        stdout.read_line(&mut ready).unwrap();
+        Self {
+            child,
+            stdout,
+            ready,
+        }
+    }
+
+    /// The address in the ready line.
+    fn address(&self) -> SocketAddr {
+        let after = self.ready.split_once(" ready on ").expect("a ready line").1;
+        after.split([' ', ',']).next().unwrap().parse().unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Waits for the end; returns the exit code and the log.
+    fn wait(mut self) -> (Option<i32>, String) {
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "", "one line on standard output is enough");
+        let mut log = String::new();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut log)
+            .unwrap();
+        (self.child.wait().unwrap().code(), log)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // A process that has ended already needs no killing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn refused(arguments: &[&str]) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = larder(&[&["serve"], arguments].concat()).output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2), "{arguments:?}: {stderr}");
+    assert!(stdout.is_empty(), "{arguments:?} said it was ready");
+    stderr
+}
+
+fn socket_path(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("larder-test-{}-{name}.sock", std::process::id()))
+}
+
+#[test]
+fn the_ready_line_names_the_port_that_was_picked() {
+    let server = Process::serve(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--workers",
+        "1",
+        "--memory",
+        "64MiB",
+    ]);
+    let address = server.address();
+    assert_ne!(address.port(), 0);
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        server.ready,
+        format!("larder {version} ready on {address} (1 worker, 64 MiB)\n")
+    );
+    let mut raw = Raw::connect_to(address);
+    raw.greet();
+    raw.send(&[set(1, "key", b"value"), get(2, "key")].concat());
+    assert_eq!(raw.told().status, Status::OK);
+    assert_eq!(raw.told().text, "value");
+}
+
+#[test]
+fn sigterm_and_sigint_drain_and_end_with_0() {
+    for signal in ["-TERM", "-INT"] {
+        let server = Process::serve(&["--listen", "127.0.0.1:0"]);
+        let mut raw = Raw::connect_to(server.address());
+        raw.greet();
+        raw.send(&set(1, "key", b"value"));
+        assert_eq!(raw.told().status, Status::OK);
+        server.signal(signal);
+        assert_eq!(raw.told().opcode, 0xE0);
+        assert_eq!(raw.told().status, Status::DRAINED);
+        raw.expect_end();
+        drop(raw);
+        let (code, log) = server.wait();
+        assert_eq!(code, Some(0), "{log}");
+    }
+}
+
+#[test]
+fn sigterm_under_load_leaves_no_reply_torn() {
+    let server = Process::serve(&["--listen", "127.0.0.1:0", "--workers", "2"]);
+    let address = server.address();
+    let (started, has_started) = std::sync::mpsc::channel();
+    let clients: Vec<_> = (0..8)
+        .map(|client| {
+            let started = started.clone();
+            std::thread::spawn(move || {
+                let mut raw = Raw::connect_to(address);
+                raw.greet();
+                let key = format!("key-{client}");
+                for id in 0.. {
+                    use std::io::Write;
+                    if raw
+                        .stream
+                        .write_all(&set(id, &key, &id.to_le_bytes()))
+                        .is_err()
+                    {
+                        // The end may have come; it is read below.
+                    }
+                    loop {
+                        match raw.next() {
+                            Some(told) if told.opcode == 0xE0 => {}
+                            Some(told) if told.opcode == 0xE1 => {
+                                assert_eq!(told.status, Status::DRAINED);
+                                raw.expect_end();
+                                return id;
+                            }
+                            Some(told) => {
+                                assert_eq!((told.id, told.status), (id, Status::OK));
+                                break;
+                            }
+                            None => panic!("the connection ended without a word"),
+                        }
+                    }
+                    if id == 100 {
+                        started.send(()).unwrap();
+                    }
+                }
+                unreachable!("ids do not run out")
+            })
+        })
+        .collect();
+    for _ in 0..8 {
+        has_started.recv().unwrap();
+    }
+    server.signal("-TERM");
+    for client in clients {
+        assert!(client.join().unwrap() > 100);
+    }
+    let (code, log) = server.wait();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let server = Process::serve(&["--listen", "127.0.0.1:0", "--drain-timeout", "1h"]);
+    let mut raw = Raw::connect_to(server.address());
+    raw.greet();
+    raw.send(&get(1, "key")[..17]);
+    server.signal("-TERM");
+    assert_eq!(raw.told().opcode, 0xE0);
+    server.signal("-TERM");
+    let (code, _) = server.wait();
+    assert_eq!(code, Some(128 + 15));
+}
+
+#[test]
+fn a_unix_socket_serves_beside_tcp_and_goes_with_the_server() {
+    let path = socket_path("beside");
+    let unix = format!("unix:{}", path.display());
+    let server = Process::serve(&["--listen", "127.0.0.1:0", "--listen", &unix]);
+    assert!(server.ready.contains(&unix), "{}", server.ready);
+    let mut local = Raw::over(UnixStream::connect(&path).unwrap());
+    local.greet();
+    local.send(&set(1, "key", b"value"));
+    assert_eq!(local.told().status, Status::OK);
+    let mut remote = Raw::connect_to(server.address());
+    remote.greet();
+    remote.send(&get(1, "key"));
+    assert_eq!(remote.told().text, "value");
+    drop((local, remote));
+    server.signal("-TERM");
+    assert_eq!(server.wait().0, Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_socket_of_a_server_that_is_gone_is_taken_over() {
+    let path = socket_path("stale");
+    drop(UnixListener::bind(&path).unwrap());
+    let unix = format!("unix:{}", path.display());
+    let server = Process::serve(&["--listen", &unix]);
+    let mut local = Raw::over(UnixStream::connect(&path).unwrap());
+    local.greet();
+    let error = refused(&["--listen", &unix]);
+    assert!(
+        error.contains("a live server answers there; accepted:"),
+        "{error}"
+    );
+    drop(server);
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn an_address_in_use_is_refused() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let error = refused(&["--listen", &address]);
+    assert!(
+        error.contains(&format!("cannot listen on {address}")),
+        "{error}"
+    );
+    assert!(error.contains("accepted:"), "{error}");
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_with_what_is_accepted() {
+    let long = format!("unix:/tmp/{}", "x".repeat(200));
+    let free = ["--listen", "127.0.0.1:0"];
+    for (arguments, expected) in [
+        (
+            &["--workers", "0"][..],
+            "0 workers cannot serve; accepted: 1 to 1024",
+        ),
+        (
+            &["--workers", "5000"],
+            "5000 workers cannot serve; accepted: 1 to 1024",
+        ),
+        (&["--memory", "1KiB"], "a memory of 1024 bytes cannot work"),
+        (
+            &["--memory", "plenty"],
+            "`plenty` is not a size; accepted: a whole number with B",
+        ),
+        (&["--memory", "1.5GiB"], "`1.5GiB` is not a size"),
+        (
+            &["--listen", "nowhere"],
+            "`nowhere` is not an address to listen on",
+        ),
+        (&["--listen", "127.0.0.1:70000"], "accepted: HOST:PORT"),
+        (&["--listen", &long], "a Unix socket takes at most 107"),
+        (
+            &["--workers", "64", "--memory", "2MiB"],
+            "2 MiB of memory have no room for 64 workers; accepted: 1 to",
+        ),
+        (
+            &["--key-bytes-max", "0"],
+            "keys of up to 0 bytes cannot work",
+        ),
+        (
+            &["--key-bytes-max", "1MiB"],
+            "keys of up to 1048576 bytes cannot work",
+        ),
+        (&["--connections-max", "0"], "accepted: 1 to"),
+        (&["--connections-max", "99999999"], "accepted: "),
+        (&["--frame-bytes-max", "100"], "the frame limit cannot work"),
+        (
+            &["--buffer-memory", "1KiB"],
+            "1024 bytes of connection buffers cannot work",
+        ),
+        (
+            &["--idle-timeout", "soon"],
+            "`soon` is not a duration; accepted:",
+        ),
+        (&["--idle-timeout", "0s"], "accepted: at least 1ms"),
+        (&["--frame-timeout", "0ms"], "accepted: at least 1ms"),
+        (&["--log", "verse"], "possible values: human, json"),
+    ] {
+        let error = refused(&[&free[..], arguments].concat());
+        assert!(
+            error.contains(expected),
+            "{arguments:?} was refused with: {error}"
+        );
+    }
+}
+
+#[test]
+fn sizes_are_accepted_in_every_unit_of_the_handbook() {
+    for (memory, shown) in [
+        ("2922722B", "2922722 B"),
+        ("4096KiB", "4 MiB"),
+        ("10MB", "10000000 B"),
+        ("1GiB", "1 GiB"),
+    ] {
+        let server = Process::serve(&[
+            "--listen",
+            "127.0.0.1:0",
+            "--workers",
+            "1",
+            "--memory",
+            memory,
+        ]);
+        assert!(server.ready.contains(shown), "{}", server.ready);
+    }
+}
+
+#[test]
+fn a_json_log_is_one_object_on_each_line() {
+    let server = Process::serve(&["--listen", "127.0.0.1:0", "--log", "json", "--pin"]);
+    server.signal("-TERM");
+    let (code, log) = server.wait();
+    assert_eq!(code, Some(0));
+    assert!(log.lines().count() > 0);
+    for line in log.lines() {
+        assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
+    }
+}
