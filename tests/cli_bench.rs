@@ -1,0 +1,316 @@
+//! `larder bench` at tiny sizes: every load ends, and its report adds up.
+#![cfg(feature = "server")]
+
+#[path = "support/process.rs"]
+mod process;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use process::{Ended, ServerProcess, end_of, larder};
+use serde_json::Value;
+
+/// Runs a load and reads its report.
+fn bench(server: &ServerProcess, arguments: &[&str]) -> (Option<i32>, Value) {
+    let ended = server.run(&[&["bench", "--json", "--keys", "1000"], arguments].concat());
+    let report = serde_json::from_str(&ended.stdout);
+    (
+        ended.code,
+        report.unwrap_or_else(|error| panic!("{error}: {ended:?}")),
+    )
+}
+
+#[test]
+fn a_mixed_load_reports_figures_that_add_up() {
+    let server = ServerProcess::start();
+    let arguments = [
+        "--load",
+        "--verify",
+        "--requests",
+        "5k",
+        "--ratio",
+        "4:1",
+        "--depth",
+        "8",
+        "--connections",
+        "5",
+        "--threads",
+        "2",
+    ];
+    let (code, report) = bench(&server, &arguments);
+    assert_eq!(code, Some(0), "{report}");
+    assert_eq!(report["prepared"]["stored"], 1000);
+    assert_eq!(report["operations"], 5000);
+    let [hits, misses, stored] =
+        ["hits", "misses", "stored"].map(|name| report[name].as_u64().unwrap());
+    assert_eq!((hits + misses + stored, misses), (5000, 0));
+    assert!(
+        (3700..4300).contains(&hits),
+        "{hits} of 5000 operations are reads"
+    );
+    assert_eq!(report["hit_ratio"], 1.0);
+    for none in ["wrong", "unanswered", "lost_connections"] {
+        assert_eq!(report[none], 0, "{none}");
+    }
+    let latency = ["p50", "p90", "p99", "p99_9", "p99_99", "max"]
+        .map(|name| report["latency"][name].as_f64().unwrap());
+    assert!(
+        latency[0] > 0.0 && latency[4] <= latency[5] * 1.01,
+        "{latency:?}"
+    );
+    assert!(latency[..5].is_sorted(), "{latency:?}");
+    assert_eq!(report["slowest"]["latency_us"], report["latency"]["max"]);
+    assert!(report["operations_per_second"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn the_cost_of_a_server_on_this_machine_is_known() {
+    let server = ServerProcess::start();
+    let (_, report) = bench(&server, &["--requests", "20k", "--ratio", "0:1"]);
+    let cost = &report["server_cost"];
+    assert!(
+        cost["cpu_ns_per_operation"].as_f64().unwrap() > 0.0,
+        "{report}"
+    );
+    assert!(cost["rss_bytes"].as_u64().unwrap() > 1 << 20, "{report}");
+    assert_eq!(report["server_cost_missing"], Value::Null);
+}
+
+#[test]
+fn a_zipf_load_reads_what_was_loaded() {
+    let server = ServerProcess::start();
+    let (code, loaded) = bench(&server, &["--load-only", "--depth", "16"]);
+    assert_eq!((code, &loaded["stored"]), (Some(0), &Value::from(1000)));
+    let (code, report) = bench(
+        &server,
+        &[
+            "--distribution",
+            "zipf:0.99",
+            "--requests",
+            "2k",
+            "--verify",
+        ],
+    );
+    assert_eq!(
+        (code, &report["hits"], &report["wrong"]),
+        (Some(0), &2000.into(), &0.into())
+    );
+}
+
+#[test]
+fn verify_all_counts_what_is_missing_and_what_is_wrong() {
+    let server = ServerProcess::start();
+    bench(&server, &["--load-only"]);
+    let (code, report) = bench(&server, &["--verify-all", "--depth", "10"]);
+    assert_eq!(
+        (code, &report["hits"], &report["misses"]),
+        (Some(0), &1000.into(), &0.into())
+    );
+    let key = |index: u32| format!("{index:020}");
+    server.run(&["delete", &key(7)]);
+    server.run(&["delete", &key(999)]);
+    let (code, report) = bench(&server, &["--verify-all"]);
+    assert_eq!(
+        (code, &report["hits"], &report["misses"]),
+        (Some(1), &998.into(), &2.into())
+    );
+    bench(&server, &["--load-only"]);
+    server.run(&["set", &key(500), "not what it was"]);
+    let (code, report) = bench(&server, &["--verify-all"]);
+    assert_eq!(
+        (code, &report["misses"], &report["wrong"]),
+        (Some(1), &0.into(), &1.into())
+    );
+}
+
+#[test]
+fn values_of_another_seed_are_wrong() {
+    let server = ServerProcess::start();
+    bench(&server, &["--load-only"]);
+    let (code, report) = bench(&server, &["--verify-all", "--seed", "1"]);
+    assert_eq!((code, &report["wrong"]), (Some(1), &1000.into()));
+}
+
+#[test]
+fn large_values_at_depth_do_not_lock_both_sides_up() {
+    let server = ServerProcess::start();
+    let arguments = [
+        "--keys",
+        "100",
+        "--value-bytes",
+        "50KB",
+        "--depth",
+        "64",
+        "--connections",
+        "2",
+        "--ratio",
+        "1:1",
+        "--requests",
+        "2k",
+        "--verify",
+    ];
+    let ended = server.run(&[&["bench", "--json"], &arguments[..]].concat());
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(
+        (ended.code, &report["operations"], &report["wrong"]),
+        (Some(0), &2000.into(), &0.into())
+    );
+}
+
+#[test]
+fn a_value_that_the_server_does_not_accept_is_refused_before_the_load() {
+    let server = ServerProcess::start();
+    let ended = server.run(&["bench", "--value-bytes", "100MiB", "--requests", "1"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
+    assert!(
+        ended.stderr.contains("the server accepts up to"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn idle_connections_are_opened_held_and_counted() {
+    let server = ServerProcess::start();
+    let ended = server.run(&["bench", "--idle", "100", "--duration", "10ms", "--json"]);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(
+        (ended.code, &report["connections"], &report["closed"]),
+        (Some(0), &100.into(), &0.into())
+    );
+    assert!(
+        report["memory"]["rss_bytes_held"].as_u64().unwrap() > 0,
+        "{report}"
+    );
+}
+
+#[test]
+fn a_report_for_people_names_its_figures() {
+    let server = ServerProcess::start();
+    let Ended {
+        code,
+        stdout,
+        stderr,
+    } = server.run(&["bench", "--keys", "100", "--load", "--duration", "20ms"]);
+    assert_eq!(
+        (code, stderr.as_str()),
+        (Some(0), ""),
+        "no progress where nobody watches"
+    );
+    for figure in [
+        "prepared",
+        "throughput",
+        "reads",
+        "errors         none",
+        "p99.99",
+        "slowest",
+        "server CPU",
+    ] {
+        assert!(stdout.contains(figure), "{figure} in {stdout}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_load_early_and_it_still_reports() {
+    let server = ServerProcess::start();
+    let mut command = larder(&["bench", "--json", "--keys", "100", "--duration", "1h"]);
+    command
+        .env("LARDER_SERVER", server.url())
+        .stdout(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_for_operations(&server);
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), &report["interrupted"]),
+        (Some(0), &true.into())
+    );
+    assert!(report["operations"].as_u64().unwrap() > 0, "{report}");
+}
+
+/// Waits until a load has begun, which the server's own count of misses tells.
+fn wait_for_operations(server: &ServerProcess) {
+    loop {
+        let stats = server.run(&["stats", "--json"]).stdout;
+        let figures: Value = serde_json::from_str(&stats).unwrap();
+        if figures["get_misses"].as_u64().expect("a count of misses") > 0 {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_server_that_goes_away_is_reported_and_ends_with_3() {
+    let server = ServerProcess::start();
+    let mut command = larder(&["bench", "--json", "--keys", "100", "--duration", "1h"]);
+    command
+        .env("LARDER_SERVER", server.url())
+        .stdout(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_for_operations(&server);
+    drop(server);
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), &report["lost_connections"]),
+        (Some(3), &50.into())
+    );
+}
+
+#[test]
+fn a_memcached_server_takes_the_same_load() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("memcached://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::spawn(move || serve_memcached(stream.unwrap()));
+        }
+    });
+    let arguments = [
+        "bench",
+        "--json",
+        "--keys",
+        "10",
+        "--connections",
+        "2",
+        "--depth",
+        "4",
+        "--load",
+        "--ratio",
+        "1:1",
+        "--requests",
+        "100",
+        "--value-bytes",
+        "0",
+    ];
+    let ended = end_of(larder(&arguments).args(["--server", &url]), b"");
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((ended.code, &report["operations"]), (Some(0), &100.into()));
+    let [hits, stored] = ["hits", "stored"].map(|name| report[name].as_u64().unwrap());
+    assert!(hits > 0 && hits + stored == 100, "{report}");
+}
+
+/// As much of memcached as a load needs: every key has the same value.
+fn serve_memcached(stream: std::net::TcpStream) {
+    let mut replies = stream.try_clone().unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(Ok(line)) = lines.next() {
+        let reply = match line.split(' ').next() {
+            Some("get") => "VALUE k 0 5\r\nbread\r\nEND\r\n",
+            Some("stats") => "STAT pid 0\r\nEND\r\n",
+            // The value, of 0 bytes, is the next line.
+            Some("set") => "STORED\r\n",
+            _ => continue,
+        };
+        replies.write_all(reply.as_bytes()).unwrap();
+    }
+}

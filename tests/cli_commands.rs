@@ -1,0 +1,317 @@
+//! The commands of a client: what they print, where, and how they end.
+#![cfg(feature = "server")]
+
+#[path = "support/process.rs"]
+mod process;
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+
+use process::{Ended, ServerProcess, end_of, larder};
+
+/// An end with nothing to complain of.
+fn done(stdout: &str) -> Ended {
+    Ended {
+        code: Some(0),
+        stdout: stdout.to_owned(),
+        stderr: String::new(),
+    }
+}
+
+/// A server address that nobody listens on: its listener is gone before anybody asks.
+fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("larder://{}", listener.local_addr().unwrap())
+}
+
+#[test]
+fn what_is_set_is_got_byte_for_byte() {
+    let server = ServerProcess::start();
+    assert_eq!(server.run(&["set", "greeting", "hello"]), done("stored\n"));
+    assert_eq!(server.run(&["get", "greeting"]), done("hello"));
+    let long = "line\n".repeat(5000);
+    assert_eq!(
+        server.run_with_input(&["set", "page", "-"], long.as_bytes()),
+        done("stored\n")
+    );
+    assert_eq!(server.run(&["get", "page"]), done(&long));
+    assert_eq!(server.run(&["set", "empty", ""]), done("stored\n"));
+    assert_eq!(server.run(&["get", "empty"]), done(""));
+}
+
+#[test]
+fn a_key_that_is_not_there_ends_with_1_and_says_so() {
+    let server = ServerProcess::start();
+    for arguments in [&["get", "fig"][..], &["delete", "fig"], &["incr", "fig"]] {
+        let ended = server.run(arguments);
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(1), ""),
+            "{arguments:?}"
+        );
+        assert_eq!(
+            ended.stderr,
+            format!("larder {}: fig is not there\n", arguments[0])
+        );
+    }
+}
+
+#[test]
+fn add_and_replace_store_on_their_condition_alone() {
+    let server = ServerProcess::start();
+    let refused = server.run(&["set", "k", "v", "--replace"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("there is no such item"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(server.run(&["set", "k", "v", "--add"]), done("stored\n"));
+    let refused = server.run(&["set", "k", "w", "--add"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("already there"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(
+        server.run(&["set", "k", "w", "--replace", "--flags", "7"]),
+        done("stored\n")
+    );
+    assert_eq!(server.run(&["get", "k"]), done("w"));
+    assert_eq!(
+        server.run(&["set", "k", "w", "--add", "--replace"]).code,
+        Some(2)
+    );
+}
+
+#[test]
+fn an_item_that_has_expired_is_not_there() {
+    let server = ServerProcess::start();
+    assert_eq!(
+        server.run(&["set", "k", "v", "--expire-in", "0ms"]),
+        done("stored\n")
+    );
+    assert_eq!(server.run(&["get", "k"]).code, Some(1));
+    assert_eq!(
+        server.run(&["set", "k", "v", "--expire-in", "1h"]),
+        done("stored\n")
+    );
+    assert_eq!(server.run(&["get", "k"]), done("v"));
+}
+
+#[test]
+fn counters_go_up_and_down_and_stop_at_0() {
+    let server = ServerProcess::start();
+    for (arguments, number) in [
+        (&["incr", "n", "--initial", "5"][..], "5\n"),
+        (&["incr", "n", "--initial", "5"], "6\n"),
+        (&["incr", "n", "10"], "16\n"),
+        (&["incr", "n", "-4"], "12\n"),
+        (&["incr", "n", "2", "--down"], "10\n"),
+        (&["incr", "n", "-2", "--down"], "12\n"),
+        (&["incr", "n", "-100"], "0\n"),
+        (
+            &[
+                "incr",
+                "m",
+                "--initial",
+                "18446744073709551615",
+                "--expire-in",
+                "1h",
+            ],
+            "18446744073709551615\n",
+        ),
+        (
+            &["incr", "m", "18446744073709551615"],
+            "18446744073709551614\n",
+        ),
+    ] {
+        assert_eq!(server.run(arguments), done(number), "{arguments:?}");
+    }
+    assert_eq!(
+        server.run(&["incr", "n", "18446744073709551616"]).code,
+        Some(2)
+    );
+    server.run(&["set", "word", "bread"]);
+    let ended = server.run(&["incr", "word"]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("NOT_A_NUMBER"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_deleted_key_is_not_there() {
+    let server = ServerProcess::start();
+    server.run(&["set", "k", "v"]);
+    assert_eq!(server.run(&["delete", "k"]), done("deleted\n"));
+    assert_eq!(server.run(&["get", "k"]).code, Some(1));
+}
+
+#[test]
+fn ping_names_the_server() {
+    let server = ServerProcess::start();
+    let ended = server.run(&["ping"]);
+    assert_eq!(ended.code, Some(0));
+    let name = format!("larder {} answered in ", env!("CARGO_PKG_VERSION"));
+    assert!(ended.stdout.starts_with(&name), "{}", ended.stdout);
+}
+
+#[test]
+fn stats_are_a_table_or_json() {
+    let server = ServerProcess::start();
+    server.run(&["set", "k", "v"]);
+    let table = server.run(&["stats"]);
+    assert_eq!(table.code, Some(0));
+    let workers = table
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("workers "))
+        .unwrap();
+    assert!(workers.ends_with("  2"), "{workers}");
+    let json = server.run(&["stats", "server", "--json"]);
+    let figures: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(figures["workers"], 2);
+    let unknown = server.run(&["stats", "weather"]);
+    assert_eq!((unknown.code, unknown.stdout.as_str()), (Some(1), ""));
+    assert!(unknown.stderr.contains("NOT_FOUND"), "{}", unknown.stderr);
+}
+
+#[test]
+fn a_server_that_is_not_there_ends_every_command_with_3() {
+    let nobody = nobody();
+    for arguments in [
+        &["ping"][..],
+        &["get", "k"],
+        &["set", "k", "v"],
+        &["delete", "k"],
+        &["incr", "k"],
+        &["stats"],
+        &["bench", "--requests", "1"],
+    ] {
+        let ended = end_of(larder(arguments).args(["--server", &nobody]), b"");
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(3), ""),
+            "{arguments:?}"
+        );
+        assert!(
+            ended
+                .stderr
+                .contains("cannot connect to larder://127.0.0.1:"),
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
+#[test]
+fn what_listens_there_and_does_not_speak_the_protocol_is_named() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("larder://{}", listener.local_addr().unwrap());
+    let stranger = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let mut stream = listener.accept().unwrap().0;
+        let mut hello = [0; 16];
+        stream.read_exact(&mut hello).unwrap();
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .unwrap();
+    });
+    let ended = end_of(&mut larder(&["ping", "--server", &url]), b"");
+    stranger.join().unwrap();
+    assert_eq!(ended.code, Some(3));
+    assert!(
+        ended.stderr.contains("does not speak Larder's protocol"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    for arguments in [
+        &["get"][..],
+        &["set", "k"],
+        &["set", "k", "v", "--expire-in", "5"],
+        &["incr", "k", "many"],
+        &["ping", "--server", "redis://127.0.0.1"],
+        &["get", "k", "--server", "127.0.0.1:5273"],
+        &["bench", "--connections", "0"],
+        &["bench", "--keys", "101", "--key-bytes", "2"],
+        &["bench", "--load-only", "--verify-all"],
+        &["dance"],
+    ] {
+        let ended = end_of(&mut larder(arguments), b"");
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(2), ""),
+            "{arguments:?}"
+        );
+        assert!(!ended.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_key_that_the_server_does_not_accept_is_wrong_usage() {
+    let server = ServerProcess::start();
+    for key in ["", &"k".repeat(251)] {
+        let ended = server.run(&["get", key]);
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn every_command_has_an_example_in_its_help() {
+    for command in ["ping", "get", "set", "delete", "incr", "stats", "bench"] {
+        let ended = end_of(&mut larder(&[command, "--help"]), b"");
+        assert_eq!(ended.code, Some(0), "{command}");
+        let example = format!("\n  larder {command}");
+        assert!(
+            ended.stdout.contains("Example") && ended.stdout.contains(&example),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let server = ServerProcess::start();
+    let page = vec![b'x'; 60_000];
+    server.run_with_input(&["set", "page", "-"], &page);
+    for arguments in [&["get", "page"][..], &["stats"], &["ping"]] {
+        let mut command = larder(arguments);
+        command
+            .env("LARDER_SERVER", server.url())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(
+            (output.status.code(), output.status.signal()),
+            (Some(0), None),
+            "{arguments:?}"
+        );
+        assert!(
+            output.stderr.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn commands_reach_a_server_on_a_unix_socket() {
+    let name = format!("larder-test-{}-commands.sock", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let server = ServerProcess::listen(&format!("unix:{}", path.display()));
+    assert_eq!(server.run(&["set", "k", "v"]), done("stored\n"));
+    assert_eq!(server.run(&["get", "k"]), done("v"));
+    assert_eq!(
+        server.run(&["bench", "--keys", "10", "--load-only"]).code,
+        Some(0)
+    );
+    drop(server);
+    // Killed, the server could not remove it.
+    let _ = std::fs::remove_file(path);
+}

@@ -1,0 +1,81 @@
+//! Calls, carried out by the engine.
+
+use larder::{Counter, Deletion, Entry, Guard, Item, Key, Outcome, StoreError};
+
+use super::meaning::{Answer, Call, Stored};
+
+/// What a read found.
+pub(crate) fn read(item: Option<&Item<'_>>) -> Answer {
+    item.map_or(Answer::Miss, |item| {
+        Answer::Hit(Stored {
+            value: item.value().to_vec(),
+            flags: item.flags(),
+            expires_at_ms: item.expires_at_ms(),
+            version: Some(item.version()),
+        })
+    })
+}
+
+/// Asks the cache.
+pub(crate) fn execute(guard: &mut Guard<'_>, name: &[u8], call: &Call) -> Answer {
+    let key = guard.key(name).expect("a key within the limits");
+    try_execute(guard, &key, call).unwrap_or_else(|refused| match refused {
+        StoreError::NoSpace => Answer::NoSpace,
+        StoreError::TooLarge { .. } => panic!("{refused}"),
+    })
+}
+
+/// Asks the cache, and gives its refusals as they are.
+pub(crate) fn try_execute(
+    guard: &mut Guard<'_>,
+    key: &Key<'_>,
+    call: &Call,
+) -> Result<Answer, StoreError> {
+    Ok(match call {
+        Call::Flush => {
+            guard.flush(None);
+            Answer::Flushed
+        }
+        Call::Get => read(guard.get(key).as_ref()),
+        Call::GetAndTouch { expires_at_ms } => {
+            read(guard.get_and_touch(key, *expires_at_ms)?.as_ref())
+        }
+        Call::Touch { expires_at_ms } => match guard.touch(key, *expires_at_ms)? {
+            true => Answer::Touched,
+            false => Answer::Miss,
+        },
+        Call::Delete { version } => match guard.delete(key, *version) {
+            Deletion::Deleted => Answer::Deleted,
+            Deletion::NotFound => Answer::NotFound,
+            Deletion::Exists => Answer::Exists,
+        },
+        Call::Count { by, initial } => match guard.arithmetic(key, *by, *initial)? {
+            Counter::Value { value, version } => Answer::Counted {
+                value,
+                version: Some(version),
+            },
+            Counter::NotFound => Answer::NotFound,
+            Counter::NotANumber => Answer::NotANumber,
+        },
+        Call::Store {
+            mode,
+            value,
+            flags,
+            expires_at_ms,
+        } => {
+            let entry = Entry {
+                value,
+                flags: *flags,
+                expires_at_ms: *expires_at_ms,
+            };
+            match guard.store(key, *mode, &entry)? {
+                Outcome::Stored { version } => Answer::Stored {
+                    version: Some(version),
+                },
+                Outcome::NotStored => Answer::NotStored,
+                Outcome::Exists => Answer::Exists,
+                Outcome::NotFound => Answer::NotFound,
+            }
+        }
+    })
+}

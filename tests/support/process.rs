@@ -1,0 +1,113 @@
+//! The `larder` program in processes of its own: a server that ends with its test, and commands.
+#![allow(dead_code, unreachable_pub)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+/// A server on a free port, killed with the test.
+pub struct ServerProcess {
+    child: Child,
+    /// Kept open: a server may write to it.
+    _stdout: BufReader<ChildStdout>,
+    address: String,
+}
+
+/// How a command ended.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl ServerProcess {
+    /// Starts a server and waits for its ready line.
+    pub fn start() -> Self {
+        Self::listen("127.0.0.1:0")
+    }
+
+    /// Starts a server on an address and waits for its ready line.
+    pub fn listen(address: &str) -> Self {
+        let mut child = larder(&[
+            "serve",
+            "--memory",
+            "64MiB",
+            "--workers",
+            "2",
+            "--listen",
+            address,
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut ready = String::new();
+        stdout.read_line(&mut ready).unwrap();
+        let after = ready.split_once(" ready on ").expect("a ready line").1;
+        let address = after.split([' ', ',']).next().unwrap().to_owned();
+        Self {
+            child,
+            _stdout: stdout,
+            address,
+        }
+    }
+
+    /// Where the server listens, as its clients write it.
+    pub fn url(&self) -> String {
+        match self.address.strip_prefix("unix:") {
+            Some(path) => format!("larder+unix://{path}"),
+            None => format!("larder://{}", self.address),
+        }
+    }
+
+    /// Runs a command that asks this server.
+    pub fn run(&self, arguments: &[&str]) -> Ended {
+        self.run_with_input(arguments, b"")
+    }
+
+    /// Runs a command that asks this server and reads standard input.
+    pub fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Ended {
+        let mut command = larder(arguments);
+        command.env("LARDER_SERVER", self.url());
+        end_of(&mut command, input)
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // A process that has ended already needs no killing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program, without a server in its environment.
+pub fn larder(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
+    command.args(arguments).env_remove("LARDER_SERVER");
+    command
+}
+
+/// Runs a command to its end.
+pub fn end_of(command: &mut Command, input: &[u8]) -> Ended {
+    let command = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // A command that does not read its input may have ended.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = child.wait_with_output().unwrap();
+    let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
+    Ended {
+        code: status.code(),
+        stdout,
+        stderr,
+    }
+}

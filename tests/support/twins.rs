@@ -1,0 +1,322 @@
+//! The engine and a model of it, which must answer alike.
+//!
+//! The model is a map and [`meaning`](super::meaning). Where the engine finds a key empty that the
+//! model has, it must have evicted it: there may be no more such keys than the engine says that it
+//! evicted, and what is gone stays gone.
+
+use std::collections::HashMap;
+
+use larder::{Cache, Config, Guard, Mode, Session, StoreError};
+
+use super::execute::{read, try_execute};
+use super::meaning::{Answer, Call, Evictions, State, Stored, answer, successors};
+
+/// Sessions that take turns.
+const SESSIONS: usize = 3;
+
+/// One step of a program. Keys and sessions are numbers of any size; times are from now.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Call {
+        session: usize,
+        key: u64,
+        call: Call,
+    },
+    /// A store, or without a value a delete, on the condition that the key has its version, or has
+    /// another one.
+    Conditional {
+        key: u64,
+        is_current: bool,
+        value: Option<Vec<u8>>,
+    },
+    /// Stores many keys, so that memory fills and the index grows.
+    Burst {
+        session: usize,
+        first: u64,
+        keys: u64,
+        value_bytes: usize,
+    },
+    GetMany {
+        session: usize,
+        first: u64,
+        keys: u64,
+    },
+    Scan {
+        items: usize,
+    },
+    Pass {
+        ms: u64,
+    },
+    FlushIn {
+        ms: u64,
+    },
+    /// A session ends, and another one begins.
+    Renew {
+        session: usize,
+    },
+}
+
+/// The engine, the model, and what passed between them.
+pub(crate) struct Twins {
+    cache: Cache,
+    sessions: Vec<Session>,
+    model: HashMap<Vec<u8>, Stored>,
+    /// Keys that programs name are taken modulo this.
+    keys: u64,
+    now_ms: u64,
+    flush_due_ms: Option<u64>,
+    /// Keys that the engine lost.
+    lost: u64,
+    /// Whether nothing was made to expire, and nothing flushed.
+    is_timeless: bool,
+}
+
+impl Twins {
+    pub(crate) fn new(memory_bytes: u64, keys: u64) -> Self {
+        let mut config = Config::new(memory_bytes);
+        // As many as are used: one that is renewed must have given its number back.
+        config.sessions_max = SESSIONS as u32;
+        config.hash_seed = Some(7);
+        let cache = Cache::new(config).expect("the memory is accepted");
+        let session = |_| cache.session().expect("there is one more");
+        Self {
+            sessions: (0..SESSIONS).map(session).collect(),
+            cache,
+            model: HashMap::new(),
+            keys,
+            now_ms: 1_000_000,
+            flush_due_ms: None,
+            lost: 0,
+            is_timeless: true,
+        }
+    }
+
+    pub(crate) fn step(&mut self, step: Step) {
+        match step {
+            Step::Call { session, key, call } => {
+                let call = self.at_a_time(call);
+                self.call(session, key, &call);
+            }
+            Step::Conditional {
+                key,
+                is_current,
+                value,
+            } => self.conditional(key, is_current, value),
+            Step::Burst {
+                session,
+                first,
+                keys,
+                value_bytes,
+            } => (0..keys).for_each(|at| {
+                let call = Call::Store {
+                    mode: Mode::Set,
+                    value: vec![at as u8; value_bytes],
+                    flags: 0,
+                    expires_at_ms: None,
+                };
+                self.call(session, first.wrapping_add(at), &call);
+            }),
+            Step::GetMany {
+                session,
+                first,
+                keys,
+            } => self.get_many(session, first, keys),
+            Step::Scan { items } => self.scan(items),
+            Step::Pass { ms } => {
+                self.now_ms += ms;
+                if self.flush_due_ms.is_some_and(|due| due <= self.now_ms) {
+                    self.flush_due_ms = None;
+                    self.model.clear();
+                }
+            }
+            Step::FlushIn { ms } => self.flush(ms),
+            Step::Renew { session } => {
+                let at = session % SESSIONS;
+                drop(self.sessions.remove(at));
+                let session = self.cache.session().expect("one has just ended");
+                self.sessions.insert(at, session);
+            }
+        }
+    }
+
+    /// Makes the times of a call, which are from now, into times of the clock.
+    fn at_a_time(&mut self, mut call: Call) -> Call {
+        let time = match &mut call {
+            Call::Store { expires_at_ms, .. }
+            | Call::Touch { expires_at_ms }
+            | Call::GetAndTouch { expires_at_ms } => Some(expires_at_ms),
+            Call::Count { initial, .. } => initial.as_mut().map(|i| &mut i.expires_at_ms),
+            _ => None,
+        };
+        if let Some(Some(ms)) = time {
+            *ms += self.now_ms;
+            self.is_timeless = false;
+        }
+        call
+    }
+
+    /// Keys of all lengths that are accepted, each its own.
+    fn name(&self, key: u64) -> Vec<u8> {
+        let key = key % self.keys;
+        let mut name = key.to_string().into_bytes();
+        let bytes = name.len() + (key % 13 * key % 241) as usize;
+        name.resize(bytes.min(250), b'.');
+        name
+    }
+
+    fn guard(&mut self, session: usize) -> Guard<'_> {
+        let now_ms = self.now_ms;
+        self.sessions[session % SESSIONS].pin(now_ms)
+    }
+
+    fn call(&mut self, session: usize, key: u64, call: &Call) {
+        let name = self.name(key);
+        let guard = &mut self.guard(session);
+        let hashed = guard.key(&name).expect("a key within the limits");
+        match try_execute(guard, &hashed, call) {
+            Ok(observed) => self.compare(name, call, &observed),
+            Err(StoreError::TooLarge {
+                value_bytes,
+                value_bytes_max,
+            }) => {
+                assert!(value_bytes > value_bytes_max);
+                self.compare_refusal(name, call, value_bytes);
+            }
+            Err(refused) => panic!("nobody else is pinned: {refused}"),
+        }
+    }
+
+    fn compare(&mut self, name: Vec<u8>, call: &Call, observed: &Answer) {
+        let state: State = self.model.get(&name).cloned();
+        let successors =
+            |evictions| successors(&state, call, Some(observed), self.now_ms, evictions);
+        let mut next = successors(Evictions::Impossible);
+        if next.is_empty() {
+            next = successors(Evictions::Possible);
+            self.lost += 1;
+        }
+        let Some(next) = next.pop() else {
+            let name = String::from_utf8_lossy(&name);
+            panic!("{call:?} of {name} was answered {observed:?}; the model has {state:?}");
+        };
+        match next {
+            Some(stored) => self.model.insert(name, stored),
+            None => self.model.remove(&name),
+        };
+    }
+
+    /// A store that was refused: an item of so many bytes would have been stored.
+    fn compare_refusal(&mut self, name: Vec<u8>, call: &Call, value_bytes: u64) {
+        let live = self.model.get(&name).filter(|s| s.lives_at(self.now_ms));
+        let would_be = |live| answer(live, call, None).1;
+        let is_as_large =
+            |stored: State| stored.is_some_and(|s| s.value.len() as u64 == value_bytes);
+        if !is_as_large(would_be(live)) {
+            assert!(is_as_large(would_be(None)), "{value_bytes}: {call:?}");
+            self.model.remove(&name);
+            self.lost += 1;
+        }
+    }
+
+    fn conditional(&mut self, key: u64, is_current: bool, value: Option<Vec<u8>>) {
+        let current = self.model.get(&self.name(key)).and_then(|s| s.version);
+        let version = current.unwrap_or(1) + u64::from(!is_current);
+        let call = match value {
+            Some(value) => Call::Store {
+                mode: Mode::CompareAndSet { version },
+                value,
+                flags: 0,
+                expires_at_ms: None,
+            },
+            None => Call::Delete {
+                version: Some(version),
+            },
+        };
+        self.call(0, key, &call);
+    }
+
+    fn get_many(&mut self, session: usize, first: u64, keys: u64) {
+        let names: Vec<_> = (0..keys)
+            .map(|at| self.name(first.wrapping_add(at)))
+            .collect();
+        let guard = self.guard(session);
+        let keys = names.iter().map(|name| guard.key(name).expect("a key"));
+        let keys: Vec<_> = keys.collect();
+        let mut found = Vec::new();
+        guard.get_many(&keys, |at, item| found.push((at, read(item.as_ref()))));
+        drop(guard);
+        assert!(found.iter().map(|(at, _)| *at).eq(0..names.len()));
+        for (name, (_, observed)) in names.into_iter().zip(found) {
+            self.compare(name, &Call::Get, &observed);
+        }
+    }
+
+    /// A scan from beginning to end: what it does not visit is not there.
+    fn scan(&mut self, items: usize) {
+        let mut visited = HashMap::new();
+        let mut cursor = Some(0);
+        let guard = self.guard(1);
+        while let Some(at) = cursor {
+            cursor = guard.scan(at, items, |item| {
+                visited.insert(item.key().to_vec(), read(Some(&item)));
+            });
+        }
+        drop(guard);
+        let names: Vec<_> = self.model.keys().cloned().collect();
+        for name in names {
+            let observed = visited.remove(&name).unwrap_or(Answer::Miss);
+            self.compare(name, &Call::Get, &observed);
+        }
+        assert!(visited.is_empty(), "the model lacks {visited:?}");
+    }
+
+    fn flush(&mut self, ms: u64) {
+        self.is_timeless = false;
+        let at_ms = self.now_ms + ms;
+        self.guard(2).flush(Some(at_ms));
+        match ms {
+            0 => self.model.clear(),
+            _ => self.flush_due_ms = Some(at_ms),
+        }
+    }
+
+    /// Compares all that is left, and gives the figures.
+    pub(crate) fn finish(mut self) -> larder::Stats {
+        // Sessions that end finish what they were evicting.
+        (0..SESSIONS).for_each(|session| self.step(Step::Renew { session }));
+        self.get_many(0, 0, self.keys.min(64));
+        self.scan(7);
+        self.sessions.clear();
+        let stats = self.cache.stats();
+        assert!(self.lost <= stats.evicted, "lost {}: {stats:#?}", self.lost);
+        let ledger = [
+            stats.index_bytes,
+            stats.live_bytes,
+            stats.dead_bytes,
+            stats.free_bytes,
+            stats.limbo_bytes,
+        ];
+        assert!(
+            ledger.iter().sum::<u64>() <= stats.memory_bytes,
+            "{stats:#?}"
+        );
+        let live = (self.model.values()).filter(|stored| stored.lives_at(self.now_ms));
+        let live = live.count() as u64;
+        assert!(live <= stats.items, "{live} of {stats:#?}");
+        if self.is_timeless {
+            assert_eq!(live, stats.items, "{stats:#?}");
+            let sizes = self
+                .model
+                .iter()
+                .map(|(name, stored)| item_bytes(name, stored));
+            assert_eq!(sizes.sum::<u64>(), stats.live_bytes, "{stats:#?}");
+        }
+        stats
+    }
+}
+
+/// Bytes of an item without an expiry, as ARCHITECTURE.md draws it.
+fn item_bytes(name: &[u8], stored: &Stored) -> u64 {
+    let flags = if stored.flags == 0 { 0 } else { 4 };
+    (16 + flags + name.len() as u64 + stored.value.len() as u64).next_multiple_of(8)
+}
