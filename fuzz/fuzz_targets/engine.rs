@@ -1,0 +1,165 @@
+//! Bytes are a program for the engine and its model, which must answer alike.
+//!
+//! ```text
+//! step   kind u8 | arguments
+//! value  length u8: below 200 so many bytes follow; else one byte follows, repeated
+//! ```
+
+#![no_main]
+
+#[path = "../../tests/support/mod.rs"]
+#[allow(dead_code, reason = "the tests use the other parts")]
+mod support;
+
+use larder::{Arithmetic, Initial, Mode};
+use libfuzzer_sys::fuzz_target;
+use support::meaning::Call;
+use support::twins::{Step, Twins};
+
+/// LIMIT: the smallest memory that a cache accepts, so that short programs fill it.
+const MEMORY_BYTES: u64 = 2 << 20;
+/// LIMIT: more keys than fit, and few enough to meet again.
+const KEYS: u64 = 5000;
+/// LIMIT: steps of a program, so that each takes milliseconds.
+const STEPS_MAX: usize = 200;
+/// LIMIT: of these, steps that touch many keys: enough to fill the memory a few times.
+const LARGE_STEPS_MAX: usize = 14;
+/// LIMIT: from here on a value's length stands for many bytes, up to more than are accepted.
+const LONG_VALUE: u8 = 200;
+const LONG_VALUE_STEP_BYTES: usize = 310;
+
+struct Program<'b> {
+    bytes: &'b [u8],
+    large_steps: usize,
+}
+
+impl Program<'_> {
+    fn byte(&mut self) -> u8 {
+        self.bytes.split_off_first().copied().unwrap_or(0)
+    }
+
+    fn key(&mut self) -> u64 {
+        // Mostly among the first few.
+        let (high, low) = (self.byte(), self.byte());
+        u64::from(high.saturating_sub(128)) * 64 + u64::from(low % 64)
+    }
+
+    fn number(&mut self) -> u64 {
+        match self.byte() {
+            255 => u64::MAX,
+            254 => u64::MAX - u64::from(self.byte()),
+            low => u64::from(low),
+        }
+    }
+
+    fn value(&mut self) -> Vec<u8> {
+        let length = self.byte();
+        if let Some(steps) = length.checked_sub(LONG_VALUE) {
+            return vec![self.byte(); usize::from(steps) * LONG_VALUE_STEP_BYTES];
+        }
+        let end = usize::from(length).min(self.bytes.len());
+        let (value, rest) = self.bytes.split_at(end);
+        self.bytes = rest;
+        value.to_vec()
+    }
+
+    /// Mostly never.
+    fn expiry(&mut self) -> Option<u64> {
+        let ms = self.byte();
+        ms.checked_sub(192).map(u64::from)
+    }
+
+    fn store(&mut self) -> Call {
+        use Mode::{Add, Append, Prepend, Replace, Set};
+        let mode = [Set, Add, Replace, Append, Prepend][usize::from(self.byte() % 5)];
+        Call::Store {
+            mode,
+            flags: u32::from(self.byte() / 64),
+            expires_at_ms: self.expiry(),
+            value: self.value(),
+        }
+    }
+
+    fn count(&mut self) -> Call {
+        let kind = self.byte();
+        let by = self.number();
+        let by = match kind & 1 {
+            0 => Arithmetic::Increment(by),
+            _ => Arithmetic::Decrement(by),
+        };
+        let initial = (kind & 2 != 0).then(|| Initial {
+            value: self.number(),
+            expires_at_ms: self.expiry(),
+        });
+        Call::Count { by, initial }
+    }
+
+    fn step(&mut self) -> Step {
+        let kind = self.byte();
+        let session = usize::from(kind / 64);
+        let call = match kind % 16 {
+            0..=3 => self.store(),
+            4 => Call::Get,
+            5 => self.count(),
+            6 => Call::Delete { version: None },
+            7 => Call::Touch {
+                expires_at_ms: self.expiry(),
+            },
+            8 => Call::GetAndTouch {
+                expires_at_ms: self.expiry(),
+            },
+            other => return self.other(other, session),
+        };
+        let key = self.key();
+        Step::Call { session, key, call }
+    }
+
+    fn other(&mut self, kind: u8, session: usize) -> Step {
+        self.large_steps += usize::from((11..14).contains(&kind));
+        match kind {
+            9 | 10 => Step::Conditional {
+                key: self.key(),
+                is_current: self.byte() < 160,
+                value: (kind == 9).then(|| self.value()),
+            },
+            11 => Step::Burst {
+                session,
+                first: self.key(),
+                keys: u64::from(self.byte() / 2),
+                value_bytes: usize::from(self.byte()) * 24,
+            },
+            12 => Step::GetMany {
+                session,
+                first: self.key(),
+                keys: u64::from(self.byte() / 4),
+            },
+            13 => match self.byte() {
+                byte @ 0..128 => Step::Scan {
+                    items: usize::from(byte),
+                },
+                _ => Step::Renew { session },
+            },
+            14 => Step::Pass {
+                ms: u64::from(self.byte()),
+            },
+            _ => Step::FlushIn {
+                ms: u64::from(self.byte()),
+            },
+        }
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut program = Program {
+        bytes,
+        large_steps: 0,
+    };
+    let mut twins = Twins::new(MEMORY_BYTES, KEYS);
+    for _ in 0..STEPS_MAX {
+        if program.bytes.is_empty() || program.large_steps == LARGE_STEPS_MAX {
+            break;
+        }
+        twins.step(program.step());
+    }
+    twins.finish();
+});

@@ -1,0 +1,217 @@
+//! Long random programs: the engine answers as a map would that now and then loses a key, and says
+//! so.
+
+#[allow(dead_code, reason = "each test uses its own part of the support")]
+mod support;
+
+use larder::{Arithmetic, Initial, Mode, Stats};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestRunner};
+use support::meaning::Call;
+use support::twins::{Step, Twins};
+
+/// What programs are like.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    memory_bytes: u64,
+    keys: u64,
+    /// Keys of the largest burst; 0: no bursts.
+    burst_keys: u64,
+    value_bytes_max: usize,
+    steps: usize,
+    time: Time,
+}
+
+/// Whether items expire and flushes come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Time {
+    Stands,
+    Passes,
+}
+
+const SMALL: Shape = Shape {
+    memory_bytes: 16 << 20,
+    keys: 40,
+    burst_keys: 0,
+    value_bytes_max: 100,
+    steps: 6000,
+    time: Time::Passes,
+};
+
+fn expiry(time: Time) -> impl Strategy<Value = Option<u64>> {
+    let times = match time {
+        Time::Stands => vec![None],
+        Time::Passes => vec![None, None, Some(0), Some(1), Some(20), Some(500)],
+    };
+    select(times)
+}
+
+fn value(bytes_max: usize) -> impl Strategy<Value = Vec<u8>> {
+    let number = prop_oneof![0..200_u64, any::<u64>(), Just(u64::MAX)];
+    let bytes = prop_oneof![0..=bytes_max.min(40), 0..=bytes_max];
+    prop_oneof![
+        2 => (any::<u8>(), bytes).prop_map(|(byte, bytes)| vec![byte; bytes]),
+        1 => number.prop_map(|number| number.to_string().into_bytes()),
+    ]
+}
+
+fn store(shape: Shape) -> impl Strategy<Value = Call> {
+    use Mode::{Add, Append, Prepend, Replace, Set};
+    let mode = select(vec![Set, Set, Set, Add, Replace, Append, Prepend]);
+    let flags = prop_oneof![Just(0), any::<u32>()];
+    let parts = (
+        mode,
+        value(shape.value_bytes_max),
+        flags,
+        expiry(shape.time),
+    );
+    parts.prop_map(|(mode, value, flags, expires_at_ms)| Call::Store {
+        mode,
+        value,
+        flags,
+        expires_at_ms,
+    })
+}
+
+fn count(time: Time) -> impl Strategy<Value = Call> {
+    let by = prop_oneof![0..9_u64, any::<u64>()];
+    let by = prop_oneof![
+        by.clone().prop_map(Arithmetic::Increment),
+        by.prop_map(Arithmetic::Decrement)
+    ];
+    let initial = (0..100_u64, expiry(time)).prop_map(|(value, expires_at_ms)| Initial {
+        value,
+        expires_at_ms,
+    });
+    (by, option::of(initial)).prop_map(|(by, initial)| Call::Count { by, initial })
+}
+
+fn call(shape: Shape) -> impl Strategy<Value = Call> {
+    let expiry = || expiry(shape.time);
+    prop_oneof![
+        8 => store(shape),
+        4 => Just(Call::Get),
+        3 => count(shape.time),
+        2 => Just(Call::Delete { version: None }),
+        1 => expiry().prop_map(|expires_at_ms| Call::Touch { expires_at_ms }),
+        1 => expiry().prop_map(|expires_at_ms| Call::GetAndTouch { expires_at_ms }),
+    ]
+}
+
+fn step(shape: Shape) -> impl Strategy<Value = Step> {
+    let key = || 0..shape.keys;
+    let session = || 0..3_usize;
+    let passes = u32::from(shape.time == Time::Passes);
+    let bursts = u32::from(shape.burst_keys > 0);
+    let burst = (session(), key(), 0..=shape.burst_keys, 0..200_usize);
+    let value = option::of(value(shape.value_bytes_max));
+    prop_oneof![
+        400 => (session(), key(), call(shape))
+            .prop_map(|(session, key, call)| Step::Call { session, key, call }),
+        40 => (key(), any::<bool>(), value)
+            .prop_map(|(key, is_current, value)| Step::Conditional { key, is_current, value }),
+        20 => (session(), key(), 0..40_u64)
+            .prop_map(|(session, first, keys)| Step::GetMany { session, first, keys }),
+        20 * passes => (0..15_u64).prop_map(|ms| Step::Pass { ms }),
+        2 * passes => (0..100_u64).prop_map(|ms| Step::FlushIn { ms }),
+        4 * bursts => burst.prop_map(|(session, first, keys, value_bytes)| Step::Burst {
+            session,
+            first,
+            keys,
+            value_bytes,
+        }),
+        1 => (1..50_usize).prop_map(|items| Step::Scan { items }),
+        1 => session().prop_map(|session| Step::Renew { session }),
+    ]
+}
+
+/// Runs programs of a shape; what `reached` says of the figures must hold for one of them at least.
+fn run(shape: Shape, cases: u32, reached: impl Fn(&Stats) -> bool) {
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_time: 60_000,
+        ..Config::default()
+    };
+    let program = vec(step(shape), shape.steps / 2..shape.steps);
+    let has_reached = std::cell::Cell::new(false);
+    let checked = TestRunner::new(config).run(&program, |program| {
+        let mut twins = Twins::new(shape.memory_bytes, shape.keys);
+        program.into_iter().for_each(|step| twins.step(step));
+        has_reached.set(reached(&twins.finish()) || has_reached.get());
+        Ok(())
+    });
+    if let Err(failure) = checked {
+        panic!("{failure}");
+    }
+    assert!(has_reached.get(), "no program got where all were meant to");
+}
+
+#[test]
+fn few_keys_answer_like_the_model() {
+    run(SMALL, 4, |stats| {
+        assert_eq!(stats.evicted, 0);
+        stats.flushes > 0 && stats.get_expired > 0
+    });
+}
+
+#[test]
+fn without_time_every_byte_is_accounted_for() {
+    let shape = Shape {
+        time: Time::Stands,
+        keys: 500,
+        burst_keys: 100,
+        ..SMALL
+    };
+    run(shape, 5, |stats| stats.items > 100);
+}
+
+#[test]
+fn a_growing_index_answers_like_the_model() {
+    let shape = Shape {
+        memory_bytes: 32 << 20,
+        keys: 30_000,
+        burst_keys: 2000,
+        steps: 3000,
+        ..SMALL
+    };
+    run(shape, 4, |stats| {
+        assert_eq!(stats.evicted, 0);
+        stats.buckets_split > 1000
+    });
+}
+
+#[test]
+fn a_cache_that_evicts_loses_no_more_than_it_says() {
+    let shape = Shape {
+        memory_bytes: 2 << 20,
+        keys: 20_000,
+        burst_keys: 2000,
+        value_bytes_max: 3000,
+        steps: 3000,
+        ..SMALL
+    };
+    run(shape, 4, |stats| {
+        stats.segments_evicted > 100 && stats.buckets_split > 100
+    });
+}
+
+#[test]
+fn large_values_in_few_segments_answer_like_the_model() {
+    let shape = Shape {
+        memory_bytes: 2 << 20,
+        keys: 3000,
+        value_bytes_max: 17 << 10,
+        steps: 8000,
+        ..SMALL
+    };
+    run(shape, 3, |stats| stats.segments_evicted > 20);
+    let shape = Shape {
+        time: Time::Stands,
+        ..shape
+    };
+    run(shape, 3, |stats| stats.segments_evicted > 20);
+}
