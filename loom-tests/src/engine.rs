@@ -1,0 +1,33 @@
+//! The engine's own files, module by module, so that models can also reach what its root keeps to
+//! itself (the geometry). A module that is missing here does not compile.
+
+#[path = "../../src/engine/cache.rs"]
+pub(crate) mod cache;
+#[path = "../../src/engine/config.rs"]
+pub(crate) mod config;
+#[path = "../../src/engine/guard.rs"]
+pub(crate) mod guard;
+#[path = "../../src/engine/header.rs"]
+pub(crate) mod header;
+#[path = "../../src/engine/index/mod.rs"]
+pub(crate) mod index;
+#[path = "../../src/engine/item.rs"]
+pub(crate) mod item;
+#[path = "../../src/engine/log/mod.rs"]
+pub(crate) mod log;
+#[path = "../../src/engine/number.rs"]
+pub(crate) mod number;
+#[path = "../../src/engine/operations.rs"]
+pub(crate) mod operations;
+#[path = "../../src/engine/session.rs"]
+pub(crate) mod session;
+#[path = "../../src/engine/stats.rs"]
+pub(crate) mod stats;
+#[path = "../../src/engine/write.rs"]
+pub(crate) mod write;
+#[path = "../../src/engine/writer.rs"]
+pub(crate) mod writer;
+
+pub(crate) use cache::Cache;
+pub(crate) use operations::{Arithmetic, Counter, Deletion, Entry, Mode, Outcome};
+pub(crate) use session::Session;

@@ -1,0 +1,24 @@
+//! The claims about the engine, by subject.
+
+mod growth;
+mod log;
+mod overflow;
+mod readers;
+mod scene;
+mod sessions;
+mod writers;
+
+use crate::model::Model;
+
+/// Every model, in a fixed order.
+pub fn all() -> impl Iterator<Item = &'static Model> {
+    let subjects = [
+        readers::MODELS,
+        writers::MODELS,
+        overflow::MODELS,
+        growth::MODELS,
+        log::MODELS,
+        sessions::MODELS,
+    ];
+    subjects.into_iter().flatten()
+}

@@ -1,0 +1,191 @@
+//! What models have in common: tiny caches, and operations in one line.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use crate::engine::config::Geometry;
+use crate::engine::{Arithmetic, Cache, Counter, Deletion, Entry, Mode, Outcome, Session};
+
+/// The time of all models, in milliseconds.
+pub(crate) const NOW_MS: u64 = 1_000;
+const HASH_SEED: u64 = 0;
+/// LIMIT: an item with a key of one byte and a value of up to 7 bytes takes 24.
+const ITEM_BYTES: u64 = 24;
+/// LIMIT: leaves address space for more buckets, overflow buckets and segments than models use.
+const CHUNKS: u64 = 20;
+const SESSIONS_MAX: u32 = 3;
+const KEY_BYTES_MAX: u32 = 8;
+
+/// How a model's cache is laid out.
+#[derive(Clone, Copy)]
+pub(crate) struct Layout {
+    /// Items of [`ITEM_BYTES`] that a segment holds.
+    pub(crate) items_per_segment: u64,
+    pub(crate) segments: u32,
+    /// Buckets that the index has room for, and overflow buckets as well; it starts with one.
+    pub(crate) buckets_per_chunk: u64,
+    /// Chunks of buckets that the index may come to use, each beyond the first paid for.
+    pub(crate) bucket_chunks_max: u64,
+}
+
+impl Layout {
+    /// One bucket, and more memory than the model needs.
+    pub(crate) const ONE_BUCKET: Self = Self {
+        items_per_segment: 2,
+        segments: 6,
+        buckets_per_chunk: 1,
+        bucket_chunks_max: 1,
+    };
+    /// Every item has a segment of its own.
+    pub(crate) const SINGLE_ITEMS: Self = Self {
+        items_per_segment: 1,
+        ..Self::ONE_BUCKET
+    };
+    /// The same, with room for one split.
+    pub(crate) const GROWING: Self = Self {
+        buckets_per_chunk: 2,
+        ..Self::SINGLE_ITEMS
+    };
+    /// The same, and the split is paid for with a segment.
+    pub(crate) const PAYING: Self = Self {
+        bucket_chunks_max: 2,
+        ..Self::SINGLE_ITEMS
+    };
+
+    pub(crate) fn cache(self) -> Cache {
+        let segment_bytes = self.items_per_segment * ITEM_BYTES;
+        let geometry = Geometry {
+            segments: self.segments,
+            segments_reserved: 1,
+            buckets_per_chunk: self.buckets_per_chunk,
+            bucket_chunks_max: self.bucket_chunks_max,
+            overflow_chunks_max: 2,
+            ..Geometry::new(segment_bytes, CHUNKS, SESSIONS_MAX, KEY_BYTES_MAX)
+        };
+        Cache::with_geometry(geometry, HASH_SEED).expect("a cache")
+    }
+}
+
+/// The `nth` single-byte key whose hash has this lowest bit: 0 stays where it is when the first
+/// bucket splits, 1 moves to the new one.
+pub(crate) fn key(lowest_bit: u64, nth: usize) -> [u8; 1] {
+    let mut keys = (b'a'..=b'z').map(|byte| [byte]);
+    let wanted = |key: &[u8; 1]| hash(key) & 1 == lowest_bit;
+    let key = keys.by_ref().filter(wanted).nth(nth);
+    key.expect("26 letters have enough of both")
+}
+
+/// Two keys with the same tag: the first moves when the first bucket splits, the second stays.
+pub(crate) fn keys_of_one_tag() -> (Vec<u8>, Vec<u8>) {
+    static KEYS: LazyLock<(Vec<u8>, Vec<u8>)> = LazyLock::new(|| {
+        let mut of_tag = HashMap::new();
+        for number in 0_u32.. {
+            let key = number.to_le_bytes()[..3].to_vec();
+            let (tag, bit) = (hash(&key) >> 48, hash(&key) & 1);
+            match of_tag.insert(tag, (bit, key.clone())) {
+                Some((1, moving)) if bit == 0 => return (moving, key),
+                Some((0, staying)) if bit == 1 => return (key, staying),
+                _ => {}
+            }
+        }
+        unreachable!("65,537 keys have two of one tag")
+    });
+    KEYS.clone()
+}
+
+fn hash(key: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(key, HASH_SEED)
+}
+
+pub(crate) fn session(cache: &Cache) -> Session {
+    cache.session().expect("a session")
+}
+
+pub(crate) fn store(session: &mut Session, key: &[u8], mode: Mode, value: &[u8]) -> Outcome {
+    let mut guard = session.pin(NOW_MS);
+    let key = guard.key(key).expect("a key");
+    let entry = Entry::of(value);
+    guard.store(&key, mode, &entry).expect("there is room")
+}
+
+/// Sets a key, and returns the version.
+pub(crate) fn set(session: &mut Session, key: &[u8], value: &[u8]) -> u64 {
+    match store(session, key, Mode::Set, value) {
+        Outcome::Stored { version } => version,
+        outcome => panic!("a set ended with {outcome:?}"),
+    }
+}
+
+/// Sets a key if there is room; a session that others keep waiting gives up in the end.
+pub(crate) fn try_set(session: &mut Session, key: &[u8], value: &[u8]) -> bool {
+    let mut guard = session.pin(NOW_MS);
+    let key = guard.key(key).expect("a key");
+    let stored = guard.store(&key, Mode::Set, &Entry::of(value));
+    stored.is_ok()
+}
+
+/// The value of a key; read twice, since memory that was reused meanwhile holds something else.
+pub(crate) fn get(session: &mut Session, key: &[u8]) -> Option<Vec<u8>> {
+    let guard = session.pin(NOW_MS);
+    let key = guard.key(key).expect("a key");
+    let item = guard.get(&key)?;
+    assert_eq!(item.key(), key.bytes);
+    Some(item.value().to_vec())
+}
+
+pub(crate) fn delete(session: &mut Session, key: &[u8]) -> Deletion {
+    let mut guard = session.pin(NOW_MS);
+    let key = guard.key(key).expect("a key");
+    guard.delete(&key, None)
+}
+
+pub(crate) fn increment(session: &mut Session, key: &[u8]) -> u64 {
+    let mut guard = session.pin(NOW_MS);
+    let key = guard.key(key).expect("a key");
+    let counter = guard.arithmetic(&key, Arithmetic::Increment(1), None);
+    match counter.expect("there is room") {
+        Counter::Value { value, .. } => value,
+        counter => panic!("an increment ended with {counter:?}"),
+    }
+}
+
+/// Checks, when all is quiet, that the key has this value, and that a delete leaves nothing of it:
+/// no second entry comes to light.
+pub(crate) fn expect_single(session: &mut Session, key: &[u8], values: &[&[u8]]) {
+    let value = get(session, key).expect("the key is there");
+    assert!(values.contains(&&value[..]), "{value:?} was never stored");
+    assert_eq!(delete(session, key), Deletion::Deleted);
+    expect_absent(session, key);
+}
+
+/// Checks, when all is quiet, that the key is gone.
+pub(crate) fn expect_absent(session: &mut Session, key: &[u8]) {
+    assert_eq!(get(session, key), None);
+    assert_eq!(delete(session, key), Deletion::NotFound);
+}
+
+/// Ends the sessions and checks that every segment without a living item is free again.
+pub(crate) fn expect_no_segment_lost(cache: &Cache, sessions: Vec<Session>) {
+    drop(sessions);
+    let stats = cache.stats();
+    assert_eq!(stats.segments_open, 0);
+    assert_eq!(stats.limbo_bytes, 0);
+    if stats.items == 0 {
+        assert_eq!(
+            stats.segments_sealed, 0,
+            "a segment without items is not free"
+        );
+        assert_eq!(stats.live_bytes, 0);
+    }
+    // Each free segment must be in the pool once: take them all, and fill them.
+    let mut filler = session(cache);
+    let free = stats.free_bytes / stats.segment_bytes;
+    for at in 0..free {
+        let mut guard = filler.pin(NOW_MS);
+        let bytes = [b'0' + at as u8; 8];
+        let key = guard.key(&bytes).expect("a key");
+        let value = vec![0; stats.segment_bytes as usize - 24];
+        let stored = guard.store(&key, Mode::Set, &Entry::of(&value));
+        assert!(stored.is_ok(), "a free segment cannot be had");
+    }
+}

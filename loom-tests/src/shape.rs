@@ -1,0 +1,27 @@
+//! The engine's shapes at the smallest sizes that still show every interleaving.
+//!
+//! Names and meaning are those of the engine's own `shape` module.
+
+/// LIMIT: two slots let one bucket hold a pair of keys; the third key overflows.
+pub(crate) const SLOTS: u64 = 2;
+
+/// LIMIT: one link is enough for a reader to meet a chain; the next insert must drop an entry.
+pub(crate) const OVERFLOW_BUCKETS_MAX: u32 = 1;
+
+/// LIMIT: small enough for a model to take a second block of versions.
+pub(crate) const VERSION_BLOCK: u64 = 4;
+
+/// LIMIT: every insert is reported, so that a model of two inserts can grow the index.
+pub(crate) const INSERTS_PER_REPORT: u64 = 1;
+
+/// LIMIT: growth starts at the second entry of a one-bucket index.
+pub(crate) const ENTRIES_PER_BUCKET: u64 = 1;
+
+/// LIMIT: one bucket, so that all keys of a model meet.
+pub(crate) const BUCKETS_FIRST: u64 = 1;
+
+/// LIMIT: a session that finds no room tries again this often; each try is a wait for the others.
+pub(crate) const ROOM_ATTEMPTS: u32 = 3;
+
+/// LIMIT: one split after each insert.
+pub(crate) const SPLITS_PER_REPORT_MAX: u64 = 1;
