@@ -17,9 +17,6 @@ use crate::server::{self, Address, Drainer, Pinning, Running, Server, Settings, 
 /// What a process that a signal ends reports: 128 and the number of the signal.
 const ENDED_BY_SIGNAL: i32 = 128;
 
-/// LIMIT: sessions beside those of the workers: one for maintenance.
-const SESSIONS_BESIDE: u32 = 1;
-
 /// The options of `larder serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeOptions {
@@ -189,11 +186,11 @@ fn cache(options: &ServeOptions, workers: usize) -> Result<(Cache, usize), Refus
     }
     let mut config = Config::new(options.memory);
     config.key_bytes_max = u32::try_from(options.key_bytes_max).unwrap_or(u32::MAX);
-    config.sessions_max = u32::try_from(workers).map_err(|_| out_of_range())? + SESSIONS_BESIDE;
+    config.sessions_max = u32::try_from(workers).map_err(|_| out_of_range())?;
     match Cache::new(config) {
         Ok(cache) => Ok((cache, workers)),
-        Err(ConfigError::Sessions { accepted, .. }) if accepted > u64::from(SESSIONS_BESIDE) => {
-            let possible = (accepted - u64::from(SESSIONS_BESIDE)) as usize;
+        Err(ConfigError::Sessions { accepted, .. }) if accepted > 0 => {
+            let possible = accepted as usize;
             if options.workers.is_none() && possible < workers {
                 tracing::info!(workers = possible, "fewer workers, since memory is small");
                 return cache(options, possible);
