@@ -1,99 +1,23 @@
 //! `larder serve` as a process: the ready line, signals, sockets, and settings that are refused.
 #![cfg(feature = "server")]
 
+#[path = "support/process.rs"]
+mod process;
 mod server_harness;
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use larder_protocol::Status;
+use process::{ServerProcess, end_of, larder};
 use server_harness::{Raw, get, set};
 
-/// A server in a process of its own, killed with the test.
-struct Process {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    ready: String,
-}
-
-fn larder(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-impl Process {
-    /// Starts a server and waits for its ready line.
-    fn serve(arguments: &[&str]) -> Self {
-        let mut child = larder(&[&["serve"], arguments].concat()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut ready = String::new();
-        stdout.read_line(&mut ready).unwrap();
-        Self {
-            child,
-            stdout,
-            ready,
-        }
-    }
-
-    /// The address in the ready line.
-    fn address(&self) -> SocketAddr {
-        let after = self.ready.split_once(" ready on ").expect("a ready line").1;
-        after.split([' ', ',']).next().unwrap().parse().unwrap()
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([name, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-
-    /// Waits for the end; returns the exit code and the log.
-    fn wait(mut self) -> (Option<i32>, String) {
-        let mut rest = String::new();
-        self.stdout.read_to_string(&mut rest).unwrap();
-        assert_eq!(rest, "", "one line on standard output is enough");
-        let mut log = String::new();
-        self.child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut log)
-            .unwrap();
-        (self.child.wait().unwrap().code(), log)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // A process that has ended already needs no killing.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn refused(arguments: &[&str]) -> String {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = larder(&[&["serve"], arguments].concat()).output().unwrap();
-    let stderr = String::from_utf8(stderr).unwrap();
-    assert_eq!(status.code(), Some(2), "{arguments:?}: {stderr}");
-    assert!(stdout.is_empty(), "{arguments:?} said it was ready");
-    stderr
+fn refused(options: &[&str]) -> String {
+    let ended = end_of(&mut larder(&[&["serve"], options].concat()), b"");
+    assert_eq!(ended.code, Some(2), "{options:?}: {}", ended.stderr);
+    assert!(ended.stdout.is_empty(), "{options:?} said it was ready");
+    ended.stderr
 }
 
 fn socket_path(name: &str) -> PathBuf {
@@ -102,7 +26,7 @@ fn socket_path(name: &str) -> PathBuf {
 
 #[test]
 fn the_ready_line_names_the_port_that_was_picked() {
-    let server = Process::serve(&[
+    let server = ServerProcess::serve(&[
         "--listen",
         "127.0.0.1:0",
         "--workers",
@@ -114,7 +38,7 @@ fn the_ready_line_names_the_port_that_was_picked() {
     assert_ne!(address.port(), 0);
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(
-        server.ready,
+        server.ready(),
         format!("larder {version} ready on {address} (1 worker, 64 MiB)\n")
     );
     let mut raw = Raw::connect_to(address);
@@ -127,7 +51,7 @@ fn the_ready_line_names_the_port_that_was_picked() {
 #[test]
 fn sigterm_and_sigint_drain_and_end_with_0() {
     for signal in ["-TERM", "-INT"] {
-        let server = Process::serve(&["--listen", "127.0.0.1:0"]);
+        let server = ServerProcess::serve(&["--listen", "127.0.0.1:0"]);
         let mut raw = Raw::connect_to(server.address());
         raw.greet();
         raw.send(&set(1, "key", b"value"));
@@ -144,7 +68,7 @@ fn sigterm_and_sigint_drain_and_end_with_0() {
 
 #[test]
 fn sigterm_under_load_leaves_no_reply_torn() {
-    let server = Process::serve(&["--listen", "127.0.0.1:0", "--workers", "2"]);
+    let server = ServerProcess::serve(&["--listen", "127.0.0.1:0", "--workers", "2"]);
     let address = server.address();
     let (started, has_started) = std::sync::mpsc::channel();
     let clients: Vec<_> = (0..8)
@@ -199,7 +123,7 @@ fn sigterm_under_load_leaves_no_reply_torn() {
 
 #[test]
 fn a_second_signal_ends_at_once() {
-    let server = Process::serve(&["--listen", "127.0.0.1:0", "--drain-timeout", "1h"]);
+    let server = ServerProcess::serve(&["--listen", "127.0.0.1:0", "--drain-timeout", "1h"]);
     let mut raw = Raw::connect_to(server.address());
     raw.greet();
     raw.send(&get(1, "key")[..17]);
@@ -214,8 +138,8 @@ fn a_second_signal_ends_at_once() {
 fn a_unix_socket_serves_beside_tcp_and_goes_with_the_server() {
     let path = socket_path("beside");
     let unix = format!("unix:{}", path.display());
-    let server = Process::serve(&["--listen", "127.0.0.1:0", "--listen", &unix]);
-    assert!(server.ready.contains(&unix), "{}", server.ready);
+    let server = ServerProcess::serve(&["--listen", "127.0.0.1:0", "--listen", &unix]);
+    assert!(server.ready().contains(&unix), "{}", server.ready());
     let mut local = Raw::over(UnixStream::connect(&path).unwrap());
     local.greet();
     local.send(&set(1, "key", b"value"));
@@ -235,7 +159,7 @@ fn the_socket_of_a_server_that_is_gone_is_taken_over() {
     let path = socket_path("stale");
     drop(UnixListener::bind(&path).unwrap());
     let unix = format!("unix:{}", path.display());
-    let server = Process::serve(&["--listen", &unix]);
+    let server = ServerProcess::serve(&["--listen", &unix]);
     let mut local = Raw::over(UnixStream::connect(&path).unwrap());
     local.greet();
     let error = refused(&["--listen", &unix]);
@@ -327,7 +251,7 @@ fn sizes_are_accepted_in_every_unit_of_the_handbook() {
         ("10MB", "10000000 B"),
         ("1GiB", "1 GiB"),
     ] {
-        let server = Process::serve(&[
+        let server = ServerProcess::serve(&[
             "--listen",
             "127.0.0.1:0",
             "--workers",
@@ -335,13 +259,13 @@ fn sizes_are_accepted_in_every_unit_of_the_handbook() {
             "--memory",
             memory,
         ]);
-        assert!(server.ready.contains(shown), "{}", server.ready);
+        assert!(server.ready().contains(shown), "{}", server.ready());
     }
 }
 
 #[test]
 fn a_json_log_is_one_object_on_each_line() {
-    let server = Process::serve(&["--listen", "127.0.0.1:0", "--log", "json", "--pin"]);
+    let server = ServerProcess::serve(&["--listen", "127.0.0.1:0", "--log", "json", "--pin"]);
     server.signal("-TERM");
     let (code, log) = server.wait();
     assert_eq!(code, Some(0));

@@ -1,15 +1,15 @@
 //! The `larder` program in processes of its own: a server that ends with its test, and commands.
 #![allow(dead_code, unreachable_pub)]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-/// A server on a free port, killed with the test.
+/// A server in a process of its own, killed with the test.
 pub struct ServerProcess {
     child: Child,
-    /// Kept open: a server may write to it.
-    _stdout: BufReader<ChildStdout>,
-    address: String,
+    stdout: BufReader<ChildStdout>,
+    ready: String,
 }
 
 /// How a command ended.
@@ -21,44 +21,73 @@ pub struct Ended {
 }
 
 impl ServerProcess {
-    /// Starts a server and waits for its ready line.
+    /// Starts a server on a free port and waits for its ready line.
     pub fn start() -> Self {
         Self::listen("127.0.0.1:0")
     }
 
     /// Starts a server on an address and waits for its ready line.
     pub fn listen(address: &str) -> Self {
-        let mut child = larder(&[
-            "serve",
-            "--memory",
-            "64MiB",
-            "--workers",
-            "2",
-            "--listen",
-            address,
-        ])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+        Self::serve(&["--memory", "64MiB", "--workers", "2", "--listen", address])
+    }
+
+    /// Starts a server with these options and waits for its ready line.
+    pub fn serve(options: &[&str]) -> Self {
+        let mut child = larder(&[&["serve"], options].concat())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut ready = String::new();
         stdout.read_line(&mut ready).unwrap();
-        let after = ready.split_once(" ready on ").expect("a ready line").1;
-        let address = after.split([' ', ',']).next().unwrap().to_owned();
         Self {
             child,
-            _stdout: stdout,
-            address,
+            stdout,
+            ready,
         }
+    }
+
+    /// The line that says that the server is ready.
+    pub fn ready(&self) -> &str {
+        &self.ready
+    }
+
+    fn first_address(&self) -> &str {
+        let after = self.ready.split_once(" ready on ").expect("a ready line").1;
+        after.split([' ', ',']).next().unwrap()
+    }
+
+    /// The TCP address in the ready line.
+    pub fn address(&self) -> SocketAddr {
+        self.first_address().parse().unwrap()
+    }
+
+    /// Sends a signal: `-TERM` and the like.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([name, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end; returns the exit code and the log.
+    pub fn wait(mut self) -> (Option<i32>, String) {
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "", "one line on standard output is enough");
+        let mut log = String::new();
+        let mut stderr = self.child.stderr.take().unwrap();
+        stderr.read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap().code(), log)
     }
 
     /// Where the server listens, as its clients write it.
     pub fn url(&self) -> String {
-        match self.address.strip_prefix("unix:") {
+        let address = self.first_address();
+        match address.strip_prefix("unix:") {
             Some(path) => format!("larder+unix://{path}"),
-            None => format!("larder://{}", self.address),
+            None => format!("larder://{address}"),
         }
     }
 
