@@ -13,11 +13,7 @@ const MODELS_MIN: usize = 50;
 fn main() -> ExitCode {
     let all: Vec<&Model> = door_models().chain(models()).collect();
     assert!(all.len() >= MODELS_MIN, "only {} models", all.len());
-    // Options are those of the usual harness, meant for other tests of the same run.
-    let texts: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with('-'))
-        .collect();
+    let texts = texts();
     let wanted = |model: &&&Model| {
         texts.is_empty() || texts.iter().any(|text| model.name.contains(text.as_str()))
     };
@@ -32,6 +28,27 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// The texts among the arguments. Options are the usual harness's, meant for other tests of the run.
+fn texts() -> Vec<String> {
+    const WITH_VALUE: [&str; 5] = [
+        "--test-threads",
+        "--skip",
+        "--format",
+        "--color",
+        "--logfile",
+    ];
+    let mut texts = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        if WITH_VALUE.contains(&argument.as_str()) {
+            arguments.next();
+        } else if !argument.starts_with('-') {
+            texts.push(argument);
+        }
+    }
+    texts
 }
 
 /// Runs models on all cores; returns the names of those whose claim does not hold.
