@@ -12,6 +12,7 @@ use crate::engine::log::Segments;
 use crate::engine::session::Session;
 use crate::engine::stats::Stats;
 use crate::reclaim::Collector;
+use crate::shape;
 use crate::sync::{Arc, Mutex, Ordering};
 
 /// One in-memory cache, shared by any number of threads.
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     hash_seed: u64,
     /// Session numbers that are free.
     sessions: Mutex<Vec<u32>>,
+    /// Held while a flush is set for later, or one that was is carried out.
+    later_flush: Mutex<()>,
 }
 
 /// All sessions that the configuration allows exist.
@@ -113,6 +116,7 @@ impl Cache {
             segments: Arc::new(Segments::new(Arc::clone(&arena), geometry)),
             collector: Collector::new(),
             sessions: Mutex::new((0..geometry.sessions_max).rev().collect()),
+            later_flush: Mutex::new(()),
             arena,
             geometry,
             hash_seed,
@@ -216,6 +220,53 @@ impl Shared {
         self.arena
             .word(header::FLUSHED_VERSION)
             .load(Ordering::Acquire)
+    }
+
+    /// Flushes what is stored now.
+    pub(crate) fn flush_now(&self) {
+        let counter = self.arena.word(header::NEXT_VERSION);
+        // ORDERING: Relaxed; everything handed out so far is below what this takes.
+        let version = counter.fetch_add(shape::VERSION_BLOCK, Ordering::Relaxed);
+        let flushed = self.arena.word(header::FLUSHED_VERSION);
+        // ORDERING: Release, with `flushed_version`: see there.
+        flushed.fetch_max(version, Ordering::Release);
+    }
+
+    /// Sets a flush for later, in place of one that is not due yet.
+    pub(crate) fn flush_at(&self, at_ms: u64) {
+        let _held = self.later_flush.lock();
+        let due = self.arena.word(header::FLUSH_DUE_MS);
+        // ORDERING: Relaxed; a time, which nothing else depends on.
+        due.store(at_ms, Ordering::Relaxed);
+    }
+
+    /// Whether a flush that was set for later is due.
+    #[inline]
+    pub(crate) fn is_flush_due(&self, now_ms: u64) -> bool {
+        // ORDERING: Acquire, with the Release in `flush_if_due`: who sees that the flush is done
+        // also sees the versions that it flushed, and stores above them.
+        let due_ms = self
+            .arena
+            .word(header::FLUSH_DUE_MS)
+            .load(Ordering::Acquire);
+        due_ms != 0 && due_ms <= now_ms
+    }
+
+    /// Carries out a flush that is due, unless another session just did; true if it was this one.
+    ///
+    /// Whoever comes when it is due waits here until it is done: a session that went ahead would
+    /// store what the flush then takes away.
+    #[cold]
+    pub(crate) fn flush_if_due(&self, now_ms: u64) -> bool {
+        let _held = self.later_flush.lock();
+        if !self.is_flush_due(now_ms) {
+            return false;
+        }
+        self.flush_now();
+        let due = self.arena.word(header::FLUSH_DUE_MS);
+        // ORDERING: Release, with `is_flush_due`.
+        due.store(0, Ordering::Release);
+        true
     }
 
     /// Gives a session's number back.

@@ -3,14 +3,11 @@
 use std::ops::ControlFlow;
 
 use crate::engine::cache::{Key, KeyError, Limits, Shared};
-use crate::engine::header;
 use crate::engine::index::Found;
 use crate::engine::item::Item;
 use crate::engine::stats::Figure;
 use crate::engine::writer::Writer;
 use crate::reclaim::Pin;
-use crate::shape;
-use crate::sync::Ordering;
 
 /// LIMIT: keys whose lines are fetched together. More gain nothing, and overflow the core's queue
 /// of outstanding misses.
@@ -67,14 +64,8 @@ impl<'s> Guard<'s> {
     /// Moves the guard's time on.
     pub fn set_now(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
-        // ORDERING: Relaxed; whoever wins the exchange in `flush_if_due` carries the flush out.
-        let due_ms = self
-            .shared
-            .arena
-            .word(header::FLUSH_DUE_MS)
-            .load(Ordering::Relaxed);
-        if due_ms != 0 && due_ms <= now_ms {
-            self.flush_if_due(due_ms);
+        if self.shared.is_flush_due(now_ms) && self.shared.flush_if_due(now_ms) {
+            self.count(Figure::Flushes);
         }
     }
 
@@ -225,32 +216,11 @@ impl<'s> Guard<'s> {
     /// one that is not due yet.
     pub fn flush(&mut self, at_ms: Option<u64>) {
         match at_ms.filter(|&at_ms| at_ms > self.now_ms) {
-            Some(at_ms) => {
-                let due = self.shared.arena.word(header::FLUSH_DUE_MS);
-                // ORDERING: Relaxed; a time, which nothing else depends on.
-                due.store(at_ms, Ordering::Relaxed);
+            Some(at_ms) => self.shared.flush_at(at_ms),
+            None => {
+                self.shared.flush_now();
+                self.count(Figure::Flushes);
             }
-            None => self.flush_now(),
         }
-    }
-
-    fn flush_if_due(&mut self, due_ms: u64) {
-        let due = self.shared.arena.word(header::FLUSH_DUE_MS);
-        // ORDERING: Relaxed; the exchange picks the one session that carries the flush out.
-        let won = due.compare_exchange(due_ms, 0, Ordering::Relaxed, Ordering::Relaxed);
-        if won.is_ok() {
-            self.flush_now();
-        }
-    }
-
-    fn flush_now(&mut self) {
-        let arena = &self.shared.arena;
-        let counter = arena.word(header::NEXT_VERSION);
-        // ORDERING: Relaxed; everything handed out so far is below what this takes.
-        let version = counter.fetch_add(shape::VERSION_BLOCK, Ordering::Relaxed);
-        let flushed = arena.word(header::FLUSHED_VERSION);
-        // ORDERING: Release, with `flushed_version`: see there.
-        flushed.fetch_max(version, Ordering::Release);
-        self.count(Figure::Flushes);
     }
 }

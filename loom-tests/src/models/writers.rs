@@ -1,6 +1,6 @@
 //! Writers against writers on one key, and on two keys of one bucket.
 
-use crate::engine::{Deletion, Mode, Outcome};
+use crate::engine::{Deletion, Entry, Mode, Outcome};
 use crate::model::{models, spawn};
 use crate::models::scene::{
     Layout, NOW_MS, delete, expect_absent, expect_single, get, increment, session, set, store,
@@ -19,6 +19,8 @@ models! {
     Some(2) => a_write_after_a_flush_is_kept,
     Some(3) => a_flushed_key_stays_flushed,
     Some(2) => two_flushes_do_not_undo_each_other,
+    Some(2) => a_write_after_a_later_flush_is_kept,
+    Some(2) => a_flush_set_while_another_is_carried_out_is_not_lost,
     Some(2) => no_version_is_used_twice_beside_a_flush,
     Some(2) => a_touch_races_with_an_overwrite,
 }
@@ -217,6 +219,48 @@ fn two_flushes_do_not_undo_each_other() {
     two.pin(NOW_MS).flush(None);
     let one = flushing.join();
     assert_eq!(get(&mut two, b"k"), None);
+    drop(one);
+}
+
+/// Both sessions come when the flush is due; one of them carries it out.
+fn a_write_after_a_later_flush_is_kept() {
+    let cache = Layout::ONE_BUCKET.cache();
+    let (mut one, mut two) = (session(&cache), session(&cache));
+    {
+        let mut guard = two.pin(NOW_MS - 1);
+        let key = guard.key(b"k").expect("a key");
+        let stored = guard.store(&key, Mode::Set, &Entry::of(b"old"));
+        assert!(matches!(stored, Ok(Outcome::Stored { .. })));
+        guard.flush(Some(NOW_MS));
+        assert!(guard.get(&key).is_some(), "the flush is not due yet");
+    }
+    let flushing = spawn(move || {
+        drop(one.pin(NOW_MS));
+        one
+    });
+    assert_eq!(get(&mut two, b"k"), None);
+    set(&mut two, b"k", b"new");
+    assert_eq!(get(&mut two, b"k"), Some(b"new".to_vec()));
+    let one = flushing.join();
+    expect_single(&mut two, b"k", &[b"new"]);
+    drop(one);
+}
+
+fn a_flush_set_while_another_is_carried_out_is_not_lost() {
+    let cache = Layout::ONE_BUCKET.cache();
+    let (mut one, mut two) = (session(&cache), session(&cache));
+    two.pin(NOW_MS - 1).flush(Some(NOW_MS));
+    let flushing = spawn(move || {
+        drop(one.pin(NOW_MS));
+        one
+    });
+    two.pin(NOW_MS - 1).flush(Some(NOW_MS + 1));
+    let one = flushing.join();
+    set(&mut two, b"k", b"new");
+    let guard = two.pin(NOW_MS + 1);
+    let key = guard.key(b"k").expect("a key");
+    assert!(guard.get(&key).is_none(), "the second flush was lost");
+    drop(guard);
     drop(one);
 }
 
