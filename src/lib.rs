@@ -1,7 +1,9 @@
-//! Larder: an in-memory cache that outlives the process that serves it.
+//! Larder: one in-memory cache for all threads, with lock-free reads and a memory bound that holds.
 //!
 //! This crate is the engine, [`Cache`], and, with the feature `server` (on by default), the server
 //! and the command line around it. ARCHITECTURE.md is the map.
+
+#![deny(missing_docs)]
 
 mod arena;
 #[cfg(feature = "server")]

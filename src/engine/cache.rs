@@ -15,6 +15,10 @@ use crate::reclaim::Collector;
 use crate::shape;
 use crate::sync::{Arc, Mutex, Ordering};
 
+/// LIMIT: versions that a flush leaves unused, so that sessions rarely take more of them than that
+/// while it is under way.
+const FLUSH_AHEAD: u64 = 16 * shape::VERSION_BLOCK;
+
 /// One in-memory cache, shared by any number of threads.
 ///
 /// Cloning is cheap and gives the same cache. Every thread works through a [`Session`] of its own.
@@ -215,21 +219,44 @@ impl Shared {
     /// Items whose version is not above this were flushed.
     #[inline]
     pub(crate) fn flushed_version(&self) -> u64 {
-        // ORDERING: Acquire, with the Release of `flush`: who sees a flush also takes versions that
-        // come after it.
+        // ORDERING: Relaxed; the word only rises, nothing but its value is read through it, and who
+        // must see a flush is ordered after it by other words: by the entry of an item with a
+        // version above it, by `take_versions`, or by `is_flush_due`.
         self.arena
             .word(header::FLUSHED_VERSION)
-            .load(Ordering::Acquire)
+            .load(Ordering::Relaxed)
     }
 
     /// Flushes what is stored now.
+    ///
+    /// What has a version up to `FLUSHED_VERSION` is flushed, so that word must rise above every
+    /// version that was taken before, and no version above it may be taken by anyone who cannot see
+    /// it. So it is raised some way ahead of the counter of versions first, and the counter past it
+    /// then; where the counter has meanwhile gone further than that way, once more.
     pub(crate) fn flush_now(&self) {
-        let counter = self.arena.word(header::NEXT_VERSION);
-        // ORDERING: Relaxed; everything handed out so far is below what this takes.
-        let version = counter.fetch_add(shape::VERSION_BLOCK, Ordering::Relaxed);
         let flushed = self.arena.word(header::FLUSHED_VERSION);
-        // ORDERING: Release, with `flushed_version`: see there.
-        flushed.fetch_max(version, Ordering::Release);
+        let next = self.arena.word(header::NEXT_VERSION);
+        loop {
+            // ORDERING: Relaxed; a guess, which the last step checks.
+            let version = next.load(Ordering::Relaxed) + FLUSH_AHEAD;
+            // ORDERING: Relaxed; see `flushed_version`.
+            flushed.fetch_max(version, Ordering::Relaxed);
+            // ORDERING: Release, with the Acquire of `take_versions`: who takes versions above this
+            // one sees that everything up to it is flushed.
+            if next.fetch_max(version + 1, Ordering::Release) <= version + 1 {
+                return;
+            }
+        }
+    }
+
+    /// Takes a block of versions, above those that are flushed.
+    pub(crate) fn take_versions(&self) -> std::ops::Range<u64> {
+        let next = self.arena.word(header::NEXT_VERSION);
+        // ORDERING: Release, as in `flush_now`, which may not have come so far yet.
+        next.fetch_max(self.flushed_version() + 1, Ordering::Release);
+        // ORDERING: Acquire, with the Release above and in `flush_now`.
+        let start = next.fetch_add(shape::VERSION_BLOCK, Ordering::Acquire);
+        start..start + shape::VERSION_BLOCK
     }
 
     /// Sets a flush for later, in place of one that is not due yet.

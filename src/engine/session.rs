@@ -8,7 +8,17 @@ use crate::sync::Arc;
 
 /// One thread's handle to a [`Cache`](crate::Cache).
 ///
-/// It can move to another thread, and only one thread can use it at a time.
+/// It can move to another thread (`Send`), and only one thread can use it at a time (not `Sync`):
+///
+/// ```compile_fail
+/// fn share<T: Sync>() {}
+/// share::<larder::Session>();
+/// ```
+///
+/// ```
+/// fn hand_over<T: Send>() {}
+/// hand_over::<larder::Session>();
+/// ```
 #[derive(Debug)]
 pub struct Session {
     writer: Writer,

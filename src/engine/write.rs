@@ -82,6 +82,8 @@ struct Prepared {
     bytes: u64,
     version: u64,
     depends: Depends,
+    /// The version of the live item that the plan saw.
+    old_version: Option<u64>,
 }
 
 /// How a publication ended.
@@ -122,7 +124,8 @@ impl Guard<'_> {
                 self.make_room()?;
                 continue;
             }
-            let prepared = self.prepare(key, &draft, &put);
+            let old_version = old.map(|old| old.version());
+            let prepared = self.prepare(key, &draft, &put, old_version);
             let published = self.publish(key, seen.as_ref(), &prepared, overflow_tried);
             if let Published::WantsOverflow = published {
                 let shared = self.shared;
@@ -161,7 +164,13 @@ impl Guard<'_> {
             })
     }
 
-    fn prepare(&mut self, key: &Key<'_>, draft: &Draft<'_>, put: &Put) -> Prepared {
+    fn prepare(
+        &mut self,
+        key: &Key<'_>,
+        draft: &Draft<'_>,
+        put: &Put,
+        old_version: Option<u64>,
+    ) -> Prepared {
         let version = match put.version {
             Some(version) => version,
             None => self.writer.next_version(self.shared),
@@ -172,6 +181,7 @@ impl Guard<'_> {
             bytes: draft.bytes(),
             version,
             depends: put.depends,
+            old_version,
         }
     }
 
@@ -192,10 +202,14 @@ impl Guard<'_> {
             (Some(seen), Some(current)) => seen.entry.names_same(current.entry),
             _ => false,
         };
-        // A flush that came in between would take the item with it, though a write that came after
-        // the flush may be what it replaces here.
-        let flushed = prepared.version <= shared.flushed_version();
-        if flushed || (!unchanged && prepared.depends == Depends::OnWhatWasSeen) {
+        // A flush may have come in between. It would take an item with a version from before it,
+        // though what that replaces here may have come after it; and what it took is no base for
+        // an item with a version from after it.
+        let flushed_version = shared.flushed_version();
+        let is_flushed = |version| version <= flushed_version;
+        let holds = unchanged && !prepared.old_version.is_some_and(is_flushed);
+        let depends = prepared.depends == Depends::OnWhatWasSeen;
+        if is_flushed(prepared.version) || (depends && !holds) {
             return Published::Outdated;
         }
         let entry = prepared.entry;

@@ -98,11 +98,7 @@ impl Writer {
     /// A version that was never used, above that of every item that has been flushed.
     pub(crate) fn next_version(&mut self, shared: &Shared) -> u64 {
         if self.versions.is_empty() || self.versions.start <= shared.flushed_version() {
-            let counter = shared.arena.word(header::NEXT_VERSION);
-            // ORDERING: Relaxed; a read-modify-write gives each block to one session, and one that
-            // has seen a flush comes after it in the counter's own order.
-            let start = counter.fetch_add(shape::VERSION_BLOCK, Ordering::Relaxed);
-            self.versions = start..start + shape::VERSION_BLOCK;
+            self.versions = shared.take_versions();
         }
         let version = self.versions.start;
         self.versions.start += 1;

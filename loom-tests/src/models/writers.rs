@@ -18,6 +18,7 @@ models! {
     Some(3) => a_deletion_races_with_a_conditional_store,
     Some(2) => a_write_after_a_flush_is_kept,
     Some(3) => a_flushed_key_stays_flushed,
+    Some(3) => an_append_does_not_outlive_a_flush,
     Some(2) => two_flushes_do_not_undo_each_other,
     Some(2) => a_write_after_a_later_flush_is_kept,
     Some(2) => a_flush_set_while_another_is_carried_out_is_not_lost,
@@ -204,6 +205,25 @@ fn a_flushed_key_stays_flushed() {
     let second = get(&mut two, b"k");
     assert!(first.is_some() || second.is_none());
     let one = flushing.join();
+    assert_eq!(get(&mut two, b"k"), None);
+    drop(one);
+}
+
+fn an_append_does_not_outlive_a_flush() {
+    let cache = Layout::ONE_BUCKET.cache();
+    let (mut one, mut two) = (session(&cache), session(&cache));
+    set(&mut one, b"k", b"old");
+    let flushing = spawn(move || {
+        one.pin(NOW_MS).flush(None);
+        one
+    });
+    let appended = store(&mut two, b"k", Mode::Append, b"new");
+    assert!(matches!(
+        appended,
+        Outcome::Stored { .. } | Outcome::NotStored
+    ));
+    let one = flushing.join();
+    // Before the flush it is flushed, and after it there is nothing to append to.
     assert_eq!(get(&mut two, b"k"), None);
     drop(one);
 }
