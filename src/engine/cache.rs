@@ -1,4 +1,17 @@
 //! The cache that all sessions share.
+//!
+//! Versions and flushes: every item has a version that no other had. Sessions take versions in
+//! blocks from one counter; a flush raises a mark, and what has a version up to the mark is gone. An
+//! item that was made from another one must go with it: it either has a version up to the mark as
+//! well, or whoever made it can see the mark and finds its base gone.
+//!
+//! # Ordering ledger
+//!
+//! | word | writer | reader | pairs | caught by |
+//! |---|---|---|---|---|
+//! | next version | `flush_now`, `take_versions`, Release | `take_versions`, Acquire | who takes versions above a mark sees the mark | `an_append_does_not_outlive_a_flush` |
+//! | flushed version | `flush_now`, Relaxed | `flushed_version`, Relaxed | it only rises; other words order it | `two_flushes_do_not_undo_each_other` |
+//! | flush due | `flush_if_due`, Release | `is_flush_due`, Acquire | who sees that a flush is done sees its mark | `a_write_after_a_later_flush_is_kept` |
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
