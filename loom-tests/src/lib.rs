@@ -7,19 +7,36 @@
 //! preemptions, for hours); the binary `mutants` weakens each site of the engine in turn and expects
 //! some model to fail. Both want optimized code with debug assertions, which are part of the claims.
 
-#[allow(dead_code)]
+#[allow(
+    dead_code,
+    reason = "the models use a part of what the engine offers and needs"
+)]
 mod arena;
 mod doors;
-#[allow(dead_code, unreachable_pub, unused_imports)]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "the engine is a library there, and a module here"
+)]
 mod engine;
 mod model;
 mod models;
 mod mutant;
-#[allow(dead_code)]
+#[allow(
+    dead_code,
+    reason = "the models use a part of what the engine offers and needs"
+)]
 mod reclaim;
-#[allow(dead_code)]
+#[allow(
+    dead_code,
+    reason = "the models use a part of what the engine offers and needs"
+)]
 mod shape;
-#[allow(dead_code)]
+#[allow(
+    dead_code,
+    reason = "the models use a part of what the engine offers and needs"
+)]
 mod sync;
 
 pub use model::Model;

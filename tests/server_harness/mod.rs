@@ -1,6 +1,10 @@
 //! What the tests of the server share: a server in this process, and a client that is nothing but
 //! bytes, so that it can also send what no client would.
-#![allow(dead_code, unreachable_pub)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test uses its own part of this"
+)]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

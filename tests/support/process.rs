@@ -1,5 +1,9 @@
 //! The `larder` program in processes of its own: a server that ends with its test, and commands.
-#![allow(dead_code, unreachable_pub)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test uses its own part of this"
+)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
