@@ -244,7 +244,7 @@ fn get_each(cache: &Cache, session: &mut Session, drawn: &Drawn) {
     for key in drawn.iter() {
         let guard = session.pin(NOW_MS);
         let item = guard.get(&cache.key(key).expect("a key"));
-        value.copy_from_slice(item.expect("every key is there").value());
+        value.copy_from_slice(&item.expect("every key is there").value());
     }
     black_box(value);
 }
@@ -253,7 +253,7 @@ fn get_batches(cache: &Cache, session: &mut Session, drawn: &Drawn) {
     let mut value = [0; VALUE_BYTES];
     for_each_batch(cache, drawn, |keys| {
         session.pin(NOW_MS).get_many(keys, |_, item| {
-            value.copy_from_slice(item.expect("every key is there").value());
+            value.copy_from_slice(&item.expect("every key is there").value());
         });
     });
     black_box(value);

@@ -5,8 +5,9 @@
 //! caller accounts for them and gives them back with [`Arena::release`].
 //!
 //! A byte of the arena is either *atomic* (inside an aligned 8-byte word that is only ever reached
-//! through [`Arena::word`]) or *plain* (reached through [`Arena::read`] and [`Arena::write`]);
-//! which one is fixed by the layout and never changes while the arena lives.
+//! through [`Arena::word`]) or *plain* (reached through [`Arena::read`], [`Arena::write`] and
+//! [`Arena::lend`]). Which one is fixed by the layout; inside a segment it is up to the item that
+//! lies there, and changes only while nobody but the segment's owner can see it.
 
 use std::io;
 use std::ptr::NonNull;
@@ -117,6 +118,22 @@ impl Arena {
         let target = self.pointer(offset);
         // SAFETY: inside the mapping (checked); the caller answers for everyone else.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) }
+    }
+
+    /// Lends the plain bytes at `offset` to be written.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else reads or writes them while the result lives.
+    ///
+    /// # Panics
+    ///
+    /// If the range leaves the arena.
+    #[allow(clippy::mut_from_ref, reason = "the caller answers for who else has the bytes")]
+    pub(crate) unsafe fn lend(&self, offset: u64, bytes: usize) -> &mut [u8] {
+        self.check(offset, bytes);
+        // SAFETY: inside the mapping (checked); the caller answers for everyone else.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer(offset), bytes) }
     }
 
     /// Asks the processor to fetch the cache line at `offset`; out of range is ignored.

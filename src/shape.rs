@@ -30,3 +30,12 @@ pub(crate) const ROOM_ATTEMPTS: u32 = 256;
 /// LIMIT: buckets that a session splits after a report: several times what its own entries need,
 /// since a session that finds another one splitting goes on without.
 pub(crate) const SPLITS_PER_REPORT_MAX: u64 = 16;
+
+/// The share (1/N) of the segments that the small log keeps.
+pub(crate) const SMALL_SHARE: u32 = 10;
+
+/// LIMIT: nothing is cleaned while at least this share (1/N) of the segments is free.
+pub(crate) const CLEANED_BELOW_SHARE: u32 = 16;
+
+/// Whether sessions note since when they are pinned, for whoever looks for what holds memory back.
+pub(crate) const PINS_ARE_NAMED: bool = true;

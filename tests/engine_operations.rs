@@ -82,7 +82,7 @@ fn an_item_reads_as_it_was_stored() {
         let version = store(guard, key, Mode::Set, &stored);
         let item = guard.get(key).expect("stored");
         assert_eq!(item.key(), b"k");
-        assert_eq!(item.value(), b"value");
+        assert_eq!(*item.value(), *b"value");
         assert_eq!((item.flags(), item.version()), (7, version));
         assert_eq!(item.expires_at_ms(), Some(NOW_MS + 5));
     });
@@ -95,7 +95,7 @@ fn a_set_replaces_value_flags_and_expiry() {
         let new = set(guard, key, "new");
         assert_ne!(old, new);
         let item = guard.get(key).expect("stored");
-        assert_eq!((item.value(), item.flags()), (&b"new"[..], 0));
+        assert_eq!((item.value(), item.flags()), (b"new"[..].into(), 0));
         assert_eq!(item.expires_at_ms(), None);
     });
 }
@@ -124,7 +124,7 @@ fn append_and_prepend_keep_flags_and_expiry() {
         let last = store(guard, key, Mode::Prepend, &entry("a", 9, None));
         assert_ne!(first, last);
         let item = guard.get(key).expect("stored");
-        assert_eq!((item.value(), item.flags()), (&b"abc"[..], 7));
+        assert_eq!((item.value(), item.flags()), (b"abc"[..].into(), 7));
         assert_eq!(item.expires_at_ms(), Some(NOW_MS + 5));
         assert_eq!(item.version(), last);
     });
@@ -140,7 +140,7 @@ fn a_conditional_store_needs_the_version_that_is_there() {
         let second = store(guard, key, cas(first), &entry("b", 3, None));
         assert_eq!(outcome(guard, key, cas(first), "c"), Outcome::Exists);
         let item = guard.get(key).expect("stored");
-        assert_eq!((item.value(), item.flags()), (&b"b"[..], 3));
+        assert_eq!((item.value(), item.flags()), (b"b"[..].into(), 3));
         assert_eq!(item.version(), second);
     });
 }
@@ -182,7 +182,7 @@ fn a_counter_keeps_flags_and_expiry_and_gets_a_version() {
         });
         let counter = count(guard, key, Arithmetic::Increment(1), initial);
         let item = guard.get(key).expect("stored");
-        assert_eq!((item.value(), item.flags()), (&b"2"[..], 7));
+        assert_eq!((item.value(), item.flags()), (b"2"[..].into(), 7));
         assert_eq!(item.expires_at_ms(), Some(NOW_MS + 5));
         let version = item.version();
         assert_ne!(version, old);
@@ -203,7 +203,7 @@ fn an_absent_counter_starts_with_the_initial_value_or_not_at_all() {
         let counter = count(guard, key, by, initial);
         assert!(matches!(counter, Counter::Value { value: 100, .. }));
         let item = guard.get(key).expect("created");
-        assert_eq!((item.value(), item.flags()), (&b"100"[..], 0));
+        assert_eq!((item.value(), item.flags()), (b"100"[..].into(), 0));
         assert_eq!(item.expires_at_ms(), Some(NOW_MS + 5));
     });
 }
@@ -223,7 +223,7 @@ fn what_is_no_number_is_not_counted_and_stays() {
             let counter = count(guard, key, Arithmetic::Increment(1), None);
             assert_eq!(counter, Counter::NotANumber, "{text:?}");
             let item = guard.get(key).expect("stored");
-            assert_eq!((item.value(), item.version()), (text.as_bytes(), version));
+            assert_eq!((item.value(), item.version()), (text.as_bytes().into(), version));
         }
         set(guard, key, "18446744073709551615");
         assert_eq!(counted(guard, key, Arithmetic::Increment(0)), u64::MAX);
@@ -238,11 +238,11 @@ fn a_touch_changes_the_expiry_and_nothing_else() {
         assert!(guard.touch(key, Some(NOW_MS + 5)).expect("there is memory"));
         let item = guard.get(key).expect("stored");
         assert_eq!(item.expires_at_ms(), Some(NOW_MS + 5));
-        assert_eq!((item.value(), item.flags()), (&b"v"[..], 7));
+        assert_eq!((item.value(), item.flags()), (b"v"[..].into(), 7));
         assert_eq!(item.version(), version);
         let item = guard.get_and_touch(key, None).expect("there is memory");
         let item = item.expect("stored");
-        assert_eq!((item.value(), item.version()), (&b"v"[..], version));
+        assert_eq!((item.value(), item.version()), (b"v"[..].into(), version));
         assert_eq!(item.expires_at_ms(), None);
     });
 }
@@ -384,7 +384,7 @@ fn many_reads_at_once_find_what_single_reads_find() {
     });
     assert_eq!(found.len(), keys.len());
     for (at, (position, value)) in found.into_iter().enumerate() {
-        let stored = (at % 3 == 0).then(|| names[at].as_bytes());
+        let stored = (at % 3 == 0).then(|| names[at].as_bytes().into());
         assert_eq!((position, value), (at, stored));
     }
     guard.get_many(&[], |_, _| panic!("there are no keys"));

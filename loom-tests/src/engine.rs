@@ -1,18 +1,26 @@
 //! The engine's own files, module by module, so that models can also reach what its root keeps to
 //! itself (the geometry). A module that is missing here does not compile.
 
+#[path = "../../src/engine/appender.rs"]
+pub(crate) mod appender;
 #[path = "../../src/engine/cache.rs"]
 pub(crate) mod cache;
 #[path = "../../src/engine/config.rs"]
 pub(crate) mod config;
+#[path = "../../src/engine/ghosts.rs"]
+pub(crate) mod ghosts;
 #[path = "../../src/engine/guard.rs"]
 pub(crate) mod guard;
 #[path = "../../src/engine/header.rs"]
 pub(crate) mod header;
+#[path = "../../src/engine/in_place.rs"]
+pub(crate) mod in_place;
 #[path = "../../src/engine/index/mod.rs"]
 pub(crate) mod index;
 #[path = "../../src/engine/item.rs"]
 pub(crate) mod item;
+#[path = "../../src/engine/large.rs"]
+pub(crate) mod large;
 #[path = "../../src/engine/log/mod.rs"]
 pub(crate) mod log;
 #[path = "../../src/engine/number.rs"]
@@ -23,6 +31,12 @@ pub(crate) mod operations;
 pub(crate) mod session;
 #[path = "../../src/engine/stats.rs"]
 pub(crate) mod stats;
+#[path = "../../src/engine/tally.rs"]
+pub(crate) mod tally;
+#[path = "../../src/engine/upkeep.rs"]
+pub(crate) mod upkeep;
+#[path = "../../src/engine/verify.rs"]
+pub(crate) mod verify;
 #[path = "../../src/engine/write.rs"]
 pub(crate) mod write;
 #[path = "../../src/engine/writer.rs"]

@@ -25,3 +25,12 @@ pub(crate) const ROOM_ATTEMPTS: u32 = 3;
 
 /// LIMIT: one split after each insert.
 pub(crate) const SPLITS_PER_REPORT_MAX: u64 = 1;
+
+/// LIMIT: so that the first segment of small is evicted before that of main.
+pub(crate) const SMALL_SHARE: u32 = 10;
+
+/// LIMIT: models have so few segments that cleaning must not wait for fewer.
+pub(crate) const CLEANED_BELOW_SHARE: u32 = 1;
+
+/// LIMIT: a note that nothing depends on; each store would be one more step to interleave.
+pub(crate) const PINS_ARE_NAMED: bool = false;

@@ -272,7 +272,7 @@ impl Reply for LarderReply<'_> {
     #[inline]
     fn item(&mut self, item: &Item<'_>) {
         let meta = self.meta(item);
-        larder_protocol::encode_value(self.out, self.tag.opcode, self.tag.id, &meta, item.value());
+        larder_protocol::encode_value(self.out, self.tag.opcode, self.tag.id, &meta, &item.value());
     }
 
     #[inline]
@@ -348,7 +348,7 @@ impl Reply for LarderReply<'_> {
             return Room::Full;
         };
         room(match found {
-            Ok(item) => reply.push_value(self.out, &meta, item.value()),
+            Ok(item) => reply.push_value(self.out, &meta, &item.value()),
             Err(failure) => reply.push_miss(self.out, status_of(failure)),
         })
     }

@@ -17,13 +17,15 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::arena::Arena;
 use crate::engine::config::{Config, ConfigError, Geometry};
+use crate::engine::ghosts::Ghosts;
 use crate::engine::header;
 use crate::engine::index::Index;
 use crate::engine::index::word::{Entry, KeyHash};
-use crate::engine::item::{Item, OVERHEAD_BYTES_MAX};
+use crate::engine::item::Item;
 use crate::engine::log::Segments;
 use crate::engine::session::Session;
-use crate::engine::stats::Stats;
+use crate::engine::stats::{Counters, Figure, Stats};
+use crate::engine::upkeep::Cleaner;
 use crate::reclaim::Collector;
 use crate::shape;
 use crate::sync::{Arc, Mutex, Ordering};
@@ -59,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) geometry: Geometry,
     pub(crate) index: Index,
     pub(crate) segments: Arc<Segments>,
+    pub(crate) ghosts: Ghosts,
+    pub(crate) cleaner: Mutex<Cleaner>,
     pub(crate) collector: Collector,
     hash_seed: u64,
     /// Session numbers that are free.
@@ -80,8 +84,11 @@ pub struct TooManySessions {
 pub struct Limits {
     /// The longest key, in bytes.
     pub key_bytes_max: u32,
-    /// The longest value that fits beside every accepted key, in bytes.
-    pub value_bytes_max: u32,
+    /// The longest value, in bytes.
+    pub value_bytes_max: u64,
+    /// The longest value that is stored in one piece, beside its key, in bytes. Longer ones are
+    /// stored in pieces of their own.
+    pub inline_bytes_max: u64,
 }
 
 /// Why bytes cannot be a key.
@@ -131,6 +138,8 @@ impl Cache {
         let shared = Shared {
             index: Index::new(Arc::clone(&arena), geometry),
             segments: Arc::new(Segments::new(Arc::clone(&arena), geometry)),
+            ghosts: Ghosts::new(Arc::clone(&arena), geometry),
+            cleaner: Mutex::default(),
             collector: Collector::new(),
             sessions: Mutex::new((0..geometry.sessions_max).rev().collect()),
             later_flush: Mutex::new(()),
@@ -170,27 +179,31 @@ impl Cache {
         self.shared.key(bytes)
     }
 
-    /// Figures about the cache. Walks the segment table, and takes no lock that an operation waits
-    /// for.
+    /// Figures about the cache; what has expired counts as live. Walks the segment table, and takes
+    /// no lock that an operation waits for.
     pub fn stats(&self) -> Stats {
+        self.stats_at(0)
+    }
+
+    /// [`Cache::stats`] that tell what has expired by `now_ms` apart.
+    pub fn stats_at(&self, now_ms: u64) -> Stats {
+        Stats::collect(&self.shared, &self.shared.segments.usage(now_ms))
+    }
+
+    /// Whether so few segments are free that [`Session::maintain`] is worth calling at once. Cheap
+    /// enough to ask often.
+    pub fn wants_maintenance(&self) -> bool {
         let shared = &self.shared;
-        Stats::collect(
-            &shared.arena,
-            &shared.geometry,
-            &shared.segments.usage(),
-            shared.index.buckets(),
-            shared.index.chunks(),
-        )
+        shared.segments.is_short(shared.geometry.segments_reserved * 2)
     }
 }
 
 impl Shared {
     pub(crate) fn limits(&self) -> Limits {
-        let key_bytes_max = self.geometry.key_bytes_max;
-        let taken = u64::from(key_bytes_max) + OVERHEAD_BYTES_MAX;
         Limits {
-            key_bytes_max,
-            value_bytes_max: self.geometry.segment_bytes.saturating_sub(taken) as u32,
+            key_bytes_max: self.geometry.key_bytes_max,
+            value_bytes_max: self.geometry.value_bytes_max,
+            inline_bytes_max: self.geometry.inline_bytes_max,
         }
     }
 
@@ -307,6 +320,15 @@ impl Shared {
         // ORDERING: Release, with `is_flush_due`.
         due.store(0, Ordering::Release);
         true
+    }
+
+    /// A figure of all sessions together.
+    pub(crate) fn sum(&self, figure: Figure) -> u64 {
+        let sessions = 0..self.geometry.sessions_max;
+        let counts = sessions.map(|session| Counters::of_session(&self.geometry, session));
+        counts.fold(0, |sum, counters| {
+            sum.wrapping_add(counters.get(&self.arena, figure))
+        })
     }
 
     /// Gives a session's number back.

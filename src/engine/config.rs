@@ -2,24 +2,29 @@
 //!
 //! ```text
 //!  0        header: identity, counts, versions          (1 page)
-//!  4096     one counter block per session               (256 bytes each)
+//!  4096     one counter block per session               (512 bytes each)
 //!           segment table                               (64 bytes per segment)
 //!           bucket range      reserved, used from below
 //!           overflow range    reserved, used from below
+//!           ghost range       reserved, used from below
 //!           segments
 //! ```
 //!
-//! The arena's address range is larger than its memory: the bucket and overflow ranges are only
-//! reserved. They are used a *chunk* at a time, a chunk is as large as a segment, and each one
-//! beyond the first is paid for with a segment that leaves the pool and gives its pages back. So
-//! what is in use never exceeds `memory_bytes`.
+//! The arena's address range is larger than its memory: the bucket, overflow and ghost ranges are
+//! only reserved. They are used a *chunk* at a time, a chunk is as large as a segment, and each one
+//! beyond the first of buckets and the first of overflow buckets is paid for with a segment that
+//! leaves the pool and gives its pages back. So what is in use never exceeds `memory_bytes`.
 
 use crate::shape;
 
 /// Bytes of a segment's line in the segment table.
 pub(crate) const SEGMENT_LINE_BYTES: u64 = 64;
 /// Bytes of a session's counter block.
-pub(crate) const COUNTERS_BYTES: u64 = 256;
+pub(crate) const COUNTERS_BYTES: u64 = 512;
+/// Bytes of a set of ghosts: four entries.
+pub(crate) const GHOST_SET_BYTES: u64 = 16;
+/// Classes of the time that items have to live.
+pub(crate) const CLASSES_MAX: usize = 4;
 /// Bytes of a bucket: its slots and the control word.
 pub(crate) const BUCKET_BYTES: u64 = (shape::SLOTS + 1) * 8;
 
@@ -38,11 +43,22 @@ const MEMORY_BYTES_MIN: u64 = 2 << 20;
 const MEMORY_BYTES_MAX: u64 = 4 << 40;
 /// LIMIT: keys of up to 64 KiB.
 const KEY_BYTES_MAX: u32 = 1 << 16;
-/// LIMIT: the share (1/N) of the segments that is kept free, so that a session that needs one rarely
-/// has to evict at once.
-const RESERVE_SHARE: u64 = 32;
-/// LIMIT: sessions may hold at most this share (1/N) of the segments open.
-const OPEN_SHARE: u64 = 4;
+/// LIMIT: the share (1/N) of the segments that sessions keep free, so that one that needs a segment
+/// rarely has to evict at once.
+const RESERVE_SHARE: u64 = 128;
+/// LIMIT: sessions may hold at most this share (1/N) of the segments open, one for each log.
+const OPEN_SHARE: u64 = 8;
+/// LIMIT: where a segment for each log and class would be more than this share (1/N) of all, items
+/// are not told apart by the time that they have to live.
+const CLASSES_SHARE: u64 = 8;
+/// LIMIT: below this, a value may fill half a segment, and above an eighth.
+const SMALL_SEGMENT_BYTES: u64 = 64 << 10;
+/// LIMIT: what an item takes beside a key of half a segment and a value of the other half.
+const INLINE_MARGIN_BYTES: u64 = 64;
+/// LIMIT: the share (1/N) of the memory that one value may take.
+const VALUE_SHARE: u64 = 4;
+/// LIMIT: the share of sealed segments' bytes, in percent, that may be dead before they are cleaned.
+const DEAD_PERCENT_MAX: u64 = 20;
 
 /// How a [`Cache`](crate::Cache) is built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +67,9 @@ pub struct Config {
     pub memory_bytes: u64,
     /// The longest key that is accepted, in bytes: 1 to 65,536. Default 250.
     pub key_bytes_max: u32,
+    /// The longest value that is accepted, in bytes; `None` (the default) is as long as can be, a
+    /// quarter of the memory.
+    pub value_bytes_max: Option<u64>,
     /// How many sessions may exist at a time. Default 16.
     pub sessions_max: u32,
     /// Seed of the key hash; `None` (the default) draws one at random.
@@ -63,6 +82,7 @@ impl Config {
         Self {
             memory_bytes,
             key_bytes_max: 250,
+            value_bytes_max: None,
             sessions_max: 16,
             hash_seed: None,
         }
@@ -91,6 +111,18 @@ pub enum ConfigError {
         key_bytes_max: u32,
         /// The longest limit that this memory allows.
         accepted: u32,
+    },
+    /// `value_bytes_max` is out of range for this memory.
+    #[error(
+        "values of up to {value_bytes_max} bytes cannot work with {memory_bytes} bytes of memory: the limit must be between 1 and {accepted}, a quarter of it"
+    )]
+    ValueBytes {
+        /// What was asked for.
+        value_bytes_max: u64,
+        /// What was asked for.
+        memory_bytes: u64,
+        /// The longest limit that this memory allows.
+        accepted: u64,
     },
     /// `sessions_max` is out of range for this memory.
     #[error(
@@ -130,10 +162,21 @@ pub(crate) struct Geometry {
     pub(crate) bucket_chunks_max: u64,
     /// Chunks that the overflow range may come to use.
     pub(crate) overflow_chunks_max: u64,
+    /// Chunks that the ghost range may come to use; 0: there are no ghosts.
+    pub(crate) ghost_chunks_max: u64,
+    /// Classes of the time to live that items are told apart by.
+    pub(crate) classes: usize,
+    /// The share of dead bytes above which sealed segments are cleaned.
+    pub(crate) dead_percent_max: u64,
+    /// The longest value that lies in the log beside its key; a longer one has extents.
+    pub(crate) inline_bytes_max: u64,
+    /// The longest value.
+    pub(crate) value_bytes_max: u64,
     pub(crate) counters_at: u64,
     pub(crate) segment_table_at: u64,
     pub(crate) buckets_at: u64,
     pub(crate) overflow_at: u64,
+    pub(crate) ghosts_at: u64,
     pub(crate) segments_at: u64,
     pub(crate) arena_bytes: u64,
 }
@@ -159,6 +202,15 @@ impl Geometry {
                 accepted,
             });
         }
+        let accepted = memory_bytes / VALUE_SHARE;
+        let value_bytes_max = config.value_bytes_max.unwrap_or(accepted);
+        if !(1..=accepted).contains(&value_bytes_max) {
+            return Err(ConfigError::ValueBytes {
+                value_bytes_max,
+                memory_bytes,
+                accepted,
+            });
+        }
         let accepted = memory_bytes / segment_bytes / OPEN_SHARE;
         if config.sessions_max == 0 || u64::from(config.sessions_max) > accepted {
             return Err(ConfigError::Sessions {
@@ -171,13 +223,18 @@ impl Geometry {
         let per_chunk = segment_bytes + SEGMENT_LINE_BYTES;
         // One page for each of the two regions that are rounded up to whole pages.
         let chunks = (memory_bytes - fixed - 2 * PAGE_BYTES) / per_chunk;
-        Ok(Self::new(
+        let geometry = Self::new(
             segment_bytes,
             chunks,
             config.sessions_max,
             config.key_bytes_max,
-        )
-        .with_memory(memory_bytes))
+        );
+        debug_assert!(geometry.memory_bytes <= memory_bytes);
+        Ok(Self {
+            memory_bytes,
+            value_bytes_max,
+            ..geometry
+        })
     }
 
     /// Lays out `chunks` chunks of `segment_bytes`: one starts as buckets, one as overflow buckets,
@@ -190,39 +247,50 @@ impl Geometry {
     ) -> Self {
         let bucket_chunks_max = (chunks * 2 / 5).max(1);
         let overflow_chunks_max = (chunks / 5).max(1);
+        let ghost_chunks_max = chunks / 8;
         let segments = chunks - 2;
+        let open_most = u64::from(sessions_max) * 2 * CLASSES_MAX as u64;
+        let has_classes = open_most <= segments / CLASSES_SHARE;
+        let inline_bytes_max = match segment_bytes < SMALL_SEGMENT_BYTES {
+            true => (segment_bytes / 2).saturating_sub(INLINE_MARGIN_BYTES),
+            false => segment_bytes / 8,
+        };
         let counters_at = HEADER_BYTES;
         let segment_table_at = counters_at + u64::from(sessions_max) * COUNTERS_BYTES;
         let table_end = segment_table_at + segments * SEGMENT_LINE_BYTES;
         let buckets_at = table_end.next_multiple_of(PAGE_BYTES);
         let overflow_at = buckets_at + bucket_chunks_max * segment_bytes;
-        let segments_at = overflow_at + overflow_chunks_max * segment_bytes;
+        let ghosts_at = overflow_at + overflow_chunks_max * segment_bytes;
+        let segments_at = ghosts_at + ghost_chunks_max * segment_bytes;
         let arena_bytes = segments_at + segments * segment_bytes;
         Self {
             memory_bytes: buckets_at + chunks * segment_bytes,
             segment_bytes,
             segments: segments as u32,
             segments_reserved: (segments / RESERVE_SHARE).clamp(2, 16) as u32,
+            classes: if has_classes { CLASSES_MAX } else { 1 },
+            dead_percent_max: DEAD_PERCENT_MAX,
+            inline_bytes_max,
+            value_bytes_max: segments * segment_bytes / VALUE_SHARE,
             sessions_max,
             key_bytes_max,
             buckets_per_chunk: segment_bytes / BUCKET_BYTES,
             bucket_chunks_max,
             overflow_chunks_max,
+            ghost_chunks_max,
             counters_at,
             segment_table_at,
             buckets_at,
             overflow_at,
+            ghosts_at,
             segments_at,
             arena_bytes,
         }
     }
 
-    fn with_memory(self, memory_bytes: u64) -> Self {
-        debug_assert!(self.memory_bytes <= memory_bytes);
-        Self {
-            memory_bytes,
-            ..self
-        }
+    /// Segments that a value of so many bytes takes.
+    pub(crate) fn extents(&self, value_bytes: u64) -> u32 {
+        value_bytes.div_ceil(self.segment_bytes) as u32
     }
 }
 
@@ -269,7 +337,7 @@ mod tests {
         config.sessions_max = 1000;
         assert!(matches!(
             Geometry::for_config(&config),
-            Err(ConfigError::Sessions { accepted: 32, .. })
+            Err(ConfigError::Sessions { accepted: 16, .. })
         ));
     }
 }

@@ -8,6 +8,7 @@ use crate::engine::item::Item;
 use crate::engine::stats::Figure;
 use crate::engine::writer::Writer;
 use crate::reclaim::Pin;
+use crate::shape;
 
 /// LIMIT: keys whose lines are fetched together. More gain nothing, and overflow the core's queue
 /// of outstanding misses.
@@ -58,6 +59,10 @@ impl<'s> Guard<'s> {
             now_ms,
         };
         guard.set_now(now_ms);
+        if shape::PINS_ARE_NAMED {
+            let since_ms = now_ms.max(1);
+            guard.writer.tally.set(shared, Figure::PinnedSinceMs, since_ms);
+        }
         guard
     }
 
@@ -221,6 +226,14 @@ impl<'s> Guard<'s> {
                 self.shared.flush_now();
                 self.count(Figure::Flushes);
             }
+        }
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if shape::PINS_ARE_NAMED {
+            self.writer.tally.set(self.shared, Figure::PinnedSinceMs, 0);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::sync::Ordering;
 /// "LARDER" and two digits, as a little-endian word.
 const MAGIC: u64 = u64::from_le_bytes(*b"LARDER01");
 /// Raised whenever the meaning of any byte of the arena changes.
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 
 const AT_MAGIC: u64 = 0;
 const AT_LAYOUT_VERSION: u64 = 8;
@@ -26,6 +26,10 @@ pub(crate) const FLUSH_DUE_MS: u64 = 136;
 pub(crate) const NEXT_VERSION: u64 = 192;
 /// Entries of the index, as far as sessions have reported them.
 pub(crate) const ENTRIES: u64 = 256;
+/// How many sets the table of ghosts has.
+pub(crate) const GHOST_SETS: u64 = 320;
+/// How many ghosts were inserted.
+pub(crate) const GHOSTS_INSERTED: u64 = 384;
 
 /// Writes the header of a new cache.
 pub(crate) fn write(arena: &Arena, geometry: &Geometry, hash_seed: u64) {

@@ -4,22 +4,31 @@
 //! [`Guard`]. The engine takes bytes and the time as arguments: it knows no socket, no protocol and
 //! no clock.
 //!
-//! What lies where: [`config`] lays the arena out; [`item`] is the bytes of an item; [`log`] the
-//! segments that hold items; [`index`] finds them; [`writer`] is a session's own part of both and
-//! its share of the upkeep; [`guard`] the reads, [`write`] the one path of every write,
-//! [`operations`] the operations in its terms.
+//! What lies where: [`config`] lays the arena out; [`item`] is the bytes of an item, [`in_place`] of
+//! a counter, [`large`] of a value too large for the log; [`log`] the segments that hold items;
+//! [`index`] finds them. [`writer`] is a session's own part of both, with its [`appender`] and its
+//! [`tally`]; [`upkeep`] evicts, cleans and expires, and [`ghosts`] remembers what was evicted.
+//! [`guard`] has the reads, [`write`] the one path of every write, [`operations`] the operations in
+//! its terms. [`verify`] checks that all of it agrees.
 
+mod appender;
 mod cache;
 mod config;
+mod ghosts;
 mod guard;
 mod header;
+mod in_place;
 mod index;
 mod item;
+mod large;
 mod log;
 mod number;
 mod operations;
 mod session;
 mod stats;
+mod tally;
+mod upkeep;
+mod verify;
 mod write;
 mod writer;
 
@@ -27,6 +36,7 @@ pub use cache::{Cache, Key, KeyError, Limits, TooManySessions};
 pub use config::{Config, ConfigError};
 pub use guard::Guard;
 pub use item::Item;
+pub use large::{LargeDraft, LargeValue};
 pub use operations::{Arithmetic, Counter, Deletion, Entry, Initial, Mode, Outcome};
 pub use session::Session;
 pub use stats::Stats;

@@ -2,8 +2,9 @@
 
 use crate::engine::cache::Key;
 use crate::engine::guard::Guard;
-use crate::engine::item::Item;
-use crate::engine::number::Number;
+use crate::engine::in_place::Versioned;
+use crate::engine::item::{self, Item};
+use crate::engine::log::segment::Log;
 use crate::engine::stats::Figure;
 use crate::engine::write::{Depends, NewValue, Plan, Put, StoreError, Written};
 
@@ -133,14 +134,41 @@ impl Guard<'_> {
         mode: Mode,
         entry: &Entry<'_>,
     ) -> Result<Outcome, StoreError> {
-        let written = self.write(key, entry.value, |old| plan_store(mode, entry, old))?;
-        let (outcome, figure) = match written {
-            Written::Put { version, .. } => (Outcome::Stored { version }, Figure::Stored),
-            Written::Answer(outcome @ Outcome::Exists) => (outcome, Figure::CasMismatches),
-            Written::Answer(outcome) => (outcome, Figure::NotStored),
+        let is_joined = matches!(mode, Mode::Append | Mode::Prepend);
+        if is_joined && let Some(done) = self.join_large(key, mode, entry.value) {
+            return done;
+        }
+        if !is_joined && self.is_large(entry.value.len() as u64) {
+            return self.store_pieces(key, mode, entry, &[entry.value]);
+        }
+        let value = NewValue::Given;
+        let written = self.write(key, entry.value, |old| plan_store(mode, entry, value, old))?;
+        Ok(self.stored(written).0)
+    }
+
+    /// Stores an item whose value is described by the entry's; tells the log that it went to.
+    pub(crate) fn store_described(
+        &mut self,
+        key: &Key<'_>,
+        mode: Mode,
+        entry: &Entry<'_>,
+    ) -> Result<(Outcome, Option<Log>), StoreError> {
+        let value = NewValue::Described;
+        let written = self.write(key, entry.value, |old| plan_store(mode, entry, value, old))?;
+        Ok(self.stored(written))
+    }
+
+    fn stored(&self, written: Written<Outcome>) -> (Outcome, Option<Log>) {
+        let (outcome, log, figure) = match written {
+            Written::Put { version, entry } => {
+                let log = self.shared.segments.label_at(entry.offset()).log;
+                (Outcome::Stored { version }, Some(log), Figure::Stored)
+            }
+            Written::Answer(outcome @ Outcome::Exists) => (outcome, None, Figure::CasMismatches),
+            Written::Answer(outcome) => (outcome, None, Figure::NotStored),
         };
         self.count(figure);
-        Ok(outcome)
+        (outcome, log)
     }
 
     /// Adds to, or subtracts from, a number in decimal digits. The item keeps its flags and expiry;
@@ -155,11 +183,16 @@ impl Guard<'_> {
         by: Arithmetic,
         initial: Option<Initial>,
     ) -> Result<Counter, StoreError> {
+        if let Some(counter) = self.count_in_place(key, by) {
+            self.count(Figure::CounterHits);
+            self.count(Figure::CountedInPlace);
+            return Ok(counter);
+        }
         let mut value = 0;
         let written = self.write(key, &[], |old| {
             let (flags, expires_at_ms) = match (old, initial) {
                 (Some(old), _) => {
-                    let Some(number) = Number::parse(old.value()) else {
+                    let Some(number) = old.number() else {
                         return Plan::Answer(Counter::NotANumber);
                     };
                     value = by.apply(number);
@@ -171,8 +204,7 @@ impl Guard<'_> {
                 }
                 (None, None) => return Plan::Answer(Counter::NotFound),
             };
-            let number = NewValue::Number(Number::new(value));
-            Plan::Put(Put::new(number, flags, expires_at_ms))
+            Plan::Put(Put::new(NewValue::Number(value), flags, expires_at_ms))
         })?;
         let counter = match written {
             Written::Put { version, .. } => Counter::Value { value, version },
@@ -183,6 +215,32 @@ impl Guard<'_> {
             Counter::Value { .. } | Counter::NotANumber => Figure::CounterHits,
         });
         Ok(counter)
+    }
+
+    /// Adds to, or subtracts from, a number that can change in place; `None` if the key's value is
+    /// none.
+    fn count_in_place(&mut self, key: &Key<'_>, by: Arithmetic) -> Option<Counter> {
+        let shared = self.shared;
+        loop {
+            // SAFETY: pinned for as long as the guard is.
+            let seen = unsafe { shared.index.find(key.hash, key.bytes) }?;
+            if !self.live(&seen)?.is_in_place() {
+                return None;
+            }
+            let version = self.writer.next_version(shared);
+            let bucket = shared.index.lock(key.hash);
+            // SAFETY: pinned since before `seen` was found.
+            let found = unsafe { bucket.find(key.hash, key.bytes, Some(&seen)) }?;
+            let old = self.live(&found).filter(Item::is_in_place)?;
+            // A flush that came in between would take the new version, though not what it counts.
+            if version > shared.flushed_version() {
+                let value = by.apply(old.number()?);
+                let number = item::number_at(&shared.arena, found.entry.offset());
+                number.update(Versioned { value, version });
+                shared.index.bump(&found);
+                return Some(Counter::Value { value, version });
+            }
+        }
     }
 
     /// Changes when an item expires; false if there is none. The version stays.
@@ -254,8 +312,8 @@ impl Guard<'_> {
         }
         bucket.clear(&found);
         drop(bucket);
-        self.writer.removed(shared, &self.pin, found.entry);
-        self.writer.count_removal(shared);
+        self.writer.tally.removed(shared, &self.pin, found.entry);
+        self.writer.tally.count_removal(shared);
         match live {
             Some(_) => Deletion::Deleted,
             None => Deletion::NotFound,
@@ -263,9 +321,14 @@ impl Guard<'_> {
     }
 }
 
-fn plan_store(mode: Mode, entry: &Entry<'_>, old: Option<&Item<'_>>) -> Plan<Outcome> {
+fn plan_store(
+    mode: Mode,
+    entry: &Entry<'_>,
+    value: NewValue,
+    old: Option<&Item<'_>>,
+) -> Plan<Outcome> {
     let kept = |value, old: &Item<'_>| Put::new(value, old.flags(), old.expires_at_ms());
-    let given = || Put::new(NewValue::Given, entry.flags, entry.expires_at_ms);
+    let given = || Put::new(value, entry.flags, entry.expires_at_ms);
     Plan::Put(match (mode, old) {
         (Mode::Set, _) => Put {
             depends: Depends::OnNothing,

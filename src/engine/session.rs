@@ -3,7 +3,7 @@
 use crate::engine::cache::Shared;
 use crate::engine::guard::Guard;
 use crate::engine::writer::Writer;
-use crate::reclaim::Handle;
+use crate::reclaim::{Handle, Pin};
 use crate::sync::Arc;
 
 /// One thread's handle to a [`Cache`](crate::Cache).
@@ -48,6 +48,32 @@ impl Session {
     pub fn pin(&mut self, now_ms: u64) -> Guard<'_> {
         let pin = self.handle.pin();
         Guard::new(&self.shared, pin, &mut self.writer, now_ms)
+    }
+}
+
+impl Session {
+    /// Some upkeep for its own sake: keeps segments free, cleans, and removes what has expired.
+    /// Gives true if there is more to do.
+    ///
+    /// Sessions do all of this by themselves as they write; a session in a thread of its own that
+    /// calls this now and then, and again while it gives true, keeps them from having to, and gives
+    /// back the memory of expired items also while nobody writes. One call is bounded.
+    pub fn maintain(&mut self, now_ms: u64) -> bool {
+        let pin = self.handle.pin();
+        self.writer.maintain(&self.shared, &pin, now_ms)
+    }
+}
+
+impl Session {
+    /// What all sessions share, and a pin.
+    pub(crate) fn parts(&mut self) -> (&Shared, Pin<'_>) {
+        let mut pin = self.handle.pin();
+        // What is due is reclaimed first.
+        for _ in 0..4 {
+            pin.renew();
+            pin.collect();
+        }
+        (&self.shared, pin)
     }
 }
 

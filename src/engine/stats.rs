@@ -4,6 +4,7 @@
 //! writes there. A reader adds the sessions up; it sees each counter at some recent instant.
 
 use crate::arena::Arena;
+use crate::engine::cache::Shared;
 use crate::engine::config::{COUNTERS_BYTES, Geometry};
 use crate::engine::log::Usage;
 use crate::sync::Ordering;
@@ -17,8 +18,10 @@ pub(crate) enum Figure {
     GetFlushed,
     Stored,
     NotStored,
+    Overwritten,
     CounterHits,
     CounterMisses,
+    CountedInPlace,
     TouchHits,
     TouchMisses,
     DeleteHits,
@@ -30,13 +33,29 @@ pub(crate) enum Figure {
     Inserted,
     /// Entries that it removed from the index, for whatever reason.
     Removed,
-    /// Of these, those that left to make space.
-    Evicted,
+    EvictedSmall,
+    EvictedMain,
+    EvictedBucket,
+    Expired,
+    FlushedRemoved,
+    Promoted,
+    Reinserted,
+    GhostHits,
+    Cleaned,
     SegmentsEvicted,
+    SegmentsCleaned,
     BucketsSplit,
+    /// Bytes of items that were stored.
+    StoredBytes,
+    /// Bytes of items whose index word the session removed or replaced.
+    RemovedBytes,
+    EvictMovedBytes,
+    CleanMovedBytes,
+    /// Not a count: since when the session is pinned, in milliseconds; 0: it is not.
+    PinnedSinceMs,
 }
 
-const COUNTERS: usize = Figure::BucketsSplit as usize + 1;
+const COUNTERS: usize = Figure::PinnedSinceMs as usize + 1;
 const _: () = assert!(COUNTERS as u64 * 8 <= COUNTERS_BYTES);
 
 /// One session's counter block.
@@ -56,12 +75,23 @@ impl Counters {
     /// Adds to a counter. Only the session that owns the block calls this.
     #[inline]
     pub(crate) fn add(self, arena: &Arena, counter: Figure, count: u64) {
+        let value = self.get(arena, counter).wrapping_add(count);
+        self.set(arena, counter, value);
+    }
+
+    /// Says what a figure is now. Only the session that owns the block calls this.
+    #[inline]
+    pub(crate) fn set(self, arena: &Arena, counter: Figure, value: u64) {
+        // ORDERING: Relaxed, here and in `get`; one writer, and readers want no more than a recent
+        // figure.
         let word = arena.word(self.at + counter as u64 * 8);
-        // ORDERING: Relaxed; one writer, and readers want no more than a recent figure.
-        word.store(
-            word.load(Ordering::Relaxed).wrapping_add(count),
-            Ordering::Relaxed,
-        );
+        word.store(value, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn get(self, arena: &Arena, counter: Figure) -> u64 {
+        let word = arena.word(self.at + counter as u64 * 8);
+        word.load(Ordering::Relaxed)
     }
 }
 
@@ -98,10 +128,14 @@ stats! {
     get_flushed,
     /// Items stored.
     stored,
+    /// Of these and of the counters, those that took the place of an item.
+    overwritten,
     /// Stores whose condition on the key's presence did not hold.
     not_stored,
     /// Increments and decrements that found their key, or created it.
     counter_hits,
+    /// Of these, those that changed the number in place.
+    counted_in_place,
     /// Increments and decrements that did not.
     counter_misses,
     /// Touches that found their key, reads that touch included.
@@ -120,24 +154,68 @@ stats! {
     no_space,
     /// Items that left to make space.
     evicted,
+    /// Of these, those that left the small log, not read twice.
+    evicted_small,
+    /// Of these, those that left the main log, not read since they last moved.
+    evicted_main,
+    /// Of these, those whose bucket was full.
+    evicted_bucket,
+    /// Items that were removed since they had expired.
+    expired,
+    /// Items that were removed since they were flushed.
+    flushed,
+    /// Items that moved from the small log to the main log.
+    promoted,
+    /// Items that moved to the other end of the main log.
+    reinserted,
+    /// New keys that began in the main log, since they had been evicted not long before.
+    ghost_hits,
+    /// Items that were moved by cleaning.
+    cleaned,
     /// Segments evicted.
     segments_evicted,
+    /// Segments cleaned.
+    segments_cleaned,
+    /// Bytes of items stored, headers and padding included.
+    stored_bytes,
+    /// Bytes of items moved by eviction.
+    evict_moved_bytes,
+    /// Bytes of items moved by cleaning.
+    clean_moved_bytes,
     /// Buckets of the index, overflow buckets aside.
     buckets,
     /// Buckets split since the start.
     buckets_split,
     /// The whole budget.
     memory_bytes,
+    /// Of the budget: the arena's header.
+    header_bytes,
+    /// Of the budget: counters of the sessions.
+    counter_bytes,
+    /// Of the budget: the segment table.
+    table_bytes,
     /// Of the budget: the index.
     index_bytes,
-    /// Of the budget: items that the index names.
+    /// Of the budget: the ghosts of evicted keys.
+    ghost_bytes,
+    /// Of the budget: items that the index names, those in `expired_bytes` apart.
     live_bytes,
     /// Of the budget: items overwritten, deleted or evicted whose segment is in use.
     dead_bytes,
+    /// Of the budget: items of segments all of whose items have expired.
+    expired_bytes,
+    /// Of the budget: extents of large values.
+    large_bytes,
+    /// Of the budget: what is left of the segments that sessions append to.
+    open_bytes,
+    /// Of the budget: what was left of segments when they were sealed.
+    tail_bytes,
     /// Of the budget: segments that are free.
     free_bytes,
     /// Of the budget: segments that wait for readers before they are free.
     limbo_bytes,
+    /// Of the budget: what is too little for one more segment.
+    spare_bytes,
     /// Size of a segment.
     segment_bytes,
     /// Segments in all, those that the index took included.
@@ -146,27 +224,38 @@ stats! {
     segments_open,
     /// Segments that are complete.
     segments_sealed,
+    /// Segments of the small log.
+    segments_small,
+    /// Segments of the main log.
+    segments_main,
+    /// When the oldest segment of the small log was opened, in milliseconds; 0: there is none.
+    small_since_ms,
+    /// When the oldest segment of the main log was opened, in milliseconds; 0: there is none.
+    main_since_ms,
+    /// The session that has been pinned for longest, counted from 1; 0: none is.
+    pinned_session,
+    /// Since when it is, in milliseconds.
+    pinned_since_ms,
 }
 
 impl Stats {
     /// Adds up the counters of all sessions, and describes the memory.
-    pub(crate) fn collect(
-        arena: &Arena,
-        geometry: &Geometry,
-        usage: &Usage,
-        buckets: u64,
-        index_chunks: u64,
-    ) -> Self {
-        let mut sums = [0_u64; COUNTERS];
-        for session in 0..geometry.sessions_max {
-            let block = Counters::of_session(geometry, session);
-            for (at, sum) in sums.iter_mut().enumerate() {
-                // ORDERING: Relaxed, as in `add`.
-                let count = arena.word(block.at + at as u64 * 8).load(Ordering::Relaxed);
-                *sum = sum.wrapping_add(count);
-            }
-        }
-        let sum = |counter: Figure| sums[counter as usize];
+    pub(crate) fn collect(shared: &Shared, usage: &Usage) -> Self {
+        let geometry = &shared.geometry;
+        let sum = |figure: Figure| shared.sum(figure);
+        let segments = |count: u64| count * geometry.segment_bytes;
+        let evicted = [
+            Figure::EvictedSmall,
+            Figure::EvictedMain,
+            Figure::EvictedBucket,
+        ]
+        .map(sum);
+        // A segment that is withdrawn at this moment may not be counted as either.
+        let ghost_chunks = shared.ghosts.chunks().min(usage.withdrawn);
+        let index_chunks = 2 + usage.withdrawn - ghost_chunks;
+        let table_bytes = geometry.buckets_at - geometry.segment_table_at;
+        let (pinned_session, pinned_since_ms) = oldest_pin(shared);
+        let used = geometry.buckets_at + segments(u64::from(geometry.segments) + 2);
         Self {
             items: sum(Figure::Inserted).saturating_sub(sum(Figure::Removed)),
             get_hits: sum(Figure::GetHits),
@@ -174,8 +263,10 @@ impl Stats {
             get_expired: sum(Figure::GetExpired),
             get_flushed: sum(Figure::GetFlushed),
             stored: sum(Figure::Stored),
+            overwritten: sum(Figure::Overwritten),
             not_stored: sum(Figure::NotStored),
             counter_hits: sum(Figure::CounterHits),
+            counted_in_place: sum(Figure::CountedInPlace),
             counter_misses: sum(Figure::CounterMisses),
             touch_hits: sum(Figure::TouchHits),
             touch_misses: sum(Figure::TouchMisses),
@@ -184,20 +275,82 @@ impl Stats {
             cas_mismatches: sum(Figure::CasMismatches),
             flushes: sum(Figure::Flushes),
             no_space: sum(Figure::NoSpace),
-            evicted: sum(Figure::Evicted),
+            evicted: evicted.iter().sum(),
+            evicted_small: evicted[0],
+            evicted_main: evicted[1],
+            evicted_bucket: evicted[2],
+            expired: sum(Figure::Expired),
+            flushed: sum(Figure::FlushedRemoved),
+            promoted: sum(Figure::Promoted),
+            reinserted: sum(Figure::Reinserted),
+            ghost_hits: sum(Figure::GhostHits),
+            cleaned: sum(Figure::Cleaned),
             segments_evicted: sum(Figure::SegmentsEvicted),
-            buckets,
+            segments_cleaned: sum(Figure::SegmentsCleaned),
+            stored_bytes: sum(Figure::StoredBytes),
+            evict_moved_bytes: sum(Figure::EvictMovedBytes),
+            clean_moved_bytes: sum(Figure::CleanMovedBytes),
+            buckets: shared.index.buckets(),
             buckets_split: sum(Figure::BucketsSplit),
             memory_bytes: geometry.memory_bytes,
-            index_bytes: index_chunks * geometry.segment_bytes,
+            header_bytes: geometry.counters_at,
+            counter_bytes: geometry.segment_table_at - geometry.counters_at,
+            table_bytes,
+            index_bytes: segments(index_chunks),
+            ghost_bytes: segments(ghost_chunks),
             live_bytes: usage.live_bytes,
             dead_bytes: usage.dead_bytes,
-            free_bytes: usage.free * geometry.segment_bytes,
-            limbo_bytes: usage.limbo * geometry.segment_bytes,
+            expired_bytes: usage.expired_bytes,
+            large_bytes: segments(usage.extents),
+            open_bytes: usage.open_bytes,
+            tail_bytes: usage.tail_bytes,
+            free_bytes: segments(usage.free),
+            limbo_bytes: segments(usage.limbo),
+            spare_bytes: geometry.memory_bytes - used,
             segment_bytes: geometry.segment_bytes,
             segments: u64::from(geometry.segments),
             segments_open: usage.open,
             segments_sealed: usage.sealed,
+            segments_small: usage.held[0],
+            segments_main: usage.held[1],
+            small_since_ms: usage.oldest_ms[0].unwrap_or(0),
+            main_since_ms: usage.oldest_ms[1].unwrap_or(0),
+            pinned_session,
+            pinned_since_ms,
         }
     }
+
+    /// What the budget is used for, line by line: the bytes add up to `memory_bytes`.
+    pub fn ledger(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("header", self.header_bytes),
+            ("counters", self.counter_bytes),
+            ("segment table", self.table_bytes),
+            ("index", self.index_bytes),
+            ("ghosts", self.ghost_bytes),
+            ("live", self.live_bytes),
+            ("dead", self.dead_bytes),
+            ("expired", self.expired_bytes),
+            ("large", self.large_bytes),
+            ("open", self.open_bytes),
+            ("tails", self.tail_bytes),
+            ("free", self.free_bytes),
+            ("limbo", self.limbo_bytes),
+            ("spare", self.spare_bytes),
+        ]
+    }
+}
+
+/// The session that has been pinned for longest, counted from 1, and since when.
+fn oldest_pin(shared: &Shared) -> (u64, u64) {
+    let sessions = 0..shared.geometry.sessions_max;
+    let pins = sessions.filter_map(|session| {
+        let counters = Counters::of_session(&shared.geometry, session);
+        match counters.get(&shared.arena, Figure::PinnedSinceMs) {
+            0 => None,
+            since_ms => Some((since_ms, u64::from(session) + 1)),
+        }
+    });
+    let (since_ms, session) = pins.min().unwrap_or_default();
+    (session, since_ms)
 }

@@ -7,14 +7,17 @@
 //! other write to the same key has gone through meanwhile. A plain set does not depend on what was
 //! there, and is published either way.
 
+use crate::engine::appender::{self, Commitment};
 use crate::engine::cache::Key;
 use crate::engine::guard::Guard;
 use crate::engine::index::Found;
 use crate::engine::index::bucket::Room;
 use crate::engine::index::word::Entry as IndexEntry;
-use crate::engine::item::{Draft, Item};
+use crate::engine::item::{Draft, DraftValue, Item, Value};
+use crate::engine::log::segment::{Label, Log};
 use crate::engine::number::Number;
 use crate::engine::stats::Figure;
+use crate::engine::upkeep::Step;
 use crate::engine::writer::NoSpace;
 
 /// What a plan decides.
@@ -37,12 +40,16 @@ pub(crate) struct Put {
 }
 
 /// Where a new item's value comes from.
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum NewValue {
     Given,
+    /// What is given describes extents.
+    Described,
     OldThenGiven,
     GivenThenOld,
     Old,
-    Number(Number),
+    /// A number that can change in place.
+    Number(u64),
 }
 
 /// Whether a put holds only for the item that its plan saw.
@@ -61,14 +68,14 @@ pub(crate) enum Written<T> {
 /// Why a write was refused. Nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The item does not fit a segment.
+    /// The value is longer than the limit.
     #[error(
-        "the value has {value_bytes} bytes: with this key at most {value_bytes_max} are accepted"
+        "the value has {value_bytes} bytes: at most {value_bytes_max} are accepted"
     )]
     TooLarge {
         /// Bytes of the value that would have been stored.
         value_bytes: u64,
-        /// The most that fit beside this key.
+        /// The limit.
         value_bytes_max: u64,
     },
     /// All memory is held by readers that have not let go of it yet.
@@ -79,11 +86,18 @@ pub enum StoreError {
 /// An item that is written but not published.
 struct Prepared {
     entry: IndexEntry,
-    bytes: u64,
-    version: u64,
+    label: Label,
+    item: Commitment,
     depends: Depends,
-    /// The version of the live item that the plan saw.
-    old_version: Option<u64>,
+    old: Option<OldItem>,
+}
+
+/// The live item that a plan saw.
+#[derive(Clone, Copy)]
+struct OldItem {
+    version: u64,
+    /// Whether its value and version change while its entry stays.
+    is_in_place: bool,
 }
 
 /// How a publication ended.
@@ -109,6 +123,7 @@ impl Guard<'_> {
         mut plan: impl FnMut(Option<&Item<'_>>) -> Plan<T>,
     ) -> Result<Written<T>, StoreError> {
         let mut overflow_tried = false;
+        let mut first_log = None;
         loop {
             // SAFETY: pinned for as long as the guard is; a renewed pin starts the loop again.
             let seen = unsafe { self.shared.index.find(key.hash, key.bytes) };
@@ -117,51 +132,64 @@ impl Guard<'_> {
                 Plan::Put(put) => put,
                 Plan::Answer(answer) => return Ok(Written::Answer(answer)),
             };
-            let draft = put.draft(key, given, old.as_ref());
-            let bytes = draft.bytes();
-            if !self.writer.has_room(self.shared, bytes) {
-                self.check_size(&draft)?;
-                self.make_room()?;
+            let digits = old.as_ref().and_then(Item::digits);
+            let draft = put.draft(key, given, old.as_ref(), digits.as_ref());
+            let log = match &seen {
+                Some(seen) => self.shared.segments.label_at(seen.entry.offset()).log,
+                None => *first_log.get_or_insert_with(|| self.first_log(key)),
+            };
+            let geometry = &self.shared.geometry;
+            let label = appender::label(geometry, log, put.expires_at_ms, self.now_ms);
+            if !self
+                .writer
+                .appender
+                .has_room(self.shared, label, draft.bytes())
+            {
+                self.make_room(label)?;
                 continue;
             }
-            let old_version = old.map(|old| old.version());
-            let prepared = self.prepare(key, &draft, &put, old_version);
+            let prepared = self.prepare(key, &draft, &put, label, old.as_ref());
+            let shared_value = old.as_ref().and_then(|old| self.share_value(&put, old));
             let published = self.publish(key, seen.as_ref(), &prepared, overflow_tried);
             if let Published::WantsOverflow = published {
                 let shared = self.shared;
                 self.writer.overflow = shared.index.take_overflow(&shared.segments);
                 overflow_tried = true;
             }
-            if self.account(published, bytes) {
+            let done = self.account(published, prepared.item.bytes);
+            if let Some(extents) = shared_value {
+                self.settle_shared(&extents, label, done);
+            }
+            if done {
                 return Ok(Written::Put {
-                    version: prepared.version,
+                    version: prepared.item.version,
                     entry: prepared.entry,
                 });
             }
         }
     }
 
-    fn check_size(&self, draft: &Draft<'_>) -> Result<(), StoreError> {
-        let segment_bytes = self.shared.geometry.segment_bytes;
-        let bytes = draft.bytes();
-        if bytes <= segment_bytes {
-            return Ok(());
+    /// The log that a new key begins in: main, if its ghost is there.
+    fn first_log(&self, key: &Key<'_>) -> Log {
+        let items = Step::main_items(self.shared);
+        match self.shared.ghosts.take(key.hash, items) {
+            true => {
+                self.count(Figure::GhostHits);
+                Log::Main
+            }
+            false => Log::Small,
         }
-        let value_bytes = draft.value_bytes();
-        // Up to 7 bytes of padding come off first: items are whole words, and so are segments.
-        Err(StoreError::TooLarge {
-            value_bytes,
-            value_bytes_max: segment_bytes.saturating_sub(draft.bytes_beside_value()),
-        })
     }
 
-    fn make_room(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn no_space(&self) -> StoreError {
+        self.count(Figure::NoSpace);
+        StoreError::NoSpace
+    }
+
+    fn make_room(&mut self, label: Label) -> Result<(), StoreError> {
         self.writer
-            .make_room(self.shared, &mut self.pin)
-            .map_err(|NoSpace| {
-                self.count(Figure::NoSpace);
-                StoreError::NoSpace
-            })
+            .make_room(self.shared, &mut self.pin, label, self.now_ms)
+            .map_err(|NoSpace| self.no_space())
     }
 
     fn prepare(
@@ -169,19 +197,49 @@ impl Guard<'_> {
         key: &Key<'_>,
         draft: &Draft<'_>,
         put: &Put,
-        old_version: Option<u64>,
+        label: Label,
+        old: Option<&Item<'_>>,
     ) -> Prepared {
         let version = match put.version {
             Some(version) => version,
             None => self.writer.next_version(self.shared),
         };
-        let offset = self.writer.append(self.shared, draft, version);
+        let offset = self
+            .writer
+            .appender
+            .append(self.shared, label, draft, version);
         Prepared {
             entry: IndexEntry::new(key.hash, offset),
-            bytes: draft.bytes(),
-            version,
+            label,
+            item: Commitment {
+                bytes: draft.bytes(),
+                version,
+                expires_at_ms: put.expires_at_ms,
+            },
             depends: put.depends,
-            old_version,
+            old: old.map(|old| OldItem {
+                version: old.version(),
+                is_in_place: old.is_in_place(),
+            }),
+        }
+    }
+
+    /// Where the new item names the extents of the old one: one more reference to them.
+    fn share_value(&self, put: &Put, old: &Item<'_>) -> Option<Box<[u64]>> {
+        let extents = old.extents()?.offsets();
+        if !matches!(put.value, NewValue::Old) {
+            return None;
+        }
+        let first = self.shared.segments.id_at(extents[0]);
+        self.shared.segments.segment(first).hold();
+        Some(extents)
+    }
+
+    /// The reference is the new item's, if that was published, and goes back if it was not.
+    fn settle_shared(&self, extents: &[u64], label: Label, published: bool) {
+        match published {
+            true => (self.shared.segments).share_extents(label.log, extents.len() as u32),
+            false => self.shared.segments.release_extents(extents),
         }
     }
 
@@ -207,33 +265,40 @@ impl Guard<'_> {
         // an item with a version from after it.
         let flushed_version = shared.flushed_version();
         let is_flushed = |version| version <= flushed_version;
-        let holds = unchanged && !prepared.old_version.is_some_and(is_flushed);
+        let is_same = |old: &OldItem| match (&current, old.is_in_place) {
+            // SAFETY: the entry was read under this guard's pin.
+            (Some(now), true) => unsafe { shared.item(now.entry) }.version() == old.version,
+            _ => true,
+        };
+        let old = prepared.old.as_ref();
+        let holds = unchanged && old.is_none_or(|old| !is_flushed(old.version) && is_same(old));
         let depends = prepared.depends == Depends::OnWhatWasSeen;
-        if is_flushed(prepared.version) || (depends && !holds) {
+        if is_flushed(prepared.item.version) || (depends && !holds) {
             return Published::Outdated;
         }
         let entry = prepared.entry;
         if let Some(current) = current {
-            self.writer.commit(shared, prepared.bytes);
-            bucket.put(&current, entry.with_frequency_of(current.entry));
+            self.commit(prepared);
+            let frequency = current.entry.frequency();
+            bucket.put(&current, entry.with_frequency(frequency));
             return Published::Replaced(current.entry);
         }
         match bucket.room() {
             Room::Slot(slot) => {
-                self.writer.commit(shared, prepared.bytes);
+                self.commit(prepared);
                 bucket.put(&slot, entry);
                 Published::Inserted
             }
             Room::Full { coldest, last } => match (last, self.writer.overflow) {
                 (Some(last), Some(id)) => {
                     self.writer.overflow = None;
-                    self.writer.commit(shared, prepared.bytes);
+                    self.commit(prepared);
                     bucket.link(last, id, entry);
                     Published::Inserted
                 }
                 (Some(_), None) if !overflow_tried => Published::WantsOverflow,
                 _ => {
-                    self.writer.commit(shared, prepared.bytes);
+                    self.commit(prepared);
                     bucket.put(&coldest, entry);
                     Published::InsertedOver(coldest.entry)
                 }
@@ -241,18 +306,30 @@ impl Guard<'_> {
         }
     }
 
+    fn commit(&mut self, prepared: &Prepared) {
+        let (label, item) = (prepared.label, prepared.item);
+        self.writer.appender.commit(self.shared, label, item);
+    }
+
     /// Accounts for a publication, and does the upkeep that comes with it; false if there was none.
     fn account(&mut self, published: Published, bytes: u64) -> bool {
         match published {
             Published::Outdated | Published::WantsOverflow => return false,
-            Published::Replaced(old) => self.writer.removed(self.shared, &self.pin, old),
+            Published::Replaced(old) => {
+                self.writer.tally.removed(self.shared, &self.pin, old);
+                self.count(Figure::Overwritten);
+            }
             Published::Inserted => self.writer.count_insertion(self.shared, &self.pin),
             Published::InsertedOver(coldest) => {
                 self.writer.evicted(self.shared, &self.pin, coldest);
                 self.writer.count_insertion(self.shared, &self.pin);
             }
         }
-        self.writer.pay_for(self.shared, &self.pin, bytes);
+        self.writer
+            .tally
+            .add(self.shared, Figure::StoredBytes, bytes);
+        self.writer
+            .pay_for(self.shared, &self.pin, self.now_ms, bytes);
         true
     }
 }
@@ -269,14 +346,30 @@ impl Put {
         }
     }
 
-    fn draft<'d>(&'d self, key: &Key<'d>, given: &'d [u8], old: Option<&Item<'d>>) -> Draft<'d> {
-        let old = old.map_or(&[][..], Item::value);
-        let value = match &self.value {
-            NewValue::Given => [given, &[]],
-            NewValue::OldThenGiven => [old, given],
-            NewValue::GivenThenOld => [given, old],
-            NewValue::Old => [old, &[]],
-            NewValue::Number(number) => [number.digits(), &[]],
+    fn draft<'d>(
+        &self,
+        key: &Key<'d>,
+        given: &'d [u8],
+        old: Option<&Item<'d>>,
+        digits: Option<&'d Number>,
+    ) -> Draft<'d> {
+        let stored = old.map(Item::stored_value);
+        let old = match (stored, digits) {
+            (Some(Value::Inline(bytes)), _) => bytes,
+            (_, Some(digits)) => digits.digits(),
+            _ => &[],
+        };
+        let value = match (self.value, stored) {
+            (NewValue::Given, _) => DraftValue::Bytes([given, &[]]),
+            (NewValue::Described, _) => DraftValue::Large(given),
+            (NewValue::OldThenGiven, _) => DraftValue::Bytes([old, given]),
+            (NewValue::GivenThenOld, _) => DraftValue::Bytes([given, old]),
+            (NewValue::Number(number), _) => DraftValue::Number(number),
+            (NewValue::Old, Some(Value::Number(number))) => DraftValue::Number(number.value),
+            (NewValue::Old, Some(Value::Large(extents))) => {
+                DraftValue::Large(extents.description())
+            }
+            (NewValue::Old, _) => DraftValue::Bytes([old, &[]]),
         };
         Draft {
             key: key.bytes,

@@ -1,64 +1,49 @@
 //! What a session writes with, and its share of the upkeep.
 //!
-//! A writer owns an open segment, a block of versions, and at times a segment that it is evicting.
+//! A writer owns open segments, a block of versions, and at times a segment that it is evicting.
 //! Nobody else touches these, so a write costs no shared counter. Upkeep is paid in small, even
 //! steps: for every byte it writes a session walks a few bytes of the segment that it is evicting,
-//! and for every few entries it adds it splits a bucket when the index is due to grow. No write
-//! waits for another thread, and none does more than a bounded amount of upkeep.
+//! or takes the cleaner on, and for every few entries it adds it splits a bucket when the index is
+//! due to grow. No write waits for another thread, and none does more than a bounded amount of
+//! upkeep.
 //!
-//! Dropping a session ends what it has begun: its open segment is sealed, its eviction finished.
+//! Dropping a session ends what it has begun: its open segments are sealed, its eviction finished.
 
+use crate::engine::appender::Appender;
 use crate::engine::cache::Shared;
-use crate::engine::header;
-use crate::engine::index::word::{Entry, KeyHash};
-use crate::engine::item::{Draft, Item};
+use crate::engine::index::word::Entry;
+use crate::engine::log::segment::{Label, Log};
+use crate::engine::log::{Due, Place, Wanted};
 use crate::engine::stats::{Counters, Figure};
+use crate::engine::tally::Tally;
+use crate::engine::upkeep::{Cleaning, Mercy, Progress, Purpose, Step, Walk};
 use crate::reclaim::Pin;
 use crate::shape;
-use crate::sync::{Ordering, relax};
+use crate::sync::relax;
 
-/// LIMIT: bytes of a segment under eviction that are walked for each byte written. At 2 a session
-/// is done with one segment before it has filled another.
-const EVICTED_BYTES_PER_BYTE: u64 = 2;
-/// LIMIT: items whose buckets are fetched together while a segment is evicted.
-const EVICTION_BATCH: usize = 8;
-/// LIMIT: bytes that are owed before a session goes on evicting: a batch of small items.
-const EVICTION_STEP_BYTES: u64 = 1024;
+/// LIMIT: bytes that are walked for each byte written. A walk of main frees less than it walks, and
+/// what it moves is written too.
+const WALKED_BYTES_PER_BYTE: u64 = 4;
+/// LIMIT: bytes that are owed before a session goes on walking: a batch of small items.
+const STEP_BYTES: u64 = 1024;
+/// LIMIT: bytes that one call of maintenance walks.
+const MAINTENANCE_BYTES: u64 = 64 << 10;
+/// LIMIT: evictions that move what was read, before a session that needs a segment lets go of it.
+const MERCIFUL_ATTEMPTS: u32 = 4;
 
 /// What a session writes with.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    open: Option<Open>,
-    eviction: Option<Eviction>,
+    pub(crate) appender: Appender,
+    eviction: Option<Walk>,
+    cleaning: Cleaning,
+    /// Bytes that should have been walked by now.
+    owed_bytes: u64,
     /// Versions that were taken and not used yet.
     versions: std::ops::Range<u64>,
     /// An overflow bucket for the next chain that needs one.
     pub(crate) overflow: Option<u32>,
-    /// Entries added less entries removed, since the last report.
-    unreported: i64,
-    counters: Counters,
-}
-
-/// The segment that a session appends to.
-#[derive(Debug)]
-struct Open {
-    id: u32,
-    /// Offset of its first byte.
-    start: u64,
-    /// Bytes that hold items.
-    used_bytes: u64,
-}
-
-/// A segment whose entries this session is removing from the index.
-#[derive(Debug)]
-struct Eviction {
-    id: u32,
-    /// Offset of the next item.
-    at: u64,
-    /// Offset of the end of the last item.
-    end: u64,
-    /// Bytes that should have been walked by now, beyond `at`.
-    owed_bytes: u64,
+    pub(crate) tally: Tally,
 }
 
 /// No segment could be had.
@@ -68,31 +53,30 @@ pub(crate) struct NoSpace;
 impl Writer {
     pub(crate) fn new(shared: &Shared, session: u32) -> Self {
         Self {
-            open: None,
+            appender: Appender::default(),
             eviction: None,
+            cleaning: Cleaning::NotWanted,
+            owed_bytes: 0,
             versions: 0..0,
             overflow: None,
-            unreported: 0,
-            counters: Counters::of_session(&shared.geometry, session),
+            tally: Tally::new(Counters::of_session(&shared.geometry, session)),
         }
     }
 
     pub(crate) fn count(&self, shared: &Shared, figure: Figure) {
-        self.counters.add(&shared.arena, figure, 1);
+        self.tally.count(shared, figure);
     }
 
     /// Ends what was begun, so that nothing stays behind that nobody owns.
     pub(crate) fn end(&mut self, shared: &Shared, pin: &mut Pin<'_>) {
         while self.eviction.is_some() {
-            self.step_eviction(shared, pin, u64::MAX);
+            self.evict_on(shared, pin, 0, u64::MAX, Mercy::KeepWhatWasRead);
         }
-        if let Some(open) = self.open.take() {
-            shared.segments.seal(open.id, pin);
-        }
+        self.appender.seal_all(shared, pin);
         if let Some(id) = self.overflow.take() {
             shared.index.return_overflow(id);
         }
-        self.report(shared);
+        self.tally.report(shared);
     }
 
     /// A version that was never used, above that of every item that has been flushed.
@@ -105,96 +89,179 @@ impl Writer {
         version
     }
 
-    /// Whether the open segment has room for `bytes`.
-    pub(crate) fn has_room(&self, shared: &Shared, bytes: u64) -> bool {
-        let segment_bytes = shared.geometry.segment_bytes;
-        (self.open.as_ref()).is_some_and(|open| open.used_bytes + bytes <= segment_bytes)
-    }
-
-    /// Opens a fresh segment. The pin may be renewed: nothing that was read under it holds any
-    /// more.
-    pub(crate) fn make_room(&mut self, shared: &Shared, pin: &mut Pin<'_>) -> Result<(), NoSpace> {
-        if let Some(open) = self.open.take() {
-            shared.segments.seal(open.id, pin);
-        }
+    /// Opens a fresh segment for `label`. The pin may be renewed: nothing that was read under it
+    /// holds any more.
+    pub(crate) fn make_room(
+        &mut self,
+        shared: &Shared,
+        pin: &mut Pin<'_>,
+        label: Label,
+        now_ms: u64,
+    ) -> Result<(), NoSpace> {
+        self.appender.seal(shared, label, pin);
         for attempt in 0..shape::ROOM_ATTEMPTS {
-            if let Some(id) = shared.segments.open() {
-                let start = shared.segments.start(id);
-                self.open = Some(Open {
-                    id,
-                    start,
-                    used_bytes: 0,
-                });
-                if self.eviction.is_none() && shared.segments.is_short() {
-                    self.begin_eviction(shared);
-                }
+            if self.appender.open(shared, label, Place::Newest, now_ms) {
+                self.begin_upkeep(shared, pin, now_ms);
                 return Ok(());
             }
-            if self.eviction.is_none() && shared.segments.is_out() {
-                self.begin_eviction(shared);
-            }
-            self.step_eviction(shared, pin, u64::MAX);
-            pin.renew();
-            pin.collect();
-            relax(attempt);
+            self.free_some(shared, pin, now_ms, attempt);
         }
         Err(NoSpace)
     }
 
-    /// Writes a draft behind the last item, where there is room for it, and gives its offset.
-    /// Nobody can see it, and the next draft overwrites it, unless it is committed.
-    pub(crate) fn append(&mut self, shared: &Shared, draft: &Draft<'_>, version: u64) -> u64 {
-        let open = self.open.as_ref().expect("room was made");
-        let offset = open.start + open.used_bytes;
-        debug_assert!(open.used_bytes + draft.bytes() <= shared.geometry.segment_bytes);
-        // SAFETY: the segment is open and this session's own; bytes behind the last committed item
-        // are reachable for nobody.
-        unsafe { draft.write(&shared.arena, offset, version) };
-        offset
+    /// Takes a segment for a large value. As [`Writer::make_room`].
+    pub(crate) fn take_extent(
+        &mut self,
+        shared: &Shared,
+        pin: &mut Pin<'_>,
+        now_ms: u64,
+    ) -> Result<u32, NoSpace> {
+        for attempt in 0..shape::ROOM_ATTEMPTS {
+            if let Some(id) = shared.segments.take_extent() {
+                self.begin_upkeep(shared, pin, now_ms);
+                // An extent is written all at once: so is its share of the upkeep paid.
+                let bytes = shared.geometry.segment_bytes * WALKED_BYTES_PER_BYTE;
+                self.evict_on(shared, pin, now_ms, bytes, Mercy::KeepWhatWasRead);
+                return Ok(id);
+            }
+            self.free_some(shared, pin, now_ms, attempt);
+        }
+        Err(NoSpace)
     }
 
-    /// Makes the item that was just appended part of the segment, before it is published.
-    pub(crate) fn commit(&mut self, shared: &Shared, bytes: u64) {
-        let open = self.open.as_mut().expect("an item was appended");
-        open.used_bytes += bytes;
-        let segment = shared.segments.segment(open.id);
-        segment.add_live(bytes);
-        segment.commit(open.used_bytes);
+    /// After a segment was taken: begins what keeps others free.
+    fn begin_upkeep(&mut self, shared: &Shared, pin: &Pin<'_>, now_ms: u64) {
+        if self.step(shared, pin, now_ms).wants_cleaning() {
+            self.cleaning = Cleaning::Wanted;
+        }
+        let is_short = shared.segments.is_short(shared.geometry.segments_reserved);
+        if self.eviction.is_none() && is_short {
+            self.begin_eviction(shared, now_ms, self.cleaning);
+        }
     }
 
-    /// Accounts for an entry that this session removed from the index or replaced in it.
-    pub(crate) fn removed(&self, shared: &Shared, pin: &Pin<'_>, entry: Entry) {
-        // SAFETY: the entry was read under this pin.
-        let bytes = unsafe { shared.item(entry) }.bytes();
-        shared.segments.remove_live(entry.offset(), bytes, pin);
+    /// Where no segment is free: one bounded step that makes one free, or lets time pass.
+    fn free_some(&mut self, shared: &Shared, pin: &mut Pin<'_>, now_ms: u64, attempt: u32) {
+        if self.eviction.is_none() && shared.segments.is_out() {
+            self.begin_eviction(shared, now_ms, Cleaning::NotWanted);
+            if self.eviction.is_none() {
+                // What this session has open may be all there is.
+                self.appender.seal_all(shared, pin);
+            }
+        }
+        let mercy = match attempt < MERCIFUL_ATTEMPTS {
+            true => Mercy::KeepWhatWasRead,
+            false => Mercy::None,
+        };
+        // Enough for the whole segment, or for two extents.
+        let bytes = shared.geometry.segment_bytes * 2;
+        self.evict_on(shared, pin, now_ms, bytes, mercy);
+        pin.renew();
+        pin.collect();
+        relax(attempt);
     }
 
-    /// Counts an entry that left the index with its key.
-    pub(crate) fn count_removal(&mut self, shared: &Shared) {
-        self.unreported -= 1;
-        self.count(shared, Figure::Removed);
+    /// Claims a segment whose items have all expired, or else, unless cleaning will do, the next
+    /// victim.
+    fn begin_eviction(&mut self, shared: &Shared, now_ms: u64, cleaning: Cleaning) {
+        debug_assert!(self.eviction.is_none());
+        let flushed_version = shared.flushed_version();
+        let due = (shared.segments).claim_due(Wanted::WholeOnly, now_ms, flushed_version);
+        let id = match (due, cleaning) {
+            (Some(Due::Whole(id) | Due::Part(id)), _) => Some(id),
+            (None, Cleaning::NotWanted) => shared.segments.claim_victim(),
+            (None, Cleaning::Wanted) => None,
+        };
+        self.eviction = id.map(|id| Walk::of(shared, id, Purpose::Evict));
+        if (self.eviction.as_ref()).is_some_and(|walk| walk.log() == Log::Small) {
+            let items = Step::main_items(shared);
+            shared.ghosts.follow(items, &shared.segments);
+        }
+    }
+
+    /// The share of upkeep that comes with writing `bytes`.
+    pub(crate) fn pay_for(&mut self, shared: &Shared, pin: &Pin<'_>, now_ms: u64, bytes: u64) {
+        if self.eviction.is_none() && self.cleaning == Cleaning::NotWanted {
+            return;
+        }
+        self.owed_bytes += bytes * WALKED_BYTES_PER_BYTE;
+        if self.owed_bytes < STEP_BYTES {
+            return;
+        }
+        let owed_bytes = std::mem::take(&mut self.owed_bytes);
+        if self.eviction.is_some() {
+            self.evict_on(shared, pin, now_ms, owed_bytes, Mercy::KeepWhatWasRead);
+        } else {
+            self.cleaning = self.step(shared, pin, now_ms).clean(owed_bytes);
+        }
+    }
+
+    /// Walks on through the segment under eviction, if there is one, for at least `bytes`.
+    fn evict_on(
+        &mut self,
+        shared: &Shared,
+        pin: &Pin<'_>,
+        now_ms: u64,
+        bytes: u64,
+        mercy: Mercy,
+    ) {
+        let Some(mut walk) = self.eviction.take() else {
+            return;
+        };
+        let tally = &mut self.tally;
+        let mut step = Step {
+            shared,
+            pin,
+            now_ms,
+            tally,
+        };
+        match step.advance(&mut walk, &mut self.appender, bytes, mercy) {
+            Progress::More => self.eviction = Some(walk),
+            Progress::Enough => step.put_off_evict(&walk),
+            Progress::Done | Progress::Stuck => step.finish_evict(&walk),
+        }
+    }
+
+    /// Some upkeep for its own sake; true if there is more to do.
+    pub(crate) fn maintain(&mut self, shared: &Shared, pin: &Pin<'_>, now_ms: u64) -> bool {
+        pin.collect();
+        if self.eviction.is_none() {
+            self.eviction = self.step(shared, pin, now_ms).begin_expire();
+        }
+        let reserved = shared.geometry.segments_reserved * 2;
+        if self.eviction.is_none() && shared.segments.is_short(reserved) {
+            let cleaning = match self.step(shared, pin, now_ms).wants_cleaning() {
+                true => Cleaning::Wanted,
+                false => Cleaning::NotWanted,
+            };
+            self.begin_eviction(shared, now_ms, cleaning);
+        }
+        if self.eviction.is_some() {
+            let bytes = MAINTENANCE_BYTES;
+            self.evict_on(shared, pin, now_ms, bytes, Mercy::KeepWhatWasRead);
+            return true;
+        }
+        self.step(shared, pin, now_ms).clean(MAINTENANCE_BYTES) == Cleaning::Wanted
+    }
+
+    fn step<'a>(&'a mut self, shared: &'a Shared, pin: &'a Pin<'a>, now_ms: u64) -> Step<'a> {
+        Step {
+            shared,
+            pin,
+            now_ms,
+            tally: &mut self.tally,
+        }
     }
 
     /// Counts an entry for a key that the index did not have, and lets the index grow.
     pub(crate) fn count_insertion(&mut self, shared: &Shared, pin: &Pin<'_>) {
-        self.unreported += 1;
-        self.count(shared, Figure::Inserted);
-        if self.unreported >= shape::INSERTS_PER_REPORT as i64 {
+        if self.tally.count_insertion(shared) >= shape::INSERTS_PER_REPORT as i64 {
             self.grow(shared, pin);
         }
     }
 
-    fn report(&mut self, shared: &Shared) -> u64 {
-        let unreported = std::mem::take(&mut self.unreported);
-        let entries = shared.arena.word(header::ENTRIES);
-        // ORDERING: Relaxed; a count. Two's complement: adding a negative number lowers it.
-        let before = entries.fetch_add(unreported as u64, Ordering::Relaxed);
-        // Other sessions' removals may be reported before these insertions.
-        before.saturating_add_signed(unreported)
-    }
-
     fn grow(&mut self, shared: &Shared, pin: &Pin<'_>) {
-        let entries = self.report(shared);
+        let entries = self.tally.report(shared);
         let hash = |entry: Entry| {
             // SAFETY: entries of the index, read under this pin.
             let item = unsafe { shared.item(entry) };
@@ -217,71 +284,10 @@ impl Writer {
         }
     }
 
-    /// Accounts for an entry that this session removed to make space.
+    /// Accounts for an entry that this session removed since its bucket was full.
     pub(crate) fn evicted(&mut self, shared: &Shared, pin: &Pin<'_>, entry: Entry) {
-        self.removed(shared, pin, entry);
-        self.count_removal(shared);
-        self.count(shared, Figure::Evicted);
-    }
-
-    fn begin_eviction(&mut self, shared: &Shared) {
-        debug_assert!(self.eviction.is_none());
-        self.eviction = shared.segments.begin_evict().map(|id| {
-            let at = shared.segments.start(id);
-            let end = at + shared.segments.segment(id).committed();
-            Eviction {
-                id,
-                at,
-                end,
-                owed_bytes: 0,
-            }
-        });
-    }
-
-    /// The share of eviction that comes with writing `bytes`.
-    pub(crate) fn pay_for(&mut self, shared: &Shared, pin: &Pin<'_>, bytes: u64) {
-        let Some(eviction) = &mut self.eviction else {
-            return;
-        };
-        eviction.owed_bytes += bytes * EVICTED_BYTES_PER_BYTE;
-        if eviction.owed_bytes >= EVICTION_STEP_BYTES {
-            let owed_bytes = std::mem::take(&mut eviction.owed_bytes);
-            self.step_eviction(shared, pin, owed_bytes);
-        }
-    }
-
-    /// Walks on through the segment under eviction, if there is one, for at least `bytes`.
-    fn step_eviction(&mut self, shared: &Shared, pin: &Pin<'_>, bytes: u64) {
-        let Some(mut eviction) = self.eviction.take() else {
-            return;
-        };
-        let until = eviction.end.min(eviction.at.saturating_add(bytes));
-        while eviction.at < until {
-            let mut batch = [(KeyHash(0), 0, 0); EVICTION_BATCH];
-            let mut items = 0;
-            while items < EVICTION_BATCH && eviction.at < until {
-                // SAFETY: below the committed length lie whole items, and a segment under eviction
-                // is not reclaimed before the eviction is finished, by this session.
-                let item = unsafe { Item::read(&shared.arena, eviction.at) };
-                let hash = shared.hash(item.key());
-                shared.index.prefetch_bucket(hash);
-                batch[items] = (hash, eviction.at, item.bytes());
-                items += 1;
-                eviction.at += item.bytes();
-            }
-            for &(hash, offset, bytes) in &batch[..items] {
-                if shared.index.remove_exact(hash, offset) {
-                    shared.segments.remove_live(offset, bytes, pin);
-                    self.count_removal(shared);
-                    self.count(shared, Figure::Evicted);
-                }
-            }
-        }
-        if eviction.at < eviction.end {
-            self.eviction = Some(eviction);
-        } else {
-            shared.segments.finish_evict(eviction.id, pin);
-            self.count(shared, Figure::SegmentsEvicted);
-        }
+        self.tally.removed(shared, pin, entry);
+        self.tally.count_removal(shared);
+        self.count(shared, Figure::EvictedBucket);
     }
 }

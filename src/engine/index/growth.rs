@@ -120,12 +120,6 @@ impl Index {
         self.growth.lock().returned.push(id);
     }
 
-    /// Chunks in use, for buckets and for overflow buckets.
-    pub(crate) fn chunks(&self) -> u64 {
-        let growth = self.growth.lock();
-        (growth.buckets.capacity + growth.overflow.capacity) / self.geometry.buckets_per_chunk
-    }
-
     /// Whether a bucket should be split, with this many entries.
     ///
     /// A round doubles the buckets. It starts when they hold `ENTRIES_PER_BUCKET` on average, and

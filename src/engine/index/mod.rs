@@ -154,7 +154,7 @@ impl Index {
     #[inline]
     unsafe fn has_key(&self, entry: Entry, key: &[u8]) -> bool {
         // SAFETY: the caller's promise is the same.
-        unsafe { Item::read(&self.arena, entry.offset()) }.key() == key
+        unsafe { Item::read_key(&self.arena, entry.offset()) == key }
     }
 
     /// The first entry of a chain that `wanted` accepts; empty slots are not asked about.
@@ -238,28 +238,52 @@ impl Index {
         }
     }
 
+    /// The entry that names the item at `offset`, if there is one. The segment of the item gets no
+    /// new entry: once there is none, there is none for good.
+    pub(crate) fn find_exact(&self, hash: KeyHash, offset: u64) -> Option<Entry> {
+        let mut bucket = hash.bucket(self.buckets());
+        loop {
+            let named = |found: &Found| found.entry.offset() == offset;
+            if let Some(found) = self.walk(self.bucket_at(bucket), named) {
+                return Some(found.entry);
+            }
+            let now = hash.bucket(self.buckets());
+            if now == bucket {
+                return None;
+            }
+            bucket = now;
+        }
+    }
+
     /// Removes the entry that names the item at `offset`, if there is one.
     #[must_use]
     pub(crate) fn remove_exact(&self, hash: KeyHash, offset: u64) -> bool {
-        let named = |found: &Found| found.entry.offset() == offset;
-        loop {
-            // A segment that is being emptied gets no new entry: not there once is gone for good.
-            let bucket = hash.bucket(self.buckets());
-            if self.walk(self.bucket_at(bucket), named).is_some() {
-                break;
-            }
-            if hash.bucket(self.buckets()) == bucket {
-                return false;
-            }
+        if self.find_exact(hash, offset).is_none() {
+            return false;
         }
         let locked = self.lock(hash);
-        match locked.search(named) {
-            Some(found) => {
-                locked.clear(&found);
-                true
-            }
-            None => false,
+        let found = locked.search(|found| found.entry.offset() == offset);
+        if let Some(found) = &found {
+            locked.clear(found);
         }
+        found.is_some()
+    }
+
+    /// Replaces the entry that names the item at `offset`, if there is one, by the one that
+    /// `arrive` makes of it under the bucket's lock.
+    #[must_use]
+    pub(crate) fn move_exact(
+        &self,
+        hash: KeyHash,
+        offset: u64,
+        arrive: impl FnOnce(Entry) -> Entry,
+    ) -> bool {
+        let locked = self.lock(hash);
+        let found = locked.search(|found| found.entry.offset() == offset);
+        if let Some(found) = &found {
+            locked.put(found, arrive(found.entry));
+        }
+        found.is_some()
     }
 
     /// Visits the entries of one bucket and its chain.

@@ -75,10 +75,11 @@ impl Entry {
         (self.frequency() < FREQUENCY_MAX).then(|| Self(self.0 + (1 << FREQUENCY_SHIFT)))
     }
 
-    /// This entry with the frequency of the one that it replaces.
+    /// This entry, which was never read, with a frequency of up to 3.
     #[inline]
-    pub(crate) fn with_frequency_of(self, other: Self) -> Self {
-        Self(self.0 | other.frequency() << FREQUENCY_SHIFT)
+    pub(crate) fn with_frequency(self, frequency: u64) -> Self {
+        debug_assert!(self.frequency() == 0 && frequency <= FREQUENCY_MAX);
+        Self(self.0 | frequency << FREQUENCY_SHIFT)
     }
 
     /// Whether both name the same item, however often it was read.

@@ -3,38 +3,57 @@
 //! ```text
 //!  word 0  state (8 bits) | live bytes (upper 32 bits)
 //!  word 1  committed bytes
-//!  word 2  sequence: the order in which segments were opened
-//!  the rest is reserved
+//!  word 2  label: sequence of opening | class | log
+//!  word 3  when the last of its items expires, in milliseconds; NEVER: some item does not
+//!  word 4  when the first of them does, as far as is known
+//!  word 5  the largest version among its items, from its sealing on
+//!  word 6  when it was opened           | in the first extent of a large value: references to it
+//!  word 7  bytes that an eviction has walked and that was put off
 //! ```
 //!
 //! State and live bytes share a word so that every decision that needs both is one atomic step.
 //!
 //! ```text
-//!            open              seal                 begin_evict
-//!   Free ----------> Open --------------> Sealed ----------------> Evicting
-//!    ^                |  (nothing live)      | (last live byte          | finish_evict
-//!    |                v                      v  removed)                v
-//!    +------------ Retired <-----------------+--------------------------+
-//!       reclaim (one grace period after)
+//!            open              seal                   claim
+//!   Free ----------> Open --------------> Sealed <------------> Claimed
+//!   | ^               |  (nothing live)      | (last live byte     | finish
+//!   | |               v                      v  removed)           v
+//!   | +----------- Retired <-----------------+---------------------+
+//!   |   reclaim (one grace period after)
+//!   |
+//!   +--> Extent, a piece of a large value, and back;  +--> Withdrawn, part of the index for good
 //! ```
+//!
+//! A claim is one party's right to walk the segment: to remove or move every item (then it ends in
+//! `finish`), or the expired ones only (then it is given back).
 //!
 //! Only the session that opened a segment publishes items in it, and it seals it after its last
 //! publication; so one grace period between `Retired` and `Free` is enough: whoever was pinned
-//! before the last index word went may still read, nobody can publish.
+//! before the last index word went may still read, nobody can publish. The cleaner's segments belong
+//! to whoever holds the cleaner's lock, which orders its holders as if they were one session.
 //!
 //! # Ordering ledger
 //!
 //! | word | writer | reader | pairs | caught by |
 //! |---|---|---|---|---|
 //! | state, live | `add_live` Relaxed | `remove_live` | ordered by the index word that was published in between (Release / Acquire) | `a_removal_races_with_sealing` |
-//! | state, live | `seal`, `remove_live`, `begin_evict` AcqRel | each other | whoever retires has seen every removal before it | `a_removal_races_with_sealing` |
+//! | state, live | `seal`, `remove_live`, `claim`, `unclaim` AcqRel | each other | whoever retires has seen every removal before it | `a_removal_races_with_sealing` |
 //! | committed | `commit` Release | `committed` Acquire | a walk sees the bytes of every item below it | `eviction_races_with_a_reader` |
+//! | label | `open` Relaxed | `label` Relaxed | ordered by the index word of an item in it, or by the lists' lock | - |
+//! | references | `hold` Relaxed, `release` AcqRel | `release` | who frees the extents has every reader's release behind it | `a_large_value_is_freed_after_its_last_reader` |
 
 use crate::arena::Arena;
 use crate::sync::Ordering;
 
 const STATE: u64 = 0xff;
 const LIVE_SHIFT: u32 = 32;
+const LOG: u64 = 1;
+const CLASS_SHIFT: u32 = 1;
+const CLASS: u64 = 0x7f;
+const SEQUENCE_SHIFT: u32 = 8;
+
+/// A time that never comes.
+pub(crate) const NEVER_MS: u64 = u64::MAX;
 
 /// What a segment is used for at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,12 +64,14 @@ pub(crate) enum State {
     Open = 1,
     /// Complete; all its items may be read, none will be added.
     Sealed = 2,
-    /// One session is removing the index words that name it.
-    Evicting = 3,
+    /// One party walks it: evicts, cleans or expires its items.
+    Claimed = 3,
     /// No index word names it; readers that were pinned before may still look.
     Retired = 4,
-    /// Its memory was given to the index for good.
+    /// Its memory was given to the index or the ghosts for good.
     Withdrawn = 5,
+    /// It holds a piece of a large value.
+    Extent = 6,
 }
 
 impl State {
@@ -59,22 +80,67 @@ impl State {
             0 => Self::Free,
             1 => Self::Open,
             2 => Self::Sealed,
-            3 => Self::Evicting,
+            3 => Self::Claimed,
             4 => Self::Retired,
             5 => Self::Withdrawn,
+            6 => Self::Extent,
             other => unreachable!("segment state {other}"),
         }
     }
+}
+
+/// Which of the two logs a segment belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// Where new keys begin.
+    Small = 0,
+    /// Where keys go that were read again.
+    Main = 1,
+}
+
+/// What kind of items a segment is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Label {
+    pub(crate) log: Log,
+    /// The class of the time that its items have to live.
+    pub(crate) class: usize,
 }
 
 /// What became of a segment when its last live byte may have gone.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Emptied {
-    /// Something is live, or its owner or evictor will see to it.
+    /// Something is live, or its owner or claimant will see to it.
     No,
     /// It is `Retired` now, by this call: the caller must have it reclaimed.
     Retired,
+}
+
+/// When the items of a segment expire, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lifetime {
+    /// The first of them, as far as is known.
+    pub(crate) first_ms: u64,
+    /// The last of them.
+    pub(crate) last_ms: u64,
+}
+
+impl Lifetime {
+    /// Of no items.
+    pub(crate) const NONE: Self = Self {
+        first_ms: NEVER_MS,
+        last_ms: 0,
+    };
+
+    /// With one more item.
+    #[must_use]
+    pub(crate) fn with(self, expires_at_ms: Option<u64>) -> Self {
+        let at_ms = expires_at_ms.unwrap_or(NEVER_MS);
+        Self {
+            first_ms: self.first_ms.min(at_ms),
+            last_ms: self.last_ms.max(at_ms),
+        }
+    }
 }
 
 /// One line of the segment table.
@@ -100,18 +166,77 @@ impl<'a> Segment<'a> {
         self.arena.word(self.line + 8).load(Ordering::Acquire)
     }
 
+    /// What kind of items it is for, since it was opened.
+    pub(crate) fn label(self) -> Label {
+        // ORDERING: Relaxed; written before anything in the segment could be found.
+        let word = self.arena.word(self.line + 16).load(Ordering::Relaxed);
+        Label {
+            log: if word & LOG == 0 {
+                Log::Small
+            } else {
+                Log::Main
+            },
+            class: (word >> CLASS_SHIFT & CLASS) as usize,
+        }
+    }
+
+    /// When its items expire. Of an open segment: as its owner has said so far.
+    pub(crate) fn lifetime(self) -> Lifetime {
+        // ORDERING: Relaxed, here and in the next two; figures that decide when to look, not what
+        // is found. Once the segment is sealed, the lists' lock orders them.
+        let words = self.arena.words::<2>(self.line + 24);
+        Lifetime {
+            last_ms: words[0].load(Ordering::Relaxed),
+            first_ms: words[1].load(Ordering::Relaxed),
+        }
+    }
+
+    /// Says when its items expire. Its owner or claimant calls this.
+    pub(crate) fn set_lifetime(self, lifetime: Lifetime) {
+        let words = self.arena.words::<2>(self.line + 24);
+        words[0].store(lifetime.last_ms, Ordering::Relaxed);
+        words[1].store(lifetime.first_ms, Ordering::Relaxed);
+    }
+
+    /// The largest version that its items were created with, once it is sealed.
+    pub(crate) fn newest_version(self) -> u64 {
+        self.arena.word(self.line + 40).load(Ordering::Relaxed)
+    }
+
+    /// When it was opened, in milliseconds.
+    pub(crate) fn opened_ms(self) -> u64 {
+        self.arena.word(self.line + 48).load(Ordering::Relaxed)
+    }
+
+    /// Bytes from its start in which an eviction has left nothing alive.
+    pub(crate) fn walked(self) -> u64 {
+        // ORDERING: Relaxed, here and in `set_walked`; the claim orders who writes it.
+        self.arena.word(self.line + 56).load(Ordering::Relaxed)
+    }
+
+    /// Says so. The claimant calls this.
+    pub(crate) fn set_walked(self, bytes: u64) {
+        self.arena.word(self.line + 56).store(bytes, Ordering::Relaxed);
+    }
+
     /// Free → Open. The caller took the segment from the pool.
-    pub(crate) fn open(self, sequence: u64) {
+    pub(crate) fn open(self, sequence: u64, label: Label, now_ms: u64) {
         // ORDERING: Relaxed; the pool's lock gave the segment to this thread alone, and others
         // learn of it through index words or the pool.
-        let words = self.arena.words::<3>(self.line);
+        let words = self.arena.words::<8>(self.line);
+        let class = (label.class as u64) << CLASS_SHIFT;
+        let label = sequence << SEQUENCE_SHIFT | class | label.log as u64;
         words[1].store(0, Ordering::Relaxed);
-        words[2].store(sequence, Ordering::Relaxed);
+        words[2].store(label, Ordering::Relaxed);
+        words[3].store(Lifetime::NONE.last_ms, Ordering::Relaxed);
+        words[4].store(Lifetime::NONE.first_ms, Ordering::Relaxed);
+        words[6].store(now_ms, Ordering::Relaxed);
+        words[7].store(0, Ordering::Relaxed);
         words[0].store(State::Open as u64, Ordering::Relaxed);
     }
 
-    /// Says that items fill the segment up to `bytes`. Only the session that opened it calls this,
-    /// before it publishes the index word.
+    /// Says that items fill the segment up to `bytes`. Only its owner calls this, before it
+    /// publishes the index word.
     pub(crate) fn commit(self, bytes: u64) {
         // ORDERING: Release, with `committed`: the item's bytes come before its length.
         self.arena
@@ -135,11 +260,14 @@ impl<'a> Segment<'a> {
         if before != bytes << LIVE_SHIFT | State::Sealed as u64 {
             return Emptied::No;
         }
-        self.retire_if(State::Sealed)
+        self.retire_if_empty()
     }
 
     /// Open → Sealed, or Retired if nothing in it is live.
-    pub(crate) fn seal(self) -> Emptied {
+    pub(crate) fn seal(self, newest_version: u64) -> Emptied {
+        // ORDERING: Relaxed; the lists' lock, which the caller holds, orders it.
+        let newest = self.arena.word(self.line + 40);
+        newest.store(newest_version, Ordering::Relaxed);
         let word = self.arena.word(self.line);
         // ORDERING: AcqRel, as in `remove_live`: either this sees the last removal, or the last
         // removal sees `Sealed`.
@@ -148,17 +276,17 @@ impl<'a> Segment<'a> {
         if before >> LIVE_SHIFT > 0 {
             return Emptied::No;
         }
-        self.retire_if(State::Sealed)
+        self.retire_if_empty()
     }
 
-    /// Sealed → Evicting; false if the segment is not sealed any more.
+    /// Sealed → Claimed; false if the segment is not sealed any more.
     #[must_use]
-    pub(crate) fn begin_evict(self) -> bool {
+    pub(crate) fn claim(self) -> bool {
         let word = self.arena.word(self.line);
         let mut seen = word.load(Ordering::Relaxed);
         while State::of(seen) == State::Sealed {
-            let next = seen - State::Sealed as u64 + State::Evicting as u64;
-            // ORDERING: AcqRel: competes with `retire_if`; exactly one of them retires.
+            let next = seen - State::Sealed as u64 + State::Claimed as u64;
+            // ORDERING: AcqRel: competes with `retire_if_empty`; exactly one of them has it.
             match word.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(now) => seen = now,
@@ -167,15 +295,28 @@ impl<'a> Segment<'a> {
         false
     }
 
-    /// Evicting → Retired: no index word names the segment any more.
+    /// Claimed → Sealed, or Retired if nothing in it is live any more.
+    pub(crate) fn unclaim(self) -> Emptied {
+        let word = self.arena.word(self.line);
+        let step = State::Claimed as u64 - State::Sealed as u64;
+        // ORDERING: AcqRel, as in `seal`.
+        let before = word.fetch_sub(step, Ordering::AcqRel);
+        debug_assert_eq!(State::of(before), State::Claimed);
+        if before >> LIVE_SHIFT > 0 {
+            return Emptied::No;
+        }
+        self.retire_if_empty()
+    }
+
+    /// Claimed → Retired: no index word names the segment any more.
     ///
     /// Live bytes may still be above 0: a session that removed a word itself counts it down before
     /// it unpins, hence before the segment is reclaimed.
-    pub(crate) fn finish_evict(self) {
+    pub(crate) fn finish(self) {
         let word = self.arena.word(self.line);
-        let step = State::Retired as u64 - State::Evicting as u64;
+        let step = State::Retired as u64 - State::Claimed as u64;
         let before = word.fetch_add(step, Ordering::AcqRel);
-        debug_assert_eq!(State::of(before), State::Evicting);
+        debug_assert_eq!(State::of(before), State::Claimed);
     }
 
     /// Retired → Free, a grace period later.
@@ -191,11 +332,52 @@ impl<'a> Segment<'a> {
         word.store(State::Withdrawn as u64, Ordering::Relaxed);
     }
 
-    fn retire_if(self, state: State) -> Emptied {
+    /// Free → Extent. The caller took the segment from the pool.
+    pub(crate) fn become_extent(self) {
+        // ORDERING: Relaxed, as in `open`.
         let word = self.arena.word(self.line);
-        // ORDERING: AcqRel: competes with `begin_evict`; exactly one of them retires.
+        word.store(State::Extent as u64, Ordering::Relaxed);
+    }
+
+    /// Extent → Free. The caller knows that nobody can see it.
+    pub(crate) fn free_extent(self) {
+        let word = self.arena.word(self.line);
+        // ORDERING: Relaxed; the pool's lock, taken next, orders it.
+        word.store(State::Free as u64, Ordering::Relaxed);
+    }
+
+    /// Gives a first extent, which nobody else can see yet, its first reference.
+    pub(crate) fn hold_first(self) {
+        self.arena.word(self.line + 48).store(1, Ordering::Relaxed);
+    }
+
+    /// Counts one more reference to a large value. The caller knows of one that will not go before
+    /// this returns: the index's, under a pin.
+    pub(crate) fn hold(self) {
+        // ORDERING: Relaxed; it continues from a reference that is there.
+        let word = self.arena.word(self.line + 48);
+        let before = word.fetch_add(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "held after it was freed");
+    }
+
+    /// Gives a reference back; true if it was the last.
+    #[must_use]
+    pub(crate) fn release(self) -> bool {
+        // ORDERING: AcqRel: whoever gives the last one back has all reading behind it.
+        let word = self.arena.word(self.line + 48);
+        word.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// References to the large value that begins in this extent.
+    pub(crate) fn references(self) -> u64 {
+        self.arena.word(self.line + 48).load(Ordering::Relaxed)
+    }
+
+    fn retire_if_empty(self) -> Emptied {
+        let word = self.arena.word(self.line);
+        // ORDERING: AcqRel: competes with `claim`; exactly one of them has it.
         let retired = word.compare_exchange(
-            state as u64,
+            State::Sealed as u64,
             State::Retired as u64,
             Ordering::AcqRel,
             Ordering::Relaxed,

@@ -1,0 +1,169 @@
+//! The open segments that one owner appends to: one for each log and class, opened when needed.
+//!
+//! The owner is a session, or whoever holds the cleaner. Nobody else touches them, so appending
+//! costs no shared counter; nobody sees an item before it is committed and then published.
+
+use crate::engine::cache::Shared;
+use crate::engine::config::{CLASSES_MAX, Geometry};
+use crate::engine::item::{self, Draft, Item};
+use crate::engine::log::Place;
+use crate::engine::log::segment::{Label, Lifetime, Log};
+use crate::reclaim::Pin;
+
+/// LIMIT: times to live up to these share a class; what lives longer, or for ever, has the last one.
+const CLASS_MS: [u64; CLASSES_MAX - 1] = [60_000, 600_000, 3_600_000];
+
+/// The open segments of one owner.
+#[derive(Debug, Default)]
+pub(crate) struct Appender {
+    open: [[Option<Open>; CLASSES_MAX]; 2],
+}
+
+/// A segment that its owner appends to.
+#[derive(Debug)]
+struct Open {
+    id: u32,
+    /// Offset of its first byte.
+    start: u64,
+    /// Bytes that hold items.
+    used_bytes: u64,
+    lifetime: Lifetime,
+    newest_version: u64,
+}
+
+/// What is known of an item that is about to be committed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Commitment {
+    pub(crate) bytes: u64,
+    pub(crate) version: u64,
+    pub(crate) expires_at_ms: Option<u64>,
+}
+
+/// The label of segments for items of a log that expire at this time.
+pub(crate) fn label(
+    geometry: &Geometry,
+    log: Log,
+    expires_at_ms: Option<u64>,
+    now_ms: u64,
+) -> Label {
+    let class = match expires_at_ms {
+        _ if geometry.classes == 1 => 0,
+        None => CLASSES_MAX - 1,
+        Some(at_ms) => {
+            let left_ms = at_ms.saturating_sub(now_ms);
+            CLASS_MS.iter().filter(|&&ms| left_ms > ms).count()
+        }
+    };
+    Label { log, class }
+}
+
+impl Appender {
+    fn place(&mut self, label: Label) -> &mut Option<Open> {
+        &mut self.open[label.log as usize][label.class]
+    }
+
+    /// Whether the open segment for `label` has room for `bytes`.
+    pub(crate) fn has_room(&self, shared: &Shared, label: Label, bytes: u64) -> bool {
+        let open = &self.open[label.log as usize][label.class];
+        let segment_bytes = shared.geometry.segment_bytes;
+        (open.as_ref()).is_some_and(|open| open.used_bytes + bytes <= segment_bytes)
+    }
+
+    /// Opens a segment for `label`, where none is open; false if the pool is empty.
+    #[must_use]
+    pub(crate) fn open(&mut self, shared: &Shared, label: Label, place: Place, now: u64) -> bool {
+        debug_assert!(self.place(label).is_none());
+        let opened = shared.segments.open(label, place, now);
+        *self.place(label) = opened.map(|id| Open {
+            id,
+            start: shared.segments.start(id),
+            used_bytes: 0,
+            lifetime: Lifetime::NONE,
+            newest_version: 0,
+        });
+        opened.is_some()
+    }
+
+    /// Seals the open segment for `label`, if there is one.
+    pub(crate) fn seal(&mut self, shared: &Shared, label: Label, pin: &Pin<'_>) {
+        if let Some(open) = self.place(label).take() {
+            shared.segments.seal(open.id, open.newest_version, pin);
+        }
+    }
+
+    /// Seals all that is open.
+    pub(crate) fn seal_all(&mut self, shared: &Shared, pin: &Pin<'_>) {
+        for open in self.open.iter_mut().flatten().filter_map(Option::take) {
+            shared.segments.seal(open.id, open.newest_version, pin);
+        }
+    }
+
+    /// Where the next item of `label` goes; there is room for it.
+    fn end(&self, label: Label) -> u64 {
+        let open = &self.open[label.log as usize][label.class];
+        let open = open.as_ref().expect("room was made");
+        open.start + open.used_bytes
+    }
+
+    /// Writes a draft behind the last item, where there is room for it, and gives its offset.
+    /// Nobody can see it, and the next one overwrites it, unless it is committed.
+    pub(crate) fn append(
+        &mut self,
+        shared: &Shared,
+        label: Label,
+        draft: &Draft<'_>,
+        version: u64,
+    ) -> u64 {
+        debug_assert!(self.has_room(shared, label, draft.bytes()));
+        let offset = self.end(label);
+        // SAFETY: the segment is open and the owner's; bytes behind the last committed item are
+        // reachable for nobody.
+        unsafe { draft.write(&shared.arena, offset, version) };
+        offset
+    }
+
+    /// [`Appender::append`] of a copy of the item at `from`.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds a claim to the segment of the item at `from`.
+    pub(crate) unsafe fn append_copy(
+        &mut self,
+        shared: &Shared,
+        label: Label,
+        from: u64,
+        bytes: u64,
+    ) -> u64 {
+        debug_assert!(self.has_room(shared, label, bytes));
+        let offset = self.end(label);
+        // SAFETY: as in `append`; the caller answers for the item.
+        unsafe { item::copy(&shared.arena, from, offset, bytes) };
+        offset
+    }
+
+    /// Makes the item that was just appended part of the segment, before it is published.
+    pub(crate) fn commit(&mut self, shared: &Shared, label: Label, item: Commitment) {
+        let open = self.place(label).as_mut().expect("an item was appended");
+        let segment = shared.segments.segment(open.id);
+        open.used_bytes += item.bytes;
+        open.newest_version = open.newest_version.max(item.version);
+        let lifetime = open.lifetime.with(item.expires_at_ms);
+        if lifetime != open.lifetime {
+            open.lifetime = lifetime;
+            segment.set_lifetime(lifetime);
+        }
+        segment.add_live(item.bytes);
+        segment.commit(open.used_bytes);
+    }
+}
+
+impl Commitment {
+    /// Of a copy of an item.
+    pub(crate) fn of(item: &Item<'_>) -> Self {
+        Self {
+            bytes: item.bytes(),
+            version: item.version(),
+            expires_at_ms: item.expires_at_ms(),
+        }
+    }
+}

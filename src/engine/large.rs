@@ -1,0 +1,363 @@
+//! Large values: in extents, segments of their own, with an ordinary small item in the log that
+//! describes them.
+//!
+//! ```text
+//!  description   | value bytes u64 | extent bytes u64 | offset of each extent u64 ... |
+//! ```
+//!
+//! A value is received into its extents piece by piece, into memory that nobody else can see
+//! ([`LargeDraft`]), and published with the item that describes it. A reader that sends it slowly
+//! holds a counted reference ([`LargeValue`]), so that no epoch waits for a socket. The index has one
+//! reference for each item that names the extents; whoever removes the item gives it back one grace
+//! period later, when nobody can come to the value through the index any more: who holds a reference
+//! at that time has it from before. The last reference to go frees the extents.
+
+use crate::arena::Arena;
+use crate::engine::cache::Key;
+use crate::engine::config::Geometry;
+use crate::engine::guard::Guard;
+use crate::engine::item::{Item, Value};
+use crate::engine::log::Segments;
+use crate::engine::operations::{Entry, Mode, Outcome};
+use crate::engine::write::StoreError;
+use crate::sync::Arc;
+
+const HEAD_BYTES: usize = 16;
+
+/// The extents that an item describes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extents<'g> {
+    arena: &'g Arena,
+    description: &'g [u8],
+}
+
+impl<'g> Extents<'g> {
+    pub(crate) fn described(arena: &'g Arena, description: &'g [u8]) -> Self {
+        Self { arena, description }
+    }
+
+    pub(crate) fn description(&self) -> &'g [u8] {
+        self.description
+    }
+
+    fn word(&self, at: usize) -> u64 {
+        u64::from_le_bytes(self.description[at..at + 8].try_into().expect("8 bytes"))
+    }
+
+    pub(crate) fn value_bytes(&self) -> u64 {
+        self.word(0)
+    }
+
+    fn extent_bytes(&self) -> u64 {
+        self.word(8)
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        ((self.description.len() - HEAD_BYTES) / 8) as u32
+    }
+
+    pub(crate) fn offsets(&self) -> Box<[u64]> {
+        let places = (0..self.count() as usize).map(|extent| HEAD_BYTES + extent * 8);
+        places.map(|at| self.word(at)).collect()
+    }
+
+    /// The value, in order.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &'g [u8]> {
+        let (extents, arena) = (*self, self.arena);
+        (0..self.count()).map(move |extent| {
+            let begin = u64::from(extent) * extents.extent_bytes();
+            let bytes = extents.extent_bytes().min(extents.value_bytes() - begin);
+            let offset = extents.word(HEAD_BYTES + extent as usize * 8);
+            // SAFETY: the value was written before its item was published, and does not change
+            // while the item can be read, under the pin that `'g` stands for.
+            unsafe { arena.read(offset, bytes as usize) }
+        })
+    }
+}
+
+/// A large value while it is being received: memory that nobody else sees.
+///
+/// Fill [`space`](Self::space) and [`advance`](Self::advance), until nothing is
+/// [missing](Self::missing_bytes); [`Guard::extend_large`] gives it more memory,
+/// [`Guard::store_large`] publishes it. Dropped, it gives its memory back.
+#[derive(Debug)]
+pub struct LargeDraft {
+    arena: Arc<Arena>,
+    segments: Arc<Segments>,
+    extent_bytes: u64,
+    value_bytes: u64,
+    filled_bytes: u64,
+    /// Extents that were promised, and those of them that were taken.
+    promised: u32,
+    taken: Vec<u32>,
+}
+
+impl LargeDraft {
+    /// The length of the whole value.
+    pub fn value_bytes(&self) -> u64 {
+        self.value_bytes
+    }
+
+    /// Bytes that are still to be filled in.
+    pub fn missing_bytes(&self) -> u64 {
+        self.value_bytes - self.filled_bytes
+    }
+
+    fn room_bytes(&self) -> u64 {
+        let end = (self.taken.len() as u64 * self.extent_bytes).min(self.value_bytes);
+        end - self.filled_bytes
+    }
+
+    /// The next bytes to be filled in; none, if more memory must be had first.
+    pub fn space(&mut self) -> &mut [u8] {
+        let extent = (self.filled_bytes / self.extent_bytes) as usize;
+        let Some(&id) = self.taken.get(extent) else {
+            return &mut [];
+        };
+        let within = self.filled_bytes % self.extent_bytes;
+        let bytes = (self.extent_bytes - within).min(self.missing_bytes());
+        let offset = self.segments.start(id) + within;
+        // SAFETY: the extents are this draft's alone, and the result borrows it mutably.
+        unsafe { self.arena.lend(offset, bytes as usize) }
+    }
+
+    /// Says that so many bytes of [`space`](Self::space) were filled in.
+    ///
+    /// # Panics
+    ///
+    /// If it has not that many.
+    pub fn advance(&mut self, bytes: usize) {
+        assert!(bytes as u64 <= self.room_bytes(), "advanced past the space");
+        self.filled_bytes += bytes as u64;
+    }
+
+    fn description(&self) -> Vec<u8> {
+        let offsets = self.taken.iter().map(|&id| self.segments.start(id));
+        let words = [self.value_bytes, self.extent_bytes].into_iter();
+        words.chain(offsets).flat_map(u64::to_le_bytes).collect()
+    }
+}
+
+impl Drop for LargeDraft {
+    fn drop(&mut self) {
+        self.segments.abandon_extents(&self.taken, self.promised);
+    }
+}
+
+/// A counted reference to a large value, independent of guards and sessions: its bytes stay where
+/// they are for as long as it lives.
+#[derive(Debug)]
+pub struct LargeValue {
+    arena: Arc<Arena>,
+    segments: Arc<Segments>,
+    extents: Box<[u64]>,
+    extent_bytes: u64,
+    value_bytes: u64,
+}
+
+impl LargeValue {
+    /// The length of the value.
+    pub fn value_bytes(&self) -> u64 {
+        self.value_bytes
+    }
+
+    /// The bytes from `offset` on that lie in one piece; none at the end.
+    pub fn piece_at(&self, offset: u64) -> &[u8] {
+        if offset >= self.value_bytes {
+            return &[];
+        }
+        let within = offset % self.extent_bytes;
+        let bytes = (self.extent_bytes - within).min(self.value_bytes - offset);
+        let extent = self.extents[(offset / self.extent_bytes) as usize];
+        // SAFETY: this reference keeps the extents, and nobody writes to a published value.
+        unsafe { self.arena.read(extent + within, bytes as usize) }
+    }
+}
+
+impl Drop for LargeValue {
+    fn drop(&mut self) {
+        self.segments.release_extents(&self.extents);
+    }
+}
+
+impl Guard<'_> {
+    /// Whether a value of this length is a large one, to be received with
+    /// [`begin_large`](Self::begin_large).
+    pub fn is_large(&self, value_bytes: u64) -> bool {
+        value_bytes > self.shared.geometry.inline_bytes_max
+    }
+
+    /// Begins to receive a large value.
+    ///
+    /// # Errors
+    ///
+    /// If it is too large, or too many are being received.
+    ///
+    /// # Panics
+    ///
+    /// If it is not [large](Self::is_large).
+    pub fn begin_large(&mut self, value_bytes: u64) -> Result<LargeDraft, StoreError> {
+        assert!(self.is_large(value_bytes), "lies beside its key");
+        let geometry: &Geometry = &self.shared.geometry;
+        if value_bytes > geometry.value_bytes_max {
+            return Err(StoreError::TooLarge {
+                value_bytes,
+                value_bytes_max: geometry.value_bytes_max,
+            });
+        }
+        let promised = geometry.extents(value_bytes);
+        if !self.shared.segments.promise_extents(promised) {
+            return Err(self.no_space());
+        }
+        Ok(LargeDraft {
+            arena: Arc::clone(&self.shared.arena),
+            segments: Arc::clone(&self.shared.segments),
+            extent_bytes: geometry.segment_bytes,
+            value_bytes,
+            filled_bytes: 0,
+            promised,
+            taken: Vec::with_capacity(promised as usize),
+        })
+    }
+
+    /// Gives the draft more memory, if it has no space and something is missing. Like a store, it
+    /// may evict, in bounded steps.
+    ///
+    /// # Errors
+    ///
+    /// If no memory could be freed; the draft is as it was.
+    pub fn extend_large(&mut self, draft: &mut LargeDraft) -> Result<(), StoreError> {
+        if draft.room_bytes() > 0 || draft.missing_bytes() == 0 {
+            return Ok(());
+        }
+        let taken = self
+            .writer
+            .take_extent(self.shared, &mut self.pin, self.now_ms);
+        draft.taken.push(taken.map_err(|_| self.no_space())?);
+        Ok(())
+    }
+
+    /// Publishes a large value; the entry's own value is not used.
+    ///
+    /// # Errors
+    ///
+    /// If no memory could be freed; nothing was changed then.
+    ///
+    /// # Panics
+    ///
+    /// If something is missing, or `mode` is [`Mode::Append`] or [`Mode::Prepend`].
+    pub fn store_large(
+        &mut self,
+        key: &Key<'_>,
+        mode: Mode,
+        entry: &Entry<'_>,
+        mut draft: LargeDraft,
+    ) -> Result<Outcome, StoreError> {
+        assert_eq!(draft.missing_bytes(), 0, "the value is not complete");
+        assert!(!matches!(mode, Mode::Append | Mode::Prepend));
+        let description = draft.description();
+        self.shared.segments.segment(draft.taken[0]).hold_first();
+        let entry = Entry {
+            value: &description,
+            ..*entry
+        };
+        let (outcome, stored) = self.store_described(key, mode, &entry)?;
+        if let Some(log) = stored {
+            // The index has them now.
+            let extents = std::mem::take(&mut draft.taken).len() as u32;
+            self.shared.segments.adopt_extents(log, extents);
+            draft.promised = 0;
+        }
+        Ok(outcome)
+    }
+
+    /// A reference to an item's large value that outlives the guard; `None` for any other item.
+    pub fn hold(&self, item: &Item<'_>) -> Option<LargeValue> {
+        let extents = item.extents()?;
+        let offsets = extents.offsets();
+        let first = self.shared.segments.id_at(offsets[0]);
+        // The item was read under this guard's pin, so the index's reference is still there.
+        self.shared.segments.segment(first).hold();
+        Some(LargeValue {
+            arena: Arc::clone(&self.shared.arena),
+            segments: Arc::clone(&self.shared.segments),
+            extents: offsets,
+            extent_bytes: extents.extent_bytes(),
+            value_bytes: extents.value_bytes(),
+        })
+    }
+
+    /// Stores a value that is too long to lie beside its key.
+    pub(crate) fn store_pieces(
+        &mut self,
+        key: &Key<'_>,
+        mode: Mode,
+        entry: &Entry<'_>,
+        pieces: &[&[u8]],
+    ) -> Result<Outcome, StoreError> {
+        let value_bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let mut draft = self.begin_large(value_bytes)?;
+        for mut piece in pieces.iter().copied() {
+            while !piece.is_empty() {
+                self.extend_large(&mut draft)?;
+                let space = draft.space();
+                let bytes = space.len().min(piece.len());
+                space[..bytes].copy_from_slice(&piece[..bytes]);
+                draft.advance(bytes);
+                piece = &piece[bytes..];
+            }
+        }
+        self.store_large(key, mode, entry, draft)
+    }
+
+    /// Joins `given` to a present value where the result, or that value, is a large one; `None` if
+    /// neither is.
+    pub(crate) fn join_large(
+        &mut self,
+        key: &Key<'_>,
+        mode: Mode,
+        given: &[u8],
+    ) -> Option<Result<Outcome, StoreError>> {
+        loop {
+            // SAFETY: pinned for as long as the guard is.
+            let found = unsafe { self.shared.index.find(key.hash, key.bytes) }?;
+            let item = self.live(&found)?;
+            if !self.is_large(item.value_bytes() + given.len() as u64) {
+                return None;
+            }
+            let entry = Entry {
+                value: &[],
+                flags: item.flags(),
+                expires_at_ms: item.expires_at_ms(),
+            };
+            let version = item.version();
+            let held = self.hold(&item);
+            // Making room renews the pin, so what lies in the log is copied first.
+            let inline = match item.stored_value() {
+                Value::Large(_) => Vec::new(),
+                Value::Inline(_) | Value::Number(_) => item.value().into_owned(),
+            };
+            let mut pieces = vec![&inline[..]];
+            if let Some(held) = &held {
+                pieces.extend(held.pieces());
+            }
+            match mode {
+                Mode::Prepend => pieces.insert(0, given),
+                _ => pieces.push(given),
+            }
+            let unchanged = Mode::CompareAndSet { version };
+            match self.store_pieces(key, unchanged, &entry, &pieces) {
+                Ok(Outcome::Exists) => {}
+                Ok(Outcome::NotFound) => return Some(Ok(Outcome::NotStored)),
+                other => return Some(other),
+            }
+        }
+    }
+}
+
+impl LargeValue {
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = (0..self.extents.len() as u64).map(|extent| extent * self.extent_bytes);
+        begins.map(|begin| self.piece_at(begin))
+    }
+}

@@ -1,0 +1,93 @@
+//! What one session counts, and how it accounts for index words that it removed.
+//!
+//! Whoever removes an index word, and nobody else, lowers the live bytes of the segment that it
+//! named, and gives back the index's reference to the extents, if the item had any.
+
+use crate::engine::cache::Shared;
+use crate::engine::header;
+use crate::engine::index::word::Entry;
+use crate::engine::item::Item;
+use crate::engine::stats::{Counters, Figure};
+use crate::reclaim::Pin;
+use crate::sync::Ordering;
+
+/// One session's counts.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    counters: Counters,
+    /// Entries added less entries removed, since the last report.
+    unreported: i64,
+}
+
+impl Tally {
+    pub(crate) fn new(counters: Counters) -> Self {
+        Self {
+            counters,
+            unreported: 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn count(&self, shared: &Shared, figure: Figure) {
+        self.counters.add(&shared.arena, figure, 1);
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, shared: &Shared, figure: Figure, count: u64) {
+        self.counters.add(&shared.arena, figure, count);
+    }
+
+    /// Says what a figure is now, where it is no count.
+    #[inline]
+    pub(crate) fn set(&self, shared: &Shared, figure: Figure, value: u64) {
+        self.counters.set(&shared.arena, figure, value);
+    }
+
+    /// Counts an entry for a key that the index did not have; gives how many more than removed ones
+    /// are not reported.
+    pub(crate) fn count_insertion(&mut self, shared: &Shared) -> i64 {
+        self.unreported += 1;
+        self.count(shared, Figure::Inserted);
+        self.unreported
+    }
+
+    /// Counts an entry that left the index with its key.
+    pub(crate) fn count_removal(&mut self, shared: &Shared) {
+        self.unreported -= 1;
+        self.count(shared, Figure::Removed);
+    }
+
+    /// Accounts for an entry that this session removed from the index or replaced in it.
+    pub(crate) fn removed(&self, shared: &Shared, pin: &Pin<'_>, entry: Entry) {
+        // SAFETY: the entry was read under this pin.
+        let item = unsafe { shared.item(entry) };
+        self.removed_item(shared, pin, &item, entry.offset());
+    }
+
+    /// [`Tally::removed`] of an item that the caller has read.
+    pub(crate) fn removed_item(
+        &self,
+        shared: &Shared,
+        pin: &Pin<'_>,
+        item: &Item<'_>,
+        offset: u64,
+    ) {
+        let bytes = item.bytes();
+        self.add(shared, Figure::RemovedBytes, bytes);
+        if let Some(extents) = item.extents() {
+            let log = shared.segments.label_at(offset).log;
+            shared.segments.drop_extents(log, extents.offsets(), pin);
+        }
+        shared.segments.remove_live(offset, bytes, pin);
+    }
+
+    /// Reports to the count of the index's entries; gives that count.
+    pub(crate) fn report(&mut self, shared: &Shared) -> u64 {
+        let unreported = std::mem::take(&mut self.unreported);
+        let entries = shared.arena.word(header::ENTRIES);
+        // ORDERING: Relaxed; a count. Two's complement: adding a negative number lowers it.
+        let before = entries.fetch_add(unreported as u64, Ordering::Relaxed);
+        // Other sessions' removals may be reported before these insertions.
+        before.saturating_add_signed(unreported)
+    }
+}

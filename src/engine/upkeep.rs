@@ -1,0 +1,426 @@
+//! Upkeep: what keeps segments free. Eviction, cleaning and expiry are all walks of a segment.
+//!
+//! A walk claims a sealed segment and looks at its items one after the other. What the index no
+//! longer names is passed over; what has expired or was flushed is removed. What is alive
+//!
+//! - **evict**: moves to main, if it was read often enough (twice in small, once in main), and is
+//!   removed if not; what leaves small leaves a ghost (S3-FIFO). Then the segment is free.
+//! - **clean**: moves to a segment that takes this one's place in its log, with its count. Then the
+//!   segment is free.
+//! - **expire**: stays; the segment goes on, with its dead bytes counted.
+//!
+//! An item is moved by copying it, and then replacing the index word that names the original by one
+//! that names the copy, under the bucket's lock, if it is still there. A reader has the one or the
+//! other; a writer that planned on the original plans again.
+//!
+//! The item of a large value is small, and one segment may hold the items of most of the memory. So
+//! what a walk costs and frees is counted with the extents of what it removes, and an eviction that
+//! has freed enough of them is put off.
+//!
+//! Evictions belong to sessions, each for itself. Cleaning and expiry belong to the [`Cleaner`],
+//! which is shared: whoever finds it free takes a step with it, nobody waits for it. A session pays
+//! in small steps, a few bytes walked for each byte that it writes, or all at once where it needs a
+//! segment and none is free. Whoever calls [`Session::maintain`] in the background keeps sessions
+//! from having to.
+//!
+//! [`Session::maintain`]: crate::Session::maintain
+
+use crate::engine::appender::{self, Appender, Commitment};
+use crate::engine::cache::Shared;
+use crate::engine::header;
+use crate::engine::index::word::{Entry, KeyHash};
+use crate::engine::item::{self, Item};
+use crate::engine::log::segment::{Label, Lifetime, Log};
+use crate::engine::log::{Due, Place, Wanted};
+use crate::engine::stats::Figure;
+use crate::engine::tally::Tally;
+use crate::reclaim::Pin;
+use crate::sync::Ordering;
+
+/// LIMIT: items whose buckets are fetched together during a walk.
+const BATCH: usize = 8;
+/// Reads after which an item of small moves to main.
+const PROMOTED_AT: u64 = 2;
+/// LIMIT: after a walk for expired items, the next one comes when this share (1/N) of the time until
+/// the last of them expires has passed, so that a segment is walked a few times and not for each.
+const EXPIRY_STEPS: u64 = 16;
+/// LIMIT: nor does it come before so long.
+const EXPIRY_STEP_MS_MIN: u64 = 500;
+
+/// A claimed segment, and how far it was walked.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    id: u32,
+    purpose: Purpose,
+    label: Label,
+    /// Offset of the next item.
+    at: u64,
+    /// Offset of the end of the last item.
+    end: u64,
+    /// When what stays in the segment expires.
+    left: Lifetime,
+    /// Bytes of the extents that were let go of.
+    freed_bytes: u64,
+}
+
+/// Why a segment is walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To make it free, letting go of what was not read.
+    Evict,
+    /// To make it free, letting go of nothing.
+    Clean,
+    /// To remove what has expired.
+    Expire,
+}
+
+/// Whether an eviction moves what was read, or lets go of everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mercy {
+    KeepWhatWasRead,
+    /// Where space is needed at once and moving items has not brought any.
+    None,
+}
+
+/// How a walk stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Progress {
+    More,
+    Done,
+    /// There is more, for another time: enough extents were let go of.
+    Enough,
+    /// There is no segment to move items to.
+    Stuck,
+}
+
+/// Who cleans and expires, one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Cleaner {
+    walk: Option<Walk>,
+    /// Where what is cleaned moves to.
+    appender: Appender,
+}
+
+/// Whether the cleaner has something to go on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Cleaning {
+    Wanted,
+    NotWanted,
+}
+
+impl Walk {
+    /// Of a segment that the caller has claimed.
+    pub(crate) fn of(shared: &Shared, id: u32, purpose: Purpose) -> Self {
+        let segment = shared.segments.segment(id);
+        let at = shared.segments.start(id);
+        Self {
+            id,
+            purpose,
+            label: segment.label(),
+            at: at + segment.walked(),
+            end: at + segment.committed(),
+            left: Lifetime::NONE,
+            freed_bytes: 0,
+        }
+    }
+
+    /// Bytes of the segment that are behind it.
+    fn walked_bytes(&self, shared: &Shared) -> u64 {
+        self.at - shared.segments.start(self.id)
+    }
+
+    pub(crate) fn log(&self) -> Log {
+        self.label.log
+    }
+}
+
+/// A step of upkeep: who takes it, and when.
+pub(crate) struct Step<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) pin: &'a Pin<'a>,
+    pub(crate) now_ms: u64,
+    pub(crate) tally: &'a mut Tally,
+}
+
+impl Step<'_> {
+    /// Walks on for at least `bytes`; what moves goes to `target`.
+    pub(crate) fn advance(
+        &mut self,
+        walk: &mut Walk,
+        target: &mut Appender,
+        bytes: u64,
+        mercy: Mercy,
+    ) -> Progress {
+        let until = walk.end.min(walk.at.saturating_add(bytes));
+        while walk.at < until {
+            let mut batch = [(KeyHash(0), 0, 0); BATCH];
+            let (mut items, mut next) = (0, walk.at);
+            while items < BATCH && next < until {
+                let item = self.item(next);
+                let hash = self.shared.hash(item.key());
+                self.shared.index.prefetch_bucket(hash);
+                batch[items] = (hash, next, item.bytes());
+                items += 1;
+                next += item.bytes();
+            }
+            for &(hash, offset, item_bytes) in &batch[..items] {
+                if !self.settle(walk, target, hash, offset, mercy) {
+                    return Progress::Stuck;
+                }
+                walk.at = offset + item_bytes;
+                if walk.freed_bytes >= bytes && walk.purpose == Purpose::Evict {
+                    return Progress::Enough;
+                }
+            }
+        }
+        match walk.at < walk.end {
+            true => Progress::More,
+            false => Progress::Done,
+        }
+    }
+
+    /// The item at an offset of the claimed segment.
+    fn item(&self, offset: u64) -> Item<'_> {
+        // SAFETY: below the committed length lie whole items, and a claimed segment is not
+        // reclaimed before its claim ends, by this party.
+        unsafe { Item::read(&self.shared.arena, offset) }
+    }
+
+    /// Does to one item what the walk is for; false if it should have moved and could not.
+    fn settle(
+        &mut self,
+        walk: &mut Walk,
+        target: &mut Appender,
+        hash: KeyHash,
+        offset: u64,
+        mercy: Mercy,
+    ) -> bool {
+        let item = self.item(offset);
+        let expires_at_ms = item.expires_at_ms();
+        if expires_at_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
+            self.remove(walk, hash, offset, Figure::Expired);
+            return true;
+        }
+        if item.version() <= self.shared.flushed_version() {
+            self.remove(walk, hash, offset, Figure::FlushedRemoved);
+            return true;
+        }
+        match walk.purpose {
+            Purpose::Expire => walk.left = walk.left.with(expires_at_ms),
+            Purpose::Clean => {
+                let keep = |entry: Entry| entry.frequency();
+                return self.relocate(walk, target, walk.label, (hash, offset), keep);
+            }
+            Purpose::Evict => self.evict(walk, target, (hash, offset), expires_at_ms, mercy),
+        }
+        true
+    }
+
+    fn evict(
+        &mut self,
+        walk: &mut Walk,
+        target: &mut Appender,
+        (hash, offset): (KeyHash, u64),
+        expires_at_ms: Option<u64>,
+        mercy: Mercy,
+    ) {
+        let Some(entry) = self.shared.index.find_exact(hash, offset) else {
+            return;
+        };
+        let (kept_at, figure) = match walk.label.log {
+            Log::Small => (PROMOTED_AT, Figure::EvictedSmall),
+            Log::Main => (1, Figure::EvictedMain),
+        };
+        if entry.frequency() >= kept_at && mercy == Mercy::KeepWhatWasRead {
+            let geometry = &self.shared.geometry;
+            let main = appender::label(geometry, Log::Main, expires_at_ms, self.now_ms);
+            let log = walk.label.log;
+            let lowered = |entry: Entry| match log {
+                Log::Small => 0,
+                Log::Main => entry.frequency().saturating_sub(1),
+            };
+            if self.relocate(walk, target, main, (hash, offset), lowered) {
+                return;
+            }
+        }
+        self.remove(walk, hash, offset, figure);
+        if walk.label.log == Log::Small {
+            self.shared.ghosts.insert(hash);
+        }
+    }
+
+    fn remove(&mut self, walk: &mut Walk, hash: KeyHash, offset: u64, why: Figure) {
+        if self.shared.index.remove_exact(hash, offset) {
+            let item = self.item(offset);
+            let extents = item.extents().map_or(0, |extents| extents.count());
+            walk.freed_bytes += u64::from(extents) * self.shared.geometry.segment_bytes;
+            self.tally
+                .removed_item(self.shared, self.pin, &item, offset);
+            self.tally.count_removal(self.shared);
+            self.tally.count(self.shared, why);
+        }
+    }
+
+    /// Moves an item, if the index still names it, to a segment for `label`; false if there is
+    /// none. `frequency` gives the copy's count.
+    fn relocate(
+        &mut self,
+        walk: &Walk,
+        target: &mut Appender,
+        label: Label,
+        (hash, offset): (KeyHash, u64),
+        frequency: impl Fn(Entry) -> u64,
+    ) -> bool {
+        let (shared, pin) = (self.shared, self.pin);
+        if shared.index.find_exact(hash, offset).is_none() {
+            return true;
+        }
+        let item = self.item(offset);
+        let bytes = item.bytes();
+        if !target.has_room(shared, label, bytes) {
+            target.seal(shared, label, pin);
+            let place = match walk.purpose {
+                Purpose::Clean => Place::Before(walk.id),
+                Purpose::Evict | Purpose::Expire => Place::Newest,
+            };
+            if !target.open(shared, label, place, self.now_ms) {
+                return false;
+            }
+        }
+        // SAFETY: the walk's claim.
+        let copy = unsafe { target.append_copy(shared, label, offset, bytes) };
+        let moved = shared.index.move_exact(hash, offset, |entry| {
+            if item.is_in_place() {
+                // It may have changed since; from here on it does not, since the bucket is locked.
+                item::copy_number(&shared.arena, offset, copy);
+            }
+            target.commit(shared, label, Commitment::of(&item));
+            Entry::new(hash, copy).with_frequency(frequency(entry))
+        });
+        if moved {
+            self.moved(walk, label, offset);
+        }
+        true
+    }
+
+    /// Accounts for an item that was moved away from `offset`.
+    fn moved(&mut self, walk: &Walk, label: Label, offset: u64) {
+        let item = self.item(offset);
+        let bytes = item.bytes();
+        if let Some(extents) = item.extents() {
+            let (from, to) = (walk.label.log, label.log);
+            self.shared
+                .segments
+                .move_extents(from, to, extents.count());
+        }
+        let (items, moved_bytes) = match (walk.purpose, walk.label.log) {
+            (Purpose::Clean, _) => (Figure::Cleaned, Figure::CleanMovedBytes),
+            (_, Log::Small) => (Figure::Promoted, Figure::EvictMovedBytes),
+            (_, Log::Main) => (Figure::Reinserted, Figure::EvictMovedBytes),
+        };
+        self.tally.count(self.shared, items);
+        self.tally.add(self.shared, moved_bytes, bytes);
+        self.tally.add(self.shared, Figure::RemovedBytes, bytes);
+        let segments = &self.shared.segments;
+        segments.remove_live(offset, bytes, self.pin);
+    }
+
+    /// Ends an eviction.
+    pub(crate) fn finish_evict(&self, walk: &Walk) {
+        self.shared.segments.finish_evict(walk.id, self.pin);
+        self.tally.count(self.shared, Figure::SegmentsEvicted);
+    }
+
+    /// Leaves the rest of an eviction for another time.
+    pub(crate) fn put_off_evict(&self, walk: &Walk) {
+        let walked_bytes = walk.walked_bytes(self.shared);
+        let segments = &self.shared.segments;
+        segments.put_off_evict(walk.id, walked_bytes, self.pin);
+    }
+
+    /// A step of cleaning, or of expiry where it is due, for at least `bytes`.
+    pub(crate) fn clean(&mut self, bytes: u64) -> Cleaning {
+        let Some(mut cleaner) = self.shared.cleaner.try_lock() else {
+            return Cleaning::Wanted;
+        };
+        let Some(mut walk) = cleaner.walk.take().or_else(|| self.begin_clean()) else {
+            return Cleaning::NotWanted;
+        };
+        let progress = self.advance(
+            &mut walk,
+            &mut cleaner.appender,
+            bytes,
+            Mercy::KeepWhatWasRead,
+        );
+        let segments = &self.shared.segments;
+        match (progress, walk.purpose) {
+            (Progress::More | Progress::Enough, _) => cleaner.walk = Some(walk),
+            (Progress::Done, Purpose::Expire) => {
+                let lifetime = self.next_look(walk.left);
+                segments.unclaim(walk.id, Some(lifetime), self.pin);
+            }
+            (Progress::Done, _) => {
+                segments.finish_clean(walk.id, self.pin);
+                self.tally.count(self.shared, Figure::SegmentsCleaned);
+            }
+            (Progress::Stuck, _) => {
+                segments.unclaim(walk.id, None, self.pin);
+                return Cleaning::NotWanted;
+            }
+        }
+        Cleaning::Wanted
+    }
+
+    fn begin_clean(&self) -> Option<Walk> {
+        if !self.wants_cleaning() {
+            return None;
+        }
+        let id = self.shared.segments.claim_emptiest()?;
+        Some(Walk::of(self.shared, id, Purpose::Clean))
+    }
+
+    /// Whether so much is dead, and so little free, that cleaning is due.
+    pub(crate) fn wants_cleaning(&self) -> bool {
+        let removed_bytes = self.shared.sum(Figure::RemovedBytes);
+        self.shared.segments.wants_cleaning(removed_bytes)
+    }
+
+    /// Begins a walk for expired items, unless the cleaner is at work.
+    pub(crate) fn begin_expire(&self) -> Option<Walk> {
+        let mut cleaner = self.shared.cleaner.try_lock()?;
+        if cleaner.walk.is_some() {
+            return None;
+        }
+        let flushed_version = self.shared.flushed_version();
+        let segments = &self.shared.segments;
+        match segments.claim_due(Wanted::WholeOrPart, self.now_ms, flushed_version)? {
+            Due::Whole(id) => Some(Walk::of(self.shared, id, Purpose::Evict)),
+            Due::Part(id) => {
+                cleaner.walk = Some(Walk::of(self.shared, id, Purpose::Expire));
+                None
+            }
+        }
+    }
+
+    /// When to look for expired items again.
+    fn next_look(&self, left: Lifetime) -> Lifetime {
+        let span_ms = match left.last_ms {
+            u64::MAX => EXPIRY_STEPS * EXPIRY_STEP_MS_MIN,
+            last_ms => last_ms.saturating_sub(self.now_ms),
+        };
+        let step_ms = (span_ms / EXPIRY_STEPS).max(EXPIRY_STEP_MS_MIN);
+        Lifetime {
+            first_ms: left.first_ms.max(self.now_ms + step_ms),
+            ..left
+        }
+    }
+
+    /// About how many items main has: small is a tenth.
+    pub(crate) fn main_items(shared: &Shared) -> u64 {
+        // ORDERING: Relaxed; a count.
+        let entries = shared.arena.word(header::ENTRIES).load(Ordering::Relaxed);
+        entries - entries / 10
+    }
+}

@@ -1,0 +1,133 @@
+//! The invariants of a quiescent cache, checked one by one: for tests, at the end of every program.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::engine::cache::Shared;
+use crate::engine::index::word::Entry;
+use crate::engine::item::Item;
+use crate::engine::log::segment::State;
+use crate::engine::session::Session;
+
+/// What the index says about the segments.
+#[derive(Default)]
+struct Findings {
+    /// Bytes of named items, by segment.
+    live_bytes: HashMap<u32, u64>,
+    /// Items that name each first extent.
+    named: HashMap<u64, u64>,
+    extents: HashSet<u64>,
+    keys: HashSet<Vec<u8>>,
+    places: HashSet<u64>,
+}
+
+impl Session {
+    /// Checks that index, segments, extents and figures agree with each other. Nobody else may be
+    /// at work, and nothing may be held or half received.
+    ///
+    /// # Errors
+    ///
+    /// What does not agree, as a sentence.
+    pub fn verify(&mut self) -> Result<(), String> {
+        let (shared, pin) = self.parts();
+        let mut findings = Findings::default();
+        for bucket in 0..shared.index.buckets() {
+            let mut entries = Vec::new();
+            shared.index.visit(bucket, |found| entries.push(found.entry));
+            for entry in entries {
+                findings.add(shared, bucket, entry)?;
+            }
+        }
+        drop(pin);
+        findings.agree_with_segments(shared)?;
+        agree_with_figures(shared, findings.keys.len() as u64)
+    }
+}
+
+impl Findings {
+    fn add(&mut self, shared: &Shared, bucket: u64, entry: Entry) -> Result<(), String> {
+        let offset = entry.offset();
+        let id = shared.segments.id_at(offset);
+        let segment = shared.segments.segment(id);
+        let (state, _) = segment.state();
+        let held = matches!(state, State::Open | State::Sealed | State::Claimed);
+        let end = shared.segments.start(id) + segment.committed();
+        if !held || offset + 16 > end {
+            return Err(format!("an entry names {offset}, in a segment that is {state:?}"));
+        }
+        // SAFETY: whole items lie below the committed length, and the caller is pinned.
+        let item = unsafe { shared.item(entry) };
+        let hash = shared.hash(item.key());
+        if hash.bucket(shared.index.buckets()) != bucket || hash.tag() != entry.tag() {
+            return Err(format!("the item at {offset} is in the wrong place of the index"));
+        }
+        // SAFETY: as above.
+        if offset + item.bytes() > end || !unsafe { Item::is_intact(&shared.arena, offset) } {
+            return Err(format!("the item at {offset} is torn"));
+        }
+        if !self.keys.insert(item.key().to_vec()) || !self.places.insert(offset) {
+            return Err(format!("the key of the item at {offset} is there twice"));
+        }
+        if let Some(extents) = item.extents() {
+            let offsets = extents.offsets();
+            *self.named.entry(offsets[0]).or_default() += 1;
+            self.extents.extend(offsets.iter());
+        }
+        *self.live_bytes.entry(id).or_default() += item.bytes();
+        Ok(())
+    }
+
+    fn agree_with_segments(&self, shared: &Shared) -> Result<(), String> {
+        let mut extents = 0;
+        for id in 0..shared.geometry.segments {
+            let segment = shared.segments.segment(id);
+            let (state, live_bytes) = segment.state();
+            let named_bytes = self.live_bytes.get(&id).copied().unwrap_or(0);
+            match state {
+                State::Open | State::Sealed | State::Claimed if live_bytes != named_bytes => {
+                    return Err(format!(
+                        "segment {id} counts {live_bytes} live bytes, and {named_bytes} are named"
+                    ));
+                }
+                State::Sealed if live_bytes == 0 => {
+                    return Err(format!("segment {id} is empty and was not retired"));
+                }
+                State::Extent => extents += 1,
+                _ => {}
+            }
+        }
+        if extents != self.extents.len() {
+            let named = self.extents.len();
+            return Err(format!("{extents} segments are extents, and {named} are named"));
+        }
+        for (&first, &items) in &self.named {
+            let references = shared
+                .segments
+                .segment(shared.segments.id_at(first))
+                .references();
+            if references != items {
+                return Err(format!(
+                    "the value at {first} has {references} references, and {items} items name it"
+                ));
+            }
+        }
+        shared.segments.verify_lists()
+    }
+}
+
+fn agree_with_figures(shared: &Shared, items: u64) -> Result<(), String> {
+    let stats = crate::engine::stats::Stats::collect(shared, &shared.segments.usage(0));
+    if stats.items != items {
+        return Err(format!(
+            "{} items are counted, and the index has {items}",
+            stats.items
+        ));
+    }
+    let sum: u64 = stats.ledger().iter().map(|(_, bytes)| bytes).sum();
+    if sum != stats.memory_bytes {
+        return Err(format!(
+            "the ledger sums to {sum} of {} bytes",
+            stats.memory_bytes
+        ));
+    }
+    Ok(())
+}
