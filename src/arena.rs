@@ -129,11 +129,21 @@ impl Arena {
     /// # Panics
     ///
     /// If the range leaves the arena.
-    #[allow(clippy::mut_from_ref, reason = "the caller answers for who else has the bytes")]
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "the caller answers for who else has the bytes"
+    )]
     pub(crate) unsafe fn lend(&self, offset: u64, bytes: usize) -> &mut [u8] {
         self.check(offset, bytes);
         // SAFETY: inside the mapping (checked); the caller answers for everyone else.
         unsafe { std::slice::from_raw_parts_mut(self.pointer(offset), bytes) }
+    }
+
+    /// Says that the caller alone has the bytes at `offset`, plain or not, and what they held does
+    /// not matter. The model checker's arena checks it; here it costs nothing.
+    #[inline]
+    pub(crate) fn assert_unshared(&self, offset: u64, bytes: usize) {
+        debug_assert!(offset + bytes as u64 <= self.bytes);
     }
 
     /// Asks the processor to fetch the cache line at `offset`; out of range is ignored.

@@ -64,10 +64,16 @@ fn an_empty_value_is_a_value() {
     let mut guard = session.pin(0);
     assert!(set(&mut guard, b"k", b"").is_ok());
     let key = guard.key(b"k").expect("a key");
-    assert_eq!(guard.get(&key).map(|item| item.value()), Some(b""[..].into()));
+    assert_eq!(
+        guard.get(&key).map(|item| item.value()),
+        Some(b""[..].into())
+    );
     let appended = guard.store(&key, Mode::Append, &Entry::of(b""));
     assert!(matches!(appended, Ok(Outcome::Stored { .. })));
-    assert_eq!(guard.get(&key).map(|item| item.value()), Some(b""[..].into()));
+    assert_eq!(
+        guard.get(&key).map(|item| item.value()),
+        Some(b""[..].into())
+    );
 }
 
 #[test]
@@ -86,7 +92,10 @@ fn a_value_of_the_announced_size_fits_with_the_longest_key_and_all_fields() {
     };
     let stored = guard.store(&key, Mode::Set, &entry);
     assert!(matches!(stored, Ok(Outcome::Stored { .. })));
-    assert_eq!(guard.get(&key).map(|item| item.value()), Some(value[..].into()));
+    assert_eq!(
+        guard.get(&key).map(|item| item.value()),
+        Some(value[..].into())
+    );
 }
 
 #[test]
@@ -125,7 +134,10 @@ fn a_value_that_is_too_large_is_refused_with_what_fits_and_what_is_there_stays()
         value_bytes_max,
     };
     assert_eq!(refused, Err(too_large));
-    assert_eq!(guard.get(&key).map(|item| item.value()), Some(largest[..].into()));
+    assert_eq!(
+        guard.get(&key).map(|item| item.value()),
+        Some(largest[..].into())
+    );
 }
 
 #[test]
@@ -220,7 +232,10 @@ fn whatever_is_stored_the_memory_is_not_exceeded_and_none_is_lost() {
             let is_large = value_bytes as u64 > cache.limits().inline_bytes_max;
             let (item_bytes, held_bytes) = match is_large {
                 true => (value_bytes as u64, stats.items * value_bytes as u64),
-                false => ((value_bytes as u64 + 24).next_multiple_of(8), stats.live_bytes),
+                false => (
+                    (value_bytes as u64 + 24).next_multiple_of(8),
+                    stats.live_bytes,
+                ),
             };
             let per_segment = stats.segment_bytes / item_bytes;
             let share = (per_segment * item_bytes) as f64 / stats.segment_bytes as f64;

@@ -223,7 +223,10 @@ fn what_is_no_number_is_not_counted_and_stays() {
             let counter = count(guard, key, Arithmetic::Increment(1), None);
             assert_eq!(counter, Counter::NotANumber, "{text:?}");
             let item = guard.get(key).expect("stored");
-            assert_eq!((item.value(), item.version()), (text.as_bytes().into(), version));
+            assert_eq!(
+                (item.value(), item.version()),
+                (text.as_bytes().into(), version)
+            );
         }
         set(guard, key, "18446744073709551615");
         assert_eq!(counted(guard, key, Arithmetic::Increment(0)), u64::MAX);

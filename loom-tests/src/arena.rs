@@ -1,8 +1,10 @@
 //! The model checker's flavour of the arena: small, and every access checked.
 //!
 //! Same names and signatures as the engine's own `arena`. Each 8 bytes (a *granule*) are either one
-//! checked atomic word or plain bytes guarded by one checked cell, decided by the first access and
-//! never changed: touching a granule both ways is reported.
+//! checked atomic word or plain bytes guarded by one checked cell, decided by the first access:
+//! touching a granule both ways is reported. Only bytes that their owner has declared to be its own
+//! (`assert_unshared`) can be both, at different times: then every access to the word also counts as
+//! a read of the cell, so that an access as a word races with a plain write like any other read.
 //!
 //! loom's objects belong to the execution that made them, and an object made by one thread in the
 //! middle of an execution is unknown to the others' clocks. They are therefore made in advance, in
@@ -31,11 +33,13 @@ pub(crate) fn forget_usage() {
     MOST_USED.set(None);
 }
 
-#[derive(Clone, Copy)]
-enum Role {
-    Untouched,
-    Word(u16),
-    Plain(u16),
+/// The objects that stand for a granule.
+#[derive(Clone, Copy, Default)]
+struct Role {
+    word: Option<u16>,
+    cell: Option<u16>,
+    /// Whether it may have both.
+    is_mixed: bool,
 }
 
 /// A small arena whose granules are checked by loom.
@@ -71,7 +75,7 @@ impl Arena {
             });
         Ok(Self {
             memory: (0..granules).map(|_| [0; 8].into()).collect(),
-            roles: (0..granules).map(|_| Cell::new(Role::Untouched)).collect(),
+            roles: (0..granules).map(|_| Cell::default()).collect(),
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
             cells: (0..cells).map(|_| UnsafeCell::new(())).collect(),
             words_used: Cell::new(0),
@@ -83,17 +87,19 @@ impl Arena {
     pub(crate) fn word(&self, offset: u64) -> &AtomicU64 {
         assert!(offset & 7 == 0 && offset < self.bytes, "word outside arena");
         let granule = (offset / 8) as usize;
-        let index = match self.roles[granule].get() {
-            Role::Word(index) => usize::from(index),
-            Role::Plain(_) => panic!("the plain bytes at {offset} are used as an atomic word"),
-            Role::Untouched => {
-                let index = self.words_used.get();
-                self.words_used.set(index + 1);
-                self.roles[granule].set(Role::Word(small(index)));
-                index
-            }
-        };
-        self.words.get(index).expect("no spare words: raise SPARE")
+        let mut role = self.roles[granule].get();
+        if let Some(cell) = role.cell {
+            assert!(
+                role.is_mixed,
+                "the plain bytes at {offset} are used as an atomic word"
+            );
+            self.cells[usize::from(cell)].with(|_| ());
+        }
+        let index = role.word.unwrap_or_else(|| next(&self.words_used));
+        role.word = Some(index);
+        self.roles[granule].set(role);
+        let word = self.words.get(usize::from(index));
+        word.expect("no spare words: raise SPARE")
     }
 
     pub(crate) fn words<const N: usize>(&self, offset: u64) -> Words<'_, N> {
@@ -126,6 +132,26 @@ impl Arena {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) }
     }
 
+    /// # Safety
+    ///
+    /// Nobody else reads or writes the bytes while the result lives.
+    #[allow(clippy::mut_from_ref, reason = "as in the engine's own arena")]
+    pub(crate) unsafe fn lend(&self, offset: u64, bytes: usize) -> &mut [u8] {
+        self.assert_unshared(offset, bytes);
+        // SAFETY: inside the memory (checked); the caller answers for everyone else.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer(offset), bytes) }
+    }
+
+    pub(crate) fn assert_unshared(&self, offset: u64, bytes: usize) {
+        self.check(offset, bytes);
+        for granule in granules(offset, bytes) {
+            let mut role = self.roles[granule].get();
+            role.is_mixed = true;
+            self.roles[granule].set(role);
+            self.cell(granule).with_mut(|_| ());
+        }
+    }
+
     pub(crate) fn prefetch(&self, _offset: u64) {}
 
     /// # Safety
@@ -134,32 +160,32 @@ impl Arena {
     pub(crate) unsafe fn release(&self, offset: u64, bytes: u64) -> io::Result<()> {
         self.check(offset, bytes as usize);
         for granule in granules(offset, bytes as usize) {
-            match self.roles[granule].get() {
-                Role::Untouched => {}
-                Role::Word(index) => self.words[usize::from(index)].reset(),
-                Role::Plain(index) => {
-                    self.cells[usize::from(index)].with_mut(|_| ());
-                    // SAFETY: one system thread, and no reference to the granule is made elsewhere
-                    // that outlives an access.
-                    unsafe { *self.memory[granule].get() = [0; 8] }
-                }
+            let role = self.roles[granule].get();
+            if let Some(index) = role.word {
+                self.words[usize::from(index)].reset();
+            }
+            if let Some(index) = role.cell {
+                self.cells[usize::from(index)].with_mut(|_| ());
+                // SAFETY: one system thread, and no reference to the granule is made elsewhere
+                // that outlives an access.
+                unsafe { *self.memory[granule].get() = [0; 8] }
             }
         }
         Ok(())
     }
 
     fn cell(&self, granule: usize) -> &UnsafeCell<()> {
-        let index = match self.roles[granule].get() {
-            Role::Plain(index) => usize::from(index),
-            Role::Word(_) => panic!("the atomic word at {} is used as plain bytes", granule * 8),
-            Role::Untouched => {
-                let index = self.cells_used.get();
-                self.cells_used.set(index + 1);
-                self.roles[granule].set(Role::Plain(small(index)));
-                index
-            }
-        };
-        self.cells.get(index).expect("no spare cells: raise SPARE")
+        let mut role = self.roles[granule].get();
+        let at = granule * 8;
+        assert!(
+            role.word.is_none() || role.is_mixed,
+            "the atomic word at {at} is used as plain bytes"
+        );
+        let index = role.cell.unwrap_or_else(|| next(&self.cells_used));
+        role.cell = Some(index);
+        self.roles[granule].set(role);
+        let cell = self.cells.get(usize::from(index));
+        cell.expect("no spare cells: raise SPARE")
     }
 
     fn check(&self, offset: u64, bytes: usize) {
@@ -188,7 +214,10 @@ impl<const N: usize> std::ops::Index<usize> for Words<'_, N> {
     }
 }
 
-fn small(index: usize) -> u16 {
+/// The next object that no granule has.
+fn next(used: &Cell<usize>) -> u16 {
+    let index = used.get();
+    used.set(index + 1);
     u16::try_from(index).expect("a model touches few granules")
 }
 

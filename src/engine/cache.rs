@@ -194,7 +194,9 @@ impl Cache {
     /// enough to ask often.
     pub fn wants_maintenance(&self) -> bool {
         let shared = &self.shared;
-        shared.segments.is_short(shared.geometry.segments_reserved * 2)
+        shared
+            .segments
+            .is_short(shared.geometry.segments_reserved * 2)
     }
 }
 

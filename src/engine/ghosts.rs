@@ -70,7 +70,10 @@ impl Ghosts {
         let way = (0..WAYS).max_by_key(worth).expect("a set has ways");
         let (at, shift) = ((way / 2) as usize, way % 2 * 32);
         let new = u64::from(fingerprint << 16 | now) << shift;
-        words[at].store(entries[at] & !(0xffff_ffff << shift) | new, Ordering::Relaxed);
+        words[at].store(
+            entries[at] & !(0xffff_ffff << shift) | new,
+            Ordering::Relaxed,
+        );
     }
 
     /// Whether the key was evicted from small not long ago: within as many evictions as main has
@@ -182,7 +185,10 @@ mod tests {
         let ghosts = ghosts(items);
         (0..20_000).for_each(|number| ghosts.insert(hash(number)));
         let young = (20_000 - wanted..20_000).filter(|&n| ghosts.take(hash(n), items));
-        assert!(young.count() as u64 > wanted * 8 / 10, "most are remembered");
+        assert!(
+            young.count() as u64 > wanted * 8 / 10,
+            "most are remembered"
+        );
         let old = (0..20_000 - items - 100).filter(|&n| ghosts.take(hash(n), items));
         assert!(old.count() < 20, "the old are not believed");
     }

@@ -61,7 +61,10 @@ impl<'s> Guard<'s> {
         guard.set_now(now_ms);
         if shape::PINS_ARE_NAMED {
             let since_ms = now_ms.max(1);
-            guard.writer.tally.set(shared, Figure::PinnedSinceMs, since_ms);
+            guard
+                .writer
+                .tally
+                .set(shared, Figure::PinnedSinceMs, since_ms);
         }
         guard
     }

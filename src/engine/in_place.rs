@@ -51,6 +51,8 @@ impl<'a> InPlace<'a> {
 
     /// Writes a number that nobody can see yet.
     pub(crate) fn begin(self, number: Versioned) {
+        // Plain bytes may have been here before.
+        self.arena.assert_unshared(self.at, WORDS * 8);
         let words = self.arena.words::<WORDS>(self.at);
         // ORDERING: Relaxed; the index word that names the item publishes it.
         words[1].store(number.value, Ordering::Relaxed);

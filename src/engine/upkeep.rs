@@ -311,9 +311,7 @@ impl Step<'_> {
         let bytes = item.bytes();
         if let Some(extents) = item.extents() {
             let (from, to) = (walk.label.log, label.log);
-            self.shared
-                .segments
-                .move_extents(from, to, extents.count());
+            self.shared.segments.move_extents(from, to, extents.count());
         }
         let (items, moved_bytes) = match (walk.purpose, walk.label.log) {
             (Purpose::Clean, _) => (Figure::Cleaned, Figure::CleanMovedBytes),

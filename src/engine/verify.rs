@@ -32,7 +32,9 @@ impl Session {
         let mut findings = Findings::default();
         for bucket in 0..shared.index.buckets() {
             let mut entries = Vec::new();
-            shared.index.visit(bucket, |found| entries.push(found.entry));
+            shared
+                .index
+                .visit(bucket, |found| entries.push(found.entry));
             for entry in entries {
                 findings.add(shared, bucket, entry)?;
             }
@@ -52,13 +54,17 @@ impl Findings {
         let held = matches!(state, State::Open | State::Sealed | State::Claimed);
         let end = shared.segments.start(id) + segment.committed();
         if !held || offset + 16 > end {
-            return Err(format!("an entry names {offset}, in a segment that is {state:?}"));
+            return Err(format!(
+                "an entry names {offset}, in a segment that is {state:?}"
+            ));
         }
         // SAFETY: whole items lie below the committed length, and the caller is pinned.
         let item = unsafe { shared.item(entry) };
         let hash = shared.hash(item.key());
         if hash.bucket(shared.index.buckets()) != bucket || hash.tag() != entry.tag() {
-            return Err(format!("the item at {offset} is in the wrong place of the index"));
+            return Err(format!(
+                "the item at {offset} is in the wrong place of the index"
+            ));
         }
         // SAFETY: as above.
         if offset + item.bytes() > end || !unsafe { Item::is_intact(&shared.arena, offset) } {
@@ -97,7 +103,9 @@ impl Findings {
         }
         if extents != self.extents.len() {
             let named = self.extents.len();
-            return Err(format!("{extents} segments are extents, and {named} are named"));
+            return Err(format!(
+                "{extents} segments are extents, and {named} are named"
+            ));
         }
         for (&first, &items) in &self.named {
             let references = shared

@@ -69,9 +69,7 @@ pub(crate) enum Written<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The value is longer than the limit.
-    #[error(
-        "the value has {value_bytes} bytes: at most {value_bytes_max} are accepted"
-    )]
+    #[error("the value has {value_bytes} bytes: at most {value_bytes_max} are accepted")]
     TooLarge {
         /// Bytes of the value that would have been stored.
         value_bytes: u64,

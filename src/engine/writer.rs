@@ -197,14 +197,7 @@ impl Writer {
     }
 
     /// Walks on through the segment under eviction, if there is one, for at least `bytes`.
-    fn evict_on(
-        &mut self,
-        shared: &Shared,
-        pin: &Pin<'_>,
-        now_ms: u64,
-        bytes: u64,
-        mercy: Mercy,
-    ) {
+    fn evict_on(&mut self, shared: &Shared, pin: &Pin<'_>, now_ms: u64, bytes: u64, mercy: Mercy) {
         let Some(mut walk) = self.eviction.take() else {
             return;
         };

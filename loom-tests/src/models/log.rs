@@ -39,11 +39,11 @@ fn a_reader_keeps_what_it_sees_until_it_unpins() {
         let guard = reader.pin(NOW_MS);
         let key = guard.key(b"k").expect("a key");
         let item = guard.get(&key).expect("the key is there all the time");
-        assert!(matches!(item.value(), b"old" | b"new"));
+        assert!(matches!(&*item.value(), b"old" | b"new"));
         let again = guard.get(&key).expect("the key is there all the time");
-        assert!(matches!(again.value(), b"old" | b"new"));
+        assert!(matches!(&*again.value(), b"old" | b"new"));
         assert!(
-            matches!(item.value(), b"old" | b"new"),
+            matches!(&*item.value(), b"old" | b"new"),
             "reused while it was read"
         );
     }
@@ -148,7 +148,7 @@ fn eviction_races_with_a_reader() {
         let item = guard.get(&key);
         let missed = guard.get(&key).is_none();
         match item {
-            Some(item) => assert_eq!(item.value(), b"first", "reused while it was read"),
+            Some(item) => assert_eq!(*item.value(), *b"first", "reused while it was read"),
             None => assert!(missed, "what was evicted came back"),
         }
     }

@@ -26,6 +26,10 @@ pub(crate) struct Layout {
     pub(crate) buckets_per_chunk: u64,
     /// Chunks of buckets that the index may come to use, each beyond the first paid for.
     pub(crate) bucket_chunks_max: u64,
+    /// The share of dead bytes above which sessions clean; above 100 they never do.
+    pub(crate) dead_percent_max: u64,
+    /// The longest value that has no extents.
+    pub(crate) inline_bytes_max: u64,
 }
 
 impl Layout {
@@ -35,6 +39,8 @@ impl Layout {
         segments: 6,
         buckets_per_chunk: 1,
         bucket_chunks_max: 1,
+        dead_percent_max: 101,
+        inline_bytes_max: 1 << 20,
     };
     /// Every item has a segment of its own.
     pub(crate) const SINGLE_ITEMS: Self = Self {
@@ -60,6 +66,10 @@ impl Layout {
             buckets_per_chunk: self.buckets_per_chunk,
             bucket_chunks_max: self.bucket_chunks_max,
             overflow_chunks_max: 2,
+            ghost_chunks_max: 0,
+            classes: 1,
+            dead_percent_max: self.dead_percent_max,
+            inline_bytes_max: self.inline_bytes_max,
             ..Geometry::new(segment_bytes, CHUNKS, SESSIONS_MAX, KEY_BYTES_MAX)
         };
         Cache::with_geometry(geometry, HASH_SEED).expect("a cache")

@@ -17,9 +17,7 @@ pub(crate) mod segment;
 use crate::arena::Arena;
 use crate::engine::config::{Geometry, SEGMENT_LINE_BYTES};
 use crate::engine::log::queue::Queues;
-use crate::engine::log::segment::{
-    Emptied, Label, Lifetime, Log, NEVER_MS, Segment, State,
-};
+use crate::engine::log::segment::{Emptied, Label, Lifetime, Log, NEVER_MS, Segment, State};
 use crate::reclaim::Pin;
 use crate::shape;
 use crate::sync::{Arc, Mutex};
@@ -500,7 +498,10 @@ impl Segments {
     /// Gives one reference to the large value in these extents back; the last frees them.
     pub(crate) fn release_extents(&self, extents: &[u64]) {
         let ids = || extents.iter().map(|&offset| self.id_at(offset));
-        if ids().next().is_some_and(|first| self.segment(first).release()) {
+        if ids()
+            .next()
+            .is_some_and(|first| self.segment(first).release())
+        {
             let mut lists = self.lists.lock();
             for id in ids() {
                 self.segment(id).free_extent();
@@ -575,7 +576,9 @@ impl Segments {
         ];
         for (name, listed, counted) in told {
             if listed != counted {
-                return Err(format!("{listed} segments are listed as {name}, and {counted} are"));
+                return Err(format!(
+                    "{listed} segments are listed as {name}, and {counted} are"
+                ));
             }
         }
         let is_queued = |id: u32| lists.queues.contains(id);

@@ -216,7 +216,9 @@ impl<'a> Segment<'a> {
 
     /// Says so. The claimant calls this.
     pub(crate) fn set_walked(self, bytes: u64) {
-        self.arena.word(self.line + 56).store(bytes, Ordering::Relaxed);
+        self.arena
+            .word(self.line + 56)
+            .store(bytes, Ordering::Relaxed);
     }
 
     /// Free → Open. The caller took the segment from the pool.
