@@ -3,6 +3,7 @@
 mod bench;
 mod commands;
 mod ending;
+mod replay;
 mod serve;
 pub mod units;
 
@@ -29,6 +30,7 @@ enum Command {
     Incr(commands::IncrOptions),
     Stats(commands::StatsOptions),
     Bench(Box<bench::BenchOptions>),
+    Replay(Box<replay::ReplayOptions>),
 }
 
 /// The server that commands talk to unless told otherwise.
@@ -51,5 +53,6 @@ pub fn run() -> ExitCode {
         Command::Incr(options) => commands::run(&options),
         Command::Stats(options) => commands::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Replay(options) => replay::run(&options),
     }
 }
