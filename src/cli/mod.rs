@@ -11,6 +11,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[doc(hidden)]
+pub use replay::{TraceFormat, TraceSummary, read_trace};
+
 /// An in-memory cache server.
 #[derive(Debug, Parser)]
 #[command(name = "larder", version, arg_required_else_help = true, after_help = ending::EXIT_CODES)]

@@ -1,8 +1,8 @@
 //! Traces as lines of named columns. The first line names them, in any order.
 
-use std::io::Read;
+use std::io::{Chain, Read};
 
-use csv::{ByteRecord, ErrorKind, ReaderBuilder};
+use csv::{ByteRecord, ErrorKind, ReaderBuilder, Terminator};
 
 use super::request::{Operation, Request, TraceKey, decimal};
 use super::trace::{Place, TraceError};
@@ -15,10 +15,19 @@ const ACCEPTED: &str = "time, key, size, op, ttl";
 
 /// A reader of lines.
 pub(super) struct Columns<R> {
-    reader: csv::Reader<R>,
-    line: ByteRecord,
+    lines: Lines<R>,
+    columns: usize,
     places: Places,
     requests: u64,
+}
+
+/// The lines that are not blank, with their numbers.
+struct Lines<R> {
+    /// INVARIANT: every line ends with a newline, the last one included, so that the line after a
+    /// record is one further than its last.
+    reader: csv::Reader<Chain<R, &'static [u8]>>,
+    fields: ByteRecord,
+    number: u64,
 }
 
 /// Which column is the how manieth.
@@ -34,42 +43,72 @@ struct Places {
 impl<R: Read> Columns<R> {
     /// Reads the line that names the columns.
     pub(super) fn new(source: R) -> Result<Self, TraceError> {
-        let mut reader = ReaderBuilder::new()
-            .trim(csv::Trim::All)
+        let reader = ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .terminator(Terminator::Any(b'\n'))
             .buffer_capacity(super::trace::BUFFER_BYTES)
-            .from_reader(source);
-        let names = reader.byte_headers().map_err(unreadable)?;
-        let line = names.position().map_or(1, csv::Position::line);
-        if names.is_empty() {
-            return Err(TraceError::empty());
-        }
-        let places = Places::of(names).map_err(|why| TraceError::at(Place::Line(line), why))?;
-        Ok(Self {
+            .from_reader(source.chain(&b"\n"[..]));
+        let mut lines = Lines {
             reader,
-            line: ByteRecord::new(),
-            places,
+            fields: ByteRecord::new(),
+            number: 0,
+        };
+        let names = lines.read()?.ok_or_else(TraceError::empty)?;
+        let (columns, places) = (names.len(), Places::of(names));
+        Ok(Self {
+            places: places.map_err(|why| lines.wrong(why))?,
+            columns,
+            lines,
             requests: 0,
         })
     }
 
     /// The next request; `None` at the end.
     pub(super) fn next_request(&mut self) -> Result<Option<Request>, TraceError> {
-        if !self
-            .reader
-            .read_byte_record(&mut self.line)
-            .map_err(unreadable)?
-        {
+        let Some(fields) = self.lines.read()? else {
             return match self.requests {
                 0 => Err(TraceError::empty()),
                 _ => Ok(None),
             };
-        }
+        };
         self.requests += 1;
-        let request = self.places.request(&self.line).map_err(|why| {
-            let line = self.line.position().map_or(0, csv::Position::line);
-            TraceError::at(Place::Line(line), why)
-        })?;
-        Ok(Some(request))
+        let request = match fields.len() {
+            fields if fields != self.columns => Err(format!(
+                "the line has {fields} fields where the first has {}: it is torn",
+                self.columns
+            )),
+            _ => self.places.request(fields),
+        };
+        request.map(Some).map_err(|why| self.lines.wrong(why))
+    }
+}
+
+impl<R: Read> Lines<R> {
+    /// The fields of the next line that is not blank; `None` at the end.
+    fn read(&mut self) -> Result<Option<&ByteRecord>, TraceError> {
+        loop {
+            let first = self.reader.position().line();
+            let read = self.reader.read_byte_record(&mut self.fields);
+            if !read.map_err(unreadable)? {
+                return Ok(None);
+            }
+            if self.fields.as_slice().contains(&b'\n') {
+                // The quote may be open to the end of the trace: where it began tells more.
+                self.number = first;
+                return Err(self.wrong("a quoted field goes on past the end of its line"));
+            }
+            self.number = self.reader.position().line() - 1;
+            // A carriage return before the newline goes with the blanks.
+            self.fields.trim();
+            if self.fields.len() > 1 || !self.fields.as_slice().is_empty() {
+                return Ok(Some(&self.fields));
+            }
+        }
+    }
+
+    fn wrong(&self, why: impl Into<String>) -> TraceError {
+        TraceError::at(Place::Line(self.number), why)
     }
 }
 
@@ -182,14 +221,6 @@ fn shown(text: &[u8]) -> String {
 
 fn unreadable(error: csv::Error) -> TraceError {
     match error.into_kind() {
-        ErrorKind::UnequalLengths {
-            pos,
-            expected_len,
-            len,
-        } => TraceError::at(
-            Place::Line(pos.map_or(0, |position| position.line())),
-            format!("the line has {len} fields where the first has {expected_len}: it is torn"),
-        ),
         ErrorKind::Io(error) => error.into(),
         other => TraceError::at(Place::Trace, format!("the trace cannot be read: {other:?}")),
     }

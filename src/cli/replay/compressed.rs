@@ -63,7 +63,7 @@ impl<R: BufRead> Frames<R> {
                 io::copy(skipped, &mut io::sink())?;
                 Ok(State::Between)
             }
-            Err(error) => Err(broken(&error)),
+            Err(error) => Err(self.broken(&error)),
         }
     }
 
@@ -73,9 +73,9 @@ impl<R: BufRead> Frames<R> {
             if self.decoder.is_finished() {
                 return self.end().map(|()| State::Between);
             }
-            self.decoder
-                .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1))
-                .map_err(|error| broken(&error))?;
+            let one = BlockDecodingStrategy::UptoBlocks(1);
+            let decoded = self.decoder.decode_blocks(&mut self.source, one);
+            decoded.map_err(|error| self.broken(&error))?;
         }
         Ok(State::Inside)
     }
@@ -85,9 +85,17 @@ impl<R: BufRead> Frames<R> {
         let written = self.decoder.get_checksum_from_data();
         match written {
             Some(_) if written != self.decoder.get_calculated_checksum() => {
-                Err(broken(&"its checksum does not match"))
+                Err(invalid("a zstd frame's checksum does not match"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Why a frame could not be decoded: most often because the rest of it is not there.
+    fn broken(&mut self, why: &FrameDecoderError) -> io::Error {
+        match self.source.fill_buf() {
+            Ok([]) => invalid("it ends within a zstd frame"),
+            _ => invalid(format!("a zstd frame is broken: {why}")),
         }
     }
 }
@@ -112,9 +120,6 @@ impl<R: BufRead> Read for Frames<R> {
     }
 }
 
-fn broken(why: &impl std::fmt::Display) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("a zstd frame is broken: {why}"),
-    )
+fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }

@@ -1,7 +1,7 @@
 //! One session of an in-process cache, and the requests that it is dealt.
 
 use super::request::{Operation, Request};
-use super::tally::Tally;
+use super::tally::{Found, Tally};
 use super::upkeep::{Schedule, upkeep};
 use crate::engine::{
     Arithmetic, Cache, Counter, Deletion, Entry, Guard, Initial, Mode, Outcome, Session,
@@ -64,15 +64,10 @@ impl Driver {
     /// Carries a request out.
     pub(super) fn execute(&mut self, request: &Request) {
         self.now_ms = self.now_ms.max(request.time_ms + 1);
-        self.tally.requests += 1;
-        self.tally.undersized += u64::from(request.value_bytes().is_none());
+        self.tally.begin(request);
         match request.operation {
             Operation::Get => self.read_through(request),
-            Operation::Overwrite => {
-                self.tally.overwrites += 1;
-                self.store(request, Mode::Set);
-            }
-            Operation::Set => self.store(request, Mode::Set),
+            Operation::Set | Operation::Overwrite => self.store(request, Mode::Set),
             Operation::Add => self.store(request, Mode::Add),
             Operation::Replace => self.store(request, Mode::Replace),
             Operation::Append => self.store(request, Mode::Append),
@@ -85,19 +80,14 @@ impl Driver {
     }
 
     fn read_through(&mut self, request: &Request) {
-        let size_bytes = u64::from(request.size_bytes);
-        self.tally.gets += 1;
-        self.tally.get_bytes += size_bytes;
         let guard = self.session.pin(self.now_ms);
         let found = match guard.key(request.key.bytes()) {
-            Ok(key) => guard.get(&key).is_some(),
-            Err(_) => false,
+            Ok(key) if guard.get(&key).is_some() => Found::Hit,
+            _ => Found::Miss,
         };
         drop(guard);
-        if found {
-            self.tally.hits += 1;
-            self.tally.hit_bytes += size_bytes;
-        } else {
+        self.tally.read(request, found);
+        if found == Found::Miss {
             self.store(request, Mode::Set);
         }
     }
@@ -120,10 +110,7 @@ impl Driver {
             guard.store(&key, mode, &entry)
         });
         match stored {
-            Ok(Outcome::Stored { .. }) => {
-                self.tally.stored += 1;
-                self.tally.inserted_bytes += (request.key.bytes().len() + value_bytes) as u64;
-            }
+            Ok(Outcome::Stored { .. }) => self.tally.stored(request, value_bytes),
             Ok(_) => self.tally.not_stored += 1,
             Err(error) => self.refused(error),
         }
@@ -141,11 +128,7 @@ impl Driver {
             guard.arithmetic(&key, by, Some(initial))
         });
         match counted {
-            Ok(Counter::Value { value, .. }) => {
-                self.tally.stored += 1;
-                let digits = value.checked_ilog10().unwrap_or(0) as usize + 1;
-                self.tally.inserted_bytes += (request.key.bytes().len() + digits) as u64;
-            }
+            Ok(Counter::Value { value, .. }) => self.tally.counted(request, value),
             Ok(_) => self.tally.not_stored += 1,
             Err(error) => self.refused(error),
         }

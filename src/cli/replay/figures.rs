@@ -19,6 +19,9 @@ const LEDGER_ENDING: &str = "_bytes";
 /// the process around the cache.
 const NOT_IN_THE_LEDGER: &[&str] = &[STORED, EVICT_MOVED, CLEAN_MOVED, "segment_bytes"];
 
+/// The group of a server's figures that tells about its cache.
+pub(super) const GROUP: &str = "cache";
+
 /// All figures of a cache.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Figures(Vec<(String, u64)>);

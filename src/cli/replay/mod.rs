@@ -36,6 +36,19 @@ use super::ending::{Ending, Failure, conclude, print};
 use crate::sync::Arc;
 
 pub(crate) use self::options::ReplayOptions;
+pub use self::trace::Format as TraceFormat;
+
+/// LIMIT: decompressed bytes that [`read_trace`] looks at, since few bytes may stand for very many.
+const READ_TRACE_BYTES_MAX: u64 = 1 << 20;
+
+/// What a trace comes to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TraceSummary {
+    /// Its requests.
+    pub requests: u64,
+    /// Keys and values of them all, as they would be stored.
+    pub stored_bytes: u64,
+}
 
 /// Replays a trace and reports.
 pub(crate) fn run(options: &ReplayOptions) -> ExitCode {
@@ -118,4 +131,25 @@ fn replay_in_process(
         runs.iter_mut().for_each(|run| run.feed(&batch));
     }
     runs.into_iter().map(Run::finish).collect()
+}
+
+/// Reads a trace, its first MiB at most, and does nothing with it: a door to the readers for those
+/// who try them on bytes that nobody meant as a trace.
+///
+/// # Errors
+///
+/// A sentence that says what is wrong with the trace, and where.
+pub fn read_trace(source: impl Read, format: TraceFormat) -> Result<TraceSummary, String> {
+    let read = || {
+        let source = trace::decompressed(source)?.take(READ_TRACE_BYTES_MAX);
+        let mut summary = TraceSummary::default();
+        for request in Trace::new(source, format)? {
+            let request = request?;
+            let value_bytes = request.value_bytes().unwrap_or(0);
+            summary.requests += 1;
+            summary.stored_bytes += (request.key.bytes().len() + value_bytes) as u64;
+        }
+        Ok(summary)
+    };
+    read().map_err(|error: TraceError| error.to_string())
 }

@@ -1,9 +1,8 @@
 //! What a replay came to, for people and for programs.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::in_process::Outcome;
 use super::tally::{Tally, ratio};
@@ -42,7 +41,17 @@ pub(super) struct RunReport {
     clean_moved_per_byte_inserted: Option<f64>,
     moved_per_byte_inserted: Option<f64>,
     live_share: Option<f64>,
-    ledger: BTreeMap<String, u64>,
+    ledger: Ledger,
+}
+
+/// Lines of the memory ledger, in the cache's order.
+#[derive(Debug)]
+struct Ledger(Vec<(String, u64)>);
+
+impl Serialize for Ledger {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, bytes)| (name, bytes)))
+    }
 }
 
 impl RunReport {
@@ -58,7 +67,9 @@ impl RunReport {
         let either = evicted.or(cleaned);
         let both = either.map(|_| evicted.unwrap_or(0) + cleaned.unwrap_or(0));
         let missed = |hit_ratio: Option<f64>| hit_ratio.map(|hit_ratio| 1.0 - hit_ratio);
-        let ledger = figures.ledger();
+        let ledger = figures
+            .ledger()
+            .map(|(name, bytes)| (name.to_owned(), bytes));
         Self {
             memory_bytes: match setting {
                 Some(setting) => Some(setting.memory_bytes),
@@ -74,9 +85,7 @@ impl RunReport {
             clean_moved_per_byte_inserted: moved(cleaned),
             moved_per_byte_inserted: moved(both),
             live_share: figures.live_share(),
-            ledger: ledger
-                .map(|(name, bytes)| (name.to_owned(), bytes))
-                .collect(),
+            ledger: Ledger(ledger.collect()),
         }
     }
 }
@@ -149,7 +158,7 @@ impl fmt::Display for RunReport {
             percent(self.live_share)
         )?;
         writeln!(f, "ledger")?;
-        for (name, bytes) in &self.ledger {
+        for (name, bytes) in &self.ledger.0 {
             writeln!(f, "  {name:<24} {:>15}", grouped(*bytes))?;
         }
         Ok(())

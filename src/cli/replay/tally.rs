@@ -1,5 +1,14 @@
 //! What came of the requests.
 
+use super::request::{Operation, Request};
+
+/// What a read found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Hit,
+    Miss,
+}
+
 /// Counts of one session, or of several added up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Tally {
@@ -57,6 +66,36 @@ impl Tally {
         self.no_space += no_space;
         self.deleted += deleted;
         self.undersized += undersized;
+    }
+
+    /// Counts a request, whatever it asks for.
+    pub(super) fn begin(&mut self, request: &Request) {
+        self.requests += 1;
+        self.undersized += u64::from(request.value_bytes().is_none());
+        self.overwrites += u64::from(request.operation == Operation::Overwrite);
+    }
+
+    /// Counts what a read found.
+    pub(super) fn read(&mut self, request: &Request, found: Found) {
+        let size_bytes = u64::from(request.size_bytes);
+        self.gets += 1;
+        self.get_bytes += size_bytes;
+        if found == Found::Hit {
+            self.hits += 1;
+            self.hit_bytes += size_bytes;
+        }
+    }
+
+    /// Counts a value that was stored under the request's key.
+    pub(super) fn stored(&mut self, request: &Request, value_bytes: usize) {
+        self.stored += 1;
+        self.inserted_bytes += (request.key.bytes().len() + value_bytes) as u64;
+    }
+
+    /// Counts a counter that was stored under the request's key.
+    pub(super) fn counted(&mut self, request: &Request, value: u64) {
+        let digits = value.checked_ilog10().unwrap_or(0) + 1;
+        self.stored(request, digits as usize);
     }
 
     /// Hits of all reads, by number; nothing where there were no reads.

@@ -19,7 +19,7 @@ pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
 /// How a trace is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub enum Format {
     /// Whichever its first bytes look like.
     Auto,
     /// Lines of named columns.
