@@ -19,7 +19,9 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(auto == csv || auto == binary, "{auto:?}");
     if let Ok(summary) = binary
         && !bytes.starts_with(&ZSTD)
-        && !bytes.get(1..4).is_some_and(|magic| magic == [0x2a, 0x4d, 0x18])
+        && !bytes
+            .get(1..4)
+            .is_some_and(|magic| magic == [0x2a, 0x4d, 0x18])
     {
         let expected = bytes.len() / RECORD_BYTES;
         assert_eq!(summary.requests, expected as u64);
@@ -33,7 +35,10 @@ fn check(bytes: &[u8], format: TraceFormat) -> Result<TraceSummary, String> {
     assert_eq!(whole, pieces);
     match &whole {
         Ok(summary) => assert!(summary.requests > 0 && summary.stored_bytes > 0),
-        Err(sentence) => assert!(!sentence.is_empty() && !sentence.contains('\n'), "{sentence}"),
+        Err(sentence) => assert!(
+            !sentence.is_empty() && !sentence.contains('\n'),
+            "{sentence}"
+        ),
     }
     whole
 }

@@ -1,4 +1,5 @@
-//! Requests as they are handed out: many at a time, some of them turned into overwrites.
+//! Requests as they are handed out: many at a time, none earlier than the one before it, some of
+//! them turned into overwrites.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -38,6 +39,7 @@ pub(super) struct Batches<'r> {
     trace: Trace<'r>,
     overwrites: Overwrites,
     number: u64,
+    latest_ms: u64,
 }
 
 impl<'r> Batches<'r> {
@@ -46,6 +48,7 @@ impl<'r> Batches<'r> {
             trace,
             overwrites,
             number: 0,
+            latest_ms: 0,
         }
     }
 
@@ -54,6 +57,9 @@ impl<'r> Batches<'r> {
         let mut requests = Vec::with_capacity(REQUESTS_MAX);
         for request in self.trace.by_ref().take(REQUESTS_MAX) {
             let mut request = request?;
+            // Traces that were merged go back a little; a cache's clock must not.
+            self.latest_ms = self.latest_ms.max(request.time_ms);
+            request.time_ms = self.latest_ms;
             if request.operation == Operation::Get && self.overwrites.take(self.number) {
                 request.operation = Operation::Overwrite;
             }

@@ -17,7 +17,7 @@ const ATTEMPTS: u32 = 8;
 pub(super) struct Driver {
     session: Session,
     memory_bytes: u64,
-    /// The trace's time. It never goes back, and is never 0, which no clock shows.
+    /// The trace's time.
     now_ms: u64,
     values: Values,
     tally: Tally,
@@ -43,7 +43,7 @@ impl Driver {
         Ok(Self {
             session: cache.session()?,
             memory_bytes,
-            now_ms: 1,
+            now_ms: 0,
             values: Values::default(),
             tally: Tally::default(),
         })
@@ -55,7 +55,7 @@ impl Driver {
 
     /// Does what is due between requests, before the one of this time.
     pub(super) fn keep_up(&mut self, schedule: &mut Schedule, request: &Request) {
-        let now_ms = self.now_ms.max(request.time_ms + 1);
+        let now_ms = now_ms(request);
         if schedule.is_due(now_ms) {
             upkeep(&mut self.session, now_ms);
         }
@@ -63,7 +63,7 @@ impl Driver {
 
     /// Carries a request out.
     pub(super) fn execute(&mut self, request: &Request) {
-        self.now_ms = self.now_ms.max(request.time_ms + 1);
+        self.now_ms = now_ms(request);
         self.tally.begin(request);
         match request.operation {
             Operation::Get => self.read_through(request),
@@ -162,6 +162,11 @@ impl Driver {
             _ => self.tally.no_space += 1,
         }
     }
+}
+
+/// The time of a request on the cache's clock, which is never 0.
+fn now_ms(request: &Request) -> u64 {
+    request.time_ms + 1
 }
 
 /// Tries a write until there is memory for it, or it was tried often enough.

@@ -68,7 +68,7 @@ fn replay(options: &ReplayOptions) -> Result<Ending, Failure> {
         .map_err(unreadable)?;
     let batches = Batches::new(trace, plan.overwrites).map(|batch| {
         let batch = batch.map_err(unreadable)?;
-        progress.requests(batch.first_number);
+        progress.requests(batch.first_number + batch.requests.len() as u64);
         Ok(batch)
     });
     let outcomes = match &plan.target {
@@ -92,9 +92,6 @@ fn replay(options: &ReplayOptions) -> Result<Ending, Failure> {
         seconds: started.elapsed().as_secs_f64(),
         runs: outcomes.iter().map(RunReport::new).collect(),
     };
-    if let Some(path) = &plan.plot {
-        plot::draw(path, &report)?;
-    }
     print(
         match plan.form {
             Form::Text => report.to_string(),
@@ -102,6 +99,9 @@ fn replay(options: &ReplayOptions) -> Result<Ending, Failure> {
         }
         .as_bytes(),
     )?;
+    if let Some(path) = &plan.plot {
+        plot::draw(path, &report)?;
+    }
     Ok(Ending::Done)
 }
 

@@ -21,29 +21,33 @@ const DEFAULT_MEMORY_BYTES: u64 = 256 << 20;
 
 const AFTER_HELP: &str = "\
 Traces:
-  csv              lines of columns that the first line names, in any order: key, size, and where
-                   present time, op and ttl. time and ttl are in seconds, with or without a fraction.
-                   op is get, gets, read, set, write, add, replace, cas, append, prepend, incr, decr,
-                   touch or delete; without it every request is a get. cas is run as replace. A ttl
-                   that is empty or 0 is none.
-  oracle-general   libCacheSim's binary: records of 24 bytes, little-endian, with the time (u32), the
-                   object (u64), its size (u32) and its next access (i64, not used).
-  Both may be compressed with zstd, which is found out by itself. They are read as a stream.
+  csv             Lines of columns that the first line names, in any order: key,
+                  size, and where present time, op and ttl. time and ttl are in
+                  seconds, with or without a fraction; a ttl that is empty or 0
+                  is none. op is get, gets, read, set, write, add, replace, cas,
+                  append, prepend, incr, decr, touch or delete, and get where
+                  there is no such column. cas is run as replace.
+  oracle-general  libCacheSim's binary: records of 24 bytes, little-endian: time
+                  (u32), object (u64), size (u32), next access (i64, not used).
+  Both may be compressed with zstd, which is found out by itself. A trace is read
+  as a stream.
 
 Sizes and keys:
-  size is the bytes of key and value together, and so much is stored. A key that is a number (64 bits,
-  decimal) is stored as its 8 bytes; another one is stored as it is written, with a zero byte behind it
-  if it has 8 bytes or more, so that no two keys become one. Where size is less than the key has, the
-  item is stored with no value, and the report says how often.
+  size is the bytes of key and value together, and so many are stored. A key that
+  is a decimal number of 64 bits is stored as its 8 bytes; another one is stored
+  as it is written, with a zero byte behind it if it has 8 bytes or more, so that
+  no two keys become one. Where size is less than the key has, the item is stored
+  with no value, and the report says how often.
 
 Time:
-  A cache in this process lives on the trace's clock, which never goes back. A server has its own
-  clock: there a ttl counts from when the request is replayed.
+  A cache in this process lives on the trace's clock, which never goes back. A
+  server has a clock of its own: there, a ttl counts from when it is replayed.
 
 Sessions:
-  --threads N deals the requests to N sessions in turn, all driven by one thread: each run has the same
-  outcome. With --parallel each session has a thread and its share of the keys, and outcomes differ a
-  little. The runs of a sweep exist side by side while the trace is read once: their memories add up.
+  --threads N deals the requests to N sessions in turn, driven by one thread, so
+  that each run has the same outcome. With --parallel each session has a thread,
+  and its share of the keys, and outcomes differ a little. The caches of a sweep
+  exist side by side while the trace is read once: their memories add up.
 
 Examples:
   larder replay trace.csv.zst --memory 10MB
@@ -87,7 +91,7 @@ pub(crate) struct ReplayOptions {
     #[arg(long, value_name = "URL", conflicts_with_all = ["memory", "threads", "parallel", "plot"])]
     server: Option<Address>,
 
-    /// Turn this share of the reads, 0 to 1, into overwrites of the same size
+    /// Turn this share of the reads, 0 to 1, into overwrites of the same size; ratios count the rest
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     overwrite: f64,
 

@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 
+use plotters::chart::ChartContext;
+use plotters::coord::combinators::{LogCoord, WithKeyPoints};
+use plotters::coord::types::RangedCoordf64;
 use plotters::element::DashedPathElement;
 use plotters::prelude::{
-    BindKeyPoints, ChartBuilder, Circle, Color, DashedLineSeries, IntoDrawingArea, IntoLogRange,
-    LineSeries, PathElement, RGBColor, SVGBackend, SeriesLabelPosition, WHITE,
+    BindKeyPoints, Cartesian2d, ChartBuilder, Circle, Color, DashedLineSeries, IntoDrawingArea,
+    IntoLogRange, LineSeries, PathElement, RGBColor, SVGBackend, SeriesLabelPosition, WHITE,
 };
-use plotters::style::ShapeStyle;
 
 use super::report::{Report, RunReport};
 use crate::cli::ending::Failure;
@@ -52,6 +54,10 @@ struct Point {
     byte_miss_ratio: f64,
 }
 
+/// Ratios over memories on a logarithmic axis.
+type Chart<'a, 'p> =
+    ChartContext<'a, SVGBackend<'p>, Cartesian2d<WithKeyPoints<LogCoord<f64>>, RangedCoordf64>>;
+
 /// Draws the curves of a sweep into an SVG file.
 pub(super) fn draw(path: &Path, report: &Report) -> Result<(), Failure> {
     let drawn = picture(report).and_then(|picture| Ok(std::fs::write(path, picture)?));
@@ -85,25 +91,7 @@ fn picture(report: &Report) -> Result<String, Box<dyn Error>> {
         .axis_desc_style((FONT, 16))
         .light_line_style(WHITE.mix(0.0))
         .draw()?;
-    for ((threads, points), colour) in curves.iter().zip(COLOURS.iter().cycle()) {
-        for measure in [Measure::Objects, Measure::Bytes] {
-            let line = measure.line(*colour);
-            let places = points.iter().map(|point| measure.of(point));
-            let label = measure.label(*threads, curves.len());
-            match measure {
-                Measure::Objects => chart
-                    .draw_series(LineSeries::new(places.clone(), line))?
-                    .label(label)
-                    .legend(move |at| PathElement::new(sample(at), line)),
-                Measure::Bytes => chart
-                    .draw_series(DashedLineSeries::new(places.clone(), DASH, GAP, line))?
-                    .label(label)
-                    .legend(move |at| DashedPathElement::new(sample(at), DASH, GAP, line)),
-            };
-            let dots = places.map(|place| Circle::new(place, 3, colour.filled()));
-            chart.draw_series(dots)?;
-        }
-    }
+    draw_curves(&mut chart, &curves)?;
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::UpperRight)
@@ -117,6 +105,32 @@ fn picture(report: &Report) -> Result<String, Box<dyn Error>> {
     drop(chart);
     drop(area);
     Ok(picture)
+}
+
+fn draw_curves(
+    chart: &mut Chart<'_, '_>,
+    curves: &BTreeMap<u32, Vec<Point>>,
+) -> Result<(), Box<dyn Error>> {
+    for ((threads, points), colour) in curves.iter().zip(COLOURS.iter().cycle()) {
+        for measure in [Measure::Objects, Measure::Bytes] {
+            let line = colour.stroke_width(2);
+            let places: Vec<_> = points.iter().map(|point| measure.of(point)).collect();
+            let label = measure.label(*threads, curves.len());
+            let dots = places.clone().into_iter();
+            match measure {
+                Measure::Objects => chart
+                    .draw_series(LineSeries::new(places, line))?
+                    .label(label)
+                    .legend(move |at| PathElement::new(sample(at), line)),
+                Measure::Bytes => chart
+                    .draw_series(DashedLineSeries::new(places, DASH, GAP, line))?
+                    .label(label)
+                    .legend(move |at| DashedPathElement::new(sample(at), DASH, GAP, line)),
+            };
+            chart.draw_series(dots.map(|place| Circle::new(place, 3, colour.filled())))?;
+        }
+    }
+    Ok(())
 }
 
 fn file_name(trace: &str) -> &str {
@@ -177,10 +191,6 @@ impl Measure {
             Self::Bytes => point.byte_miss_ratio,
         };
         (point.memory_bytes as f64, ratio)
-    }
-
-    fn line(self, colour: RGBColor) -> ShapeStyle {
-        colour.stroke_width(2)
     }
 
     fn label(self, threads: u32, curves: usize) -> String {

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
 use crate::cli::bench::text::grouped;
 
@@ -23,7 +23,9 @@ impl Progress {
     /// Begins a bar over a trace of so many bytes as they lie in the file, if that is known.
     pub(super) fn begin(trace_bytes: Option<u64>) -> Self {
         // Drawn on standard error; indicatif draws nothing where that is no terminal.
-        let bar = ProgressBar::with_draw_target(trace_bytes, ProgressDrawTarget::stderr());
+        // A replay that fails takes its bar away before it says why.
+        let bar = ProgressBar::with_draw_target(trace_bytes, ProgressDrawTarget::stderr())
+            .with_finish(ProgressFinish::AndClear);
         let template = match trace_bytes {
             Some(_) => KNOWN_LENGTH,
             None => UNKNOWN_LENGTH,

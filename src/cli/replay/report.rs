@@ -224,3 +224,60 @@ fn fraction(value: Option<f64>) -> String {
 fn percent(value: Option<f64>) -> String {
     value.map_or_else(unknown, |value| format!("{:.2} %", value * 100.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::figures::Figures;
+    use super::{Outcome, RunReport, Tally};
+
+    fn figures(pairs: &[(&str, &str)]) -> Figures {
+        let owned = pairs
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()));
+        Figures::parse(owned.collect())
+    }
+
+    fn outcome(figures: Figures) -> Outcome {
+        Outcome {
+            setting: None,
+            tally: Tally {
+                inserted_bytes: 500,
+                ..Tally::default()
+            },
+            figures,
+        }
+    }
+
+    #[test]
+    fn what_the_cache_moved_is_told_for_each_byte_that_it_stored() {
+        let before = figures(&[("stored_bytes", "1000"), ("evict_moved_bytes", "7")]);
+        let after = figures(&[
+            ("version", "0.1.0"),
+            ("memory_bytes", "4000"),
+            ("live_bytes", "3000"),
+            ("ghost_bytes", "1000"),
+            ("segment_bytes", "100"),
+            ("stored_bytes", "2000"),
+            ("evict_moved_bytes", "107"),
+            ("clean_moved_bytes", "50"),
+        ]);
+        let report = RunReport::new(&outcome(after.since(&before)));
+        let text = report.to_string();
+        let moved = "0.1500 bytes for each byte inserted: 0.1000 by eviction, 0.0500 by cleaning";
+        assert!(text.contains(moved), "{text}");
+        assert_eq!(report.live_share, Some(0.75));
+        let names: Vec<_> = report.ledger.0.iter().map(|(name, _)| &name[..]).collect();
+        assert_eq!(names, ["memory_bytes", "live_bytes", "ghost_bytes"]);
+    }
+
+    #[test]
+    fn what_the_cache_does_not_count_is_left_open() {
+        let report = RunReport::new(&outcome(figures(&[("clean_moved_bytes", "50")])));
+        let moved = (
+            report.evict_moved_per_byte_inserted,
+            report.moved_per_byte_inserted,
+        );
+        assert_eq!(moved, (None, Some(0.1)), "by the replay's own count");
+        assert_eq!((report.memory_bytes, report.live_share), (None, None));
+    }
+}
