@@ -3,12 +3,16 @@
 mod bench;
 mod commands;
 mod ending;
+mod replay;
 mod serve;
 pub mod units;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+#[doc(hidden)]
+pub use replay::{TraceFormat, TraceSummary, read_trace};
 
 /// An in-memory cache server.
 #[derive(Debug, Parser)]
@@ -29,6 +33,7 @@ enum Command {
     Incr(commands::IncrOptions),
     Stats(commands::StatsOptions),
     Bench(Box<bench::BenchOptions>),
+    Replay(Box<replay::ReplayOptions>),
 }
 
 /// The server that commands talk to unless told otherwise.
@@ -51,5 +56,6 @@ pub fn run() -> ExitCode {
         Command::Incr(options) => commands::run(&options),
         Command::Stats(options) => commands::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Replay(options) => replay::run(&options),
     }
 }

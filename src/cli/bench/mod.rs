@@ -17,7 +17,7 @@ mod source;
 mod stop;
 mod tally;
 mod target;
-mod text;
+pub(super) mod text;
 mod wire;
 
 use std::process::ExitCode;

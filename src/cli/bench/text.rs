@@ -177,7 +177,7 @@ impl fmt::Display for Latency {
 }
 
 /// A number with its thousands apart: 1,234,567.
-pub(super) fn grouped(number: u64) -> String {
+pub(in crate::cli) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() * 4 / 3);
     for (at, digit) in digits.chars().enumerate() {
