@@ -18,7 +18,7 @@ pub(crate) const VERSION_BLOCK: u64 = 4096;
 pub(crate) const INSERTS_PER_REPORT: u64 = 16;
 
 /// Entries per bucket, on average, at which a round of growth begins.
-pub(crate) const ENTRIES_PER_BUCKET: u64 = 5;
+pub(crate) const ENTRIES_PER_BUCKET: u64 = 7;
 
 /// LIMIT: buckets that an index starts with.
 pub(crate) const BUCKETS_FIRST: u64 = 256;

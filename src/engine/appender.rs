@@ -69,11 +69,19 @@ impl Appender {
         (open.as_ref()).is_some_and(|open| open.used_bytes + bytes <= segment_bytes)
     }
 
-    /// Opens a segment for `label`, where none is open; false if the pool is empty.
+    /// Opens a segment for `label` in place of the one that is open, which is sealed; false if the
+    /// pool has none.
     #[must_use]
-    pub(crate) fn open(&mut self, shared: &Shared, label: Label, place: Place, now: u64) -> bool {
-        debug_assert!(self.place(label).is_none());
-        let opened = shared.segments.open(label, place, now);
+    pub(crate) fn open(
+        &mut self,
+        shared: &Shared,
+        label: Label,
+        place: Place,
+        now_ms: u64,
+        pin: &Pin<'_>,
+    ) -> bool {
+        self.seal(shared, label, pin);
+        let opened = shared.segments.open(label, place, now_ms);
         *self.place(label) = opened.map(|id| Open {
             id,
             start: shared.segments.start(id),
@@ -85,7 +93,7 @@ impl Appender {
     }
 
     /// Seals the open segment for `label`, if there is one.
-    pub(crate) fn seal(&mut self, shared: &Shared, label: Label, pin: &Pin<'_>) {
+    fn seal(&mut self, shared: &Shared, label: Label, pin: &Pin<'_>) {
         if let Some(open) = self.place(label).take() {
             shared.segments.seal(open.id, open.newest_version, pin);
         }

@@ -46,6 +46,8 @@ const KEY_BYTES_MAX: u32 = 1 << 16;
 /// LIMIT: the share (1/N) of the segments that sessions keep free, so that one that needs a segment
 /// rarely has to evict at once.
 const RESERVE_SHARE: u64 = 128;
+/// LIMIT: without one to move items to, eviction would let go of what was read.
+const SEGMENTS_KEPT: u32 = 1;
 /// LIMIT: sessions may hold at most this share (1/N) of the segments open, one for each log.
 const OPEN_SHARE: u64 = 8;
 /// LIMIT: where a segment for each log and class would be more than this share (1/N) of all, items
@@ -153,6 +155,8 @@ pub(crate) struct Geometry {
     pub(crate) segment_bytes: u64,
     /// Segments in the table, before the index takes any.
     pub(crate) segments: u32,
+    /// Free segments that new items leave for what eviction and cleaning move.
+    pub(crate) segments_kept: u32,
     /// Free segments below which sessions evict ahead.
     pub(crate) segments_reserved: u32,
     pub(crate) sessions_max: u32,
@@ -267,7 +271,8 @@ impl Geometry {
             memory_bytes: buckets_at + chunks * segment_bytes,
             segment_bytes,
             segments: segments as u32,
-            segments_reserved: (segments / RESERVE_SHARE).clamp(2, 16) as u32,
+            segments_kept: SEGMENTS_KEPT,
+            segments_reserved: SEGMENTS_KEPT + (segments / RESERVE_SHARE).clamp(2, 16) as u32,
             classes: if has_classes { CLASSES_MAX } else { 1 },
             dead_percent_max: DEAD_PERCENT_MAX,
             inline_bytes_max,

@@ -310,8 +310,9 @@ impl Guard<'_> {
         {
             return Deletion::Exists;
         }
-        bucket.clear(&found);
+        let unlinked = bucket.clear(&found);
         drop(bucket);
+        shared.index.return_unlinked(unlinked, &self.pin);
         self.writer.tally.removed(shared, &self.pin, found.entry);
         self.writer.tally.count_removal(shared);
         match live {

@@ -252,7 +252,7 @@ impl Step<'_> {
     }
 
     fn remove(&mut self, walk: &mut Walk, hash: KeyHash, offset: u64, why: Figure) {
-        if self.shared.index.remove_exact(hash, offset) {
+        if self.shared.index.remove_exact(hash, offset, self.pin) {
             let item = self.item(offset);
             let extents = item.extents().map_or(0, |extents| extents.count());
             walk.freed_bytes += u64::from(extents) * self.shared.geometry.segment_bytes;
@@ -280,12 +280,11 @@ impl Step<'_> {
         let item = self.item(offset);
         let bytes = item.bytes();
         if !target.has_room(shared, label, bytes) {
-            target.seal(shared, label, pin);
             let place = match walk.purpose {
                 Purpose::Clean => Place::Before(walk.id),
                 Purpose::Evict | Purpose::Expire => Place::Newest,
             };
-            if !target.open(shared, label, place, self.now_ms) {
+            if !target.open(shared, label, place, self.now_ms, pin) {
                 return false;
             }
         }

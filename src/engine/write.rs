@@ -143,7 +143,7 @@ impl Guard<'_> {
                 .appender
                 .has_room(self.shared, label, draft.bytes())
             {
-                self.make_room(label)?;
+                self.make_room(label, draft.bytes())?;
                 continue;
             }
             let prepared = self.prepare(key, &draft, &put, label, old.as_ref());
@@ -184,9 +184,9 @@ impl Guard<'_> {
         StoreError::NoSpace
     }
 
-    fn make_room(&mut self, label: Label) -> Result<(), StoreError> {
+    fn make_room(&mut self, label: Label, bytes: u64) -> Result<(), StoreError> {
         self.writer
-            .make_room(self.shared, &mut self.pin, label, self.now_ms)
+            .make_room(self.shared, &mut self.pin, label, bytes, self.now_ms)
             .map_err(|NoSpace| self.no_space())
     }
 

@@ -89,22 +89,26 @@ impl Writer {
         version
     }
 
-    /// Opens a fresh segment for `label`. The pin may be renewed: nothing that was read under it
-    /// holds any more.
+    /// Makes room for `bytes` in a segment for `label`. The pin may be renewed: nothing that was
+    /// read under it holds any more.
     pub(crate) fn make_room(
         &mut self,
         shared: &Shared,
         pin: &mut Pin<'_>,
         label: Label,
+        bytes: u64,
         now_ms: u64,
     ) -> Result<(), NoSpace> {
-        self.appender.seal(shared, label, pin);
         for attempt in 0..shape::ROOM_ATTEMPTS {
-            if self.appender.open(shared, label, Place::Newest, now_ms) {
+            if self.appender.open(shared, label, Place::New, now_ms, pin) {
                 self.begin_upkeep(shared, pin, now_ms);
                 return Ok(());
             }
             self.free_some(shared, pin, now_ms, attempt);
+            // What an eviction moved may have opened one.
+            if self.appender.has_room(shared, label, bytes) {
+                return Ok(());
+            }
         }
         Err(NoSpace)
     }
@@ -267,7 +271,7 @@ impl Writer {
             let mut displaced = Vec::new();
             let lost = |entry| displaced.push(entry);
             // SAFETY: pinned, as `pin` shows.
-            if !unsafe { shared.index.split_one(&shared.segments, hash, lost) } {
+            if !unsafe { shared.index.split_one(&shared.segments, hash, lost, pin) } {
                 return;
             }
             self.count(shared, Figure::BucketsSplit);

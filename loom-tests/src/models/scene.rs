@@ -62,6 +62,7 @@ impl Layout {
         let segment_bytes = self.items_per_segment * ITEM_BYTES;
         let geometry = Geometry {
             segments: self.segments,
+            segments_kept: 0,
             segments_reserved: 1,
             buckets_per_chunk: self.buckets_per_chunk,
             bucket_chunks_max: self.bucket_chunks_max,

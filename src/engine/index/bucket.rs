@@ -13,6 +13,12 @@ pub(crate) struct LockedBucket<'i> {
     at: u64,
 }
 
+/// Overflow buckets that nothing links to any more. Readers that were pinned before may still be in
+/// them: [`Index::return_unlinked`] lets them be used again when those are gone.
+#[must_use]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Unlinked(pub(super) [Option<u32>; shape::OVERFLOW_BUCKETS_MAX as usize]);
+
 /// Where an entry for a new key can go.
 #[must_use]
 #[derive(Debug, Clone, Copy)]
@@ -100,17 +106,56 @@ impl<'i> LockedBucket<'i> {
             .store(entry.0, Ordering::Release);
     }
 
-    /// Removes an entry.
-    pub(crate) fn clear(&self, place: &Found) {
+    /// Removes an entry, and unlinks the overflow buckets at the end of the chain that are empty
+    /// then.
+    pub(crate) fn clear(&self, place: &Found) -> Unlinked {
         // ORDERING: Release, with the Acquire of `walk`: a reader that misses the entry here also
         // sees the bucket count that a split raised before it came to this.
         self.index
             .arena
             .word(place.slot)
             .store(Entry::EMPTY.0, Ordering::Release);
+        let is_first = place.slot - self.at < WORDS as u64 * 8;
+        match is_first {
+            true => Unlinked::default(),
+            false => self.trim(),
+        }
     }
 
-    /// Publishes an entry in overflow bucket `id`, which was never linked, behind bucket `last`.
+    /// Unlinks the last bucket of the chain while it is an overflow bucket and empty. Only the last:
+    /// so the others keep their place in the chain.
+    fn trim(&self) -> Unlinked {
+        let mut chain = [None; shape::OVERFLOW_BUCKETS_MAX as usize];
+        let mut before = [self.at; shape::OVERFLOW_BUCKETS_MAX as usize];
+        let mut at = self.at;
+        for (place, before) in chain.iter_mut().zip(&mut before) {
+            // ORDERING: Relaxed; the lock orders its holders.
+            let control = self.index.arena.word(at + CONTROL as u64 * 8);
+            let Some(id) = Control(control.load(Ordering::Relaxed)).overflow() else {
+                break;
+            };
+            (*place, *before) = (Some(id), at);
+            at = self.index.overflow_at(id);
+        }
+        let mut unlinked = Unlinked::default();
+        for (depth, id) in chain.iter().enumerate().rev() {
+            let Some(id) = *id else { continue };
+            let words = self.index.arena.words::<WORDS>(self.index.overflow_at(id));
+            if (0..CONTROL).any(|slot| words[slot].load(Ordering::Relaxed) != 0) {
+                break;
+            }
+            let word = self.index.arena.word(before[depth] + CONTROL as u64 * 8);
+            let control = Control(word.load(Ordering::Relaxed)).without_overflow();
+            // ORDERING: Relaxed; a reader that still follows the link finds nothing there, as
+            // another one that does not.
+            word.store(control.0, Ordering::Relaxed);
+            unlinked.0[depth] = Some(id);
+        }
+        unlinked
+    }
+
+    /// Publishes an entry in overflow bucket `id`, which is empty and not linked, behind bucket
+    /// `last`.
     pub(crate) fn link(&self, last: u64, id: u32, entry: Entry) {
         let overflow = self.index.overflow_at(id);
         // ORDERING: Relaxed; the bucket cannot be found before it is linked.
@@ -118,6 +163,10 @@ impl<'i> LockedBucket<'i> {
             .arena
             .word(overflow)
             .store(entry.0, Ordering::Relaxed);
+        self.index
+            .arena
+            .word(overflow + CONTROL as u64 * 8)
+            .store(0, Ordering::Relaxed);
         let word = self.index.arena.word(last + CONTROL as u64 * 8);
         let control = Control(word.load(Ordering::Relaxed)).with_overflow(id);
         // ORDERING: Release, with the Acquire of `walk`: the bucket's contents, and the item's

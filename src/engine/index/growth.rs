@@ -14,7 +14,7 @@
 //! stands, since no writer can remove it from the child, and so nobody retire its segment, before
 //! it is cleared from the parent and the child unlocked.
 //!
-//! Entries that stay never move within the parent; an overflow bucket stays with its chain.
+//! Entries that stay never move within the parent.
 //!
 //! The ranges grow by chunks of a segment's size, each paid for with a free segment.
 
@@ -24,6 +24,7 @@ use crate::engine::index::bucket::LockedBucket;
 use crate::engine::index::word::{Control, Entry, KeyHash};
 use crate::engine::index::{CONTROL, Index};
 use crate::engine::log::Segments;
+use crate::reclaim::Pin;
 use crate::shape;
 use crate::sync::Ordering;
 
@@ -35,8 +36,6 @@ const CHAIN_SLOTS: usize = CONTROL * (1 + shape::OVERFLOW_BUCKETS_MAX as usize);
 pub(crate) struct Growth {
     buckets: Range,
     overflow: Range,
-    /// Overflow buckets that were taken and not used.
-    returned: Vec<u32>,
 }
 
 /// A reserved range of buckets, used from below.
@@ -82,7 +81,6 @@ impl Growth {
         Self {
             buckets,
             overflow: Range::new(per_chunk, geometry.overflow_chunks_max),
-            returned: Vec::new(),
         }
     }
 
@@ -91,11 +89,11 @@ impl Growth {
         self.buckets.used
     }
 
-    fn take_overflow(&mut self, segments: &Segments) -> Option<u32> {
-        let fresh = |id| u32::try_from(id).ok();
-        self.returned
-            .pop()
-            .or_else(|| self.overflow.take(segments).and_then(fresh))
+    /// An overflow bucket that was never used.
+    fn fresh_overflow(&mut self, segments: &Segments) -> Option<u32> {
+        self.overflow
+            .take(segments)
+            .and_then(|id| u32::try_from(id).ok())
     }
 }
 
@@ -112,12 +110,13 @@ impl Index {
     ///
     /// [`LockedBucket::link`]: crate::engine::index::bucket::LockedBucket::link
     pub(crate) fn take_overflow(&self, segments: &Segments) -> Option<u32> {
-        self.growth.lock().take_overflow(segments)
+        let returned = self.returned.lock().pop();
+        returned.or_else(|| self.growth.lock().fresh_overflow(segments))
     }
 
     /// Gives back an overflow bucket that was not linked.
     pub(crate) fn return_overflow(&self, id: u32) {
-        self.growth.lock().returned.push(id);
+        self.returned.lock().push(id);
     }
 
     /// Whether a bucket should be split, with this many entries.
@@ -140,12 +139,13 @@ impl Index {
     ///
     /// # Safety
     ///
-    /// The caller is pinned.
+    /// The caller is pinned, by `pin`.
     pub(crate) unsafe fn split_one(
         &self,
         segments: &Segments,
         hash: impl Fn(Entry) -> KeyHash,
         mut displaced: impl FnMut(Entry),
+        pin: &Pin<'_>,
     ) -> bool {
         let Some(mut growth) = self.growth.try_lock() else {
             return false;
@@ -165,7 +165,8 @@ impl Index {
         });
         let mut spares = [None; shape::OVERFLOW_BUCKETS_MAX as usize];
         for spare in spares.iter_mut().take(entries / CONTROL) {
-            *spare = growth.take_overflow(segments);
+            let returned = self.returned.lock().pop();
+            *spare = returned.or_else(|| growth.fresh_overflow(segments));
         }
 
         let mut moved = [None; CHAIN_SLOTS];
@@ -191,13 +192,14 @@ impl Index {
         // found, and can be found before anything is cleared from the parent.
         let count = self.arena.word(header::BUCKETS);
         count.store(child + 1, Ordering::Release);
-        for found in moved.iter().flatten() {
-            parent.clear(found);
-        }
+        let unlinked = moved.map(|found| found.map(|found| parent.clear(&found)));
         drop(parent);
         drop(locked_child);
-        growth.returned.extend(spares.into_iter().flatten());
         drop(growth);
+        self.returned.lock().extend(spares.into_iter().flatten());
+        for unlinked in unlinked.into_iter().flatten() {
+            self.return_unlinked(unlinked, pin);
+        }
         lost.into_iter().flatten().for_each(&mut displaced);
         true
     }
@@ -221,6 +223,9 @@ impl Index {
             let control = Control(word.load(Ordering::Relaxed)).with_overflow(id);
             word.store(control.0, Ordering::Relaxed);
             child.at = self.overflow_at(id);
+            // It may have been used before.
+            let control = self.arena.word(child.at + CONTROL as u64 * 8);
+            control.store(0, Ordering::Relaxed);
             child.used = 0;
         }
         let slot = self.arena.word(child.at + child.used as u64 * 8);

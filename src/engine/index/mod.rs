@@ -14,6 +14,9 @@
 //! compare-exchange, not retried, and none once the count is full, so the line of a hot key stays
 //! shared.
 //!
+//! An overflow bucket that the last entry has left is unlinked, if it is the last of its chain, and
+//! used again one grace period later.
+//!
 //! **Writers** lock the bucket: a bit in its control word, held for some tens of instructions, with
 //! no allocation, no eviction and no other lock inside. The count is read again under the lock: a
 //! split publishes the count before it unlocks the parent, so a writer that has the lock knows
@@ -39,10 +42,11 @@ use std::ops::ControlFlow;
 use crate::arena::Arena;
 use crate::engine::config::{BUCKET_BYTES, Geometry};
 use crate::engine::header;
-use crate::engine::index::bucket::LockedBucket;
+use crate::engine::index::bucket::{LockedBucket, Unlinked};
 use crate::engine::index::growth::Growth;
 use crate::engine::index::word::{Control, Entry, KeyHash};
 use crate::engine::item::Item;
+use crate::reclaim::Pin;
 use crate::shape;
 use crate::sync::{Arc, Mutex, Ordering, relax};
 
@@ -57,6 +61,8 @@ pub(crate) struct Index {
     geometry: Geometry,
     /// Held by the one session that splits a bucket or extends a range.
     growth: Mutex<Growth>,
+    /// Overflow buckets that were taken and not used, or used and unlinked.
+    returned: Arc<Mutex<Vec<u32>>>,
 }
 
 /// An entry and the slot it was found in.
@@ -77,6 +83,7 @@ impl Index {
             arena,
             geometry,
             growth: Mutex::new(growth),
+            returned: Arc::default(),
         }
     }
 
@@ -165,7 +172,7 @@ impl Index {
 
     /// [`Index::walk`] that also tells `wanted` the number of the slot in the chain.
     ///
-    /// A key keeps its slot, and a chain its buckets, so the number stays valid between walks.
+    /// A key keeps its slot, and a chain its order, so the number stays valid between walks.
     #[inline]
     fn walk_numbered(
         &self,
@@ -257,16 +264,26 @@ impl Index {
 
     /// Removes the entry that names the item at `offset`, if there is one.
     #[must_use]
-    pub(crate) fn remove_exact(&self, hash: KeyHash, offset: u64) -> bool {
+    pub(crate) fn remove_exact(&self, hash: KeyHash, offset: u64, pin: &Pin<'_>) -> bool {
         if self.find_exact(hash, offset).is_none() {
             return false;
         }
         let locked = self.lock(hash);
-        let found = locked.search(|found| found.entry.offset() == offset);
-        if let Some(found) = &found {
-            locked.clear(found);
+        let Some(found) = locked.search(|found| found.entry.offset() == offset) else {
+            return false;
+        };
+        let unlinked = locked.clear(&found);
+        drop(locked);
+        self.return_unlinked(unlinked, pin);
+        true
+    }
+
+    /// Has unlinked overflow buckets used again, once nobody can be in them.
+    pub(crate) fn return_unlinked(&self, unlinked: Unlinked, pin: &Pin<'_>) {
+        if unlinked.0.iter().any(Option::is_some) {
+            let returned = Arc::clone(&self.returned);
+            pin.defer(move || returned.lock().extend(unlinked.0.into_iter().flatten()));
         }
-        found.is_some()
     }
 
     /// Replaces the entry that names the item at `offset`, if there is one, by the one that

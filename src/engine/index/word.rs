@@ -120,6 +120,11 @@ impl Control {
             .map(|id| id as u32)
     }
 
+    /// The same control word with nothing linked.
+    pub(crate) fn without_overflow(self) -> Self {
+        Self(self.0 & Self::LOCKED)
+    }
+
     /// The same control word with an overflow bucket linked.
     pub(crate) fn with_overflow(self, id: u32) -> Self {
         debug_assert!(self.overflow().is_none());

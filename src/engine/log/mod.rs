@@ -65,12 +65,14 @@ pub(crate) struct Usage {
     pub(crate) tail_bytes: u64,
 }
 
-/// Where a segment that is opened will queue.
+/// What a segment is opened for, and where it will queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Behind the newest, once it is sealed.
+    /// For new items: behind the newest, once it is sealed.
+    New,
+    /// For items that eviction moves: the same.
     Newest,
-    /// Before this one, of the same log, at once.
+    /// For items that cleaning moves: before this one, of the same log, at once.
     Before(u32),
 }
 
@@ -134,6 +136,15 @@ struct DueList {
     flushed_version: u64,
 }
 
+impl Lists {
+    /// Takes a segment from the pool, if that leaves as many as are kept for moving items to.
+    fn take(&mut self, kept: u32) -> Option<u32> {
+        (self.free.len() as u32 > kept)
+            .then(|| self.free.pop())
+            .flatten()
+    }
+}
+
 impl Segments {
     pub(crate) fn new(arena: Arc<Arena>, geometry: Geometry) -> Self {
         let lists = Lists {
@@ -186,10 +197,14 @@ impl Segments {
         self.segment(self.id_at(offset)).label()
     }
 
-    /// Takes a segment from the pool and opens it; `None` if none is free.
+    /// Takes a segment from the pool and opens it; `None` if there is none for this use.
     pub(crate) fn open(&self, label: Label, place: Place, now_ms: u64) -> Option<u32> {
         let mut lists = self.lists.lock();
-        let id = lists.free.pop()?;
+        let kept = match place {
+            Place::New => self.geometry.segments_kept,
+            Place::Newest | Place::Before(_) => 0,
+        };
+        let id = lists.take(kept)?;
         lists.sequence += 1;
         lists.held[label.log as usize] += 1;
         self.segment(id).open(lists.sequence, label, now_ms);
@@ -197,7 +212,7 @@ impl Segments {
             Place::Before(place) if lists.queues.contains(place) => {
                 lists.queues.insert_before(id, place);
             }
-            Place::Before(_) | Place::Newest => {}
+            Place::Before(_) | Place::Newest | Place::New => {}
         }
         Some(id)
     }
@@ -391,10 +406,11 @@ impl Segments {
         lists.free.len() as u32 + coming < reserved
     }
 
-    /// Whether no segment is free, nor will be without an eviction.
+    /// Whether no segment is to be had for new items, nor will be without an eviction.
     pub(crate) fn is_out(&self) -> bool {
         let lists = self.lists.lock();
-        lists.free.is_empty() && lists.limbo + lists.leaving == 0
+        let coming = lists.limbo + lists.leaving;
+        lists.free.len() as u32 + coming <= self.geometry.segments_kept
     }
 
     /// Whether so many bytes of sealed segments are dead, with `removed_bytes` the bytes of all
@@ -411,7 +427,7 @@ impl Segments {
     /// the index or the ghosts; false if none is free.
     #[must_use]
     pub(crate) fn withdraw(&self) -> bool {
-        let Some(id) = self.lists.lock().free.pop() else {
+        let Some(id) = self.lists.lock().take(0) else {
             return false;
         };
         // SAFETY: the pool gave the segment to this thread alone, and nobody can see into it.
@@ -444,7 +460,7 @@ impl Segments {
 
     /// Takes a segment from the pool as an extent; `None` if none is free.
     pub(crate) fn take_extent(&self) -> Option<u32> {
-        let id = self.lists.lock().free.pop()?;
+        let id = self.lists.lock().take(self.geometry.segments_kept)?;
         self.segment(id).become_extent();
         Some(id)
     }
