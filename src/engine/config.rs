@@ -272,7 +272,7 @@ impl Geometry {
             segment_bytes,
             segments: segments as u32,
             segments_kept: SEGMENTS_KEPT,
-            segments_reserved: SEGMENTS_KEPT + (segments / RESERVE_SHARE).clamp(2, 16) as u32,
+            segments_reserved: SEGMENTS_KEPT + (segments / RESERVE_SHARE).clamp(1, 16) as u32,
             classes: if has_classes { CLASSES_MAX } else { 1 },
             dead_percent_max: DEAD_PERCENT_MAX,
             inline_bytes_max,

@@ -104,7 +104,7 @@ impl Ghosts {
     pub(crate) fn follow(&self, items: u64, segments: &Segments) {
         let sets = self.sets();
         let per_chunk = self.geometry.segment_bytes / GHOST_SET_BYTES;
-        let wanted = (items * ENTRIES_EIGHTHS / 8 / WAYS).div_ceil(per_chunk.max(1));
+        let wanted = (items * ENTRIES_EIGHTHS / 8 / WAYS + per_chunk / 2) / per_chunk.max(1);
         if sets / per_chunk.max(1) >= wanted.min(self.geometry.ghost_chunks_max) {
             return;
         }

@@ -167,7 +167,7 @@ impl Guard<'_> {
         }
     }
 
-    /// The log that a new key begins in: main, if its ghost is there.
+    /// The log that a new key begins in: main, if its ghost is there, or small is still being filled.
     fn first_log(&self, key: &Key<'_>) -> Log {
         let items = Step::main_items(self.shared);
         match self.shared.ghosts.take(key.hash, items) {
@@ -175,7 +175,7 @@ impl Guard<'_> {
                 self.count(Figure::GhostHits);
                 Log::Main
             }
-            false => Log::Small,
+            false => self.writer.first_log,
         }
     }
 

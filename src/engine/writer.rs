@@ -35,6 +35,8 @@ const MERCIFUL_ATTEMPTS: u32 = 4;
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) appender: Appender,
+    /// Where new keys begin that have no ghost.
+    pub(crate) first_log: Log,
     eviction: Option<Walk>,
     cleaning: Cleaning,
     /// Bytes that should have been walked by now.
@@ -54,6 +56,7 @@ impl Writer {
     pub(crate) fn new(shared: &Shared, session: u32) -> Self {
         Self {
             appender: Appender::default(),
+            first_log: Log::Small,
             eviction: None,
             cleaning: Cleaning::NotWanted,
             owed_bytes: 0,
@@ -135,6 +138,7 @@ impl Writer {
 
     /// After a segment was taken: begins what keeps others free.
     fn begin_upkeep(&mut self, shared: &Shared, pin: &Pin<'_>, now_ms: u64) {
+        self.first_log = shared.segments.first_log();
         if self.step(shared, pin, now_ms).wants_cleaning() {
             self.cleaning = Cleaning::Wanted;
         }

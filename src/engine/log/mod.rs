@@ -118,6 +118,8 @@ struct Lists {
     sealed_bytes: u64,
     /// Committed bytes of all that were ever retired.
     retired_bytes: u64,
+    /// Whether a victim was ever claimed.
+    has_evicted: bool,
     /// Where the next search for the emptiest begins.
     searched: u32,
     due: DueList,
@@ -161,6 +163,7 @@ impl Segments {
             drafted: 0,
             sealed_bytes: 0,
             retired_bytes: 0,
+            has_evicted: false,
             searched: 0,
             due: DueList {
                 whole: Vec::new(),
@@ -264,9 +267,7 @@ impl Segments {
     /// `None` if none is sealed.
     pub(crate) fn claim_victim(&self) -> Option<u32> {
         let mut lists = self.lists.lock();
-        let usable = self.geometry.segments - lists.withdrawn;
-        let small = i64::from(lists.held[Log::Small as usize]) + lists.extents[Log::Small as usize];
-        let order = match small > i64::from(usable / shape::SMALL_SHARE).max(1) {
+        let order = match self.is_small_over(&lists) {
             true => [Log::Small, Log::Main],
             false => [Log::Main, Log::Small],
         };
@@ -277,7 +278,25 @@ impl Segments {
         })?;
         lists.queues.unlink(victim);
         lists.evicting += 1;
+        lists.has_evicted = true;
         Some(victim)
+    }
+
+    /// Whether the small log has more than its share.
+    fn is_small_over(&self, lists: &Lists) -> bool {
+        let usable = self.geometry.segments - lists.withdrawn;
+        let small = i64::from(lists.held[Log::Small as usize]) + lists.extents[Log::Small as usize];
+        small > i64::from(usable / shape::SMALL_SHARE).max(1)
+    }
+
+    /// The log that new keys begin in: small, but for a cache that has never been full, whose main
+    /// log is filled with what small has no room for.
+    pub(crate) fn first_log(&self) -> Log {
+        let lists = self.lists.lock();
+        match !lists.has_evicted && self.is_small_over(&lists) {
+            true => Log::Main,
+            false => Log::Small,
+        }
     }
 
     /// Claims the emptiest sealed segment, if one is worth cleaning.
