@@ -6,9 +6,14 @@
 /// Words of a bucket that hold entries; one more, the control word, fills the 64-byte line.
 pub(crate) const SLOTS: u64 = 7;
 
-/// LIMIT: overflow buckets that one bucket may chain. With six entries a bucket on average, the most
-/// that growth lets it come to, one bucket in 10^10 has more than the 28 that this makes room for.
-pub(crate) const OVERFLOW_BUCKETS_MAX: u32 = 3;
+/// Words of an overflow bucket that hold entries; one more is its control word. Half a line: most
+/// chains that need one need few slots more.
+pub(crate) const OVERFLOW_SLOTS: u64 = 3;
+
+/// LIMIT: overflow buckets that one bucket may chain. With ten entries a bucket, the most that growth
+/// lets those come to that wait for their split, one bucket in a million has more than the 28 that
+/// this makes room for.
+pub(crate) const OVERFLOW_BUCKETS_MAX: u32 = 7;
 
 /// Versions that a session takes from the shared counter at a time.
 pub(crate) const VERSION_BLOCK: u64 = 4096;
@@ -19,6 +24,10 @@ pub(crate) const INSERTS_PER_REPORT: u64 = 16;
 
 /// Entries per bucket, on average, at which a round of growth begins.
 pub(crate) const ENTRIES_PER_BUCKET: u64 = 7;
+
+/// Entries for which such a round splits one bucket. More keep the index smaller, and the buckets that
+/// wait for their split fuller.
+pub(crate) const ENTRIES_PER_SPLIT: u64 = 3;
 
 /// LIMIT: buckets that an index starts with.
 pub(crate) const BUCKETS_FIRST: u64 = 256;

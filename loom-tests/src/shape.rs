@@ -5,6 +5,9 @@
 /// LIMIT: two slots let one bucket hold a pair of keys; the third key overflows.
 pub(crate) const SLOTS: u64 = 2;
 
+/// LIMIT: as many as a bucket, so that a chain has room for two pairs.
+pub(crate) const OVERFLOW_SLOTS: u64 = 2;
+
 /// LIMIT: one link is enough for a reader to meet a chain; the next insert must drop an entry.
 pub(crate) const OVERFLOW_BUCKETS_MAX: u32 = 1;
 
@@ -16,6 +19,9 @@ pub(crate) const INSERTS_PER_REPORT: u64 = 1;
 
 /// LIMIT: growth starts at the second entry of a one-bucket index.
 pub(crate) const ENTRIES_PER_BUCKET: u64 = 1;
+
+/// LIMIT: growth goes on with every entry.
+pub(crate) const ENTRIES_PER_SPLIT: u64 = 1;
 
 /// LIMIT: one bucket, so that all keys of a model meet.
 pub(crate) const BUCKETS_FIRST: u64 = 1;

@@ -21,12 +21,14 @@ use crate::shape;
 pub(crate) const SEGMENT_LINE_BYTES: u64 = 64;
 /// Bytes of a session's counter block.
 pub(crate) const COUNTERS_BYTES: u64 = 512;
-/// Bytes of a set of ghosts: four entries.
-pub(crate) const GHOST_SET_BYTES: u64 = 16;
+/// Bytes of a set of ghosts: 16 entries.
+pub(crate) const GHOST_SET_BYTES: u64 = 64;
 /// Classes of the time that items have to live.
 pub(crate) const CLASSES_MAX: usize = 4;
 /// Bytes of a bucket: its slots and the control word.
 pub(crate) const BUCKET_BYTES: u64 = (shape::SLOTS + 1) * 8;
+/// Bytes of an overflow bucket: the same.
+pub(crate) const OVERFLOW_BYTES: u64 = (shape::OVERFLOW_SLOTS + 1) * 8;
 
 const PAGE_BYTES: u64 = 4096;
 const HEADER_BYTES: u64 = PAGE_BYTES;
@@ -162,6 +164,7 @@ pub(crate) struct Geometry {
     pub(crate) sessions_max: u32,
     pub(crate) key_bytes_max: u32,
     pub(crate) buckets_per_chunk: u64,
+    pub(crate) overflow_per_chunk: u64,
     /// Chunks that the bucket range may come to use.
     pub(crate) bucket_chunks_max: u64,
     /// Chunks that the overflow range may come to use.
@@ -272,7 +275,7 @@ impl Geometry {
             segment_bytes,
             segments: segments as u32,
             segments_kept: SEGMENTS_KEPT,
-            segments_reserved: SEGMENTS_KEPT + (segments / RESERVE_SHARE).clamp(1, 16) as u32,
+            segments_reserved: SEGMENTS_KEPT + (segments / RESERVE_SHARE).clamp(2, 16) as u32,
             classes: if has_classes { CLASSES_MAX } else { 1 },
             dead_percent_max: DEAD_PERCENT_MAX,
             inline_bytes_max,
@@ -280,6 +283,7 @@ impl Geometry {
             sessions_max,
             key_bytes_max,
             buckets_per_chunk: segment_bytes / BUCKET_BYTES,
+            overflow_per_chunk: segment_bytes / OVERFLOW_BYTES,
             bucket_chunks_max,
             overflow_chunks_max,
             ghost_chunks_max,

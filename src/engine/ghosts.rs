@@ -1,18 +1,20 @@
 //! Ghosts: fingerprints of keys that left small before they were read twice.
 //!
 //! A key that is stored again while its ghost is there has been evicted too early, and begins in
-//! main instead (S3-FIFO, Yang et al., SOSP 2023). A table of sets of four entries; an entry is a
-//! fingerprint of 16 bits and the time of its eviction in 16 bits, counted in evictions, so that a
-//! ghost is believed for as many evictions as main has items. A new one takes the place of the
-//! oldest of its set.
+//! main instead (S3-FIFO, Yang et al., SOSP 2023). A table of sets of 16 entries, a cache line each;
+//! an entry is a fingerprint of 16 bits and the time of its eviction in 16 bits, counted in evictions,
+//! so that a ghost is believed for as many evictions as main has items. A new one takes the place of
+//! the oldest of its set. (With sets of four, one ghost in six is lost too early at 4.5 bytes for
+//! each item of main: the sets fill unevenly.)
 //!
 //! ```text
-//!  set    | word 0: two entries | word 1: two entries |       entry  | fingerprint 16 | age 16 |
+//!  set    | word 0: two entries | ... | word 7: two entries |     entry  | fingerprint 16 | age 16 |
 //! ```
 //!
 //! The table comes into being with the first eviction, a chunk at a time, each paid for with a
-//! segment, and follows the number of items in main. Sets are addressed as buckets are, by linear
-//! hashing; where the table has grown, the ghosts whose set has moved are forgotten.
+//! segment, and follows the number of items in main. A key's chunk is found by jump consistent
+//! hashing (Lamping and Veach, 2014), so that with `n` chunks a further one lets only one ghost in
+//! `n + 1` be forgotten.
 //!
 //! Words are loaded and stored Relaxed, without a lock: two evictions at once may lose a ghost, and
 //! then a key begins in small; nothing else can go wrong.
@@ -25,10 +27,11 @@ use crate::engine::log::Segments;
 use crate::sync::{Arc, Mutex, Ordering};
 
 /// Entries of a set.
-const WAYS: u64 = 4;
-/// LIMIT: so many units of age, or twice as many, pass while every entry is replaced once: fine
-/// enough to compare, and far from what 16 bits can tell apart.
-const AGES: u64 = 4096;
+const WAYS: u64 = 16;
+const WORDS: usize = WAYS as usize / 2;
+/// LIMIT: units of age in which the largest table that memory allows is filled: half of what 16 bits
+/// can tell apart.
+const AGES: u64 = 1 << 15;
 /// LIMIT: entries for each item of main, in eighths: sets fill unevenly.
 const ENTRIES_EIGHTHS: u64 = 9;
 
@@ -37,64 +40,68 @@ const ENTRIES_EIGHTHS: u64 = 9;
 pub(crate) struct Ghosts {
     arena: Arc<Arena>,
     geometry: Geometry,
+    /// Evictions in a unit of age.
+    evictions_per_age: u64,
+    sets_per_chunk: u64,
     /// Held by the one session that extends the table.
     growing: Mutex<()>,
 }
 
 impl Ghosts {
     pub(crate) fn new(arena: Arc<Arena>, geometry: Geometry) -> Self {
+        let sets_per_chunk = geometry.segment_bytes / GHOST_SET_BYTES;
+        let entries_max = geometry.ghost_chunks_max * sets_per_chunk * WAYS;
         Self {
             arena,
             geometry,
+            evictions_per_age: (entries_max / AGES).max(1),
+            sets_per_chunk,
             growing: Mutex::new(()),
         }
     }
 
     /// Remembers a key that was evicted from small.
     pub(crate) fn insert(&self, hash: KeyHash) {
-        let sets = self.sets();
-        if sets == 0 {
+        let chunks = self.chunks();
+        if chunks == 0 {
             return;
         }
         let evictions = self.arena.word(header::GHOSTS_INSERTED);
-        let now = age(evictions.fetch_add(1, Ordering::Relaxed), sets);
+        let now = self.age(evictions.fetch_add(1, Ordering::Relaxed));
         let fingerprint = fingerprint(hash);
-        let words = self.arena.words::<2>(self.set_at(hash, sets));
-        let entries = [0, 1].map(|at: usize| words[at].load(Ordering::Relaxed));
+        let words = self.arena.words::<WORDS>(self.set_at(hash, chunks));
+        let entries: [u64; WORDS] = std::array::from_fn(|at| words[at].load(Ordering::Relaxed));
         let entry = |way: u64| (entries[(way / 2) as usize] >> (way % 2 * 32)) as u32;
         let worth = |way: &u64| match entry(*way) {
             0 => u32::MAX,
-            old if old >> 16 == fingerprint => u32::MAX,
-            old => u32::from((now as u16).wrapping_sub(old as u16)),
+            old if old >> 16 == u32::from(fingerprint) => u32::MAX,
+            old => u32::from(now.wrapping_sub(old as u16)),
         };
         let way = (0..WAYS).max_by_key(worth).expect("a set has ways");
         let (at, shift) = ((way / 2) as usize, way % 2 * 32);
-        let new = u64::from(fingerprint << 16 | now) << shift;
-        words[at].store(
-            entries[at] & !(0xffff_ffff << shift) | new,
-            Ordering::Relaxed,
-        );
+        let new = u64::from(fingerprint) << 16 | u64::from(now);
+        let others = entries[at] & !(0xffff_ffff << shift);
+        words[at].store(others | new << shift, Ordering::Relaxed);
     }
 
     /// Whether the key was evicted from small not long ago: within as many evictions as main has
-    /// `items`. Its ghost is gone then.
+    /// `items`, and some more. Its ghost is gone then.
     pub(crate) fn take(&self, hash: KeyHash, items: u64) -> bool {
-        let sets = self.sets();
-        if sets == 0 {
+        let chunks = self.chunks();
+        if chunks == 0 {
             return false;
         }
         let evictions = self.arena.word(header::GHOSTS_INSERTED);
-        let now = age(evictions.load(Ordering::Relaxed), sets);
-        let window = age_span(items, sets);
-        let fingerprint = fingerprint(hash);
-        let words = self.arena.words::<2>(self.set_at(hash, sets));
+        let now = self.age(evictions.load(Ordering::Relaxed));
+        let believed = items * ENTRIES_EIGHTHS / 8 / self.evictions_per_age;
+        let words = self.arena.words::<WORDS>(self.set_at(hash, chunks));
         for way in 0..WAYS {
             let (word, shift) = (&words[(way / 2) as usize], way % 2 * 32);
             let entries = word.load(Ordering::Relaxed);
             let entry = (entries >> shift) as u32;
-            if entry >> 16 == fingerprint {
+            if entry >> 16 == u32::from(fingerprint(hash)) {
                 word.store(entries & !(0xffff_ffff << shift), Ordering::Relaxed);
-                return u64::from((now as u16).wrapping_sub(entry as u16)) <= window;
+                return u64::from(now.wrapping_sub(entry as u16)) <= believed;
             }
         }
         false
@@ -102,48 +109,58 @@ impl Ghosts {
 
     /// Extends the table by a chunk, if `items` of main want one and memory has one.
     pub(crate) fn follow(&self, items: u64, segments: &Segments) {
-        let sets = self.sets();
-        let per_chunk = self.geometry.segment_bytes / GHOST_SET_BYTES;
-        let wanted = (items * ENTRIES_EIGHTHS / 8 / WAYS + per_chunk / 2) / per_chunk.max(1);
-        if sets / per_chunk.max(1) >= wanted.min(self.geometry.ghost_chunks_max) {
+        let chunks = self.chunks();
+        let sets = items * ENTRIES_EIGHTHS / 8 / WAYS;
+        // To the nearest whole chunk.
+        let wanted = (sets + self.sets_per_chunk / 2) / self.sets_per_chunk.max(1);
+        if chunks >= wanted.min(self.geometry.ghost_chunks_max) {
             return;
         }
         let Some(_held) = self.growing.try_lock() else {
             return;
         };
-        if self.sets() == sets && segments.withdraw() {
+        if self.chunks() == chunks && segments.withdraw() {
             // ORDERING: Relaxed; the new sets are zero, and no session trusts what it finds.
-            let word = self.arena.word(header::GHOST_SETS);
-            word.store(sets + per_chunk, Ordering::Relaxed);
+            let word = self.arena.word(header::GHOST_CHUNKS);
+            word.store(chunks + 1, Ordering::Relaxed);
         }
     }
 
     /// Chunks in use.
     pub(crate) fn chunks(&self) -> u64 {
-        self.sets() * GHOST_SET_BYTES / self.geometry.segment_bytes
+        self.arena
+            .word(header::GHOST_CHUNKS)
+            .load(Ordering::Relaxed)
     }
 
-    fn sets(&self) -> u64 {
-        self.arena.word(header::GHOST_SETS).load(Ordering::Relaxed)
+    fn set_at(&self, hash: KeyHash, chunks: u64) -> u64 {
+        // The upper half of a product spreads hashes evenly over any number of sets.
+        let set = (hash.0 >> 16 & 0xffff_ffff) * self.sets_per_chunk >> 32;
+        let chunk = jump(hash.0, chunks);
+        let chunk_at = self.geometry.ghosts_at + chunk * self.geometry.segment_bytes;
+        chunk_at + set * GHOST_SET_BYTES
     }
 
-    fn set_at(&self, hash: KeyHash, sets: u64) -> u64 {
-        self.geometry.ghosts_at + hash.bucket(sets) * GHOST_SET_BYTES
+    /// The time after so many evictions.
+    fn age(&self, evictions: u64) -> u16 {
+        (evictions / self.evictions_per_age) as u16
     }
 }
 
-/// Bits of the hash that choose neither the set nor the tag; never 0.
-fn fingerprint(hash: KeyHash) -> u32 {
-    ((hash.0 >> 32) as u32 & 0xffff).max(1)
+/// The bits of the hash that have least to do with the choice of the set; never 0.
+fn fingerprint(hash: KeyHash) -> u16 {
+    (hash.0 as u16).max(1)
 }
 
-/// A number of evictions in units of age, of a table of so many sets.
-fn age_span(evictions: u64, sets: u64) -> u64 {
-    evictions / (sets * WAYS / AGES).max(1)
-}
-
-fn age(evictions: u64, sets: u64) -> u32 {
-    (age_span(evictions, sets) & 0xffff) as u32
+/// Jump consistent hashing: which of `places`, at least one, a key belongs to.
+fn jump(mut key: u64, places: u64) -> u64 {
+    let (mut place, mut next) = (0, 0);
+    while next < places {
+        place = next;
+        key = key.wrapping_mul(2_862_933_555_777_941_757).wrapping_add(1);
+        next = ((place + 1) << 31) / ((key >> 33) + 1);
+    }
+    place
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ pub(crate) const FLUSH_DUE_MS: u64 = 136;
 pub(crate) const NEXT_VERSION: u64 = 192;
 /// Entries of the index, as far as sessions have reported them.
 pub(crate) const ENTRIES: u64 = 256;
-/// How many sets the table of ghosts has.
-pub(crate) const GHOST_SETS: u64 = 320;
+/// How many chunks the table of ghosts has.
+pub(crate) const GHOST_CHUNKS: u64 = 320;
 /// How many ghosts were inserted.
 pub(crate) const GHOSTS_INSERTED: u64 = 384;
 

@@ -130,10 +130,6 @@ impl Walk {
     fn walked_bytes(&self, shared: &Shared) -> u64 {
         self.at - shared.segments.start(self.id)
     }
-
-    pub(crate) fn log(&self) -> Log {
-        self.label.log
-    }
 }
 
 /// A step of upkeep: who takes it, and when.

@@ -84,10 +84,19 @@ pub enum StoreError {
 /// An item that is written but not published.
 struct Prepared {
     entry: IndexEntry,
+    /// The count that it starts with where the index does not have the key.
+    frequency: u64,
     label: Label,
     item: Commitment,
     depends: Depends,
     old: Option<OldItem>,
+}
+
+/// Where a new key begins, and with which count.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    log: Log,
+    frequency: u64,
 }
 
 /// The live item that a plan saw.
@@ -121,7 +130,7 @@ impl Guard<'_> {
         mut plan: impl FnMut(Option<&Item<'_>>) -> Plan<T>,
     ) -> Result<Written<T>, StoreError> {
         let mut overflow_tried = false;
-        let mut first_log = None;
+        let mut first = None;
         loop {
             // SAFETY: pinned for as long as the guard is; a renewed pin starts the loop again.
             let seen = unsafe { self.shared.index.find(key.hash, key.bytes) };
@@ -132,12 +141,18 @@ impl Guard<'_> {
             };
             let digits = old.as_ref().and_then(Item::digits);
             let draft = put.draft(key, given, old.as_ref(), digits.as_ref());
-            let log = match &seen {
-                Some(seen) => self.shared.segments.label_at(seen.entry.offset()).log,
-                None => *first_log.get_or_insert_with(|| self.first_log(key)),
+            let start = match &seen {
+                Some(seen) => {
+                    let label = self.shared.segments.label_at(seen.entry.offset());
+                    Start {
+                        log: label.log,
+                        frequency: 0,
+                    }
+                }
+                None => *first.get_or_insert_with(|| self.start(key)),
             };
             let geometry = &self.shared.geometry;
-            let label = appender::label(geometry, log, put.expires_at_ms, self.now_ms);
+            let label = appender::label(geometry, start.log, put.expires_at_ms, self.now_ms);
             if !self
                 .writer
                 .appender
@@ -146,7 +161,7 @@ impl Guard<'_> {
                 self.make_room(label, draft.bytes())?;
                 continue;
             }
-            let prepared = self.prepare(key, &draft, &put, label, old.as_ref());
+            let prepared = self.prepare(key, &draft, &put, (label, start.frequency), old.as_ref());
             let shared_value = old.as_ref().and_then(|old| self.share_value(&put, old));
             let published = self.publish(key, seen.as_ref(), &prepared, overflow_tried);
             if let Published::WantsOverflow = published {
@@ -167,15 +182,21 @@ impl Guard<'_> {
         }
     }
 
-    /// The log that a new key begins in: main, if its ghost is there, or small is still being filled.
-    fn first_log(&self, key: &Key<'_>) -> Log {
+    /// Where a new key begins.
+    fn start(&self, key: &Key<'_>) -> Start {
         let items = Step::main_items(self.shared);
         match self.shared.ghosts.take(key.hash, items) {
             true => {
                 self.count(Figure::GhostHits);
-                Log::Main
+                Start {
+                    log: Log::Main,
+                    frequency: 1,
+                }
             }
-            false => self.writer.first_log,
+            false => Start {
+                log: self.writer.first_log,
+                frequency: 0,
+            },
         }
     }
 
@@ -195,7 +216,7 @@ impl Guard<'_> {
         key: &Key<'_>,
         draft: &Draft<'_>,
         put: &Put,
-        label: Label,
+        (label, frequency): (Label, u64),
         old: Option<&Item<'_>>,
     ) -> Prepared {
         let version = match put.version {
@@ -208,6 +229,7 @@ impl Guard<'_> {
             .append(self.shared, label, draft, version);
         Prepared {
             entry: IndexEntry::new(key.hash, offset),
+            frequency,
             label,
             item: Commitment {
                 bytes: draft.bytes(),
@@ -281,6 +303,7 @@ impl Guard<'_> {
             bucket.put(&current, entry.with_frequency(frequency));
             return Published::Replaced(current.entry);
         }
+        let entry = entry.with_frequency(prepared.frequency);
         match bucket.room() {
             Room::Slot(slot) => {
                 self.commit(prepared);

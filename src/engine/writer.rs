@@ -29,7 +29,7 @@ const STEP_BYTES: u64 = 1024;
 /// LIMIT: bytes that one call of maintenance walks.
 const MAINTENANCE_BYTES: u64 = 64 << 10;
 /// LIMIT: evictions that move what was read, before a session that needs a segment lets go of it.
-const MERCIFUL_ATTEMPTS: u32 = 4;
+const MERCIFUL_ATTEMPTS: u32 = 16;
 
 /// What a session writes with.
 #[derive(Debug)]
@@ -139,6 +139,10 @@ impl Writer {
     /// After a segment was taken: begins what keeps others free.
     fn begin_upkeep(&mut self, shared: &Shared, pin: &Pin<'_>, now_ms: u64) {
         self.first_log = shared.segments.first_log();
+        if shared.segments.has_evicted() {
+            let items = Step::main_items(shared);
+            shared.ghosts.follow(items, &shared.segments);
+        }
         if self.step(shared, pin, now_ms).wants_cleaning() {
             self.cleaning = Cleaning::Wanted;
         }
@@ -181,10 +185,6 @@ impl Writer {
             (None, Cleaning::Wanted) => None,
         };
         self.eviction = id.map(|id| Walk::of(shared, id, Purpose::Evict));
-        if (self.eviction.as_ref()).is_some_and(|walk| walk.log() == Log::Small) {
-            let items = Step::main_items(shared);
-            shared.ghosts.follow(items, &shared.segments);
-        }
     }
 
     /// The share of upkeep that comes with writing `bytes`.

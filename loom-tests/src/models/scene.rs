@@ -65,6 +65,7 @@ impl Layout {
             segments_kept: 0,
             segments_reserved: 1,
             buckets_per_chunk: self.buckets_per_chunk,
+            overflow_per_chunk: self.buckets_per_chunk,
             bucket_chunks_max: self.bucket_chunks_max,
             overflow_chunks_max: 2,
             ghost_chunks_max: 0,

@@ -1,7 +1,7 @@
 //! What a writer may do to a bucket while it holds its lock.
 
 use crate::engine::index::word::{Control, Entry, KeyHash};
-use crate::engine::index::{CONTROL, Found, Index, WORDS};
+use crate::engine::index::{CONTROL, Found, Index, OVERFLOW_CONTROL, OVERFLOW_WORDS, WORDS};
 use crate::shape;
 use crate::sync::Ordering;
 
@@ -68,33 +68,63 @@ impl<'i> LockedBucket<'i> {
     /// Where an entry for a new key can go.
     pub(crate) fn room(&self) -> Room {
         let mut coldest: Option<Found> = None;
-        let mut at = self.at;
-        let mut links = 0;
-        loop {
-            let words = self.index.arena.words::<WORDS>(at);
-            for (slot, word) in (0..CONTROL).map(|slot| (slot, &words[slot])) {
-                // ORDERING: Relaxed here and below: the lock orders its holders.
-                let entry = Entry(word.load(Ordering::Relaxed));
-                let slot = at + slot as u64 * 8;
-                let found = Found { slot, entry };
-                if entry.is_empty() {
-                    return Room::Slot(found);
-                }
-                if coldest.is_none_or(|c| entry.frequency() < c.entry.frequency()) {
-                    coldest = Some(found);
-                }
-            }
-            let control = Control(words[CONTROL].load(Ordering::Relaxed));
-            let Some(next) = control.overflow() else {
-                break;
-            };
-            at = self.index.overflow_at(next);
+        let mut empty = None;
+        self.look_through::<WORDS>(self.at, &mut coldest, &mut empty);
+        let (mut last, mut links) = (self.at, 0);
+        while empty.is_none()
+            && let Some(next) = self.overflow_of(last)
+        {
+            last = self.index.overflow_at(next);
             links += 1;
+            self.look_through::<OVERFLOW_WORDS>(last, &mut coldest, &mut empty);
+        }
+        if let Some(slot) = empty {
+            return Room::Slot(slot);
         }
         Room::Full {
             coldest: coldest.expect("a full chain has entries"),
-            last: (links < shape::OVERFLOW_BUCKETS_MAX).then_some(at),
+            last: (links < shape::OVERFLOW_BUCKETS_MAX).then_some(last),
         }
+    }
+
+    /// Looks for the coldest entry and the first empty slot of one bucket of `N` words.
+    fn look_through<const N: usize>(
+        &self,
+        at: u64,
+        coldest: &mut Option<Found>,
+        empty: &mut Option<Found>,
+    ) {
+        let words = self.index.arena.words::<N>(at);
+        for slot in 0..N - 1 {
+            // ORDERING: Relaxed, here and below: the lock orders its holders.
+            let entry = Entry(words[slot].load(Ordering::Relaxed));
+            let found = Found {
+                slot: at + slot as u64 * 8,
+                entry,
+            };
+            if entry.is_empty() {
+                *empty = Some(found);
+                return;
+            }
+            if coldest.is_none_or(|c| entry.frequency() < c.entry.frequency()) {
+                *coldest = Some(found);
+            }
+        }
+    }
+
+    /// Where the control word of a bucket of the chain is.
+    fn control_at(&self, bucket: u64) -> u64 {
+        let slots = match bucket == self.at {
+            true => CONTROL,
+            false => OVERFLOW_CONTROL,
+        };
+        bucket + slots as u64 * 8
+    }
+
+    /// The overflow bucket behind a bucket of the chain.
+    fn overflow_of(&self, bucket: u64) -> Option<u32> {
+        let control = self.index.arena.word(self.control_at(bucket));
+        Control(control.load(Ordering::Relaxed)).overflow()
     }
 
     /// Publishes an entry in a slot: empty, or holding the entry that it replaces.
@@ -115,8 +145,8 @@ impl<'i> LockedBucket<'i> {
             .arena
             .word(place.slot)
             .store(Entry::EMPTY.0, Ordering::Release);
-        let is_first = place.slot - self.at < WORDS as u64 * 8;
-        match is_first {
+        let first = self.at..self.at + WORDS as u64 * 8;
+        match first.contains(&place.slot) {
             true => Unlinked::default(),
             false => self.trim(),
         }
@@ -126,30 +156,31 @@ impl<'i> LockedBucket<'i> {
     /// so the others keep their place in the chain.
     fn trim(&self) -> Unlinked {
         let mut chain = [None; shape::OVERFLOW_BUCKETS_MAX as usize];
-        let mut before = [self.at; shape::OVERFLOW_BUCKETS_MAX as usize];
-        let mut at = self.at;
-        for (place, before) in chain.iter_mut().zip(&mut before) {
-            // ORDERING: Relaxed; the lock orders its holders.
-            let control = self.index.arena.word(at + CONTROL as u64 * 8);
-            let Some(id) = Control(control.load(Ordering::Relaxed)).overflow() else {
+        let mut bucket = self.at;
+        for place in &mut chain {
+            let Some(id) = self.overflow_of(bucket) else {
                 break;
             };
-            (*place, *before) = (Some(id), at);
-            at = self.index.overflow_at(id);
+            *place = Some((bucket, id));
+            bucket = self.index.overflow_at(id);
         }
         let mut unlinked = Unlinked::default();
-        for (depth, id) in chain.iter().enumerate().rev() {
-            let Some(id) = *id else { continue };
-            let words = self.index.arena.words::<WORDS>(self.index.overflow_at(id));
-            if (0..CONTROL).any(|slot| words[slot].load(Ordering::Relaxed) != 0) {
+        let links = chain.iter().zip(&mut unlinked.0).rev();
+        for (link, unlinked) in links.filter_map(|(link, u)| Some(((*link)?, u))) {
+            let (before, id) = link;
+            let words = self
+                .index
+                .arena
+                .words::<OVERFLOW_WORDS>(self.index.overflow_at(id));
+            if (0..OVERFLOW_CONTROL).any(|slot| words[slot].load(Ordering::Relaxed) != 0) {
                 break;
             }
-            let word = self.index.arena.word(before[depth] + CONTROL as u64 * 8);
+            let word = self.index.arena.word(self.control_at(before));
             let control = Control(word.load(Ordering::Relaxed)).without_overflow();
             // ORDERING: Relaxed; a reader that still follows the link finds nothing there, as
             // another one that does not.
             word.store(control.0, Ordering::Relaxed);
-            unlinked.0[depth] = Some(id);
+            *unlinked = Some(id);
         }
         unlinked
     }
@@ -165,9 +196,9 @@ impl<'i> LockedBucket<'i> {
             .store(entry.0, Ordering::Relaxed);
         self.index
             .arena
-            .word(overflow + CONTROL as u64 * 8)
+            .word(overflow + OVERFLOW_CONTROL as u64 * 8)
             .store(0, Ordering::Relaxed);
-        let word = self.index.arena.word(last + CONTROL as u64 * 8);
+        let word = self.index.arena.word(self.control_at(last));
         let control = Control(word.load(Ordering::Relaxed)).with_overflow(id);
         // ORDERING: Release, with the Acquire of `walk`: the bucket's contents, and the item's
         // bytes, come before the link.

@@ -22,14 +22,14 @@ use crate::engine::config::Geometry;
 use crate::engine::header;
 use crate::engine::index::bucket::LockedBucket;
 use crate::engine::index::word::{Control, Entry, KeyHash};
-use crate::engine::index::{CONTROL, Index};
+use crate::engine::index::{CONTROL, Index, OVERFLOW_CONTROL};
 use crate::engine::log::Segments;
 use crate::reclaim::Pin;
 use crate::shape;
 use crate::sync::Ordering;
 
 /// Slots of the longest chain.
-const CHAIN_SLOTS: usize = CONTROL * (1 + shape::OVERFLOW_BUCKETS_MAX as usize);
+const CHAIN_SLOTS: usize = CONTROL + OVERFLOW_CONTROL * shape::OVERFLOW_BUCKETS_MAX as usize;
 
 /// What only the session that grows the index touches.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Growth {
         buckets.used = per_chunk.min(shape::BUCKETS_FIRST);
         Self {
             buckets,
-            overflow: Range::new(per_chunk, geometry.overflow_chunks_max),
+            overflow: Range::new(geometry.overflow_per_chunk, geometry.overflow_chunks_max),
         }
     }
 
@@ -101,8 +101,9 @@ impl Growth {
 struct Child {
     /// The bucket that is being filled: the child or the last overflow bucket of its chain.
     at: u64,
-    /// Slots of it that are filled.
+    /// Slots of it that are filled, and that it has.
     used: usize,
+    slots: usize,
 }
 
 impl Index {
@@ -122,14 +123,15 @@ impl Index {
     /// Whether a bucket should be split, with this many entries.
     ///
     /// A round doubles the buckets. It starts when they hold `ENTRIES_PER_BUCKET` on average, and
-    /// goes on with every further entry, so that it is over before the buckets that wait for their
-    /// split are much fuller than that: a table that kept its average constant instead would have
-    /// buckets twice as full as others, and their keys in overflow buckets.
+    /// splits one for every `ENTRIES_PER_SPLIT` further entries, so that it is over before the
+    /// buckets that wait for their split are much fuller than that: a table that kept its average
+    /// constant instead would have buckets twice as full as others, and their keys in overflow
+    /// buckets.
     pub(crate) fn wants_split(&self, entries: u64) -> bool {
         let buckets = self.buckets();
         let at_start = 1 << buckets.ilog2();
         let split = buckets - at_start;
-        entries > at_start * shape::ENTRIES_PER_BUCKET + split
+        entries > at_start * shape::ENTRIES_PER_BUCKET + split * shape::ENTRIES_PER_SPLIT
     }
 
     /// Splits one bucket, unless another session is at it or no memory can be had.
@@ -164,7 +166,8 @@ impl Index {
             entries += 1;
         });
         let mut spares = [None; shape::OVERFLOW_BUCKETS_MAX as usize];
-        for spare in spares.iter_mut().take(entries / CONTROL) {
+        let over = (entries as usize).saturating_sub(CONTROL);
+        for spare in spares.iter_mut().take(over.div_ceil(OVERFLOW_CONTROL)) {
             let returned = self.returned.lock().pop();
             *spare = returned.or_else(|| growth.fresh_overflow(segments));
         }
@@ -174,6 +177,7 @@ impl Index {
         let mut filling = Child {
             at: self.bucket_at(child),
             used: 0,
+            slots: CONTROL,
         };
         let parent = self.lock_at(self.bucket_at(parent));
         let locked_child = self.new_locked(self.bucket_at(child));
@@ -214,19 +218,22 @@ impl Index {
 
     /// Adds an entry to a bucket that nobody can find yet; false if there is no room.
     fn fill(&self, child: &mut Child, entry: Entry, spares: &mut [Option<u32>]) -> bool {
-        if child.used == CONTROL {
+        if child.used == child.slots {
             let Some(id) = spares.iter_mut().find_map(Option::take) else {
                 return false;
             };
             // ORDERING: Relaxed, as below: raising the bucket count publishes all of it.
-            let word = self.arena.word(child.at + CONTROL as u64 * 8);
+            let word = self.arena.word(child.at + child.slots as u64 * 8);
             let control = Control(word.load(Ordering::Relaxed)).with_overflow(id);
             word.store(control.0, Ordering::Relaxed);
-            child.at = self.overflow_at(id);
+            *child = Child {
+                at: self.overflow_at(id),
+                used: 0,
+                slots: OVERFLOW_CONTROL,
+            };
             // It may have been used before.
-            let control = self.arena.word(child.at + CONTROL as u64 * 8);
+            let control = self.arena.word(child.at + child.slots as u64 * 8);
             control.store(0, Ordering::Relaxed);
-            child.used = 0;
         }
         let slot = self.arena.word(child.at + child.used as u64 * 8);
         slot.store(entry.0, Ordering::Relaxed);

@@ -1,8 +1,8 @@
 //! The index: from a key's hash to the item's place, read without locks.
 //!
 //! A bucket is one cache line: seven entries and a control word. An entry names an item by tag and
-//! offset. When a bucket is full it chains overflow buckets, a few at most; when the chain is full,
-//! its coldest entry makes room, so an insert never fails. The table grows by linear hashing, one
+//! offset. When a bucket is full it chains overflow buckets of half a line, a few at most; when the
+//! chain is full, its coldest entry makes room, so an insert never fails. The table grows by linear hashing, one
 //! bucket at a time ([`growth`]).
 //!
 //! **Readers** take no lock. A reader loads the bucket count, walks the chain of its bucket, and
@@ -40,7 +40,7 @@ pub(crate) mod word;
 use std::ops::ControlFlow;
 
 use crate::arena::Arena;
-use crate::engine::config::{BUCKET_BYTES, Geometry};
+use crate::engine::config::{BUCKET_BYTES, Geometry, OVERFLOW_BYTES};
 use crate::engine::header;
 use crate::engine::index::bucket::{LockedBucket, Unlinked};
 use crate::engine::index::growth::Growth;
@@ -50,9 +50,12 @@ use crate::reclaim::Pin;
 use crate::shape;
 use crate::sync::{Arc, Mutex, Ordering, relax};
 
-/// Words of a bucket.
-const WORDS: usize = shape::SLOTS as usize + 1;
+/// Words of a bucket, and the place of its control word.
+const WORDS: usize = CONTROL + 1;
 const CONTROL: usize = shape::SLOTS as usize;
+/// Those of an overflow bucket.
+const OVERFLOW_WORDS: usize = OVERFLOW_CONTROL + 1;
+const OVERFLOW_CONTROL: usize = shape::OVERFLOW_SLOTS as usize;
 
 /// The hash table over the arena's bucket ranges.
 #[derive(Debug)]
@@ -71,6 +74,13 @@ pub(crate) struct Found {
     /// Offset of the slot's word.
     slot: u64,
     pub(crate) entry: Entry,
+}
+
+/// How the walk through one bucket ended.
+enum Walked {
+    Found(Found),
+    /// With its control word.
+    Past(Control),
 }
 
 impl Index {
@@ -101,7 +111,7 @@ impl Index {
 
     #[inline]
     fn overflow_at(&self, id: u32) -> u64 {
-        self.geometry.overflow_at + u64::from(id) * BUCKET_BYTES
+        self.geometry.overflow_at + u64::from(id) * OVERFLOW_BYTES
     }
 
     /// Asks for the cache line of the hash's bucket.
@@ -179,24 +189,44 @@ impl Index {
         first: u64,
         mut wanted: impl FnMut(u64, &Found) -> bool,
     ) -> Option<Found> {
-        let mut at = first;
-        for depth in 0.. {
-            let words = self.arena.words::<WORDS>(at);
-            for (slot, word) in (0..CONTROL).map(|slot| (slot, &words[slot])) {
-                // ORDERING: Acquire, with the Release of `put` and `clear`.
-                let entry = Entry(word.load(Ordering::Acquire));
-                let number = depth * shape::SLOTS + slot as u64;
-                let slot = at + slot as u64 * 8;
-                let found = Found { slot, entry };
-                if !entry.is_empty() && wanted(number, &found) {
-                    return Some(found);
-                }
-            }
-            // ORDERING: Acquire, with the Release of `link`.
-            let control = Control(words[CONTROL].load(Ordering::Acquire));
-            at = self.overflow_at(control.overflow()?);
+        let mut next = match self.walk_one::<WORDS>(first, 0, &mut wanted) {
+            Walked::Found(found) => return Some(found),
+            Walked::Past(control) => control.overflow(),
+        };
+        let mut number = shape::SLOTS;
+        while let Some(id) = next {
+            let at = self.overflow_at(id);
+            next = match self.walk_one::<OVERFLOW_WORDS>(at, number, &mut wanted) {
+                Walked::Found(found) => return Some(found),
+                Walked::Past(control) => control.overflow(),
+            };
+            number += shape::OVERFLOW_SLOTS;
         }
         None
+    }
+
+    /// The same for one bucket of `N` words, whose first slot has this number.
+    #[inline]
+    fn walk_one<const N: usize>(
+        &self,
+        at: u64,
+        number: u64,
+        wanted: &mut impl FnMut(u64, &Found) -> bool,
+    ) -> Walked {
+        let words = self.arena.words::<N>(at);
+        for (slot, word) in (0..N - 1).map(|slot| (slot as u64, &words[slot])) {
+            // ORDERING: Acquire, with the Release of `put` and `clear`.
+            let entry = Entry(word.load(Ordering::Acquire));
+            let found = Found {
+                slot: at + slot * 8,
+                entry,
+            };
+            if !entry.is_empty() && wanted(number + slot, &found) {
+                return Walked::Found(found);
+            }
+        }
+        // ORDERING: Acquire, with the Release of `link`.
+        Walked::Past(Control(words[N - 1].load(Ordering::Acquire)))
     }
 
     /// Notes that the item was read.

@@ -107,6 +107,8 @@ struct Lists {
     /// Extents that the index has let go of: the same.
     leaving: u32,
     withdrawn: u32,
+    /// 1 if the index or the ghosts wait for one, or else 0.
+    wanted: u32,
     /// How many of each log are open, sealed or claimed.
     held: [u32; 2],
     /// Extents of the large values whose items are in each log. A value can be removed before it is
@@ -158,6 +160,7 @@ impl Segments {
             limbo: 0,
             leaving: 0,
             withdrawn: 0,
+            wanted: 0,
             held: [0; 2],
             extents: [0; 2],
             drafted: 0,
@@ -204,7 +207,7 @@ impl Segments {
     pub(crate) fn open(&self, label: Label, place: Place, now_ms: u64) -> Option<u32> {
         let mut lists = self.lists.lock();
         let kept = match place {
-            Place::New => self.geometry.segments_kept,
+            Place::New => self.geometry.segments_kept + lists.wanted,
             Place::Newest | Place::Before(_) => 0,
         };
         let id = lists.take(kept)?;
@@ -280,6 +283,11 @@ impl Segments {
         lists.evicting += 1;
         lists.has_evicted = true;
         Some(victim)
+    }
+
+    /// Whether anything was evicted yet.
+    pub(crate) fn has_evicted(&self) -> bool {
+        self.lists.lock().has_evicted
     }
 
     /// Whether the small log has more than its share.
@@ -422,14 +430,14 @@ impl Segments {
     pub(crate) fn is_short(&self, reserved: u32) -> bool {
         let lists = self.lists.lock();
         let coming = lists.evicting + lists.limbo + lists.leaving;
-        lists.free.len() as u32 + coming < reserved
+        lists.free.len() as u32 + coming < reserved + lists.wanted
     }
 
     /// Whether no segment is to be had for new items, nor will be without an eviction.
     pub(crate) fn is_out(&self) -> bool {
         let lists = self.lists.lock();
         let coming = lists.limbo + lists.leaving;
-        lists.free.len() as u32 + coming <= self.geometry.segments_kept
+        lists.free.len() as u32 + coming <= self.geometry.segments_kept + lists.wanted
     }
 
     /// Whether so many bytes of sealed segments are dead, with `removed_bytes` the bytes of all
@@ -446,7 +454,7 @@ impl Segments {
     /// the index or the ghosts; false if none is free.
     #[must_use]
     pub(crate) fn withdraw(&self) -> bool {
-        let Some(id) = self.lists.lock().take(0) else {
+        let Some(id) = self.take_for_good() else {
             return false;
         };
         // SAFETY: the pool gave the segment to this thread alone, and nobody can see into it.
@@ -464,6 +472,14 @@ impl Segments {
         true
     }
 
+    fn take_for_good(&self) -> Option<u32> {
+        let mut lists = self.lists.lock();
+        let id = lists.take(self.geometry.segments_kept);
+        // Until there is one, new items leave one more.
+        lists.wanted = u32::from(id.is_none());
+        id
+    }
+
     /// Promises `count` extents to a value that is about to be received; false if what is being
     /// received would take more than half of the segments then.
     #[must_use]
@@ -479,7 +495,9 @@ impl Segments {
 
     /// Takes a segment from the pool as an extent; `None` if none is free.
     pub(crate) fn take_extent(&self) -> Option<u32> {
-        let id = self.lists.lock().take(self.geometry.segments_kept)?;
+        let mut lists = self.lists.lock();
+        let kept = self.geometry.segments_kept + lists.wanted;
+        let id = lists.take(kept)?;
         self.segment(id).become_extent();
         Some(id)
     }
