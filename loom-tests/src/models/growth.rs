@@ -17,7 +17,7 @@ models! {
     Some(2) => a_deletion_survives_a_split,
     Some(2) => two_splits_do_not_meet,
     Some(2) => a_split_takes_a_segment_while_another_is_opened,
-    Some(2) => figures_are_read_during_a_split,
+    Some(1) => figures_are_read_during_a_split,
     Some(3) => a_scan_returns_a_key_that_moves,
     Some(2) => a_scan_never_meets_memory_of_a_key_that_moved,
     Some(2) => a_reader_of_the_same_tag_never_meets_memory_of_a_key_that_moved,

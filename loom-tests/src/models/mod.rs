@@ -1,9 +1,12 @@
 //! The claims about the engine, by subject.
 
+mod cleaning;
+mod expiry;
 mod growth;
 mod log;
 mod overflow;
 mod readers;
+mod relocation;
 mod scene;
 mod sessions;
 mod writers;
@@ -18,6 +21,9 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         overflow::MODELS,
         growth::MODELS,
         log::MODELS,
+        relocation::MODELS,
+        cleaning::MODELS,
+        expiry::MODELS,
         sessions::MODELS,
     ];
     subjects.into_iter().flatten()
