@@ -1,8 +1,10 @@
 //! The claims about the engine, by subject.
 
 mod cleaning;
+mod counters;
 mod expiry;
 mod growth;
+mod large;
 mod log;
 mod overflow;
 mod readers;
@@ -24,6 +26,8 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         relocation::MODELS,
         cleaning::MODELS,
         expiry::MODELS,
+        large::MODELS,
+        counters::MODELS,
         sessions::MODELS,
     ];
     subjects.into_iter().flatten()
