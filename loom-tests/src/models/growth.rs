@@ -55,6 +55,7 @@ fn a_reader_finds_its_key_through_a_split() {
         "the key is there all the time"
     );
     let writer = growing.join();
+    verify(&mut reader);
     assert_eq!(cache.stats().buckets, 2);
     assert!(get(&mut reader, &staying).is_some());
     drop(writer);
@@ -78,7 +79,9 @@ fn a_reader_finds_a_key_that_stays_through_a_split() {
             "a key that was seen is lost"
         );
     }
-    drop(growing.join());
+    let ended = growing.join();
+    verify(&mut reader);
+    drop(ended);
 }
 
 fn an_overwrite_survives_a_split() {
@@ -91,6 +94,7 @@ fn an_overwrite_survives_a_split() {
     });
     set(&mut other, &moving, b"new");
     let writer = growing.join();
+    verify(&mut other);
     expect_single(&mut other, &moving, &[b"new"]);
     expect_single(&mut other, &staying, &[b"new"]);
     drop(writer);
@@ -106,6 +110,7 @@ fn a_deletion_survives_a_split() {
     });
     assert_eq!(delete(&mut other, &moving), Deletion::Deleted);
     let writer = growing.join();
+    verify(&mut other);
     expect_absent(&mut other, &moving);
     expect_single(&mut other, &staying, &[b"new"]);
     drop(writer);
@@ -121,6 +126,7 @@ fn two_splits_do_not_meet() {
     });
     set(&mut two, &moving, b"new");
     let one = growing.join();
+    verify(&mut two);
     // One of the two inserts sees both entries.
     assert_eq!(cache.stats().buckets, 2);
     expect_single(&mut two, &moving, &[b"new"]);
@@ -218,6 +224,7 @@ fn figures_are_read_during_a_split() {
     });
     set(&mut writer, &staying, b"new");
     reading.join().expect("reader");
+    verify(&mut writer);
     let stats = cache.stats();
     assert_eq!((stats.buckets, stats.items), (2, 2));
 }
@@ -243,7 +250,9 @@ fn a_scan_returns_a_key_that_moves() {
         scan(&mut reader, &moving) > 0,
         "the key is there all the time"
     );
-    drop(growing.join());
+    let ended = growing.join();
+    verify(&mut reader);
+    drop(ended);
 }
 
 /// The moving key is deleted while it stands in both buckets, and its memory is used again while a
@@ -263,7 +272,9 @@ fn reuse_after_a_split(
     set(&mut writer, staying, b"new");
     // Does not fit, and goes into the segment that was freed last.
     set(&mut writer, staying, b"again");
-    drop(reading.join());
+    let ended = reading.join();
+    verify(&mut writer);
+    drop(ended);
 }
 
 fn a_scan_never_meets_memory_of_a_key_that_moved() {

@@ -3,6 +3,7 @@
 mod cleaning;
 mod counters;
 mod expiry;
+mod ghosts;
 mod growth;
 mod large;
 mod log;
@@ -28,6 +29,7 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         expiry::MODELS,
         large::MODELS,
         counters::MODELS,
+        ghosts::MODELS,
         sessions::MODELS,
     ];
     subjects.into_iter().flatten()
