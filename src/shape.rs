@@ -43,6 +43,9 @@ pub(crate) const SPLITS_PER_REPORT_MAX: u64 = 16;
 /// The share (1/N) of the segments that the small log keeps.
 pub(crate) const SMALL_SHARE: u32 = 10;
 
+/// Whether new keys of a cache that was never full go to main where small has no room for them.
+pub(crate) const MAIN_IS_FILLED_FIRST: bool = true;
+
 /// LIMIT: nothing is cleaned while at least this share (1/N) of the segments is free.
 pub(crate) const CLEANED_BELOW_SHARE: u32 = 16;
 

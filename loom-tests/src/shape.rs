@@ -35,6 +35,9 @@ pub(crate) const SPLITS_PER_REPORT_MAX: u64 = 1;
 /// LIMIT: so that the first segment of small is evicted before that of main.
 pub(crate) const SMALL_SHARE: u32 = 10;
 
+/// LIMIT: models have so few segments that small is over its share at once.
+pub(crate) const MAIN_IS_FILLED_FIRST: bool = false;
+
 /// LIMIT: models have so few segments that cleaning must not wait for fewer.
 pub(crate) const CLEANED_BELOW_SHARE: u32 = 1;
 

@@ -1,6 +1,6 @@
 //! The open segments that one owner appends to: one for each log and class, opened when needed.
 //!
-//! The owner is a session, or whoever holds the cleaner. Nobody else touches them, so appending
+//! The owner is a session, or whoever holds the caretaker. Nobody else touches them, so appending
 //! costs no shared counter; nobody sees an item before it is committed and then published.
 
 use crate::engine::cache::Shared;

@@ -25,7 +25,7 @@ use crate::engine::item::Item;
 use crate::engine::log::Segments;
 use crate::engine::session::Session;
 use crate::engine::stats::{Counters, Figure, Stats};
-use crate::engine::upkeep::Cleaner;
+use crate::engine::upkeep::Caretaker;
 use crate::reclaim::Collector;
 use crate::shape;
 use crate::sync::{Arc, Mutex, Ordering};
@@ -62,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) index: Index,
     pub(crate) segments: Arc<Segments>,
     pub(crate) ghosts: Ghosts,
-    pub(crate) cleaner: Mutex<Cleaner>,
+    pub(crate) caretaker: Mutex<Caretaker>,
     pub(crate) collector: Collector,
     hash_seed: u64,
     /// Session numbers that are free.
@@ -139,7 +139,7 @@ impl Cache {
             index: Index::new(Arc::clone(&arena), geometry),
             segments: Arc::new(Segments::new(Arc::clone(&arena), geometry)),
             ghosts: Ghosts::new(Arc::clone(&arena), geometry),
-            cleaner: Mutex::default(),
+            caretaker: Mutex::default(),
             collector: Collector::new(),
             sessions: Mutex::new((0..geometry.sessions_max).rev().collect()),
             later_flush: Mutex::new(()),

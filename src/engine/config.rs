@@ -62,7 +62,7 @@ const INLINE_MARGIN_BYTES: u64 = 64;
 /// LIMIT: the share (1/N) of the memory that one value may take.
 const VALUE_SHARE: u64 = 4;
 /// LIMIT: the share of sealed segments' bytes, in percent, that may be dead before they are cleaned.
-const DEAD_PERCENT_MAX: u64 = 20;
+const DEAD_PERCENT_MAX: u64 = 18;
 
 /// How a [`Cache`](crate::Cache) is built.
 #[derive(Debug, Clone, PartialEq, Eq)]

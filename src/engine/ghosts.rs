@@ -206,7 +206,7 @@ mod tests {
             young.count() as u64 > wanted * 8 / 10,
             "most are remembered"
         );
-        let old = (0..20_000 - items - 100).filter(|&n| ghosts.take(hash(n), items));
+        let old = (0..20_000 - items * 9 / 8 - 100).filter(|&n| ghosts.take(hash(n), items));
         assert!(old.count() < 20, "the old are not believed");
     }
 

@@ -79,8 +79,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let mut pin = self.handle.pin();
-        self.writer.end(&self.shared, &mut pin);
+        let pin = self.handle.pin();
+        self.writer.end(&self.shared, &pin);
         drop(pin);
         self.shared.end_session(self.number);
     }

@@ -17,11 +17,12 @@
 //! what a walk costs and frees is counted with the extents of what it removes, and an eviction that
 //! has freed enough of them is put off.
 //!
-//! Evictions belong to sessions, each for itself. Cleaning and expiry belong to the [`Cleaner`],
-//! which is shared: whoever finds it free takes a step with it, nobody waits for it. A session pays
-//! in small steps, a few bytes walked for each byte that it writes, or all at once where it needs a
-//! segment and none is free. Whoever calls [`Session::maintain`] in the background keeps sessions
-//! from having to.
+//! Walks belong to the [`Caretaker`], which all sessions share: whoever finds it free takes a step
+//! with it, nobody waits for it. So there is one walk at a time, and one place that items move to,
+//! however many sessions there are. A session pays in small steps, a few bytes walked for each byte
+//! that it writes, or all at once where it needs a segment and none is free; then, if another one
+//! has the caretaker, it evicts for itself. Whoever calls [`Session::maintain`] in the background
+//! keeps sessions from having to.
 //!
 //! [`Session::maintain`]: crate::Session::maintain
 
@@ -94,20 +95,34 @@ pub(crate) enum Progress {
     Stuck,
 }
 
-/// Who cleans and expires, one at a time.
+/// The walk under way, and where it moves items to.
 #[derive(Debug, Default)]
-pub(crate) struct Cleaner {
+pub(crate) struct Caretaker {
     walk: Option<Walk>,
-    /// Where what is cleaned moves to.
     appender: Appender,
 }
 
-/// Whether the cleaner has something to go on with.
+/// What a step looks for where no walk is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// What is due, and what makes a segment free if few are.
+    Usual,
+    /// The same, and what has expired in part; more are kept free.
+    Maintenance,
+    /// A segment, at once.
+    Segment,
+}
+
+/// How a step of upkeep ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(crate) enum Cleaning {
-    Wanted,
-    NotWanted,
+pub(crate) enum Upkeep {
+    /// There is more to do.
+    More,
+    /// There is nothing to do, or nothing can be done.
+    Done,
+    /// Somebody else is at it.
+    Busy,
 }
 
 impl Walk {
@@ -320,81 +335,113 @@ impl Step<'_> {
         segments.remove_live(offset, bytes, self.pin);
     }
 
-    /// Ends an eviction.
-    pub(crate) fn finish_evict(&self, walk: &Walk) {
-        self.shared.segments.finish_evict(walk.id, self.pin);
-        self.tally.count(self.shared, Figure::SegmentsEvicted);
-    }
-
-    /// Leaves the rest of an eviction for another time.
-    pub(crate) fn put_off_evict(&self, walk: &Walk) {
-        let walked_bytes = walk.walked_bytes(self.shared);
-        let segments = &self.shared.segments;
-        segments.put_off_evict(walk.id, walked_bytes, self.pin);
-    }
-
-    /// A step of cleaning, or of expiry where it is due, for at least `bytes`.
-    pub(crate) fn clean(&mut self, bytes: u64) -> Cleaning {
-        let Some(mut cleaner) = self.shared.cleaner.try_lock() else {
-            return Cleaning::Wanted;
+    /// A step of the caretaker's, for at least `bytes`.
+    pub(crate) fn tend(
+        &mut self,
+        own: &mut Appender,
+        demand: Demand,
+        bytes: u64,
+        mercy: Mercy,
+    ) -> Upkeep {
+        let Some(mut caretaker) = self.shared.caretaker.try_lock() else {
+            return Upkeep::Busy;
         };
-        let Some(mut walk) = cleaner.walk.take().or_else(|| self.begin_clean()) else {
-            return Cleaning::NotWanted;
+        let Some(mut walk) = caretaker.walk.take().or_else(|| self.next_walk(demand)) else {
+            return Upkeep::Done;
         };
-        let progress = self.advance(
-            &mut walk,
-            &mut cleaner.appender,
-            bytes,
-            Mercy::KeepWhatWasRead,
-        );
-        let segments = &self.shared.segments;
-        match (progress, walk.purpose) {
-            (Progress::More | Progress::Enough, _) => cleaner.walk = Some(walk),
-            (Progress::Done, Purpose::Expire) => {
-                let lifetime = self.next_look(walk.left);
-                segments.unclaim(walk.id, Some(lifetime), self.pin);
+        let caretaker = &mut *caretaker;
+        let target = match walk.purpose {
+            Purpose::Evict => own,
+            Purpose::Clean | Purpose::Expire => &mut caretaker.appender,
+        };
+        match self.advance(&mut walk, target, bytes, mercy) {
+            Progress::More => caretaker.walk = Some(walk),
+            Progress::Stuck => {
+                self.give_up(&walk);
+                return Upkeep::Done;
             }
-            (Progress::Done, _) => {
+            ended => self.end(&walk, ended),
+        }
+        Upkeep::More
+    }
+
+    /// Evicts a segment for this session alone, since somebody else has the caretaker.
+    pub(crate) fn evict_alone(&mut self, target: &mut Appender, bytes: u64, mercy: Mercy) {
+        if let Some(mut walk) = self.next_walk(Demand::Segment) {
+            match self.advance(&mut walk, target, bytes, mercy) {
+                Progress::More | Progress::Stuck => self.give_up(&walk),
+                ended => self.end(&walk, ended),
+            }
+        }
+    }
+
+    /// Claims what is to be walked next, if anything is.
+    fn next_walk(&self, demand: Demand) -> Option<Walk> {
+        let segments = &self.shared.segments;
+        let wanted = match demand {
+            Demand::Maintenance => Wanted::WholeOrPart,
+            Demand::Usual | Demand::Segment => Wanted::WholeOnly,
+        };
+        let flushed_version = self.shared.flushed_version();
+        let due = segments.claim_due(wanted, self.now_ms, flushed_version);
+        if let Some(due) = due {
+            let (id, purpose) = match due {
+                Due::Whole(id) => (id, Purpose::Evict),
+                Due::Part(id) => (id, Purpose::Expire),
+            };
+            return Some(Walk::of(self.shared, id, purpose));
+        }
+        if demand != Demand::Segment && self.wants_cleaning() {
+            let id = segments.claim_emptiest()?;
+            return Some(Walk::of(self.shared, id, Purpose::Clean));
+        }
+        let reserved = self.shared.geometry.segments_reserved;
+        let is_wanted = match demand {
+            Demand::Usual => segments.is_short(reserved),
+            Demand::Maintenance => segments.is_short(reserved * 2),
+            Demand::Segment => true,
+        };
+        let id = is_wanted.then(|| segments.claim_victim()).flatten()?;
+        Some(Walk::of(self.shared, id, Purpose::Evict))
+    }
+
+    /// Ends a walk that went as far as it should.
+    fn end(&self, walk: &Walk, progress: Progress) {
+        let segments = &self.shared.segments;
+        match (walk.purpose, progress) {
+            (Purpose::Evict, Progress::Enough) => {
+                segments.put_off_evict(walk.id, walk.walked_bytes(self.shared), self.pin);
+            }
+            (Purpose::Evict, _) => {
+                segments.finish_evict(walk.id, self.pin);
+                self.tally.count(self.shared, Figure::SegmentsEvicted);
+            }
+            (Purpose::Clean, _) => {
                 segments.finish_clean(walk.id, self.pin);
                 self.tally.count(self.shared, Figure::SegmentsCleaned);
             }
-            (Progress::Stuck, _) => {
-                segments.unclaim(walk.id, None, self.pin);
-                return Cleaning::NotWanted;
+            (Purpose::Expire, _) => {
+                let lifetime = self.next_look(walk.left);
+                segments.unclaim(walk.id, Some(lifetime), self.pin);
             }
         }
-        Cleaning::Wanted
     }
 
-    fn begin_clean(&self) -> Option<Walk> {
-        if !self.wants_cleaning() {
-            return None;
+    /// Ends a walk before its time: what it has not come to stays as it is.
+    fn give_up(&self, walk: &Walk) {
+        let segments = &self.shared.segments;
+        match walk.purpose {
+            Purpose::Evict => {
+                segments.put_off_evict(walk.id, walk.walked_bytes(self.shared), self.pin);
+            }
+            Purpose::Clean | Purpose::Expire => segments.unclaim(walk.id, None, self.pin),
         }
-        let id = self.shared.segments.claim_emptiest()?;
-        Some(Walk::of(self.shared, id, Purpose::Clean))
     }
 
     /// Whether so much is dead, and so little free, that cleaning is due.
-    pub(crate) fn wants_cleaning(&self) -> bool {
+    fn wants_cleaning(&self) -> bool {
         let removed_bytes = self.shared.sum(Figure::RemovedBytes);
         self.shared.segments.wants_cleaning(removed_bytes)
-    }
-
-    /// Begins a walk for expired items, unless the cleaner is at work.
-    pub(crate) fn begin_expire(&self) -> Option<Walk> {
-        let mut cleaner = self.shared.cleaner.try_lock()?;
-        if cleaner.walk.is_some() {
-            return None;
-        }
-        let flushed_version = self.shared.flushed_version();
-        let segments = &self.shared.segments;
-        match segments.claim_due(Wanted::WholeOrPart, self.now_ms, flushed_version)? {
-            Due::Whole(id) => Some(Walk::of(self.shared, id, Purpose::Evict)),
-            Due::Part(id) => {
-                cleaner.walk = Some(Walk::of(self.shared, id, Purpose::Expire));
-                None
-            }
-        }
     }
 
     /// When to look for expired items again.

@@ -1,22 +1,21 @@
 //! What a session writes with, and its share of the upkeep.
 //!
-//! A writer owns open segments, a block of versions, and at times a segment that it is evicting.
-//! Nobody else touches these, so a write costs no shared counter. Upkeep is paid in small, even
-//! steps: for every byte it writes a session walks a few bytes of the segment that it is evicting,
-//! or takes the cleaner on, and for every few entries it adds it splits a bucket when the index is
-//! due to grow. No write waits for another thread, and none does more than a bounded amount of
-//! upkeep.
+//! A writer owns open segments and a block of versions. Nobody else touches these, so a write costs
+//! no shared counter. Upkeep is paid in small, even steps: for every byte it writes a session has the
+//! caretaker walk a few bytes, where something is to be done, and for every few entries it adds it
+//! splits a bucket when the index is due to grow. No write waits for another thread, and none does
+//! more than a bounded amount of upkeep.
 //!
-//! Dropping a session ends what it has begun: its open segments are sealed, its eviction finished.
+//! Dropping a session seals its open segments.
 
 use crate::engine::appender::Appender;
 use crate::engine::cache::Shared;
 use crate::engine::index::word::Entry;
+use crate::engine::log::Place;
 use crate::engine::log::segment::{Label, Log};
-use crate::engine::log::{Due, Place, Wanted};
 use crate::engine::stats::{Counters, Figure};
 use crate::engine::tally::Tally;
-use crate::engine::upkeep::{Cleaning, Mercy, Progress, Purpose, Step, Walk};
+use crate::engine::upkeep::{Demand, Mercy, Step, Upkeep};
 use crate::reclaim::Pin;
 use crate::shape;
 use crate::sync::relax;
@@ -37,8 +36,8 @@ pub(crate) struct Writer {
     pub(crate) appender: Appender,
     /// Where new keys begin that have no ghost.
     pub(crate) first_log: Log,
-    eviction: Option<Walk>,
-    cleaning: Cleaning,
+    /// Whether the caretaker has something to do, as far as this session knows.
+    upkeep: Upkeep,
     /// Bytes that should have been walked by now.
     owed_bytes: u64,
     /// Versions that were taken and not used yet.
@@ -57,8 +56,7 @@ impl Writer {
         Self {
             appender: Appender::default(),
             first_log: Log::Small,
-            eviction: None,
-            cleaning: Cleaning::NotWanted,
+            upkeep: Upkeep::Done,
             owed_bytes: 0,
             versions: 0..0,
             overflow: None,
@@ -71,10 +69,7 @@ impl Writer {
     }
 
     /// Ends what was begun, so that nothing stays behind that nobody owns.
-    pub(crate) fn end(&mut self, shared: &Shared, pin: &mut Pin<'_>) {
-        while self.eviction.is_some() {
-            self.evict_on(shared, pin, 0, u64::MAX, Mercy::KeepWhatWasRead);
-        }
+    pub(crate) fn end(&mut self, shared: &Shared, pin: &Pin<'_>) {
         self.appender.seal_all(shared, pin);
         if let Some(id) = self.overflow.take() {
             shared.index.return_overflow(id);
@@ -104,7 +99,7 @@ impl Writer {
     ) -> Result<(), NoSpace> {
         for attempt in 0..shape::ROOM_ATTEMPTS {
             if self.appender.open(shared, label, Place::New, now_ms, pin) {
-                self.begin_upkeep(shared, pin, now_ms);
+                self.begin_upkeep(shared);
                 return Ok(());
             }
             self.free_some(shared, pin, now_ms, attempt);
@@ -125,10 +120,11 @@ impl Writer {
     ) -> Result<u32, NoSpace> {
         for attempt in 0..shape::ROOM_ATTEMPTS {
             if let Some(id) = shared.segments.take_extent() {
-                self.begin_upkeep(shared, pin, now_ms);
+                self.begin_upkeep(shared);
                 // An extent is written all at once: so is its share of the upkeep paid.
                 let bytes = shared.geometry.segment_bytes * WALKED_BYTES_PER_BYTE;
-                self.evict_on(shared, pin, now_ms, bytes, Mercy::KeepWhatWasRead);
+                let mercy = Mercy::KeepWhatWasRead;
+                self.upkeep = self.tend(shared, pin, now_ms, (Demand::Usual, bytes, mercy));
                 return Ok(id);
             }
             self.free_some(shared, pin, now_ms, attempt);
@@ -137,78 +133,44 @@ impl Writer {
     }
 
     /// After a segment was taken: begins what keeps others free.
-    fn begin_upkeep(&mut self, shared: &Shared, pin: &Pin<'_>, now_ms: u64) {
+    fn begin_upkeep(&mut self, shared: &Shared) {
         self.first_log = shared.segments.first_log();
         if shared.segments.has_evicted() {
             let items = Step::main_items(shared);
             shared.ghosts.follow(items, &shared.segments);
         }
-        if self.step(shared, pin, now_ms).wants_cleaning() {
-            self.cleaning = Cleaning::Wanted;
-        }
-        let is_short = shared.segments.is_short(shared.geometry.segments_reserved);
-        if self.eviction.is_none() && is_short {
-            self.begin_eviction(shared, now_ms, self.cleaning);
-        }
+        self.upkeep = Upkeep::More;
     }
 
     /// Where no segment is free: one bounded step that makes one free, or lets time pass.
     fn free_some(&mut self, shared: &Shared, pin: &mut Pin<'_>, now_ms: u64, attempt: u32) {
-        if self.eviction.is_none() && shared.segments.is_out() {
-            self.begin_eviction(shared, now_ms, Cleaning::NotWanted);
-            if self.eviction.is_none() {
-                // What this session has open may be all there is.
-                self.appender.seal_all(shared, pin);
-            }
-        }
         let mercy = match attempt < MERCIFUL_ATTEMPTS {
             true => Mercy::KeepWhatWasRead,
             false => Mercy::None,
         };
-        // Enough for the whole segment, or for two extents.
-        let bytes = shared.geometry.segment_bytes * 2;
-        self.evict_on(shared, pin, now_ms, bytes, mercy);
+        if shared.segments.is_out() {
+            // Enough for a whole segment, or for two extents.
+            let bytes = shared.geometry.segment_bytes * 2;
+            match self.tend(shared, pin, now_ms, (Demand::Segment, bytes, mercy)) {
+                Upkeep::More => {}
+                // What this session has open may be all there is.
+                Upkeep::Done => self.appender.seal_all(shared, pin),
+                Upkeep::Busy => self.evict_alone(shared, pin, now_ms, bytes, mercy),
+            }
+        }
         pin.renew();
         pin.collect();
         relax(attempt);
     }
 
-    /// Claims a segment whose items have all expired, or else, unless cleaning will do, the next
-    /// victim.
-    fn begin_eviction(&mut self, shared: &Shared, now_ms: u64, cleaning: Cleaning) {
-        debug_assert!(self.eviction.is_none());
-        let flushed_version = shared.flushed_version();
-        let due = (shared.segments).claim_due(Wanted::WholeOnly, now_ms, flushed_version);
-        let id = match (due, cleaning) {
-            (Some(Due::Whole(id) | Due::Part(id)), _) => Some(id),
-            (None, Cleaning::NotWanted) => shared.segments.claim_victim(),
-            (None, Cleaning::Wanted) => None,
-        };
-        self.eviction = id.map(|id| Walk::of(shared, id, Purpose::Evict));
-    }
-
-    /// The share of upkeep that comes with writing `bytes`.
-    pub(crate) fn pay_for(&mut self, shared: &Shared, pin: &Pin<'_>, now_ms: u64, bytes: u64) {
-        if self.eviction.is_none() && self.cleaning == Cleaning::NotWanted {
-            return;
-        }
-        self.owed_bytes += bytes * WALKED_BYTES_PER_BYTE;
-        if self.owed_bytes < STEP_BYTES {
-            return;
-        }
-        let owed_bytes = std::mem::take(&mut self.owed_bytes);
-        if self.eviction.is_some() {
-            self.evict_on(shared, pin, now_ms, owed_bytes, Mercy::KeepWhatWasRead);
-        } else {
-            self.cleaning = self.step(shared, pin, now_ms).clean(owed_bytes);
-        }
-    }
-
-    /// Walks on through the segment under eviction, if there is one, for at least `bytes`.
-    fn evict_on(&mut self, shared: &Shared, pin: &Pin<'_>, now_ms: u64, bytes: u64, mercy: Mercy) {
-        let Some(mut walk) = self.eviction.take() else {
-            return;
-        };
+    fn evict_alone(
+        &mut self,
+        shared: &Shared,
+        pin: &Pin<'_>,
+        now_ms: u64,
+        bytes: u64,
+        mercy: Mercy,
+    ) {
         let tally = &mut self.tally;
         let mut step = Step {
             shared,
@@ -216,42 +178,50 @@ impl Writer {
             now_ms,
             tally,
         };
-        match step.advance(&mut walk, &mut self.appender, bytes, mercy) {
-            Progress::More => self.eviction = Some(walk),
-            Progress::Enough => step.put_off_evict(&walk),
-            Progress::Done | Progress::Stuck => step.finish_evict(&walk),
+        step.evict_alone(&mut self.appender, bytes, mercy);
+    }
+
+    /// The share of upkeep that comes with writing `bytes`.
+    #[inline]
+    pub(crate) fn pay_for(&mut self, shared: &Shared, pin: &Pin<'_>, now_ms: u64, bytes: u64) {
+        if self.upkeep == Upkeep::Done {
+            return;
+        }
+        self.owed_bytes += bytes * WALKED_BYTES_PER_BYTE;
+        if self.owed_bytes >= STEP_BYTES {
+            let owed_bytes = std::mem::take(&mut self.owed_bytes);
+            let asked = (Demand::Usual, owed_bytes, Mercy::KeepWhatWasRead);
+            self.upkeep = self.tend(shared, pin, now_ms, asked);
         }
     }
 
     /// Some upkeep for its own sake; true if there is more to do.
     pub(crate) fn maintain(&mut self, shared: &Shared, pin: &Pin<'_>, now_ms: u64) -> bool {
         pin.collect();
-        if self.eviction.is_none() {
-            self.eviction = self.step(shared, pin, now_ms).begin_expire();
-        }
-        let reserved = shared.geometry.segments_reserved * 2;
-        if self.eviction.is_none() && shared.segments.is_short(reserved) {
-            let cleaning = match self.step(shared, pin, now_ms).wants_cleaning() {
-                true => Cleaning::Wanted,
-                false => Cleaning::NotWanted,
-            };
-            self.begin_eviction(shared, now_ms, cleaning);
-        }
-        if self.eviction.is_some() {
-            let bytes = MAINTENANCE_BYTES;
-            self.evict_on(shared, pin, now_ms, bytes, Mercy::KeepWhatWasRead);
-            return true;
-        }
-        self.step(shared, pin, now_ms).clean(MAINTENANCE_BYTES) == Cleaning::Wanted
+        let asked = (
+            Demand::Maintenance,
+            MAINTENANCE_BYTES,
+            Mercy::KeepWhatWasRead,
+        );
+        self.tend(shared, pin, now_ms, asked) == Upkeep::More
     }
 
-    fn step<'a>(&'a mut self, shared: &'a Shared, pin: &'a Pin<'a>, now_ms: u64) -> Step<'a> {
-        Step {
+    /// A step of the caretaker's, if it is free.
+    pub(crate) fn tend(
+        &mut self,
+        shared: &Shared,
+        pin: &Pin<'_>,
+        now_ms: u64,
+        (demand, bytes, mercy): (Demand, u64, Mercy),
+    ) -> Upkeep {
+        let tally = &mut self.tally;
+        let mut step = Step {
             shared,
             pin,
             now_ms,
-            tally: &mut self.tally,
-        }
+            tally,
+        };
+        step.tend(&mut self.appender, demand, bytes, mercy)
     }
 
     /// Counts an entry for a key that the index did not have, and lets the index grow.

@@ -7,7 +7,7 @@ use crate::engine::{Cache, Deletion, Session};
 use crate::model::{models, spawn};
 use crate::models::scene::{
     Layout, NOW_MS, delete, expect_absent, expect_no_segment_lost, expect_single, get, key,
-    keys_of_one_tag, session, set,
+    keys_of_one_tag, maintain, session, set, verify,
 };
 
 models! {
@@ -17,8 +17,12 @@ models! {
     Some(2) => a_deletion_survives_a_split,
     Some(2) => two_splits_do_not_meet,
     Some(2) => a_split_takes_a_segment_while_another_is_opened,
-    Some(2) => figures_are_read_during_a_split,
+    Some(1) => figures_are_read_during_a_split,
     Some(3) => a_scan_returns_a_key_that_moves,
+    Some(2) => a_key_is_cleaned_while_it_moves_to_another_bucket,
+    Some(2) => a_key_that_stays_is_cleaned_through_a_split,
+    Some(2) => a_key_is_evicted_while_it_moves_to_another_bucket,
+    Some(2) => a_key_that_stays_is_evicted_through_a_split,
     Some(2) => a_scan_never_meets_memory_of_a_key_that_moved,
     Some(2) => a_reader_of_the_same_tag_never_meets_memory_of_a_key_that_moved,
 }
@@ -51,6 +55,7 @@ fn a_reader_finds_its_key_through_a_split() {
         "the key is there all the time"
     );
     let writer = growing.join();
+    verify(&mut reader);
     assert_eq!(cache.stats().buckets, 2);
     assert!(get(&mut reader, &staying).is_some());
     drop(writer);
@@ -74,7 +79,9 @@ fn a_reader_finds_a_key_that_stays_through_a_split() {
             "a key that was seen is lost"
         );
     }
-    drop(growing.join());
+    let ended = growing.join();
+    verify(&mut reader);
+    drop(ended);
 }
 
 fn an_overwrite_survives_a_split() {
@@ -87,6 +94,7 @@ fn an_overwrite_survives_a_split() {
     });
     set(&mut other, &moving, b"new");
     let writer = growing.join();
+    verify(&mut other);
     expect_single(&mut other, &moving, &[b"new"]);
     expect_single(&mut other, &staying, &[b"new"]);
     drop(writer);
@@ -102,6 +110,7 @@ fn a_deletion_survives_a_split() {
     });
     assert_eq!(delete(&mut other, &moving), Deletion::Deleted);
     let writer = growing.join();
+    verify(&mut other);
     expect_absent(&mut other, &moving);
     expect_single(&mut other, &staying, &[b"new"]);
     drop(writer);
@@ -117,6 +126,7 @@ fn two_splits_do_not_meet() {
     });
     set(&mut two, &moving, b"new");
     let one = growing.join();
+    verify(&mut two);
     // One of the two inserts sees both entries.
     assert_eq!(cache.stats().buckets, 2);
     expect_single(&mut two, &moving, &[b"new"]);
@@ -141,6 +151,68 @@ fn a_split_takes_a_segment_while_another_is_opened() {
     expect_no_segment_lost(&cache, vec![one, two]);
 }
 
+/// The index splits while a segment with this key is walked: whatever the walk takes the key for,
+/// no entry may name the segment afterwards.
+fn relocated_through_a_split(layout: Layout, first: &[u8], second: &[u8], reads: usize) {
+    let cache = layout.cache();
+    let (mut one, mut two) = (session(&cache), session(&cache));
+    // Opens a segment for later.
+    set(&mut two, first, b"dead");
+    set(&mut one, first, b"old");
+    drop(one);
+    let mut one = session(&cache);
+    for _ in 0..reads {
+        assert!(get(&mut one, first).is_some());
+    }
+    let moving = spawn(move || {
+        maintain(&mut one);
+        one
+    });
+    set(&mut two, second, b"new");
+    let one = moving.join().expect("mover");
+    verify(&mut two);
+    let stats = cache.stats();
+    assert_eq!((stats.buckets, stats.items), (2, 2));
+    assert_eq!(stats.segments_cleaned + stats.segments_evicted, 1);
+    expect_single(&mut two, first, &[b"old"]);
+    expect_single(&mut two, second, &[b"new"]);
+    drop(one);
+}
+
+const TIDY: Layout = Layout {
+    items_per_segment: 4,
+    segments_reserved: 0,
+    dead_percent_max: 0,
+    ..Layout::GROWING
+};
+
+const SHORT: Layout = Layout {
+    items_per_segment: 4,
+    segments: 4,
+    segments_reserved: 2,
+    ..Layout::GROWING
+};
+
+fn a_key_is_cleaned_while_it_moves_to_another_bucket() {
+    let (moving, staying) = keys();
+    relocated_through_a_split(TIDY, &moving, &staying, 0);
+}
+
+fn a_key_that_stays_is_cleaned_through_a_split() {
+    let (moving, staying) = keys();
+    relocated_through_a_split(TIDY, &staying, &moving, 0);
+}
+
+fn a_key_is_evicted_while_it_moves_to_another_bucket() {
+    let (moving, staying) = keys();
+    relocated_through_a_split(SHORT, &moving, &staying, 2);
+}
+
+fn a_key_that_stays_is_evicted_through_a_split() {
+    let (moving, staying) = keys();
+    relocated_through_a_split(SHORT, &staying, &moving, 2);
+}
+
 fn figures_are_read_during_a_split() {
     let (moving, staying) = keys();
     let (cache, mut writer) = cache_with(&moving);
@@ -152,6 +224,7 @@ fn figures_are_read_during_a_split() {
     });
     set(&mut writer, &staying, b"new");
     reading.join().expect("reader");
+    verify(&mut writer);
     let stats = cache.stats();
     assert_eq!((stats.buckets, stats.items), (2, 2));
 }
@@ -177,7 +250,9 @@ fn a_scan_returns_a_key_that_moves() {
         scan(&mut reader, &moving) > 0,
         "the key is there all the time"
     );
-    drop(growing.join());
+    let ended = growing.join();
+    verify(&mut reader);
+    drop(ended);
 }
 
 /// The moving key is deleted while it stands in both buckets, and its memory is used again while a
@@ -197,7 +272,9 @@ fn reuse_after_a_split(
     set(&mut writer, staying, b"new");
     // Does not fit, and goes into the segment that was freed last.
     set(&mut writer, staying, b"again");
-    drop(reading.join());
+    let ended = reading.join();
+    verify(&mut writer);
+    drop(ended);
 }
 
 fn a_scan_never_meets_memory_of_a_key_that_moved() {

@@ -4,6 +4,7 @@ use crate::engine::{Cache, Deletion};
 use crate::model::{models, spawn};
 use crate::models::scene::{
     Layout, NOW_MS, delete, expect_no_segment_lost, expect_single, get, key, session, set, try_set,
+    verify,
 };
 
 models! {
@@ -113,7 +114,9 @@ fn a_pin_after_the_last_removal_sees_the_first() {
     assert_eq!(delete(&mut one, &moving), Deletion::Deleted);
     // Goes into the segment that was freed last.
     set(&mut one, b"other", b"new");
-    drop((removing.join(), one));
+    let ended = removing.join();
+    verify(&mut one);
+    drop((ended, one));
 }
 
 fn a_pin_after_sealing_sees_the_removals_before() {
@@ -128,7 +131,9 @@ fn a_pin_after_sealing_sees_the_removals_before() {
     assert_eq!(delete(&mut one, &moving), Deletion::Deleted);
     // Goes into the segment that was freed last.
     set(&mut one, b"other", b"new");
-    drop((sealing.join(), one));
+    let ended = sealing.join();
+    verify(&mut one);
+    drop((ended, one));
 }
 
 fn eviction_races_with_a_reader() {

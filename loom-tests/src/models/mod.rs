@@ -1,9 +1,15 @@
 //! The claims about the engine, by subject.
 
+mod cleaning;
+mod counters;
+mod expiry;
+mod ghosts;
 mod growth;
+mod large;
 mod log;
 mod overflow;
 mod readers;
+mod relocation;
 mod scene;
 mod sessions;
 mod writers;
@@ -18,6 +24,12 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         overflow::MODELS,
         growth::MODELS,
         log::MODELS,
+        relocation::MODELS,
+        cleaning::MODELS,
+        expiry::MODELS,
+        large::MODELS,
+        counters::MODELS,
+        ghosts::MODELS,
         sessions::MODELS,
     ];
     subjects.into_iter().flatten()

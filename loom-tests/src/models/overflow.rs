@@ -2,7 +2,7 @@
 
 use crate::engine::{Cache, Session};
 use crate::model::{models, spawn};
-use crate::models::scene::{Layout, expect_single, get, session, set};
+use crate::models::scene::{Layout, expect_single, get, session, set, verify};
 
 models! {
     Some(3) => a_reader_follows_a_new_overflow_bucket,
@@ -29,7 +29,9 @@ fn a_reader_follows_a_new_overflow_bucket() {
     let seen = get(&mut reader, b"c");
     assert!(seen.is_none() || seen.as_deref() == Some(b"third"));
     assert!(get(&mut reader, b"b").is_some(), "nothing makes room");
-    drop(writing.join());
+    let ended = writing.join();
+    verify(&mut reader);
+    drop(ended);
 }
 
 fn two_writers_overflow_one_bucket() {
@@ -40,6 +42,7 @@ fn two_writers_overflow_one_bucket() {
     });
     set(&mut two, b"d", b"two");
     let one = writing.join();
+    verify(&mut two);
     assert_eq!(cache.stats().items, 4);
     for (key, value) in [(b"c", b"one"), (b"d", b"two")] {
         expect_single(&mut two, key, &[value]);
@@ -57,6 +60,7 @@ fn a_key_in_an_overflow_bucket_is_overwritten_once() {
     });
     set(&mut two, b"c", b"two");
     writing.join().expect("writer");
+    verify(&mut two);
     expect_single(&mut two, b"c", &[b"one", b"two"]);
 }
 
@@ -72,6 +76,7 @@ fn a_full_chain_drops_one_entry_for_another() {
     assert!(seen.is_none() || seen.as_deref() == Some(b"first"));
     set(&mut two, b"a", b"two");
     let one = writing.join();
+    verify(&mut two);
     let stats = cache.stats();
     assert_eq!(stats.items, 4);
     assert!(matches!(stats.evicted, 1 | 2));

@@ -2,7 +2,7 @@
 
 use crate::engine::Deletion;
 use crate::model::{models, spawn};
-use crate::models::scene::{Layout, delete, get, session, set};
+use crate::models::scene::{Layout, delete, get, session, set, verify};
 
 models! {
     None => a_reader_sees_a_whole_item_or_none,
@@ -20,7 +20,9 @@ fn a_reader_sees_a_whole_item_or_none() {
     });
     let seen = get(&mut reader, b"k");
     assert!(seen.is_none() || seen.as_deref() == Some(b"value"));
-    drop((writing.join(), reader));
+    let ended = writing.join();
+    verify(&mut reader);
+    drop((ended, reader));
 }
 
 fn two_readers_share_a_new_item() {
@@ -39,7 +41,9 @@ fn two_readers_share_a_new_item() {
     });
     let seen = get(&mut reader, b"k");
     assert!(seen.is_none() || seen.as_deref() == Some(b"value"));
-    drop((writing.join(), reading.join(), reader));
+    let ended = (writing.join(), reading.join());
+    verify(&mut reader);
+    drop((ended, reader));
 }
 
 fn an_overwrite_is_seen_once_and_for_all() {
@@ -57,7 +61,9 @@ fn an_overwrite_is_seen_once_and_for_all() {
         seen,
         (b"old", b"old") | (b"old", b"new") | (b"new", b"new")
     ));
-    drop((writing.join(), reader));
+    let ended = writing.join();
+    verify(&mut reader);
+    drop((ended, reader));
 }
 
 fn a_deleted_key_stays_deleted() {
@@ -72,6 +78,7 @@ fn a_deleted_key_stays_deleted() {
     let second = get(&mut reader, b"k");
     assert!(first.is_some() || second.is_none());
     let writer = writing.join();
+    verify(&mut reader);
     assert_eq!(get(&mut reader, b"k"), None);
     drop((writer, reader));
 }

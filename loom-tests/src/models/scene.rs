@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::engine::config::Geometry;
+use crate::engine::log::segment::Log;
+use crate::engine::upkeep::{Demand, Mercy, Upkeep};
 use crate::engine::{Arithmetic, Cache, Counter, Deletion, Entry, Mode, Outcome, Session};
 
 /// The time of all models, in milliseconds.
@@ -30,6 +32,10 @@ pub(crate) struct Layout {
     pub(crate) dead_percent_max: u64,
     /// The longest value that has no extents.
     pub(crate) inline_bytes_max: u64,
+    /// Free segments below which sessions evict; below twice as many, [`maintain`] does.
+    pub(crate) segments_reserved: u32,
+    /// Chunks that the table of ghosts may come to use.
+    pub(crate) ghost_chunks_max: u64,
 }
 
 impl Layout {
@@ -41,6 +47,8 @@ impl Layout {
         bucket_chunks_max: 1,
         dead_percent_max: 101,
         inline_bytes_max: 1 << 20,
+        segments_reserved: 1,
+        ghost_chunks_max: 0,
     };
     /// Every item has a segment of its own.
     pub(crate) const SINGLE_ITEMS: Self = Self {
@@ -63,12 +71,12 @@ impl Layout {
         let geometry = Geometry {
             segments: self.segments,
             segments_kept: 0,
-            segments_reserved: 1,
+            segments_reserved: self.segments_reserved,
             buckets_per_chunk: self.buckets_per_chunk,
             overflow_per_chunk: self.buckets_per_chunk,
             bucket_chunks_max: self.bucket_chunks_max,
             overflow_chunks_max: 2,
-            ghost_chunks_max: 0,
+            ghost_chunks_max: self.ghost_chunks_max,
             classes: 1,
             dead_percent_max: self.dead_percent_max,
             inline_bytes_max: self.inline_bytes_max,
@@ -161,6 +169,40 @@ pub(crate) fn increment(session: &mut Session, key: &[u8]) -> u64 {
     }
 }
 
+/// A whole step of upkeep: it evicts a segment, or cleans one, or removes what has expired.
+pub(crate) fn maintain(session: &mut Session) {
+    let _ = session.maintain(NOW_MS);
+}
+
+/// A step of upkeep that settles one item.
+pub(crate) fn tend_one_item(session: &mut Session, now_ms: u64) -> Upkeep {
+    let guard = session.pin(now_ms);
+    let asked = (Demand::Maintenance, 1, Mercy::KeepWhatWasRead);
+    guard.writer.tend(guard.shared, &guard.pin, now_ms, asked)
+}
+
+/// Where the item of a key stands, when all is quiet, and how often it was read.
+pub(crate) fn standing(session: &mut Session, key: &[u8]) -> (Log, u64) {
+    let (shared, _pin) = session.parts();
+    let hash = shared.hash(key);
+    let mut standing = None;
+    let bucket = hash.bucket(shared.index.buckets());
+    shared.index.visit(bucket, |found| {
+        if found.entry.tag() == hash.tag() {
+            let log = shared.segments.label_at(found.entry.offset()).log;
+            standing = Some((log, found.entry.frequency()));
+        }
+    });
+    standing.expect("the key is there")
+}
+
+/// Checks, when all is quiet, everything that a cache promises about itself.
+pub(crate) fn verify(session: &mut Session) {
+    if let Err(what) = session.verify() {
+        panic!("{what}");
+    }
+}
+
 /// Checks, when all is quiet, that the key has this value, and that a delete leaves nothing of it:
 /// no second entry comes to light.
 pub(crate) fn expect_single(session: &mut Session, key: &[u8], values: &[&[u8]]) {
@@ -179,6 +221,8 @@ pub(crate) fn expect_absent(session: &mut Session, key: &[u8]) {
 /// Ends the sessions and checks that every segment without a living item is free again.
 pub(crate) fn expect_no_segment_lost(cache: &Cache, sessions: Vec<Session>) {
     drop(sessions);
+    let mut filler = session(cache);
+    verify(&mut filler);
     let stats = cache.stats();
     assert_eq!(stats.segments_open, 0);
     assert_eq!(stats.limbo_bytes, 0);
@@ -194,7 +238,6 @@ pub(crate) fn expect_no_segment_lost(cache: &Cache, sessions: Vec<Session>) {
     let free = stats.free_bytes / stats.segment_bytes;
     assert_eq!(free + stats.segments_sealed, stats.segments - paid);
     // Each free segment must be in the pool once: take them all, and fill them.
-    let mut filler = session(cache);
     for at in 0..free {
         let mut guard = filler.pin(NOW_MS);
         let bytes = [b'0' + at as u8; 8];

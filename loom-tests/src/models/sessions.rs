@@ -2,7 +2,9 @@
 
 use crate::engine::Session;
 use crate::model::{models, spawn};
-use crate::models::scene::{Layout, expect_no_segment_lost, expect_single, get, session, set};
+use crate::models::scene::{
+    Layout, expect_no_segment_lost, expect_single, get, session, set, verify,
+};
 use crate::sync::{Arc, Mutex};
 
 models! {
@@ -27,6 +29,7 @@ fn a_session_goes_on_in_another_thread() {
         session
     });
     giving.join().expect("giver");
+    verify(&mut reader);
     assert_eq!(get(&mut reader, b"j").as_deref(), Some(&b"one"[..]));
     if went_on.is_some() {
         expect_single(&mut reader, b"k", &[b"two"]);

@@ -4,6 +4,7 @@ use crate::engine::{Deletion, Entry, Mode, Outcome};
 use crate::model::{models, spawn};
 use crate::models::scene::{
     Layout, NOW_MS, delete, expect_absent, expect_single, get, increment, session, set, store,
+    verify,
 };
 
 models! {
@@ -35,6 +36,7 @@ fn two_writers_of_one_key_leave_one_entry() {
     });
     set(&mut two, b"k", b"two");
     let one = writing.join();
+    verify(&mut two);
     expect_single(&mut two, b"k", &[b"one", b"two"]);
     drop(one);
 }
@@ -48,6 +50,7 @@ fn two_writers_of_two_keys_keep_both() {
     });
     let version = set(&mut two, b"k", b"two");
     let (one, other_version) = writing.join().expect("writer");
+    verify(&mut two);
     assert_ne!(version, other_version, "a version was used twice");
     assert_eq!(cache.stats().items, 2);
     expect_single(&mut two, b"j", &[b"one"]);
@@ -65,6 +68,7 @@ fn two_overwrites_leave_one_of_two_values() {
     });
     set(&mut two, b"k", b"two");
     let one = writing.join();
+    verify(&mut two);
     expect_single(&mut two, b"k", &[b"one", b"two"]);
     drop(one);
 }
@@ -78,6 +82,7 @@ fn one_of_two_adds_stores() {
     });
     let outcome = store(&mut two, b"k", Mode::Add, b"two");
     let (one, other) = writing.join().expect("writer");
+    verify(&mut two);
     let expected: &[u8] = match (other, outcome) {
         (Outcome::Stored { .. }, Outcome::NotStored) => b"one",
         (Outcome::NotStored, Outcome::Stored { .. }) => b"two",
@@ -98,6 +103,7 @@ fn one_of_two_conditional_stores_stores() {
     });
     let outcome = store(&mut two, b"k", mode, b"two");
     let (one, other) = writing.join().expect("writer");
+    verify(&mut two);
     let expected: &[u8] = match (other, outcome) {
         (Outcome::Stored { .. }, Outcome::Exists) => b"one",
         (Outcome::Exists, Outcome::Stored { .. }) => b"two",
@@ -117,6 +123,7 @@ fn one_of_two_deletions_finds_the_key() {
     });
     let deletion = delete(&mut two, b"k");
     let (one, other) = deleting.join().expect("deleter");
+    verify(&mut two);
     let found = [deletion, other].map(|deletion| deletion == Deletion::Deleted);
     assert_eq!(found.iter().filter(|found| **found).count(), 1);
     expect_absent(&mut two, b"k");
@@ -133,6 +140,7 @@ fn two_increments_both_count() {
     });
     let value = increment(&mut two, b"k");
     let (one, other) = counting.join().expect("counter");
+    verify(&mut two);
     assert!(matches!((value, other), (8, 9) | (9, 8)));
     expect_single(&mut two, b"k", &[b"9"]);
     drop(one);
@@ -149,6 +157,7 @@ fn a_deletion_races_with_an_overwrite() {
     // There is an item all the time.
     assert_eq!(delete(&mut two, b"k"), Deletion::Deleted);
     let one = writing.join();
+    verify(&mut two);
     match get(&mut two, b"k") {
         Some(_) => expect_single(&mut two, b"k", &[b"new"]),
         None => expect_absent(&mut two, b"k"),
@@ -166,6 +175,7 @@ fn a_deletion_races_with_a_conditional_store() {
     });
     assert_eq!(delete(&mut two, b"k"), Deletion::Deleted);
     let (one, outcome) = writing.join().expect("writer");
+    verify(&mut two);
     assert!(matches!(
         outcome,
         Outcome::Stored { .. } | Outcome::NotFound
@@ -187,6 +197,7 @@ fn a_write_after_a_flush_is_kept() {
     });
     set(&mut two, b"k", b"two");
     let one = flushing.join();
+    verify(&mut two);
     // If the other write came before the flush, this one came after both.
     expect_single(&mut two, b"k", &[b"one", b"two"]);
     assert_eq!(get(&mut two, b"j"), None);
@@ -205,6 +216,7 @@ fn a_flushed_key_stays_flushed() {
     let second = get(&mut two, b"k");
     assert!(first.is_some() || second.is_none());
     let one = flushing.join();
+    verify(&mut two);
     assert_eq!(get(&mut two, b"k"), None);
     drop(one);
 }
@@ -223,6 +235,7 @@ fn an_append_does_not_outlive_a_flush() {
         Outcome::Stored { .. } | Outcome::NotStored
     ));
     let one = flushing.join();
+    verify(&mut two);
     // Before the flush it is flushed, and after it there is nothing to append to.
     assert_eq!(get(&mut two, b"k"), None);
     drop(one);
@@ -238,6 +251,7 @@ fn two_flushes_do_not_undo_each_other() {
     set(&mut two, b"k", b"two");
     two.pin(NOW_MS).flush(None);
     let one = flushing.join();
+    verify(&mut two);
     assert_eq!(get(&mut two, b"k"), None);
     drop(one);
 }
@@ -262,6 +276,7 @@ fn a_write_after_a_later_flush_is_kept() {
     set(&mut two, b"k", b"new");
     assert_eq!(get(&mut two, b"k"), Some(b"new".to_vec()));
     let one = flushing.join();
+    verify(&mut two);
     expect_single(&mut two, b"k", &[b"new"]);
     drop(one);
 }
@@ -276,6 +291,7 @@ fn a_flush_set_while_another_is_carried_out_is_not_lost() {
     });
     two.pin(NOW_MS - 1).flush(Some(NOW_MS + 1));
     let one = flushing.join();
+    verify(&mut two);
     set(&mut two, b"k", b"new");
     let guard = two.pin(NOW_MS + 1);
     let key = guard.key(b"k").expect("a key");
@@ -294,6 +310,7 @@ fn no_version_is_used_twice_beside_a_flush() {
     });
     let mut versions = vec![set(&mut two, b"j", b"two"), set(&mut three, b"k", b"three")];
     let mut one = flushing.join().expect("session");
+    verify(&mut two);
     versions.push(set(&mut one, b"k", b"one"));
     versions.sort_unstable();
     versions.dedup();
@@ -314,6 +331,7 @@ fn a_touch_races_with_an_overwrite() {
         assert_eq!(guard.touch(&key, Some(NOW_MS + 1)), Ok(true));
     }
     let one = writing.join();
+    verify(&mut two);
     // The touch copies what it saw; it must not bring it back over the new value.
     expect_single(&mut two, b"k", &[b"new"]);
     drop(one);

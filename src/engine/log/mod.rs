@@ -301,7 +301,8 @@ impl Segments {
     /// log is filled with what small has no room for.
     pub(crate) fn first_log(&self) -> Log {
         let lists = self.lists.lock();
-        match !lists.has_evicted && self.is_small_over(&lists) {
+        let is_young = shape::MAIN_IS_FILLED_FIRST && !lists.has_evicted;
+        match is_young && self.is_small_over(&lists) {
             true => Log::Main,
             false => Log::Small,
         }
@@ -392,11 +393,18 @@ impl Segments {
         let segment = self.segment(id);
         if let Some(lifetime) = lifetime {
             segment.set_lifetime(lifetime);
-            let mut lists = self.lists.lock();
-            lists.due.next_ms = lists.due.next_ms.min(lifetime.first_ms);
         }
+        let mut lists = self.lists.lock();
+        // Walks of the table have passed over it while it was claimed.
+        let look_ms = match segment.newest_version() <= lists.due.flushed_version {
+            true => 0,
+            false => segment.lifetime().first_ms,
+        };
+        lists.due.next_ms = lists.due.next_ms.min(look_ms);
         if segment.unclaim() == Emptied::Retired {
-            self.retired(id, pin);
+            self.note_retired(&mut lists, id);
+            drop(lists);
+            self.reclaim_later(id, pin);
         }
     }
 
@@ -415,9 +423,7 @@ impl Segments {
         lists.evicting -= 1;
         lists.queues.push_oldest(segment.label().log, id);
         drop(lists);
-        if segment.unclaim() == Emptied::Retired {
-            self.retired(id, pin);
-        }
+        self.unclaim(id, None, pin);
     }
 
     /// Ends the cleaning of a claimed segment: the caller moved all that was live in it.

@@ -29,8 +29,8 @@
 //!
 //! Only the session that opened a segment publishes items in it, and it seals it after its last
 //! publication; so one grace period between `Retired` and `Free` is enough: whoever was pinned
-//! before the last index word went may still read, nobody can publish. The cleaner's segments belong
-//! to whoever holds the cleaner's lock, which orders its holders as if they were one session.
+//! before the last index word went may still read, nobody can publish. The caretaker's segments belong
+//! to whoever holds the caretaker's lock, which orders its holders as if they were one session.
 //!
 //! # Ordering ledger
 //!

@@ -1,0 +1,299 @@
+//! Large values: received, published, read in place, held by senders, and freed.
+//!
+//! A value of [`LONG`] bytes takes two extents. What is freed is overwritten at once, by another
+//! value of that length: a reader that is not safe meets it.
+
+use crate::engine::large::{LargeDraft, LargeValue};
+use crate::engine::log::segment::Log;
+use crate::engine::{Cache, Deletion, Entry, Mode, Session};
+use crate::model::{models, spawn};
+use crate::models::scene::{
+    Layout, NOW_MS, delete, get, maintain, session, set, standing, store, try_set, verify,
+};
+
+models! {
+    Some(4) => a_large_value_is_freed_after_its_last_reader,
+    Some(4) => a_sender_keeps_a_large_value_that_is_overwritten,
+    Some(4) => a_sender_keeps_a_large_value_that_is_evicted,
+    Some(3) => a_reader_takes_hold_of_a_large_value_that_is_deleted,
+    Some(3) => a_reader_takes_hold_of_a_large_value_that_is_overwritten,
+    Some(3) => a_reader_takes_hold_of_a_large_value_that_moves,
+    Some(2) => a_large_value_that_moves_is_deleted,
+    Some(3) => a_large_value_that_is_touched_is_deleted,
+    Some(2) => a_large_value_that_is_touched_is_touched_again,
+    Some(3) => an_abandoned_draft_leaves_nothing_behind,
+    Some(2) => two_large_values_of_one_key_leave_one,
+}
+
+/// Bytes of a large value: more than one segment, less than two.
+const LONG: usize = 80;
+
+/// An item that describes two extents takes 56 bytes.
+const ROOMY: Layout = Layout {
+    items_per_segment: 3,
+    segments: 8,
+    segments_reserved: 0,
+    inline_bytes_max: 40,
+    ..Layout::ONE_BUCKET
+};
+
+fn large(byte: u8) -> Vec<u8> {
+    vec![byte; LONG]
+}
+
+/// A cache with a large value of `x` under `a`.
+fn with_large(layout: Layout) -> (Cache, Session, Session) {
+    let cache = layout.cache();
+    let (mut one, two) = (session(&cache), session(&cache));
+    set(&mut one, b"a", &large(b'x'));
+    (cache, one, two)
+}
+
+/// A reference to the value of `a`, if it is there.
+fn hold(session: &mut Session) -> Option<LargeValue> {
+    let guard = session.pin(NOW_MS);
+    let key = guard.key(b"a").expect("a key");
+    let item = guard.get(&key)?;
+    Some(guard.hold(&item).expect("it is a large one"))
+}
+
+/// Reads a held value as a sender does, piece by piece.
+fn send(value: &LargeValue) -> Vec<u8> {
+    let mut sent = Vec::new();
+    while (sent.len() as u64) < value.value_bytes() {
+        sent.extend_from_slice(value.piece_at(sent.len() as u64));
+    }
+    sent
+}
+
+/// Checks that no extent is left, when nobody holds one.
+fn expect_no_extent(cache: &Cache, session: &mut Session) {
+    verify(session);
+    let (shared, _pin) = session.parts();
+    assert_eq!(shared.segments.usage(NOW_MS).extents, 0);
+    assert_eq!(cache.stats().limbo_bytes, 0);
+}
+
+/// A sender drops the value of `a` while `act` makes the index let go of it.
+fn send_beside(layout: Layout, act: impl FnOnce(&mut Session)) -> (Cache, Session, Session) {
+    let (cache, mut one, mut two) = with_large(layout);
+    let held = hold(&mut two).expect("the value is there");
+    let sending = spawn(move || {
+        assert_eq!(send(&held), large(b'x'), "freed while it was sent");
+    });
+    act(&mut one);
+    sending.join().expect("sender");
+    verify(&mut two);
+    (cache, one, two)
+}
+
+fn a_large_value_is_freed_after_its_last_reader() {
+    let (cache, mut one, mut two) = send_beside(ROOMY, |one| {
+        assert_eq!(delete(one, b"a"), Deletion::Deleted);
+        set(one, b"b", &large(b'y'));
+    });
+    assert_eq!(delete(&mut one, b"b"), Deletion::Deleted);
+    expect_no_extent(&cache, &mut two);
+}
+
+fn a_sender_keeps_a_large_value_that_is_overwritten() {
+    let (_cache, _one, mut two) = send_beside(ROOMY, |one| {
+        set(one, b"a", b"short");
+        set(one, b"b", &large(b'y'));
+    });
+    assert_eq!(get(&mut two, b"a").as_deref(), Some(&b"short"[..]));
+    assert_eq!(get(&mut two, b"b"), Some(large(b'y')));
+}
+
+fn a_sender_keeps_a_large_value_that_is_evicted() {
+    let layout = Layout {
+        segments: 4,
+        ..ROOMY
+    };
+    let (_cache, _one, mut two) = send_beside(layout, |one| {
+        // Needs more than there is: it may find no room while the sender is at it.
+        for byte in [b'y', b'z'] {
+            try_set(one, b"b", &large(byte));
+        }
+    });
+    let found = get(&mut two, b"b");
+    assert!(found.is_none_or(|value| value == large(b'y') || value == large(b'z')));
+}
+
+/// A reader takes hold of the value of `a` while `act` makes the index let go of it.
+fn take_hold_beside(
+    layout: Layout,
+    act: impl FnOnce(&mut Session),
+) -> (Cache, Session, Session, bool) {
+    let (cache, mut one, mut two) = with_large(layout);
+    let reading = spawn(move || {
+        let held = hold(&mut two);
+        if let Some(held) = &held {
+            assert_eq!(send(held), large(b'x'), "freed while it was held");
+        }
+        (two, held.is_some())
+    });
+    act(&mut one);
+    let (mut two, found) = reading.join().expect("reader");
+    verify(&mut two);
+    (cache, one, two, found)
+}
+
+fn a_reader_takes_hold_of_a_large_value_that_is_deleted() {
+    let (cache, mut one, mut two, _) = take_hold_beside(ROOMY, |one| {
+        assert_eq!(delete(one, b"a"), Deletion::Deleted);
+        set(one, b"b", &large(b'y'));
+    });
+    assert_eq!(delete(&mut one, b"b"), Deletion::Deleted);
+    expect_no_extent(&cache, &mut two);
+}
+
+fn a_reader_takes_hold_of_a_large_value_that_is_overwritten() {
+    let cache = ROOMY.cache();
+    let (mut one, mut two) = (session(&cache), session(&cache));
+    set(&mut one, b"a", &large(b'x'));
+    let writing = spawn(move || {
+        set(&mut one, b"a", &large(b'y'));
+        // May find no room while the reader holds what was there.
+        try_set(&mut one, b"b", &large(b'z'));
+        one
+    });
+    let held = hold(&mut two).expect("the key is there all the time");
+    let sent = send(&held);
+    assert!(sent == large(b'x') || sent == large(b'y'), "torn");
+    drop(held);
+    drop(writing.join().expect("writer"));
+    verify(&mut two);
+    assert_eq!(get(&mut two, b"a"), Some(large(b'y')));
+}
+
+/// Maintenance moves the value of `a` to main; only its item moves.
+const SHORT: Layout = Layout {
+    segments: 6,
+    segments_reserved: 2,
+    ..ROOMY
+};
+
+/// As [`with_large`], with the item sealed, read twice, and about to be moved.
+fn about_to_move() -> (Cache, Session, Session) {
+    let (cache, one, mut two) = with_large(SHORT);
+    drop(one);
+    for _ in 0..2 {
+        assert!(hold(&mut two).is_some());
+    }
+    let one = session(&cache);
+    (cache, one, two)
+}
+
+fn a_reader_takes_hold_of_a_large_value_that_moves() {
+    let (cache, mut one, mut two) = about_to_move();
+    let moving = spawn(move || {
+        maintain(&mut one);
+        one
+    });
+    let held = hold(&mut two).expect("the key is there all the time");
+    assert_eq!(send(&held), large(b'x'));
+    drop(held);
+    let mut one = moving.join().expect("mover");
+    verify(&mut two);
+    assert_eq!(standing(&mut two, b"a").0, Log::Main);
+    assert_eq!(delete(&mut one, b"a"), Deletion::Deleted);
+    expect_no_extent(&cache, &mut two);
+}
+
+fn a_large_value_that_moves_is_deleted() {
+    let (cache, mut one, mut two) = about_to_move();
+    let moving = spawn(move || {
+        maintain(&mut one);
+        one
+    });
+    assert_eq!(delete(&mut two, b"a"), Deletion::Deleted);
+    drop(moving.join().expect("mover"));
+    assert_eq!(get(&mut two, b"a"), None);
+    expect_no_extent(&cache, &mut two);
+}
+
+fn touch(session: &mut Session) -> bool {
+    let mut guard = session.pin(NOW_MS);
+    let key = guard.key(b"a").expect("a key");
+    let touched = guard.touch(&key, Some(NOW_MS + 1));
+    touched.expect("there is room")
+}
+
+fn a_large_value_that_is_touched_is_deleted() {
+    let (cache, mut one, mut two) = with_large(ROOMY);
+    let touching = spawn(move || {
+        touch(&mut one);
+        one
+    });
+    assert_eq!(delete(&mut two, b"a"), Deletion::Deleted);
+    let one = touching.join().expect("toucher");
+    assert_eq!(get(&mut two, b"a"), None);
+    expect_no_extent(&cache, &mut two);
+    drop(one);
+}
+
+fn a_large_value_that_is_touched_is_touched_again() {
+    let (cache, mut one, mut two) = with_large(ROOMY);
+    let touching = spawn(move || {
+        assert!(touch(&mut one));
+        one
+    });
+    assert!(touch(&mut two));
+    let one = touching.join().expect("toucher");
+    verify(&mut two);
+    assert_eq!(get(&mut two, b"a"), Some(large(b'x')));
+    assert_eq!(delete(&mut two, b"a"), Deletion::Deleted);
+    expect_no_extent(&cache, &mut two);
+    drop(one);
+}
+
+fn receive_some(session: &mut Session) -> Option<LargeDraft> {
+    let mut guard = session.pin(NOW_MS);
+    let mut draft = guard.begin_large(LONG as u64).ok()?;
+    guard.extend_large(&mut draft).ok()?;
+    draft.space()[..8].fill(b'x');
+    draft.advance(8);
+    Some(draft)
+}
+
+fn an_abandoned_draft_leaves_nothing_behind() {
+    let layout = Layout {
+        segments: 5,
+        ..ROOMY
+    };
+    let cache = layout.cache();
+    let (mut one, mut two) = (session(&cache), session(&cache));
+    let receiving = spawn(move || {
+        // The client goes away after its first bytes.
+        drop(receive_some(&mut one));
+        one
+    });
+    // Where both are too much, one is refused.
+    let mut guard = two.pin(NOW_MS);
+    let key = guard.key(b"a").expect("a key");
+    let value = large(b'y');
+    let stored = guard.store(&key, Mode::Set, &Entry::of(&value)).is_ok();
+    drop(guard);
+    drop(receiving.join().expect("receiver"));
+    verify(&mut two);
+    let expected = stored.then_some(value);
+    assert_eq!(get(&mut two, b"a"), expected);
+    let _ = delete(&mut two, b"a");
+    expect_no_extent(&cache, &mut two);
+}
+
+fn two_large_values_of_one_key_leave_one() {
+    let cache = ROOMY.cache();
+    let (mut one, mut two) = (session(&cache), session(&cache));
+    let writing = spawn(move || {
+        set(&mut one, b"a", &large(b'x'));
+        one
+    });
+    let _ = store(&mut two, b"a", Mode::Add, &large(b'y'));
+    drop(writing.join().expect("writer"));
+    verify(&mut two);
+    assert_eq!(get(&mut two, b"a"), Some(large(b'x')));
+    assert_eq!(delete(&mut two, b"a"), Deletion::Deleted);
+    expect_no_extent(&cache, &mut two);
+}
