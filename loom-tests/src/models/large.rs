@@ -5,7 +5,7 @@
 
 use crate::engine::large::{LargeDraft, LargeValue};
 use crate::engine::log::segment::Log;
-use crate::engine::{Cache, Deletion, Entry, Mode, Session};
+use crate::engine::{Cache, Deletion, Entry, Mode, Outcome, Session};
 use crate::model::{models, spawn};
 use crate::models::scene::{
     Layout, NOW_MS, delete, get, maintain, session, set, standing, store, try_set, verify,
@@ -21,6 +21,7 @@ models! {
     Some(2) => a_large_value_that_moves_is_deleted,
     Some(3) => a_large_value_that_is_touched_is_deleted,
     Some(2) => a_large_value_that_is_touched_is_touched_again,
+    Some(2) => an_append_to_a_large_value_keeps_a_touch,
     Some(3) => an_abandoned_draft_leaves_nothing_behind,
     Some(2) => two_large_values_of_one_key_leave_one,
 }
@@ -246,6 +247,23 @@ fn a_large_value_that_is_touched_is_touched_again() {
     assert_eq!(delete(&mut two, b"a"), Deletion::Deleted);
     expect_no_extent(&cache, &mut two);
     drop(one);
+}
+
+fn an_append_to_a_large_value_keeps_a_touch() {
+    let (_cache, mut one, mut two) = with_large(ROOMY);
+    let touching = spawn(move || {
+        assert!(touch(&mut one));
+        one
+    });
+    let outcome = store(&mut two, b"a", Mode::Append, b"more");
+    assert!(matches!(outcome, Outcome::Stored { .. }));
+    drop(touching.join().expect("toucher"));
+    verify(&mut two);
+    let guard = two.pin(NOW_MS);
+    let key = guard.key(b"a").expect("a key");
+    let item = guard.get(&key).expect("the key is there all the time");
+    assert_eq!(*item.value(), [large(b'x'), b"more".to_vec()].concat());
+    assert_eq!(item.expires_at_ms(), Some(NOW_MS + 1), "a touch was lost");
 }
 
 fn receive_some(session: &mut Session) -> Option<LargeDraft> {
