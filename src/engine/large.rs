@@ -11,6 +11,15 @@
 //! reference for each item that names the extents; whoever removes the item gives it back one grace
 //! period later, when nobody can come to the value through the index any more: who holds a reference
 //! at that time has it from before. The last reference to go frees the extents.
+//!
+//! # Ordering ledger
+//!
+//! | what | writer | reader | pairs | caught by |
+//! |---|---|---|---|---|
+//! | a value's bytes | [`LargeDraft`], plainly | who reads or holds it | the index word of the item that describes them (Release / Acquire) | `a_reader_takes_hold_of_a_large_value_that_is_overwritten` |
+//! | the same bytes | whoever takes the extents next | who held them before | the references, see [`segment`](crate::engine::log::segment), and then the pool's lock | `a_large_value_is_freed_after_its_last_reader` |
+//! | the index's reference | `share_value`, before the item is published | `drop_extents`, a grace period after it is removed | the pin of who sees an item keeps its reference | `a_large_value_that_is_touched_is_deleted` |
+//! | extents of a draft | `take_extent` | `abandon_extents` | nobody else has seen them; the pool's lock | `an_abandoned_draft_leaves_nothing_behind` |
 
 use crate::arena::Arena;
 use crate::engine::cache::Key;
