@@ -18,6 +18,13 @@
 //!
 //! Words are loaded and stored Relaxed, without a lock: two evictions at once may lose a ghost, and
 //! then a key begins in small; nothing else can go wrong.
+//!
+//! # Ordering ledger
+//!
+//! | word | writer | reader | pairs | caught by |
+//! |---|---|---|---|---|
+//! | sets | `follow`, Relaxed, holding `growing` | all | nothing: sets that are not seen yet are not used | `two_evictions_make_one_table_of_ghosts` |
+//! | entries | `insert`, `take`, Relaxed | each other | nothing: what one of them loses is a ghost | `a_key_comes_back_while_others_leave` |
 
 use crate::arena::Arena;
 use crate::engine::config::{GHOST_SET_BYTES, Geometry};

@@ -11,6 +11,15 @@
 //! reference for each item that names the extents; whoever removes the item gives it back one grace
 //! period later, when nobody can come to the value through the index any more: who holds a reference
 //! at that time has it from before. The last reference to go frees the extents.
+//!
+//! # Ordering ledger
+//!
+//! | what | writer | reader | pairs | caught by |
+//! |---|---|---|---|---|
+//! | a value's bytes | [`LargeDraft`], plainly | who reads or holds it | the index word of the item that describes them (Release / Acquire) | `a_reader_takes_hold_of_a_large_value_that_is_overwritten` |
+//! | the same bytes | whoever takes the extents next | who held them before | the references, see [`segment`](crate::engine::log::segment), and then the pool's lock | `a_large_value_is_freed_after_its_last_reader` |
+//! | the index's reference | `share_value`, before the item is published | `drop_extents`, a grace period after it is removed | the pin of who sees an item keeps its reference | `a_large_value_that_is_touched_is_deleted` |
+//! | extents of a draft | `take_extent` | `abandon_extents` | nobody else has seen them; the pool's lock | `an_abandoned_draft_leaves_nothing_behind` |
 
 use crate::arena::Arena;
 use crate::engine::cache::Key;
@@ -18,8 +27,8 @@ use crate::engine::config::Geometry;
 use crate::engine::guard::Guard;
 use crate::engine::item::{Item, Value};
 use crate::engine::log::Segments;
-use crate::engine::operations::{Entry, Mode, Outcome};
-use crate::engine::write::StoreError;
+use crate::engine::operations::{Entry, Mode, Outcome, plan_described};
+use crate::engine::write::{Plan, StoreError};
 use crate::sync::Arc;
 
 const HEAD_BYTES: usize = 16;
@@ -251,17 +260,22 @@ impl Guard<'_> {
         key: &Key<'_>,
         mode: Mode,
         entry: &Entry<'_>,
+        draft: LargeDraft,
+    ) -> Result<Outcome, StoreError> {
+        assert!(!matches!(mode, Mode::Append | Mode::Prepend));
+        self.publish_large(key, draft, |old| plan_described(mode, entry, old))
+    }
+
+    fn publish_large(
+        &mut self,
+        key: &Key<'_>,
         mut draft: LargeDraft,
+        plan: impl FnMut(Option<&Item<'_>>) -> Plan<Outcome>,
     ) -> Result<Outcome, StoreError> {
         assert_eq!(draft.missing_bytes(), 0, "the value is not complete");
-        assert!(!matches!(mode, Mode::Append | Mode::Prepend));
         let description = draft.description();
         self.shared.segments.segment(draft.taken[0]).hold_first();
-        let entry = Entry {
-            value: &description,
-            ..*entry
-        };
-        let (outcome, stored) = self.store_described(key, mode, &entry)?;
+        let (outcome, stored) = self.store_described(key, &description, plan)?;
         if let Some(log) = stored {
             // The index has them now.
             let extents = std::mem::take(&mut draft.taken).len() as u32;
@@ -291,9 +305,8 @@ impl Guard<'_> {
     pub(crate) fn store_pieces(
         &mut self,
         key: &Key<'_>,
-        mode: Mode,
-        entry: &Entry<'_>,
         pieces: &[&[u8]],
+        plan: impl FnMut(Option<&Item<'_>>) -> Plan<Outcome>,
     ) -> Result<Outcome, StoreError> {
         let value_bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
         let mut draft = self.begin_large(value_bytes)?;
@@ -307,7 +320,7 @@ impl Guard<'_> {
                 piece = &piece[bytes..];
             }
         }
-        self.store_large(key, mode, entry, draft)
+        self.publish_large(key, draft, plan)
     }
 
     /// Joins `given` to a present value where the result, or that value, is a large one; `None` if
@@ -325,11 +338,6 @@ impl Guard<'_> {
             if !self.is_large(item.value_bytes() + given.len() as u64) {
                 return None;
             }
-            let entry = Entry {
-                value: &[],
-                flags: item.flags(),
-                expires_at_ms: item.expires_at_ms(),
-            };
             let version = item.version();
             let held = self.hold(&item);
             // Making room renews the pin, so what lies in the log is copied first.
@@ -346,7 +354,16 @@ impl Guard<'_> {
                 _ => pieces.push(given),
             }
             let unchanged = Mode::CompareAndSet { version };
-            match self.store_pieces(key, unchanged, &entry, &pieces) {
+            // A touch leaves the version: flags and expiry are those of the item that is replaced.
+            let plan = |old: Option<&Item<'_>>| {
+                let entry = Entry {
+                    value: &[],
+                    flags: old.map_or(0, Item::flags),
+                    expires_at_ms: old.and_then(Item::expires_at_ms),
+                };
+                plan_described(unchanged, &entry, old)
+            };
+            match self.store_pieces(key, &pieces, plan) {
                 Ok(Outcome::Exists) => {}
                 Ok(Outcome::NotFound) => return Some(Ok(Outcome::NotStored)),
                 other => return Some(other),

@@ -139,22 +139,23 @@ impl Guard<'_> {
             return done;
         }
         if !is_joined && self.is_large(entry.value.len() as u64) {
-            return self.store_pieces(key, mode, entry, &[entry.value]);
+            let plan = |old: Option<&Item<'_>>| plan_described(mode, entry, old);
+            return self.store_pieces(key, &[entry.value], plan);
         }
         let value = NewValue::Given;
         let written = self.write(key, entry.value, |old| plan_store(mode, entry, value, old))?;
         Ok(self.stored(written).0)
     }
 
-    /// Stores an item whose value is described by the entry's; tells the log that it went to.
+    /// Stores an item whose value is described, as planned by [`plan_described`]; tells the log that
+    /// it went to.
     pub(crate) fn store_described(
         &mut self,
         key: &Key<'_>,
-        mode: Mode,
-        entry: &Entry<'_>,
+        description: &[u8],
+        plan: impl FnMut(Option<&Item<'_>>) -> Plan<Outcome>,
     ) -> Result<(Outcome, Option<Log>), StoreError> {
-        let value = NewValue::Described;
-        let written = self.write(key, entry.value, |old| plan_store(mode, entry, value, old))?;
+        let written = self.write(key, description, plan)?;
         Ok(self.stored(written))
     }
 
@@ -320,6 +321,15 @@ impl Guard<'_> {
             None => Deletion::NotFound,
         }
     }
+}
+
+/// The plan of a store whose value lies in extents.
+pub(crate) fn plan_described(
+    mode: Mode,
+    entry: &Entry<'_>,
+    old: Option<&Item<'_>>,
+) -> Plan<Outcome> {
+    plan_store(mode, entry, NewValue::Described, old)
 }
 
 fn plan_store(

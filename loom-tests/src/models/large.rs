@@ -5,7 +5,7 @@
 
 use crate::engine::large::{LargeDraft, LargeValue};
 use crate::engine::log::segment::Log;
-use crate::engine::{Cache, Deletion, Entry, Mode, Session};
+use crate::engine::{Cache, Deletion, Entry, Mode, Outcome, Session};
 use crate::model::{models, spawn};
 use crate::models::scene::{
     Layout, NOW_MS, delete, get, maintain, session, set, standing, store, try_set, verify,
@@ -19,8 +19,11 @@ models! {
     Some(3) => a_reader_takes_hold_of_a_large_value_that_is_overwritten,
     Some(3) => a_reader_takes_hold_of_a_large_value_that_moves,
     Some(2) => a_large_value_that_moves_is_deleted,
+    Some(2) => a_removal_empties_a_segment_whose_eviction_is_put_off,
+    Some(2) => two_sessions_go_on_with_an_eviction_that_was_put_off,
     Some(3) => a_large_value_that_is_touched_is_deleted,
     Some(2) => a_large_value_that_is_touched_is_touched_again,
+    Some(2) => an_append_to_a_large_value_keeps_a_touch,
     Some(3) => an_abandoned_draft_leaves_nothing_behind,
     Some(2) => two_large_values_of_one_key_leave_one,
 }
@@ -213,6 +216,58 @@ fn a_large_value_that_moves_is_deleted() {
     expect_no_extent(&cache, &mut two);
 }
 
+/// A cache whose memory is used up: by a large value of two extents and a short one, whose items
+/// share a sealed segment, and by what another session has open. An eviction that has freed the
+/// extents leaves the rest of the segment for another time.
+fn used_up() -> (Cache, [Session; 3]) {
+    let layout = Layout {
+        items_per_segment: 4,
+        segments: 4,
+        ..ROOMY
+    };
+    let cache = layout.cache();
+    let mut one = session(&cache);
+    set(&mut one, b"a", &[b'x'; 120]);
+    set(&mut one, b"k", b"short");
+    drop(one);
+    let mut sessions = [session(&cache), session(&cache), session(&cache)];
+    set(&mut sessions[2], b"o", b"open");
+    (cache, sessions)
+}
+
+fn a_removal_empties_a_segment_whose_eviction_is_put_off() {
+    let (cache, [mut one, mut two, _third]) = used_up();
+    let evicting = spawn(move || {
+        // May find no room while the other one is at it.
+        let stored = try_set(&mut one, b"b", b"new");
+        (one, stored)
+    });
+    let deletion = delete(&mut two, b"k");
+    let (mut one, stored) = evicting.join().expect("evictor");
+    verify(&mut two);
+    assert_ne!(deletion, Deletion::Exists);
+    assert_eq!(get(&mut two, b"k"), None);
+    assert_eq!(get(&mut two, b"a"), None);
+    let expected = stored.then(|| b"new".to_vec());
+    assert_eq!(get(&mut two, b"b"), expected);
+    let _ = delete(&mut one, b"b");
+    expect_no_extent(&cache, &mut two);
+}
+
+fn two_sessions_go_on_with_an_eviction_that_was_put_off() {
+    let (_cache, [mut one, mut two, _third]) = used_up();
+    let evicting = spawn(move || {
+        let stored = try_set(&mut one, b"b", b"one");
+        (one, stored)
+    });
+    let stored = try_set(&mut two, b"c", b"two");
+    let (one, other) = evicting.join().expect("evictor");
+    verify(&mut two);
+    assert!(stored || other, "neither found room");
+    assert_eq!(get(&mut two, b"a"), None);
+    drop(one);
+}
+
 fn touch(session: &mut Session) -> bool {
     let mut guard = session.pin(NOW_MS);
     let key = guard.key(b"a").expect("a key");
@@ -246,6 +301,23 @@ fn a_large_value_that_is_touched_is_touched_again() {
     assert_eq!(delete(&mut two, b"a"), Deletion::Deleted);
     expect_no_extent(&cache, &mut two);
     drop(one);
+}
+
+fn an_append_to_a_large_value_keeps_a_touch() {
+    let (_cache, mut one, mut two) = with_large(ROOMY);
+    let touching = spawn(move || {
+        assert!(touch(&mut one));
+        one
+    });
+    let outcome = store(&mut two, b"a", Mode::Append, b"more");
+    assert!(matches!(outcome, Outcome::Stored { .. }));
+    drop(touching.join().expect("toucher"));
+    verify(&mut two);
+    let guard = two.pin(NOW_MS);
+    let key = guard.key(b"a").expect("a key");
+    let item = guard.get(&key).expect("the key is there all the time");
+    assert_eq!(*item.value(), [large(b'x'), b"more".to_vec()].concat());
+    assert_eq!(item.expires_at_ms(), Some(NOW_MS + 1), "a touch was lost");
 }
 
 fn receive_some(session: &mut Session) -> Option<LargeDraft> {

@@ -7,7 +7,7 @@
 
 mod site;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
@@ -27,6 +27,7 @@ struct Options {
 
 struct Mutant {
     key: String,
+    file: String,
     /// The value of `LARDER_MUTANT`.
     place: String,
     /// Fastest first.
@@ -140,6 +141,7 @@ fn mutants(sites: &[Site], keys: &[String], durations: &HashMap<String, u64>) ->
         let mut add = |kind: &Kind| {
             mutants.push(Mutant {
                 key: format!("{key} {kind}"),
+                file: site.file.clone(),
                 place: format!("{}:{}:{}:{kind}", site.file, site.line, site.column),
                 models: models.clone(),
             });
@@ -149,10 +151,12 @@ fn mutants(sites: &[Site], keys: &[String], durations: &HashMap<String, u64>) ->
     mutants
 }
 
-/// Runs the mutants on as many processes as there are cores.
+/// Runs the mutants on as many processes as there are cores. A model that has killed a mutant of the
+/// same file comes before those that have not.
 fn run_all(mutants: &[Mutant], limit: Duration) -> Vec<Fate> {
     let next = AtomicUsize::new(0);
     let fates = Mutex::new(vec![Fate::Survived; mutants.len()]);
+    let killers: Mutex<HashMap<&str, HashSet<String>>> = Mutex::default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..cores {
@@ -162,7 +166,14 @@ fn run_all(mutants: &[Mutant], limit: Duration) -> Vec<Fate> {
                     mutants.get(index).map(|mutant| (index, mutant))
                 } {
                     let start = Instant::now();
-                    let fate = run(mutant, limit);
+                    let known = killers.lock().expect("not poisoned");
+                    let first = known.get(mutant.file.as_str()).cloned();
+                    drop(known);
+                    let fate = run(mutant, &first.unwrap_or_default(), limit);
+                    if let Fate::Killed { by } = &fate {
+                        let mut known = killers.lock().expect("not poisoned");
+                        known.entry(&mutant.file).or_default().insert(by.clone());
+                    }
                     let said = match &fate {
                         Fate::Killed { by } => format!("killed by {by}"),
                         Fate::Survived => "SURVIVED".to_owned(),
@@ -181,11 +192,13 @@ fn run_all(mutants: &[Mutant], limit: Duration) -> Vec<Fate> {
     fates.into_inner().expect("not poisoned")
 }
 
-fn run(mutant: &Mutant, limit: Duration) -> Fate {
+fn run(mutant: &Mutant, first: &HashSet<String>, limit: Duration) -> Fate {
+    let mut models: Vec<&String> = mutant.models.iter().collect();
+    models.sort_by_key(|model| !first.contains(*model));
     let exe = std::env::current_exe().expect("the running program has a path");
     let child = Command::new(exe)
         .arg("--child")
-        .args(&mutant.models)
+        .args(models)
         .env("LARDER_MUTANT", &mutant.place)
         .env("RUST_BACKTRACE", "0")
         .env_remove("LARDER_SITES")
