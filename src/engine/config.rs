@@ -47,11 +47,16 @@ const MEMORY_BYTES_MAX: u64 = 4 << 40;
 const KEY_BYTES_MAX: u32 = 1 << 16;
 /// LIMIT: the share (1/N) of the segments that sessions keep free, so that one that needs a segment
 /// rarely has to evict at once.
-const RESERVE_SHARE: u64 = 128;
+const RESERVE_SHARE: u64 = 256;
+/// LIMIT: one more is kept free for so many sessions.
+const SESSIONS_AHEAD: u64 = 8;
 /// LIMIT: without one to move items to, eviction would let go of what was read.
 const SEGMENTS_KEPT: u32 = 1;
 /// LIMIT: sessions may hold at most this share (1/N) of the segments open, one for each log.
 const OPEN_SHARE: u64 = 8;
+/// LIMIT: where the segments that sessions may hold open for new items come to more than this share
+/// (1/N) of a small memory, segments are half as large as they would be.
+const OPEN_BYTES_SHARE: u64 = 20;
 /// LIMIT: where a segment for each log and class would be more than this share (1/N) of all, items
 /// are not told apart by the time that they have to live.
 const CLASSES_SHARE: u64 = 8;
@@ -197,7 +202,12 @@ impl Geometry {
         }
         let wanted = memory_bytes / SEGMENTS_WANTED;
         let segment_bytes = if wanted <= SEGMENT_BYTES_MIN {
-            SEGMENT_BYTES_MIN
+            // Many sessions would hold too much of a small memory open.
+            let open_bytes = u64::from(config.sessions_max) * 2 * SEGMENT_BYTES_MIN;
+            match open_bytes > memory_bytes / OPEN_BYTES_SHARE {
+                true => SEGMENT_BYTES_MIN / 2,
+                false => SEGMENT_BYTES_MIN,
+            }
         } else {
             (1 << wanted.ilog2()).min(SEGMENT_BYTES_MAX)
         };
@@ -257,6 +267,7 @@ impl Geometry {
         let ghost_chunks_max = chunks / 8;
         let segments = chunks - 2;
         let open_most = u64::from(sessions_max) * 2 * CLASSES_MAX as u64;
+        let ahead = (segments / RESERVE_SHARE).max(1 + u64::from(sessions_max) / SESSIONS_AHEAD);
         let has_classes = open_most <= segments / CLASSES_SHARE;
         let inline_bytes_max = match segment_bytes < SMALL_SEGMENT_BYTES {
             true => (segment_bytes / 2).saturating_sub(INLINE_MARGIN_BYTES),
@@ -275,7 +286,7 @@ impl Geometry {
             segment_bytes,
             segments: segments as u32,
             segments_kept: SEGMENTS_KEPT,
-            segments_reserved: SEGMENTS_KEPT + (segments / RESERVE_SHARE).clamp(2, 16) as u32,
+            segments_reserved: SEGMENTS_KEPT + ahead.clamp(1, 16) as u32,
             classes: if has_classes { CLASSES_MAX } else { 1 },
             dead_percent_max: DEAD_PERCENT_MAX,
             inline_bytes_max,
@@ -340,7 +351,7 @@ mod tests {
         config.key_bytes_max = 0;
         assert!(matches!(
             Geometry::for_config(&config),
-            Err(ConfigError::KeyBytes { accepted: 8192, .. })
+            Err(ConfigError::KeyBytes { accepted: 4096, .. })
         ));
         let mut config = Config::new(2 << 20);
         config.sessions_max = 1000;

@@ -58,6 +58,7 @@ impl<'s> Guard<'s> {
             writer,
             now_ms,
         };
+        guard.writer.note_pin(&guard.pin);
         guard.set_now(now_ms);
         if shape::PINS_ARE_NAMED {
             let since_ms = now_ms.max(1);

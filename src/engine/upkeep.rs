@@ -402,7 +402,12 @@ impl Step<'_> {
             Demand::Segment => true,
         };
         let id = is_wanted.then(|| segments.claim_victim()).flatten()?;
-        Some(Walk::of(self.shared, id, Purpose::Evict))
+        let walk = Walk::of(self.shared, id, Purpose::Evict);
+        if walk.label.log == Log::Small {
+            let items = Self::main_items(self.shared);
+            self.shared.ghosts.follow(items, segments);
+        }
+        Some(walk)
     }
 
     /// Ends a walk that went as far as it should.

@@ -25,6 +25,9 @@ use crate::sync::relax;
 const WALKED_BYTES_PER_BYTE: u64 = 4;
 /// LIMIT: bytes that are owed before a session goes on walking: a batch of small items.
 const STEP_BYTES: u64 = 1024;
+/// LIMIT: pins after which a session that pays for upkeep lets time pass: it takes a hundred
+/// nanoseconds, and two of them free what is in limbo.
+const PINS_PER_COLLECTION: u32 = 8;
 /// LIMIT: bytes that one call of maintenance walks.
 const MAINTENANCE_BYTES: u64 = 64 << 10;
 /// LIMIT: evictions that move what was read, before a session that needs a segment lets go of it.
@@ -40,6 +43,8 @@ pub(crate) struct Writer {
     upkeep: Upkeep,
     /// Bytes that should have been walked by now.
     owed_bytes: u64,
+    /// Pins since time was last made to pass.
+    pins: u32,
     /// Versions that were taken and not used yet.
     versions: std::ops::Range<u64>,
     /// An overflow bucket for the next chain that needs one.
@@ -58,6 +63,7 @@ impl Writer {
             first_log: Log::Small,
             upkeep: Upkeep::Done,
             owed_bytes: 0,
+            pins: 0,
             versions: 0..0,
             overflow: None,
             tally: Tally::new(Counters::of_session(&shared.geometry, session)),
@@ -135,10 +141,6 @@ impl Writer {
     /// After a segment was taken: begins what keeps others free.
     fn begin_upkeep(&mut self, shared: &Shared) {
         self.first_log = shared.segments.first_log();
-        if shared.segments.has_evicted() {
-            let items = Step::main_items(shared);
-            shared.ghosts.follow(items, &shared.segments);
-        }
         self.upkeep = Upkeep::More;
     }
 
@@ -192,6 +194,18 @@ impl Writer {
             let owed_bytes = std::mem::take(&mut self.owed_bytes);
             let asked = (Demand::Usual, owed_bytes, Mercy::KeepWhatWasRead);
             self.upkeep = self.tend(shared, pin, now_ms, asked);
+        }
+    }
+
+    /// At the beginning of a batch: while segments are being freed, lets time pass, so that they do
+    /// not stay in limbo for long.
+    #[inline]
+    pub(crate) fn note_pin(&mut self, pin: &Pin<'_>) {
+        if self.upkeep != Upkeep::Done {
+            self.pins += 1;
+            if self.pins % PINS_PER_COLLECTION == 0 {
+                pin.collect();
+            }
         }
     }
 

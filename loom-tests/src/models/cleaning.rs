@@ -161,16 +161,19 @@ fn a_segment_is_cleaned_beside_the_eviction_of_its_neighbour() {
     set(&mut neighbour, b"c", b"third");
     drop(neighbour);
     let evicting = spawn(move || {
-        // Finds no room but that of the neighbour, unless the cleaner has just made some.
-        assert!(try_set(&mut two, b"c", b"new"));
-        two
+        // Finds no room but that of the neighbour, unless the cleaner has just made some; and gives
+        // up if it is kept waiting for either.
+        let stored = try_set(&mut two, b"c", b"new");
+        (two, stored)
     });
     let _ = tend_one_item(&mut one, NOW_MS);
-    let mut two = evicting.join().expect("evictor");
+    let (mut two, stored) = evicting.join().expect("evictor");
     verify(&mut one);
     expect_single(&mut one, b"a", &[b"first"]);
     expect_single(&mut one, b"b", &[b"second"]);
-    expect_single(&mut two, b"c", &[b"new"]);
+    if stored {
+        expect_single(&mut two, b"c", &[b"new"]);
+    }
 }
 
 fn what_was_cleaned_half_is_evicted() {

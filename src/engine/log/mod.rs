@@ -285,11 +285,6 @@ impl Segments {
         Some(victim)
     }
 
-    /// Whether anything was evicted yet.
-    pub(crate) fn has_evicted(&self) -> bool {
-        self.lists.lock().has_evicted
-    }
-
     /// Whether the small log has more than its share.
     fn is_small_over(&self, lists: &Lists) -> bool {
         let usable = self.geometry.segments - lists.withdrawn;
