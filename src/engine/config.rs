@@ -14,6 +14,7 @@
 //! beyond the first is paid for with a segment that leaves the pool and gives its pages back. So
 //! what is in use never exceeds `memory_bytes`.
 
+use crate::pages::{HugePages, PagesError, Prefault};
 use crate::shape;
 
 /// Bytes of a segment's line in the segment table.
@@ -55,6 +56,10 @@ pub struct Config {
     pub sessions_max: u32,
     /// Seed of the key hash; `None` (the default) draws one at random.
     pub hash_seed: Option<u64>,
+    /// Whether items lie in huge pages. Default [`HugePages::Auto`].
+    pub huge_pages: HugePages,
+    /// When the memory's pages come into being. Default [`Prefault::OnFirstUse`].
+    pub prefault: Prefault,
 }
 
 impl Config {
@@ -65,6 +70,8 @@ impl Config {
             key_bytes_max: 250,
             sessions_max: 16,
             hash_seed: None,
+            huge_pages: HugePages::default(),
+            prefault: Prefault::default(),
         }
     }
 }
@@ -112,6 +119,9 @@ pub enum ConfigError {
         /// What the system said.
         reason: std::io::Error,
     },
+    /// The pages that were asked for cannot be had.
+    #[error(transparent)]
+    Pages(#[from] PagesError),
 }
 
 /// Where everything lies in the arena. Offsets are in bytes.

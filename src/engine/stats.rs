@@ -4,7 +4,7 @@
 //! writes there. A reader adds the sessions up; it sees each counter at some recent instant.
 
 use crate::arena::Arena;
-use crate::engine::config::{COUNTERS_BYTES, Geometry};
+use crate::engine::config::{COUNTERS_BYTES, Geometry, SEGMENT_LINE_BYTES};
 use crate::engine::log::Usage;
 use crate::sync::Ordering;
 
@@ -149,6 +149,34 @@ stats! {
 }
 
 impl Stats {
+    /// Where the budget is, by name, in bytes. The lines always sum to `memory_bytes`.
+    pub fn ledger(&self) -> Vec<(&'static str, u64)> {
+        let lines = [
+            ("header", 0),
+            ("counters", 0),
+            ("segment_table", self.segments * SEGMENT_LINE_BYTES),
+            ("index", self.index_bytes),
+            ("ghosts", 0),
+            ("live", self.live_bytes),
+            ("dead", self.dead_bytes),
+            ("expired", 0),
+            ("open", 0),
+            ("free", self.free_bytes),
+            ("limbo", self.limbo_bytes),
+            ("large", 0),
+        ];
+        let mut left = self.memory_bytes;
+        let mut ledger = Vec::with_capacity(lines.len() + 1);
+        for (name, bytes) in lines {
+            // Figures may be a moment apart: what two lines claim counts in the first.
+            let bytes = left.min(bytes);
+            left -= bytes;
+            ledger.push((name, bytes));
+        }
+        ledger.push(("unused", left));
+        ledger
+    }
+
     /// Adds up the counters of all sessions, and describes the memory.
     pub(crate) fn collect(
         arena: &Arena,
@@ -199,5 +227,44 @@ impl Stats {
             segments_open: usage.open,
             segments_sealed: usage.sealed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Stats;
+    use crate::engine::{Cache, Config, Entry, Mode};
+
+    fn sum(stats: &Stats) -> u64 {
+        stats.ledger().iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    #[test]
+    fn the_ledger_sums_to_the_budget_at_every_stage() {
+        let memory_bytes = 2_922_722;
+        let cache = Cache::new(Config::new(memory_bytes)).expect("cache");
+        let mut session = cache.session().expect("session");
+        assert_eq!(sum(&cache.stats()), memory_bytes);
+        for number in 0..40_000_u64 {
+            let mut guard = session.pin(0);
+            let key = number.to_le_bytes();
+            let key = guard.key(&key).expect("key");
+            let _ = guard.store(&key, Mode::Set, &Entry::of(&[7; 100]));
+            if number.is_multiple_of(1000) {
+                assert_eq!(sum(&cache.stats()), memory_bytes, "after {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_ledger_sums_to_the_budget_whatever_the_figures_say() {
+        let stats = Stats {
+            memory_bytes: 1000,
+            index_bytes: 600,
+            live_bytes: 600,
+            free_bytes: 600,
+            ..Stats::default()
+        };
+        assert_eq!(sum(&stats), 1000);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::arena::Arena;
 use crate::engine::config::Geometry;
 use crate::engine::{Arithmetic, Cache, Counter, Deletion, Entry, Mode, Outcome, Session};
 
@@ -62,7 +63,8 @@ impl Layout {
             overflow_chunks_max: 2,
             ..Geometry::new(segment_bytes, CHUNKS, SESSIONS_MAX, KEY_BYTES_MAX)
         };
-        Cache::with_geometry(geometry, HASH_SEED).expect("a cache")
+        let arena = Arena::new(geometry.arena_bytes).expect("an arena");
+        Cache::in_arena(arena, geometry, HASH_SEED)
     }
 }
 
