@@ -163,11 +163,12 @@ fn serve(options: ServeOptions) -> Result<(), Refusal> {
 
 /// Says in the log what memory the cache got.
 fn log_memory(options: &ServeOptions, pages: Pages) {
-    let touched = match options.prefault {
-        true => "ahead",
-        false => "on first use",
-    };
-    tracing::info!(memory_bytes = options.memory, %pages, touched, "the memory is mapped");
+    tracing::info!(
+        memory_bytes = options.memory,
+        prefault = options.prefault,
+        %pages,
+        "the memory is mapped"
+    );
 }
 
 /// The settings that the options ask for; the rest by default.
