@@ -233,7 +233,8 @@ impl Stats {
 #[cfg(test)]
 mod tests {
     use super::Stats;
-    use crate::engine::{Cache, Config, Entry, Mode};
+    use crate::engine::config::Config;
+    use crate::engine::{Cache, Entry, Mode};
 
     fn sum(stats: &Stats) -> u64 {
         stats.ledger().iter().map(|(_, bytes)| bytes).sum()

@@ -408,7 +408,7 @@ mod tests {
     fn more_than_there_is_cannot_be_touched_ahead() {
         let mut mapping = Mapping::new(1 << 44).expect("mapping");
         let mut plan = plan(HugePages::Never, Prefault::Ahead);
-        plan.in_use = vec![0..1 << 44];
+        plan.in_use = vec![0..1 << 43, 1 << 43..1 << 44];
         let error = mapping.arrange(&plan).unwrap_err().to_string();
         assert!(
             error.contains("17592186044416 bytes cannot be touched ahead"),
