@@ -107,7 +107,7 @@ pub enum PagesError {
     },
     /// More should be touched ahead than there is.
     #[error(
-        "{wanted_bytes} bytes cannot be touched ahead: {available_bytes} bytes of memory are available; accepted: less memory, or touching it on first use"
+        "{wanted_bytes} bytes cannot be touched ahead: {available_bytes} bytes of memory are available; accepted: less memory, or neither touching it ahead nor huge pages `always`"
     )]
     NotAvailable {
         /// What was asked for.
