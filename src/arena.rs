@@ -1,8 +1,9 @@
 //! The arena: one shared-memory mapping that holds everything the cache owns.
 //!
-//! It is a sealed memfd of fixed size, mapped shared, and addressed by offsets, never by pointers,
-//! so that another process may map it elsewhere. Pages come into being when first touched; the
-//! caller accounts for them and gives them back with [`Arena::release`].
+//! It is a sealed memfd of fixed size ([`Mapping`]), addressed by offsets, never by pointers, so that
+//! another process may map it elsewhere. Pages come into being when first touched, or ahead where
+//! that was asked for ([`Arena::arrange_pages`]); the caller accounts for them and gives them back
+//! with [`Arena::release`].
 //!
 //! A byte of the arena is either *atomic* (inside an aligned 8-byte word that is only ever reached
 //! through [`Arena::word`]) or *plain* (reached through [`Arena::read`], [`Arena::write`] and
@@ -12,17 +13,17 @@
 use std::io;
 use std::ptr::NonNull;
 
-use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::mm::{Advice, MapFlags, ProtFlags};
-
+use crate::mapping::Mapping;
+use crate::pages::{PagePlan, Pages, PagesError};
 use crate::sync::AtomicU64;
 
 /// A fixed-size shared-memory mapping addressed by byte offsets.
 #[derive(Debug)]
 pub(crate) struct Arena {
-    /// INVARIANT: the start of a live mapping of `bytes` bytes, page-aligned, until drop.
+    /// What the mapping says of itself, at hand. INVARIANT: never changes.
     start: NonNull<u8>,
     bytes: u64,
+    mapping: Mapping,
 }
 
 // SAFETY: the mapping is shared memory that no thread owns; every access goes through atomics or
@@ -38,25 +39,26 @@ impl Arena {
     ///
     /// Whatever the system says when it refuses the memfd, its size, its seals or the mapping.
     pub(crate) fn new(bytes: u64) -> io::Result<Self> {
-        let length = usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let memory = rustix::fs::memfd_create("larder-arena", flags)?;
-        rustix::fs::ftruncate(&memory, bytes)?;
-        rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW)?;
-        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing; the seals
-        // keep the file from shrinking under it.
-        let start = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                length,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED | MapFlags::NORESERVE,
-                &memory,
-                0,
-            )?
-        };
-        let start = NonNull::new(start.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { start, bytes })
+        let mapping = Mapping::new(bytes)?;
+        Ok(Self {
+            start: mapping.start(),
+            bytes: mapping.bytes(),
+            mapping,
+        })
+    }
+
+    /// Sees to the pages that were asked for, before the arena is shared.
+    ///
+    /// # Errors
+    ///
+    /// If what was insisted on cannot be had.
+    pub(crate) fn arrange_pages(&mut self, plan: &PagePlan) -> Result<(), PagesError> {
+        self.mapping.arrange(plan)
+    }
+
+    /// The pages that the arena comes in.
+    pub(crate) fn pages(&self) -> Pages {
+        self.mapping.pages()
     }
 
     /// The atomic word at `offset`, which must be a multiple of 8 inside the arena.
@@ -173,10 +175,8 @@ impl Arena {
     /// Whatever the system says; the range is then unchanged.
     pub(crate) unsafe fn release(&self, offset: u64, bytes: u64) -> io::Result<()> {
         self.check(offset, usize::try_from(bytes).unwrap_or(usize::MAX));
-        let start = self.pointer(offset).cast();
         // SAFETY: inside the mapping (checked); the caller answers for its contents.
-        unsafe { rustix::mm::madvise(start, bytes as usize, Advice::LinuxRemove)? };
-        Ok(())
+        unsafe { self.mapping.release(offset..offset + bytes) }
     }
 
     #[inline]
@@ -193,15 +193,6 @@ impl Arena {
         debug_assert!(offset <= self.bytes);
         // SAFETY: callers have checked that `offset` is inside the mapping.
         unsafe { self.start.as_ptr().add(offset as usize) }
-    }
-}
-
-impl Drop for Arena {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made in `new` with this length and nothing borrows it any more.
-        let unmapped =
-            unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.bytes as usize) };
-        debug_assert!(unmapped.is_ok());
     }
 }
 

@@ -13,6 +13,8 @@ mod dialect;
 mod engine;
 #[cfg(feature = "server")]
 mod execute;
+mod mapping;
+mod pages;
 mod reclaim;
 #[cfg(feature = "server")]
 pub mod server;
@@ -20,7 +22,7 @@ mod shape;
 mod sync;
 
 pub use engine::{
-    Arithmetic, Cache, Config, ConfigError, Counter, Deletion, Entry, Guard, Initial, Item, Key,
-    KeyError, LargeDraft, LargeValue, Limits, Mode, Outcome, Session, Stats, StoreError,
-    TooManySessions,
+    Arithmetic, Cache, Config, ConfigError, Counter, Deletion, Entry, Guard, HugePages, Initial,
+    Item, Key, KeyError, LargeDraft, LargeValue, Limits, Mode, Outcome, Pages, PagesError,
+    Prefault, Session, Stats, StoreError, TooManySessions,
 };

@@ -177,6 +177,35 @@ fn stats_are_a_table_or_json() {
 }
 
 #[test]
+fn the_memory_is_a_ledger_that_sums_to_the_budget() {
+    let server = ServerProcess::start();
+    let page = vec![b'x'; 60_000];
+    server.run_with_input(&["set", "page", "-"], &page);
+    let ended = server.run(&["stats", "memory"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let bytes = |line: &str| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok();
+    let (ledger, beside) = ended.stdout.split_once("\n\n").unwrap();
+    let (lines, sum) = ledger.rsplit_once('\n').unwrap();
+    let added: u64 = lines.lines().map(|line| bytes(line).unwrap()).sum();
+    assert_eq!(added, 64 << 20, "{ledger}");
+    assert!(sum.starts_with("sum ") && sum.ends_with("100.0 %"), "{sum}");
+    assert_eq!(bytes(sum), Some(64 << 20));
+    for name in ["live", "dead", "expired", "open", "free", "limbo", "unused"] {
+        let is_there = |line: &str| line.starts_with(&format!("{name} "));
+        assert!(lines.lines().any(is_there), "{name}: {ledger}");
+    }
+    let figure = |name: &str| {
+        let line = beside.lines().find(|line| line.starts_with(name));
+        bytes(line.unwrap()).unwrap()
+    };
+    assert_eq!(figure("memory_bytes "), 64 << 20);
+    assert!((1..figure("rss_bytes_max ")).contains(&figure("rss_bytes ")));
+    let json = server.run(&["stats", "memory", "--json"]);
+    let figures: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(figures["memory_bytes"], 64 << 20);
+}
+
+#[test]
 fn a_server_that_is_not_there_ends_every_command_with_3() {
     let nobody = nobody();
     for arguments in [

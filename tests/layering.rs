@@ -54,8 +54,20 @@ const PARTS: &[Part] = &[
     },
     Part {
         path: "src/arena.rs",
-        parts: &["sync"],
-        crates: &["rustix"],
+        parts: &["sync", "mapping", "pages"],
+        crates: &[],
+        never: BELOW_THE_SERVER,
+    },
+    Part {
+        path: "src/mapping/",
+        parts: &["sync", "pages"],
+        crates: &["libc", "rustix"],
+        never: &["std::sync::", "std::thread::", "std::time::", "std::net::"],
+    },
+    Part {
+        path: "src/pages.rs",
+        parts: &[],
+        crates: &["thiserror"],
         never: BELOW_THE_SERVER,
     },
     Part {
@@ -66,7 +78,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         path: "src/engine/",
-        parts: &["engine", "sync", "reclaim", "arena", "shape"],
+        parts: &["engine", "sync", "reclaim", "arena", "pages", "shape"],
         crates: &["crc32fast", "thiserror", "xxhash_rust"],
         never: BELOW_THE_SERVER,
     },

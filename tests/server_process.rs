@@ -198,6 +198,30 @@ fn settings_that_cannot_work_are_refused_with_what_is_accepted() {
         ),
         (&["--memory", "1KiB"], "a memory of 1024 bytes cannot work"),
         (
+            &["--memory", "2097151B"],
+            "it must be between 2097152 (2 MiB) and",
+        ),
+        (&["--memory", "5TiB"], "(4 TiB)"),
+        (
+            &["--memory", "4TiB", "--prefault"],
+            "bytes cannot be touched ahead",
+        ),
+        (
+            &[
+                "--memory",
+                "2MiB",
+                "--workers",
+                "1",
+                "--huge-pages",
+                "always",
+            ],
+            "huge pages cannot be had: the segments hold no whole one",
+        ),
+        (
+            &["--huge-pages", "often"],
+            "possible values: auto, always, never",
+        ),
+        (
             &["--memory", "plenty"],
             "`plenty` is not a size; accepted: a whole number with B",
         ),
@@ -246,6 +270,7 @@ fn settings_that_cannot_work_are_refused_with_what_is_accepted() {
 #[test]
 fn sizes_are_accepted_in_every_unit_of_the_handbook() {
     for (memory, shown) in [
+        ("2MiB", "2 MiB"),
         ("2922722B", "2922722 B"),
         ("4096KiB", "4 MiB"),
         ("10MB", "10000000 B"),
@@ -273,4 +298,60 @@ fn a_json_log_is_one_object_on_each_line() {
     for line in log.lines() {
         assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
     }
+}
+
+/// What the system says of a process's parts of the cache's memory: their figures, added up.
+fn said_of_the_arena(pid: u32, name: &str) -> (Vec<String>, u64) {
+    let all = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let (mut flags, mut kibibytes, mut inside) = (Vec::new(), 0, false);
+    for line in all.lines() {
+        let mut words = line.split_ascii_whitespace();
+        match words.next().unwrap() {
+            range if !range.ends_with(':') => inside = line.contains("memfd:larder-arena"),
+            "VmFlags:" if inside => flags.push(words.collect::<Vec<_>>().join(" ")),
+            of if inside && of.trim_end_matches(':') == name => {
+                kibibytes += words.next().unwrap().parse::<u64>().unwrap();
+            }
+            _ => {}
+        }
+    }
+    assert!(!flags.is_empty(), "no arena");
+    (flags, kibibytes << 10)
+}
+
+#[test]
+fn memory_comes_with_use_or_ahead_and_never_into_a_core_dump() {
+    let serve = |more: &[&str]| {
+        let free = ["--listen", "127.0.0.1:0", "--workers", "1"];
+        ServerProcess::serve(&[&free[..], &["--memory", "16MiB"], more].concat())
+    };
+    let (flags, held_bytes) = said_of_the_arena(serve(&[]).pid(), "Rss");
+    assert!(flags.iter().all(|flags| flags.contains(" dd")), "{flags:?}");
+    assert!(held_bytes < 4 << 20, "{held_bytes}");
+    let ahead = serve(&["--prefault", "--huge-pages", "never"]);
+    let (flags, held_bytes) = said_of_the_arena(ahead.pid(), "Rss");
+    assert!(flags.iter().all(|flags| flags.contains(" dd")), "{flags:?}");
+    // All but what is too little for one more segment.
+    assert!((15 << 20..=16 << 20).contains(&held_bytes), "{held_bytes}");
+}
+
+#[test]
+fn huge_pages_are_in_place_and_within_the_memory_or_refused() {
+    let options = ["--memory", "16MiB", "--huge-pages", "always"];
+    let listen = ["--listen", "127.0.0.1:0", "--workers", "1"];
+    let server = ServerProcess::serve(&[&listen[..], &options].concat());
+    if server.ready().is_empty() {
+        // This machine has none; then the server says so, and what to do.
+        let (code, log) = server.wait();
+        assert_eq!(code, Some(2), "{log}");
+        assert!(log.contains("huge pages cannot be had"), "{log}");
+        return;
+    }
+    let told = server.run(&["stats", "cache"]).stdout;
+    assert!(told.contains("pages             huge\n"), "{told}");
+    let (_, held_bytes) = said_of_the_arena(server.pid(), "Rss");
+    assert!((12 << 20..=16 << 20).contains(&held_bytes), "{held_bytes}");
+    server.signal("-TERM");
+    let (_, log) = server.wait();
+    assert!(log.contains("huge pages, 1"), "{log}");
 }

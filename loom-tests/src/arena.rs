@@ -18,6 +18,7 @@ use std::io;
 
 use loom::cell::UnsafeCell;
 
+use crate::pages::{PagePlan, Pages, PagesError};
 use crate::sync::AtomicU64;
 
 /// LIMIT: spare objects beyond the most that an earlier execution needed.
@@ -82,6 +83,14 @@ impl Arena {
             cells_used: Cell::new(0),
             bytes,
         })
+    }
+
+    pub(crate) fn arrange_pages(&mut self, _plan: &PagePlan) -> Result<(), PagesError> {
+        Ok(())
+    }
+
+    pub(crate) fn pages(&self) -> Pages {
+        Pages::Base
     }
 
     pub(crate) fn word(&self, offset: u64) -> &AtomicU64 {

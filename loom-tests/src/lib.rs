@@ -25,6 +25,13 @@ mod models;
 mod mutant;
 #[allow(
     dead_code,
+    unreachable_pub,
+    reason = "the engine is a library there, and a module here"
+)]
+#[path = "../../src/pages.rs"]
+mod pages;
+#[allow(
+    dead_code,
     reason = "the models use a part of what the engine offers and needs"
 )]
 mod reclaim;

@@ -11,7 +11,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::WRONG_USAGE;
 use super::units;
-use crate::engine::{Cache, Config, ConfigError};
+use crate::engine::{Cache, Config, ConfigError, HugePages, Pages, Prefault};
 use crate::server::{self, Address, Drainer, Pinning, Running, Server, Settings, StartError};
 
 /// What a process that a signal ends reports: 128 and the number of the signal.
@@ -23,6 +23,14 @@ pub(crate) struct ServeOptions {
     /// Memory of the cache: index and items, and nothing beyond it
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = units::size)]
     memory: u64,
+
+    /// Whether items lie in huge pages: auto takes what the system gives, always insists
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    huge_pages: HugePagesWhen,
+
+    /// Touch the whole memory before listening
+    #[arg(long)]
+    prefault: bool,
 
     /// Where to listen: HOST:PORT or unix:PATH; may be given more than once. Port 0 picks one
     #[arg(long, value_name = "ADDRESS", default_value = server::DEFAULT_ADDRESS)]
@@ -86,6 +94,27 @@ enum LogForm {
     Json,
 }
 
+/// When to use huge pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HugePagesWhen {
+    /// Where the system gives them to shared memory that asks.
+    Auto,
+    /// From the start, or not at all; touches the memory of items ahead.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+impl From<HugePagesWhen> for HugePages {
+    fn from(when: HugePagesWhen) -> Self {
+        match when {
+            HugePagesWhen::Auto => Self::Auto,
+            HugePagesWhen::Always => Self::Always,
+            HugePagesWhen::Never => Self::Never,
+        }
+    }
+}
+
 /// Runs a server until a signal ends it.
 pub(crate) fn run(options: ServeOptions) -> ExitCode {
     start_log(options.log, options.log_level);
@@ -118,6 +147,7 @@ fn serve(options: ServeOptions) -> Result<(), Refusal> {
     let mut settings = settings(&options)?;
     let (cache, workers) = cache(&options, settings.workers)?;
     settings.workers = workers;
+    log_memory(&options, cache.pages());
     let running = Server::start(settings, cache).map_err(|error| match error {
         StartError::System { .. } => Refusal::Failed(error.to_string()),
         _ => Refusal::Usage(error.to_string()),
@@ -129,6 +159,16 @@ fn serve(options: ServeOptions) -> Result<(), Refusal> {
         .map_err(|error| Refusal::Failed(error.to_string()))?;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Says in the log what memory the cache got.
+fn log_memory(options: &ServeOptions, pages: Pages) {
+    tracing::info!(
+        memory_bytes = options.memory,
+        prefault = options.prefault,
+        %pages,
+        "the memory is mapped"
+    );
 }
 
 /// The settings that the options ask for; the rest by default.
@@ -185,6 +225,10 @@ fn cache(options: &ServeOptions, workers: usize) -> Result<(Cache, usize), Refus
         return Err(out_of_range());
     }
     let mut config = Config::new(options.memory);
+    config.huge_pages = options.huge_pages.into();
+    if options.prefault {
+        config.prefault = Prefault::Ahead;
+    }
     config.key_bytes_max = u32::try_from(options.key_bytes_max).unwrap_or(u32::MAX);
     config.sessions_max = u32::try_from(workers).map_err(|_| out_of_range())?;
     match Cache::new(config) {

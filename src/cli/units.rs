@@ -15,6 +15,14 @@ const SIZES: &[(&str, u64)] = &[
     ("TiB", 1 << 40),
 ];
 
+/// The units that sizes are shown in, the largest first.
+const SHOWN: &[(&str, u64)] = &[
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+];
+
 /// Unit suffixes of durations with their milliseconds.
 const DURATIONS: &[(&str, u64)] = &[
     ("ms", 1),
@@ -55,16 +63,19 @@ pub fn duration(input: &str) -> Result<Duration, UnitError> {
 
 /// The largest unit that states `bytes` exactly: `256 MiB`, `1000 B`.
 pub fn size_text(bytes: u64) -> String {
-    let (name, unit) = [
-        ("TiB", 1 << 40),
-        ("GiB", 1 << 30),
-        ("MiB", 1 << 20),
-        ("KiB", 1u64 << 10),
-    ]
-    .into_iter()
-    .find(|&(_, unit)| bytes >= unit && bytes.is_multiple_of(unit))
-    .unwrap_or(("B", 1));
+    let exact = |&&(_, unit): &&(_, u64)| bytes >= unit && bytes.is_multiple_of(unit);
+    let (name, unit) = SHOWN.iter().find(exact).unwrap_or(&("B", 1));
     format!("{} {name}", bytes / unit)
+}
+
+/// About so many bytes, in the unit that people would take: `7.37 MiB`, `512 KiB`.
+pub fn size_about(bytes: u64) -> String {
+    let (name, unit) = SHOWN
+        .iter()
+        .find(|(_, unit)| bytes >= *unit)
+        .unwrap_or(&("B", 1));
+    let hundredths = (bytes as f64 / *unit as f64 * 100.0).round() / 100.0;
+    format!("{hundredths} {name}")
 }
 
 fn parse(input: &str, units: &[(&str, u64)], bare: Option<&str>) -> Option<u64> {
@@ -89,6 +100,13 @@ mod tests {
             ("64KiB", 65_536),
             ("10MB", 10_000_000),
             ("1GiB", 1 << 30),
+            ("10KB", 10_000),
+            ("3GB", 3_000_000_000),
+            ("4TB", 4_000_000_000_000),
+            ("2MiB", 2 << 20),
+            ("4TiB", 4 << 40),
+            ("0", 0),
+            ("18446744073709551615B", u64::MAX),
             ("4096", 4096),
             ("1 GiB", 1 << 30),
         ] {
@@ -104,6 +122,12 @@ mod tests {
             "-1B",
             "1.5GiB",
             "1gib",
+            "1 G",
+            "+1B",
+            " 1B",
+            "1B ",
+            "0x10B",
+            "18446744073709551616B",
             "99999999999TiB",
             "12 apples",
         ] {
@@ -131,5 +155,14 @@ mod tests {
         assert_eq!(size_text(256 << 20), "256 MiB");
         assert_eq!(size_text(1 << 30), "1 GiB");
         assert_eq!(size_text(2_922_722), "2922722 B");
+    }
+
+    #[test]
+    fn a_size_is_shown_about_in_the_unit_that_people_take() {
+        assert_eq!(size_about(0), "0 B");
+        assert_eq!(size_about(1023), "1023 B");
+        assert_eq!(size_about(2_922_722), "2.79 MiB");
+        assert_eq!(size_about(256 << 20), "256 MiB");
+        assert_eq!(size_about(5 << 39), "2.5 TiB");
     }
 }

@@ -26,6 +26,7 @@ use crate::engine::log::Segments;
 use crate::engine::session::Session;
 use crate::engine::stats::{Counters, Figure, Stats};
 use crate::engine::upkeep::Caretaker;
+use crate::pages::{PagePlan, Pages};
 use crate::reclaim::Collector;
 use crate::shape;
 use crate::sync::{Arc, Mutex, Ordering};
@@ -128,12 +129,14 @@ impl Cache {
         };
         let seed = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
         let hash_seed = config.hash_seed.unwrap_or_else(seed);
-        Self::with_geometry(geometry, hash_seed).map_err(system)
+        let mut arena = Arena::new(geometry.arena_bytes).map_err(system)?;
+        arena.arrange_pages(&page_plan(&config, &geometry))?;
+        Ok(Self::in_arena(arena, geometry, hash_seed))
     }
 
-    /// Creates an empty cache of a given layout.
-    pub(crate) fn with_geometry(geometry: Geometry, hash_seed: u64) -> std::io::Result<Self> {
-        let arena = Arc::new(Arena::new(geometry.arena_bytes)?);
+    /// Creates an empty cache of a given layout in an arena of its size.
+    pub(crate) fn in_arena(arena: Arena, geometry: Geometry, hash_seed: u64) -> Self {
+        let arena = Arc::new(arena);
         header::write(&arena, &geometry, hash_seed);
         let shared = Shared {
             index: Index::new(Arc::clone(&arena), geometry),
@@ -147,9 +150,9 @@ impl Cache {
             geometry,
             hash_seed,
         };
-        Ok(Self {
+        Self {
             shared: Arc::new(shared),
-        })
+        }
     }
 
     /// A session for one thread.
@@ -167,6 +170,11 @@ impl Cache {
     /// What this cache accepts.
     pub fn limits(&self) -> Limits {
         self.shared.limits()
+    }
+
+    /// The pages that the cache's memory comes in.
+    pub fn pages(&self) -> Pages {
+        self.shared.arena.pages()
     }
 
     /// Checks and hashes a key.
@@ -197,6 +205,23 @@ impl Cache {
         shared
             .segments
             .is_short(shared.geometry.segments_reserved * 2)
+    }
+}
+
+/// What the memory covers from the start: everything below the first chunk of buckets and that
+/// chunk, the first chunk of overflow buckets, and the segments.
+fn page_plan(config: &Config, geometry: &Geometry) -> PagePlan {
+    let chunk_bytes = geometry.segment_bytes;
+    let segments = geometry.segments_at..geometry.arena_bytes;
+    PagePlan {
+        huge_pages: config.huge_pages,
+        prefault: config.prefault,
+        in_use: vec![
+            0..geometry.buckets_at + chunk_bytes,
+            geometry.overflow_at..geometry.overflow_at + chunk_bytes,
+            segments.clone(),
+        ],
+        segments,
     }
 }
 

@@ -15,6 +15,7 @@
 //! beyond the first of buckets and the first of overflow buckets is paid for with a segment that
 //! leaves the pool and gives its pages back. So what is in use never exceeds `memory_bytes`.
 
+use crate::pages::{HugePages, PagesError, Prefault};
 use crate::shape;
 
 /// Bytes of a segment's line in the segment table.
@@ -83,6 +84,10 @@ pub struct Config {
     pub sessions_max: u32,
     /// Seed of the key hash; `None` (the default) draws one at random.
     pub hash_seed: Option<u64>,
+    /// Whether items lie in huge pages. Default [`HugePages::Auto`].
+    pub huge_pages: HugePages,
+    /// When the memory's pages come into being. Default [`Prefault::OnFirstUse`].
+    pub prefault: Prefault,
 }
 
 impl Config {
@@ -94,6 +99,8 @@ impl Config {
             value_bytes_max: None,
             sessions_max: 16,
             hash_seed: None,
+            huge_pages: HugePages::default(),
+            prefault: Prefault::default(),
         }
     }
 }
@@ -153,6 +160,9 @@ pub enum ConfigError {
         /// What the system said.
         reason: std::io::Error,
     },
+    /// The pages that were asked for cannot be had.
+    #[error(transparent)]
+    Pages(#[from] PagesError),
 }
 
 /// Where everything lies in the arena. Offsets are in bytes.
@@ -337,7 +347,8 @@ mod tests {
 
     #[test]
     fn segments_are_a_thousandth_of_the_memory_within_bounds() {
-        assert_eq!(geometry(2 << 20).segment_bytes, 16 << 10);
+        assert_eq!(geometry(2 << 20).segment_bytes, 8 << 10);
+        assert_eq!(geometry(12 << 20).segment_bytes, 16 << 10);
         assert_eq!(geometry(256 << 20).segment_bytes, 256 << 10);
         assert_eq!(geometry(300 << 20).segment_bytes, 256 << 10);
         assert_eq!(geometry(8 << 30).segment_bytes, 1 << 20);
@@ -357,7 +368,7 @@ mod tests {
         config.sessions_max = 1000;
         assert!(matches!(
             Geometry::for_config(&config),
-            Err(ConfigError::Sessions { accepted: 16, .. })
+            Err(ConfigError::Sessions { accepted: 32, .. })
         ));
     }
 }

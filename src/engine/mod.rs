@@ -41,3 +41,5 @@ pub use operations::{Arithmetic, Counter, Deletion, Entry, Initial, Mode, Outcom
 pub use session::Session;
 pub use stats::Stats;
 pub use write::StoreError;
+
+pub use crate::pages::{HugePages, Pages, PagesError, Prefault};

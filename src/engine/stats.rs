@@ -325,7 +325,7 @@ impl Stats {
         vec![
             ("header", self.header_bytes),
             ("counters", self.counter_bytes),
-            ("segment table", self.table_bytes),
+            ("segment_table", self.table_bytes),
             ("index", self.index_bytes),
             ("ghosts", self.ghost_bytes),
             ("live", self.live_bytes),

@@ -6,6 +6,10 @@ use super::counters;
 use super::shared::Shared;
 use crate::execute::Report;
 
+/// LIMIT: what the process holds beside the cache's memory and the connections' buffers: its code,
+/// stacks, the threads' own buffers, and what it keeps about connections and segments.
+const PROCESS_BYTES_MAX: u64 = 32 << 20;
+
 impl Report for Shared {
     fn figures(&self, group: &[u8]) -> Option<Vec<(&'static str, String)>> {
         match group {
@@ -16,6 +20,7 @@ impl Report for Shared {
             }
             b"server" => Some(self.server_figures()),
             b"cache" => Some(self.cache_figures()),
+            b"memory" => Some(self.memory_figures()),
             _ => None,
         }
     }
@@ -23,10 +28,29 @@ impl Report for Shared {
 
 impl Shared {
     fn cache_figures(&self) -> Vec<(&'static str, String)> {
-        let figures = self.cache.stats().figures();
+        let pages = self.cache.pages();
+        let figures = self.cache.stats().figures().into_iter();
+        let mut figures: Vec<_> = figures.map(as_text).collect();
+        figures.push(("pages", pages.name().to_owned()));
+        figures.push(("huge_page_bytes", pages.huge_bytes().to_string()));
         figures
+    }
+
+    /// The ledger of the memory, its lines first and their sum, the whole budget, after them; then
+    /// what the process has in memory, and what it may come to have.
+    fn memory_figures(&self) -> Vec<(&'static str, String)> {
+        let stats = self.cache.stats();
+        let rss_bytes_max = stats.memory_bytes + self.settings.buffer_bytes_max + PROCESS_BYTES_MAX;
+        let process = [
+            ("memory_bytes", stats.memory_bytes),
+            ("rss_bytes", ProcessFigures::read().rss_bytes),
+            ("rss_bytes_max", rss_bytes_max),
+        ];
+        stats
+            .ledger()
             .into_iter()
-            .map(|(name, value)| (name, value.to_string()))
+            .chain(process)
+            .map(as_text)
             .collect()
     }
 
@@ -57,12 +81,13 @@ impl Shared {
                 self.settings.buffer_bytes_max.to_string(),
             ),
         ];
-        figures.extend(
-            sums.into_iter()
-                .map(|(name, value)| (name, value.to_string())),
-        );
+        figures.extend(sums.into_iter().map(as_text));
         figures
     }
+}
+
+fn as_text((name, value): (&'static str, u64)) -> (&'static str, String) {
+    (name, value.to_string())
 }
 
 /// What the system says about this process. What it does not say is 0.

@@ -58,6 +58,11 @@ impl ServerProcess {
         &self.ready
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn first_address(&self) -> &str {
         let after = self.ready.split_once(" ready on ").expect("a ready line").1;
         after.split([' ', ',']).next().unwrap()

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::arena::Arena;
 use crate::engine::config::Geometry;
 use crate::engine::log::segment::Log;
 use crate::engine::upkeep::{Demand, Mercy, Upkeep};
@@ -82,7 +83,8 @@ impl Layout {
             inline_bytes_max: self.inline_bytes_max,
             ..Geometry::new(segment_bytes, CHUNKS, SESSIONS_MAX, KEY_BYTES_MAX)
         };
-        Cache::with_geometry(geometry, HASH_SEED).expect("a cache")
+        let arena = Arena::new(geometry.arena_bytes).expect("an arena");
+        Cache::in_arena(arena, geometry, HASH_SEED)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The commands of a client: one request each, over `larder-client`.
 
 mod items;
+mod ledger;
 mod server;
 
 use std::process::ExitCode;

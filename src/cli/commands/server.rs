@@ -6,6 +6,7 @@ use clap::Args;
 use larder_client::Client;
 use serde_json::{Map, Value};
 
+use super::ledger;
 use super::{ClientCommand, ServerOptions};
 use crate::cli::ending::{Ending, Failure, print};
 
@@ -16,6 +17,7 @@ Example:
 const STATS_EXAMPLE: &str = "\
 Examples:
   larder stats
+  larder stats memory
   larder stats server --json";
 
 /// The options of `larder ping`.
@@ -30,7 +32,7 @@ pub(crate) struct PingOptions {
 #[derive(Debug, Args)]
 #[command(about = "Print a server's figures", after_help = STATS_EXAMPLE)]
 pub(crate) struct StatsOptions {
-    /// A group of figures, such as server or cache [default: all]
+    /// A group of figures: server, cache, or memory, the ledger of the budget [default: the first two]
     #[arg(default_value = "", hide_default_value = true)]
     group: String,
 
@@ -68,10 +70,14 @@ impl ClientCommand for StatsOptions {
 
     async fn ask(&self, client: &Client) -> Result<Ending, Failure> {
         let figures = client.stats(&self.group).await?;
+        let ledger = match self.group.as_str() {
+            "memory" => ledger::as_table(&figures),
+            _ => None,
+        };
         let text = if self.json {
             as_json(&figures)
         } else {
-            as_text(&figures)
+            ledger.unwrap_or_else(|| as_text(&figures))
         };
         print(text.as_bytes())?;
         Ok(Ending::Done)

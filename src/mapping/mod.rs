@@ -1,0 +1,466 @@
+//! The arena's mapping: a sealed memfd of fixed size, mapped shared, and the pages it comes in.
+//!
+//! The mapping is kept out of core dumps: it is large, and what it holds is other people's.
+//!
+//! Huge pages and the memory bound: most of the arena's address range is only reserved, and a huge
+//! page comes into being as a whole at the first touch of any byte of it. So all of the mapping is
+//! told to take none, whatever the system's policy, except the whole, aligned huge pages within
+//! the segments: every byte there counts as memory already. When a segment is given back, the
+//! system splits the huge page that it lies in, and keeps the rest; that huge page is told to take
+//! none from then on, or the system might put it together again and fill the hole.
+//!
+//! Pages of hugetlbfs (`vm.nr_hugepages`) are of no use here: they cannot be given back in part,
+//! and a segment is smaller than one, so the index could never pay for its growth.
+
+mod system;
+
+use std::io;
+use std::ops::Range;
+use std::ptr::NonNull;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use crate::pages::{HugePages, PagePlan, Pages, PagesError, Prefault};
+use crate::sync::{AtomicU64, Ordering};
+
+/// Size of a huge page, and what the mapping is aligned to.
+const HUGE_PAGE_BYTES: u64 = 2 << 20;
+/// LIMIT: tries to make huge pages, since other use of the pages can be in the way for a moment.
+const HUGE_ATTEMPTS: u32 = 8;
+/// `MADV_COLLAPSE`, since Linux 6.1; not every C library names it.
+const MADV_COLLAPSE: i32 = 25;
+
+/// A live mapping of shared memory, aligned to huge pages.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    /// INVARIANT: the start of a live mapping of `bytes` bytes, until drop.
+    start: NonNull<u8>,
+    bytes: u64,
+    /// INVARIANT: address space that is this mapping's own, and holds it, until drop.
+    _reserved: Reserved,
+    pages: Pages,
+    /// The offsets that may come in huge pages: whole ones, or none at all.
+    huge: Range<u64>,
+}
+
+/// A range of addresses that nobody else uses.
+#[derive(Debug)]
+struct Reserved {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+impl Mapping {
+    /// Maps `bytes` bytes, all zero, with no page in use yet, and none to be huge.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says when it refuses the memfd, its size, its seals or the mapping.
+    pub(crate) fn new(bytes: u64) -> io::Result<Self> {
+        let length = usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memory = rustix::fs::memfd_create("larder-arena", flags)?;
+        rustix::fs::ftruncate(&memory, bytes)?;
+        rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW)?;
+        let reserved = Reserved::new(length)?;
+        let start = reserved.aligned();
+        // SAFETY: the addresses are inside what was just reserved, and nobody uses them; the seals
+        // keep the file from shrinking under the mapping.
+        let mapped = unsafe {
+            rustix::mm::mmap(
+                start.as_ptr().cast(),
+                length,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED,
+                &memory,
+                0,
+            )?
+        };
+        debug_assert_eq!(mapped, start.as_ptr().cast());
+        let mapping = Self {
+            start,
+            bytes,
+            _reserved: reserved,
+            pages: Pages::Base,
+            huge: 0..0,
+        };
+        mapping.advise(0..bytes, Advice::LinuxDontDump)?;
+        mapping.take_no_huge_pages(0..bytes)?;
+        Ok(mapping)
+    }
+
+    #[inline]
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The pages that the plan led to.
+    pub(crate) fn pages(&self) -> Pages {
+        self.pages
+    }
+
+    /// Carries out what was asked for, before anybody else uses the mapping.
+    ///
+    /// # Errors
+    ///
+    /// If what was insisted on cannot be had.
+    pub(crate) fn arrange(&mut self, plan: &PagePlan) -> Result<(), PagesError> {
+        if plan.huge_pages != HugePages::Never {
+            self.ask_for_huge_pages(plan)?;
+        }
+        match (plan.prefault, plan.huge_pages) {
+            (Prefault::Ahead, _) => self.touch(&plan.in_use)?,
+            (_, HugePages::Always) => self.touch(std::slice::from_ref(&self.huge))?,
+            _ => {}
+        }
+        match plan.huge_pages {
+            HugePages::Always => self.make_huge_pages(),
+            HugePages::Auto | HugePages::Never => Ok(()),
+        }
+    }
+
+    /// Gives the pages of a range back to the system; they read as zero afterwards.
+    ///
+    /// LIMIT: the system zeroes a part of a huge page, and keeps it until the page is split, if
+    /// somebody outside this process holds the page at that moment.
+    ///
+    /// # Safety
+    ///
+    /// The range is inside the mapping, and nobody reads or writes it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says; the range is then unchanged.
+    pub(crate) unsafe fn release(&self, range: Range<u64>) -> io::Result<()> {
+        if range.start < self.huge.end && self.huge.start < range.end {
+            let start = range.start - range.start % HUGE_PAGE_BYTES;
+            let end = range.end.next_multiple_of(HUGE_PAGE_BYTES);
+            let around = start.max(self.huge.start)..end.min(self.huge.end);
+            // The system bounds how often a mapping may be divided; beyond that, all of it goes
+            // without.
+            self.take_no_huge_pages(around)
+                .or_else(|_| self.take_no_huge_pages(self.huge.clone()))?;
+        }
+        self.advise(range, Advice::LinuxRemove)
+    }
+
+    /// Asks for huge pages in the segments, where the system lets shared memory have them, or where
+    /// they will be made in any case.
+    fn ask_for_huge_pages(&mut self, plan: &PagePlan) -> Result<(), PagesError> {
+        let insists = plan.huge_pages == HugePages::Always;
+        let whole = whole_huge_pages(&plan.segments);
+        if whole.is_empty() && insists {
+            let huge_page_bytes = HUGE_PAGE_BYTES;
+            return Err(PagesError::NoRoomForHuge { huge_page_bytes });
+        }
+        if whole.is_empty() || !(insists || system::gives_huge_pages_to_shared_memory()) {
+            return Ok(());
+        }
+        match self.advise(whole.clone(), Advice::LinuxHugepage) {
+            Ok(()) => {
+                let bytes = whole.end - whole.start;
+                self.pages = Pages::HugeAskedFor { bytes };
+                self.huge = whole;
+                Ok(())
+            }
+            Err(reason) if insists => Err(PagesError::NoHuge { reason }),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Has the segments, which are there, put into huge pages.
+    fn make_huge_pages(&mut self) -> Result<(), PagesError> {
+        for attempt in 1.. {
+            let Err(error) = self.collapse(&self.huge) else {
+                break;
+            };
+            match error {
+                Errno::AGAIN | Errno::BUSY if attempt < HUGE_ATTEMPTS => {}
+                Errno::NOMEM | Errno::AGAIN | Errno::BUSY => {
+                    let reason = error.into();
+                    return Err(PagesError::NoFreeHuge { reason });
+                }
+                _ => {
+                    let reason = error.into();
+                    return Err(PagesError::NoHuge { reason });
+                }
+            }
+        }
+        let bytes = self.huge.end - self.huge.start;
+        self.pages = Pages::Huge { bytes };
+        Ok(())
+    }
+
+    /// Brings the pages of these ranges into being.
+    ///
+    /// The system would end the process, not refuse a page, where memory runs out; so what is left
+    /// is looked at first.
+    fn touch(&self, ranges: &[Range<u64>]) -> Result<(), PagesError> {
+        let wanted_bytes = ranges.iter().map(|range| range.end - range.start).sum();
+        match system::available_bytes() {
+            Some(available_bytes) if available_bytes < wanted_bytes => {
+                return Err(PagesError::NotAvailable {
+                    wanted_bytes,
+                    available_bytes,
+                });
+            }
+            _ => {}
+        }
+        for range in ranges {
+            match self.advise(range.clone(), Advice::LinuxPopulateWrite) {
+                // Before Linux 5.14.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.touch_each_page(range);
+                }
+                touched => touched.map_err(|reason| PagesError::Touch {
+                    wanted_bytes,
+                    reason,
+                })?,
+            }
+        }
+        Ok(())
+    }
+
+    fn touch_each_page(&self, range: &Range<u64>) {
+        let page_bytes = rustix::param::page_size();
+        for offset in (range.start..range.end).step_by(page_bytes) {
+            let word = self.address(offset).cast::<AtomicU64>();
+            // SAFETY: inside the mapping, which the plan's ranges never leave; aligned, since the
+            // ranges begin at a multiple of 8, and so does every page.
+            let word = unsafe { &*word };
+            // ORDERING: Relaxed; a write that changes nothing.
+            word.fetch_or(0, Ordering::Relaxed);
+        }
+    }
+
+    fn collapse(&self, range: &Range<u64>) -> Result<(), Errno> {
+        let (start, bytes) = self.pages_of(range);
+        // SAFETY: inside the mapping; it moves pages and keeps their contents.
+        let told = unsafe { libc::madvise(start.cast(), bytes, MADV_COLLAPSE) };
+        match told {
+            0 => Ok(()),
+            _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
+        }
+    }
+
+    fn take_no_huge_pages(&self, range: Range<u64>) -> io::Result<()> {
+        match self.advise(range, Advice::LinuxNoHugepage) {
+            // A system that knows no huge pages gives none.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            advised => advised,
+        }
+    }
+
+    fn advise(&self, range: Range<u64>, advice: Advice) -> io::Result<()> {
+        let (start, bytes) = self.pages_of(&range);
+        // SAFETY: inside the mapping, as all callers see to; of the kinds of advice that are given
+        // here, only `LinuxRemove` changes contents, and its caller answers for that.
+        unsafe { rustix::mm::madvise(start.cast(), bytes, advice)? };
+        Ok(())
+    }
+
+    /// The address and length of the whole pages that a range touches.
+    fn pages_of(&self, range: &Range<u64>) -> (*mut u8, usize) {
+        debug_assert!(range.start <= range.end && range.end <= self.bytes);
+        let page_bytes = rustix::param::page_size() as u64;
+        let start = range.start - range.start % page_bytes;
+        (self.address(start), (range.end - start) as usize)
+    }
+
+    fn address(&self, offset: u64) -> *mut u8 {
+        // SAFETY: callers keep to the mapping.
+        unsafe { self.start.as_ptr().add(offset as usize) }
+    }
+}
+
+impl Reserved {
+    /// Addresses for `length` bytes from an aligned one on; no memory.
+    fn new(length: usize) -> io::Result<Self> {
+        let bytes = length
+            .checked_add(HUGE_PAGE_BYTES as usize)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing.
+        let start = unsafe {
+            rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes, ProtFlags::empty(), flags)?
+        };
+        let start = NonNull::new(start.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, bytes })
+    }
+
+    /// The first address that a huge page could begin at.
+    fn aligned(&self) -> NonNull<u8> {
+        let past = self.start.addr().get() % HUGE_PAGE_BYTES as usize;
+        let skipped = (HUGE_PAGE_BYTES as usize - past) % HUGE_PAGE_BYTES as usize;
+        // SAFETY: less than a huge page further, which was reserved beyond the length.
+        unsafe { self.start.add(skipped) }
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        // SAFETY: reserved in `new` with this length; whatever lies in it goes with it, and nothing
+        // borrows it any more.
+        let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.bytes) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+/// The part of a range of offsets that consists of whole huge pages.
+fn whole_huge_pages(range: &Range<u64>) -> Range<u64> {
+    let start = range.start.next_multiple_of(HUGE_PAGE_BYTES);
+    let end = range.end - range.end % HUGE_PAGE_BYTES;
+    start.min(end)..end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn plan(huge_pages: HugePages, prefault: Prefault) -> PagePlan {
+        PagePlan {
+            huge_pages,
+            prefault,
+            in_use: vec![0..MIB, 3 * MIB..9 * MIB],
+            segments: 3 * MIB..9 * MIB,
+        }
+    }
+
+    /// What the system says of the part of the mapping that begins at an offset: its flags, and the
+    /// bytes of a named figure.
+    fn said(mapping: &Mapping, offset: u64, name: &str) -> (Vec<String>, u64) {
+        let at = mapping.address(offset).addr();
+        let all = std::fs::read_to_string("/proc/self/smaps").expect("smaps");
+        let mut lines = all.lines().skip_while(|line| {
+            let (from, to) = (line.split(['-', ' ']).next(), line.split(['-', ' ']).nth(1));
+            let number = |text: Option<&str>| usize::from_str_radix(text.unwrap_or(""), 16);
+            match (number(from), number(to)) {
+                (Ok(from), Ok(to)) => !(from..to).contains(&at),
+                _ => true,
+            }
+        });
+        let head = lines.next().expect("the mapping");
+        assert!(head.contains("memfd:larder-arena"), "{head}");
+        let (mut flags, mut bytes) = (Vec::new(), 0);
+        for line in lines {
+            let mut words = line.split_ascii_whitespace();
+            match words.next() {
+                Some("VmFlags:") => {
+                    flags = words.map(str::to_owned).collect();
+                    break;
+                }
+                Some(of) if of.trim_end_matches(':') == name => {
+                    bytes = words
+                        .next()
+                        .expect("a figure")
+                        .parse::<u64>()
+                        .expect("a number")
+                        << 10;
+                }
+                _ => {}
+            }
+        }
+        (flags, bytes)
+    }
+
+    #[test]
+    fn nothing_of_it_goes_into_a_core_dump() {
+        let mut mapping = Mapping::new(16 * MIB).expect("mapping");
+        mapping
+            .arrange(&plan(HugePages::Auto, Prefault::OnFirstUse))
+            .expect("pages");
+        for offset in [0, 3 * MIB, 4 * MIB, 15 * MIB] {
+            let (flags, _) = said(&mapping, offset, "Rss");
+            assert!(flags.contains(&"dd".to_owned()), "{offset}: {flags:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_touched_ahead_is_what_is_in_use_and_no_more() {
+        for huge_pages in [HugePages::Never, HugePages::Auto] {
+            let mut mapping = Mapping::new(16 * MIB).expect("mapping");
+            let plan = plan(huge_pages, Prefault::Ahead);
+            mapping.arrange(&plan).expect("pages");
+            assert_eq!(held_bytes(&mapping), 7 * MIB, "{huge_pages:?}");
+        }
+    }
+
+    /// The bytes of the mapping that are in memory.
+    fn held_bytes(mapping: &Mapping) -> u64 {
+        let (mut bytes, mut offset) = (0, 0);
+        while offset < mapping.bytes {
+            bytes += said(mapping, offset, "Rss").1;
+            offset += said(mapping, offset, "Size").1;
+        }
+        bytes
+    }
+
+    #[test]
+    fn more_than_there_is_cannot_be_touched_ahead() {
+        let mut mapping = Mapping::new(1 << 44).expect("mapping");
+        let mut plan = plan(HugePages::Never, Prefault::Ahead);
+        plan.in_use = vec![0..1 << 43, 1 << 43..1 << 44];
+        let error = mapping.arrange(&plan).unwrap_err().to_string();
+        assert!(
+            error.contains("17592186044416 bytes cannot be touched ahead"),
+            "{error}"
+        );
+        assert_eq!(held_bytes(&mapping), 0);
+    }
+
+    #[test]
+    fn touching_page_by_page_brings_the_same_pages_into_being() {
+        let mapping = Mapping::new(16 * MIB).expect("mapping");
+        mapping.touch_each_page(&(3 * MIB..9 * MIB));
+        assert_eq!(held_bytes(&mapping), 6 * MIB);
+    }
+
+    #[test]
+    fn huge_pages_are_made_or_refused_and_can_be_given_back_in_part() {
+        let mut mapping = Mapping::new(16 * MIB).expect("mapping");
+        match mapping.arrange(&plan(HugePages::Always, Prefault::OnFirstUse)) {
+            Ok(()) => {}
+            Err(error) => {
+                // This machine has none; then it must say so, and what to do.
+                assert!(error.to_string().contains("accepted"), "{error}");
+                return;
+            }
+        }
+        assert_eq!(mapping.pages(), Pages::Huge { bytes: 4 * MIB });
+        let (flags, huge_bytes) = said(&mapping, 4 * MIB, "ShmemPmdMapped");
+        assert!(flags.contains(&"hg".to_owned()), "{flags:?}");
+        assert_eq!((held_bytes(&mapping), huge_bytes), (4 * MIB, 4 * MIB));
+        // SAFETY: inside the mapping, and nobody uses it.
+        unsafe { mapping.release(5 * MIB..6 * MIB) }.expect("release");
+        for (offset, flag) in [(0, "nh"), (4 * MIB, "nh"), (6 * MIB, "hg"), (8 * MIB, "nh")] {
+            let (flags, _) = said(&mapping, offset, "Rss");
+            assert!(flags.contains(&flag.to_owned()), "{offset}: {flags:?}");
+        }
+        let word = mapping.address(4 * MIB).cast::<AtomicU64>();
+        // SAFETY: inside the mapping and aligned.
+        unsafe { &*word }.store(1, Ordering::Relaxed);
+        mapping.touch_each_page(&(4 * MIB..5 * MIB));
+        assert_eq!(held_bytes(&mapping), 3 * MIB);
+    }
+
+    #[test]
+    fn a_memory_without_a_whole_huge_page_has_none() {
+        let mut mapping = Mapping::new(16 * MIB).expect("mapping");
+        let mut small = plan(HugePages::Always, Prefault::OnFirstUse);
+        small.segments = 3 * MIB..5 * MIB;
+        let error = mapping.arrange(&small).unwrap_err().to_string();
+        assert!(error.contains("the segments hold no whole one"), "{error}");
+        small.huge_pages = HugePages::Auto;
+        mapping.arrange(&small).expect("pages");
+        assert_eq!(mapping.pages(), Pages::Base);
+    }
+}
