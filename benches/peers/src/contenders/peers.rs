@@ -1,0 +1,175 @@
+//! The peers, each as its documentation shows it.
+//!
+//! A set hands over an owned key, since all of them want one. All hash with foldhash, as quick_cache
+//! does unasked: what the others would use is slower. Shards and policies are the defaults of each, but
+//! for foyer's, which is S3-FIFO here.
+
+use foldhash::quality::RandomState;
+
+use crate::contenders::{Room, Session, Store, Value};
+use crate::load::Keys;
+
+type OwnedKey = Box<[u8]>;
+
+/// W-TinyLFU. Its upkeep is done by those who use it, at their own expense.
+pub(super) struct Moka(moka::sync::Cache<OwnedKey, Value, RandomState>);
+
+impl Store for Moka {
+    type Session<'s> = &'s Self;
+
+    fn open(room: Room, keys: &Keys) -> Self {
+        let builder = moka::sync::Cache::builder().max_capacity(room.entries(keys));
+        Self(builder.build_with_hasher(RandomState::default()))
+    }
+
+    fn session(&self) -> &Self {
+        self
+    }
+
+    fn entries(&self) -> u64 {
+        self.0.run_pending_tasks();
+        self.0.entry_count()
+    }
+}
+
+impl Session for &Moka {
+    fn get(&mut self, key: &[u8], value: &mut Value) -> bool {
+        self.0.get(key).map(|found| *value = found).is_some()
+    }
+
+    fn set(&mut self, key: &[u8], value: &Value) {
+        self.0.insert(key.into(), *value);
+    }
+}
+
+/// A variant of Clock-PRO, close to S3-FIFO.
+pub(super) struct QuickCache(
+    quick_cache::sync::Cache<OwnedKey, Value, quick_cache::UnitWeighter, RandomState>,
+);
+
+impl Store for QuickCache {
+    type Session<'s> = &'s Self;
+
+    fn open(room: Room, keys: &Keys) -> Self {
+        let entries = room.entries(keys);
+        Self(quick_cache::sync::Cache::with(
+            entries as usize,
+            entries,
+            quick_cache::UnitWeighter,
+            RandomState::default(),
+            quick_cache::sync::DefaultLifecycle::default(),
+        ))
+    }
+
+    fn session(&self) -> &Self {
+        self
+    }
+
+    fn entries(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
+
+impl Session for &QuickCache {
+    fn get(&mut self, key: &[u8], value: &mut Value) -> bool {
+        self.0.get(key).map(|found| *value = found).is_some()
+    }
+
+    fn set(&mut self, key: &[u8], value: &Value) {
+        self.0.insert(key.into(), *value);
+    }
+}
+
+/// The in-memory part of foyer, with S3-FIFO.
+pub(super) struct Foyer(foyer_memory::Cache<OwnedKey, Value, RandomState>);
+
+impl Store for Foyer {
+    type Session<'s> = &'s Self;
+
+    fn open(room: Room, keys: &Keys) -> Self {
+        let builder = foyer_memory::CacheBuilder::new(room.entries(keys) as usize)
+            .with_eviction_config(foyer_memory::S3FifoConfig::default())
+            .with_hash_builder(RandomState::default());
+        Self(builder.build())
+    }
+
+    fn session(&self) -> &Self {
+        self
+    }
+
+    fn entries(&self) -> u64 {
+        self.0.entries() as u64
+    }
+}
+
+impl Session for &Foyer {
+    fn get(&mut self, key: &[u8], value: &mut Value) -> bool {
+        self.0
+            .get(key)
+            .map(|found| *value = *found.value())
+            .is_some()
+    }
+
+    fn set(&mut self, key: &[u8], value: &Value) {
+        self.0.insert(key.into(), *value);
+    }
+}
+
+/// A map of locked shards, without a bound.
+pub(super) struct Dashmap(dashmap::DashMap<OwnedKey, Value, RandomState>);
+
+impl Store for Dashmap {
+    type Session<'s> = &'s Self;
+
+    fn open(_: Room, _: &Keys) -> Self {
+        Self(dashmap::DashMap::default())
+    }
+
+    fn session(&self) -> &Self {
+        self
+    }
+
+    fn entries(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
+
+impl Session for &Dashmap {
+    fn get(&mut self, key: &[u8], value: &mut Value) -> bool {
+        self.0.get(key).map(|found| *value = *found).is_some()
+    }
+
+    fn set(&mut self, key: &[u8], value: &Value) {
+        self.0.insert(key.into(), *value);
+    }
+}
+
+/// A map with lock-free reads, without a bound; a pin for each operation.
+pub(super) struct Papaya(papaya::HashMap<OwnedKey, Value, RandomState>);
+
+impl Store for Papaya {
+    type Session<'s> = &'s Self;
+
+    fn open(_: Room, _: &Keys) -> Self {
+        Self(papaya::HashMap::default())
+    }
+
+    fn session(&self) -> &Self {
+        self
+    }
+
+    fn entries(&self) -> u64 {
+        self.0.pin().len() as u64
+    }
+}
+
+impl Session for &Papaya {
+    fn get(&mut self, key: &[u8], value: &mut Value) -> bool {
+        let map = self.0.pin();
+        map.get(key).map(|found| *value = *found).is_some()
+    }
+
+    fn set(&mut self, key: &[u8], value: &Value) {
+        self.0.pin().insert(key.into(), *value);
+    }
+}
