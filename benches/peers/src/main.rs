@@ -8,12 +8,13 @@
 //! round, so a machine that drifts favours none; a turn begins with a quarter as many requests
 //! that are not timed, since the one before has left the processor's caches full of its own.
 //!
-//! Two rooms: in one everything fits; in the other the bounded ones hold about a quarter of the keys. The
-//! peers count entries there; Larder counts bytes, and gets the memory that holds as many entries when
-//! each key has been set once (found by trying). A round that is not counted comes first in each case, and the
-//! hit ratio is that of all counted rounds.
+//! Two rooms: in one everything fits; in the other the bounded ones hold about a quarter of the keys.
+//! The peers count entries there; Larder counts bytes, and gets the memory that holds as many entries
+//! when each key has been set once, found by trying. A round that is not counted comes first in each
+//! case, and the hit ratio is that of all counted rounds.
 //!
-//! `larder` pins for each operation; `larder-16` works in batches of 16: one pin, gets looked up together.
+//! `larder` pins for each operation; `larder-16` works in batches of 16: one pin, gets looked up
+//! together, then the sets.
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml`; `-- --help` for sizes and choices.
 
@@ -26,7 +27,7 @@ mod weight;
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
 
-use crate::contenders::{ENTRANTS, Entrant, Kind, Room};
+use crate::contenders::{ENTRANTS, Entrant, Hashing, Kind, Room};
 use crate::load::{Draw, Keys};
 use crate::report::{Case, Report, Weight};
 use crate::rounds::{Field, Standing};
@@ -55,6 +56,9 @@ struct Options {
     /// Who takes part, instead of all; may be given several times.
     #[arg(long, value_name = "NAME", value_parser = names())]
     only: Vec<String>,
+    /// What the peers hash with.
+    #[arg(long, value_enum, default_value_t = Hashing::Own)]
+    hash: Hashing,
     /// Does everything once, on little, within seconds: the figures mean nothing.
     #[arg(long, conflicts_with_all = ["rounds", "operations", "items"])]
     quick: bool,
@@ -122,7 +126,7 @@ fn run(options: &Options) -> Report {
         let has_place =
             |entrant: &&&Entrant| room == Room::Everything || entrant.kind != Kind::Unbounded;
         let placed = entrants.iter().filter(has_place);
-        let standings = placed.map(|entrant| Standing::open(entrant, room, &keys));
+        let standings = placed.map(|entrant| Standing::open(entrant, options.hash, room, &keys));
         let mut field = Field {
             keys: &keys,
             operations: options.operations,
@@ -140,6 +144,7 @@ fn run(options: &Options) -> Report {
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Report {
+        hashing: options.hash,
         items: options.items,
         operations: options.operations,
         rounds: options.rounds,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::contenders::{Kind, LARDER, LARDER_BATCHES, Room};
+use crate::contenders::{Hashing, Kind, LARDER, LARDER_BATCHES, Room};
 use crate::load::Draw;
 
 /// What all contenders were asked to do for one figure of each.
@@ -37,6 +37,7 @@ pub(crate) struct Weight {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
+    pub(crate) hashing: Hashing,
     pub(crate) items: usize,
     pub(crate) operations: usize,
     pub(crate) rounds: usize,
@@ -52,14 +53,21 @@ impl Report {
 
     pub(crate) fn to_markdown(&self) -> String {
         let Self {
+            hashing,
             items,
             operations,
             rounds,
             cores,
             ..
         } = self;
+        let hashing = match hashing {
+            Hashing::Own => "its own hash",
+            Hashing::Foldhash => "foldhash",
+        };
         let mut lines = vec![
-            format!("{items} keys of 16-24 bytes, values of 32 bytes, {cores} cores."),
+            format!(
+                "{items} keys of 16-24 bytes, values of 32 bytes, {cores} cores; each peer with {hashing}."
+            ),
             format!("CPU ns per operation and thread: median of {rounds} rounds of {operations}."),
         ];
         for room in [Room::Everything, Room::Quarter] {

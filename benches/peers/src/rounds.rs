@@ -3,7 +3,7 @@
 use std::ops::RangeFrom;
 use std::time::Duration;
 
-use crate::contenders::{Contender, Entrant, Room};
+use crate::contenders::{Contender, Entrant, Hashing, Room};
 use crate::load::{Keys, Requests};
 use crate::report::{Case, Figure};
 
@@ -31,8 +31,8 @@ pub(crate) struct Standing {
 
 impl Standing {
     /// Opens a contender and sets every key once.
-    pub(crate) fn open(entrant: &Entrant, room: Room, keys: &Keys) -> Self {
-        let contender = entrant.open(room, keys);
+    pub(crate) fn open(entrant: &Entrant, hashing: Hashing, room: Room, keys: &Keys) -> Self {
+        let contender = entrant.open(hashing, room, keys);
         contender.fill(keys);
         Self {
             entrant: *entrant,

@@ -7,7 +7,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::contenders::{Entrant, Room};
+use crate::contenders::{Entrant, Hashing, Room};
 use crate::load::Keys;
 
 /// The option that makes this program a scale.
@@ -26,11 +26,11 @@ pub(crate) fn bytes_per_entry(entrant: &Entrant, items: usize) -> f64 {
     bytes.unwrap_or_else(|| panic!("{} was not weighed: {}", entrant.name, scale.status))
 }
 
-/// Weighs in this process, which must be a fresh one.
+/// Weighs in this process, which must be a fresh one. What hashes the keys weighs nothing.
 pub(crate) fn weigh(entrant: &Entrant, items: usize) -> f64 {
     let keys = Keys::new(items);
     let before = resident_bytes();
-    let contender = entrant.open(Room::Everything, &keys);
+    let contender = entrant.open(Hashing::Foldhash, Room::Everything, &keys);
     contender.fill(&keys);
     let entries = contender.entries();
     resident_bytes().saturating_sub(before) as f64 / entries as f64

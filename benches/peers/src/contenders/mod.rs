@@ -161,37 +161,60 @@ fn thread_cpu() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
+/// What the peers hash keys with. Larder has its own hash in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Hashing {
+    /// Each with what it uses unasked.
+    Own,
+    /// All with foldhash, the quickest of those.
+    Foldhash,
+}
+
 /// One who may be asked to take part.
 #[derive(Clone, Copy)]
 pub(crate) struct Entrant {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    open: fn(Room, &Keys) -> Box<dyn Contender>,
+    open: fn(Hashing, Room, &Keys) -> Box<dyn Contender>,
 }
 
 impl Entrant {
-    pub(crate) fn open(&self, room: Room, keys: &Keys) -> Box<dyn Contender> {
-        (self.open)(room, keys)
+    pub(crate) fn open(&self, hashing: Hashing, room: Room, keys: &Keys) -> Box<dyn Contender> {
+        (self.open)(hashing, room, keys)
     }
 }
 
-const fn entrant<S: Store + 'static>(name: &'static str, kind: Kind) -> Entrant {
-    let open = |room, keys: &Keys| Box::new(S::open(room, keys)) as Box<dyn Contender>;
+/// `Own` is the store with the library's own hash, `Foldhash` that with foldhash.
+const fn entrant<Own, Foldhash>(name: &'static str, kind: Kind) -> Entrant
+where
+    Own: Store + 'static,
+    Foldhash: Store + 'static,
+{
+    let open = |hashing, room, keys: &Keys| match hashing {
+        Hashing::Own => Box::new(Own::open(room, keys)) as Box<dyn Contender>,
+        Hashing::Foldhash => Box::new(Foldhash::open(room, keys)),
+    };
     Entrant { name, kind, open }
 }
+
+type Folded = foldhash::quality::RandomState;
+type Std = std::hash::RandomState;
+type FoyersOwn = foyer_common::code::DefaultHasher;
+type QuickCachesOwn = quick_cache::DefaultHashBuilder;
 
 /// The names that the ratios of the report ask for.
 pub(crate) const LARDER: &str = "larder";
 pub(crate) const LARDER_BATCHES: &str = "larder-16";
 
 pub(crate) const ENTRANTS: &[Entrant] = &[
-    entrant::<OneAtATime>(LARDER, Kind::Larder),
-    entrant::<Batches>(LARDER_BATCHES, Kind::Larder),
-    entrant::<Moka>("moka", Kind::Bounded),
-    entrant::<QuickCache>("quick_cache", Kind::Bounded),
-    entrant::<Foyer>("foyer", Kind::Bounded),
-    entrant::<Dashmap>("dashmap", Kind::Unbounded),
-    entrant::<Papaya>("papaya", Kind::Unbounded),
+    entrant::<OneAtATime, OneAtATime>(LARDER, Kind::Larder),
+    entrant::<Batches, Batches>(LARDER_BATCHES, Kind::Larder),
+    entrant::<Moka<Std>, Moka<Folded>>("moka", Kind::Bounded),
+    entrant::<QuickCache<QuickCachesOwn>, QuickCache<Folded>>("quick_cache", Kind::Bounded),
+    entrant::<Foyer<FoyersOwn>, Foyer<Folded>>("foyer", Kind::Bounded),
+    entrant::<Dashmap<Std>, Dashmap<Folded>>("dashmap", Kind::Unbounded),
+    entrant::<Papaya<Std>, Papaya<Folded>>("papaya", Kind::Unbounded),
 ];
 
 #[cfg(test)]
@@ -203,7 +226,7 @@ mod tests {
     fn everything_fits_in_ample_room() {
         let keys = Keys::new(20_000);
         for entrant in ENTRANTS {
-            let contender = entrant.open(Room::Everything, &keys);
+            let contender = entrant.open(Hashing::Foldhash, Room::Everything, &keys);
             contender.fill(&keys);
             assert_eq!(contender.entries(), 20_000, "{}", entrant.name);
             let requests = [1, 2].map(|seed| Requests::draw(&keys, Draw::Uniform, 90, 1_000, seed));
@@ -218,7 +241,7 @@ mod tests {
         let keys = Keys::new(200_000);
         let bounded = ENTRANTS.iter().filter(|e| e.kind != Kind::Unbounded);
         for entrant in bounded {
-            let contender = entrant.open(Room::Quarter, &keys);
+            let contender = entrant.open(Hashing::Foldhash, Room::Quarter, &keys);
             contender.fill(&keys);
             let held = contender.entries();
             assert!(

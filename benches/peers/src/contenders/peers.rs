@@ -1,25 +1,29 @@
 //! The peers, each as its documentation shows it.
 //!
-//! A set hands over an owned key, since all of them want one. All hash with foldhash, as quick_cache
-//! does unasked: what the others would use is slower. Shards and policies are the defaults of each, but
-//! for foyer's, which is S3-FIFO here.
+//! A set hands over an owned key, since all of them want one. Shards and policies are the defaults of
+//! each, but for foyer's, which is S3-FIFO here.
 
-use foldhash::quality::RandomState;
+use std::hash::BuildHasher;
 
 use crate::contenders::{Room, Session, Store, Value};
 use crate::load::Keys;
 
 type OwnedKey = Box<[u8]>;
 
-/// W-TinyLFU. Its upkeep is done by those who use it, at their own expense.
-pub(super) struct Moka(moka::sync::Cache<OwnedKey, Value, RandomState>);
+/// What hashes the keys.
+pub(super) trait Hash: BuildHasher + Clone + Default + Send + Sync + 'static {}
 
-impl Store for Moka {
+impl<H: BuildHasher + Clone + Default + Send + Sync + 'static> Hash for H {}
+
+/// W-TinyLFU. Its upkeep is done by those who use it, at their own expense.
+pub(super) struct Moka<H>(moka::sync::Cache<OwnedKey, Value, H>);
+
+impl<H: Hash> Store for Moka<H> {
     type Session<'s> = &'s Self;
 
     fn open(room: Room, keys: &Keys) -> Self {
         let builder = moka::sync::Cache::builder().max_capacity(room.entries(keys));
-        Self(builder.build_with_hasher(RandomState::default()))
+        Self(builder.build_with_hasher(H::default()))
     }
 
     fn session(&self) -> &Self {
@@ -32,7 +36,7 @@ impl Store for Moka {
     }
 }
 
-impl Session for &Moka {
+impl<H: Hash> Session for &Moka<H> {
     fn get(&mut self, key: &[u8], value: &mut Value) -> bool {
         self.0.get(key).map(|found| *value = found).is_some()
     }
@@ -43,11 +47,11 @@ impl Session for &Moka {
 }
 
 /// A variant of Clock-PRO, close to S3-FIFO.
-pub(super) struct QuickCache(
-    quick_cache::sync::Cache<OwnedKey, Value, quick_cache::UnitWeighter, RandomState>,
+pub(super) struct QuickCache<H>(
+    quick_cache::sync::Cache<OwnedKey, Value, quick_cache::UnitWeighter, H>,
 );
 
-impl Store for QuickCache {
+impl<H: Hash> Store for QuickCache<H> {
     type Session<'s> = &'s Self;
 
     fn open(room: Room, keys: &Keys) -> Self {
@@ -56,7 +60,7 @@ impl Store for QuickCache {
             entries as usize,
             entries,
             quick_cache::UnitWeighter,
-            RandomState::default(),
+            H::default(),
             quick_cache::sync::DefaultLifecycle::default(),
         ))
     }
@@ -70,7 +74,7 @@ impl Store for QuickCache {
     }
 }
 
-impl Session for &QuickCache {
+impl<H: Hash> Session for &QuickCache<H> {
     fn get(&mut self, key: &[u8], value: &mut Value) -> bool {
         self.0.get(key).map(|found| *value = found).is_some()
     }
@@ -81,15 +85,15 @@ impl Session for &QuickCache {
 }
 
 /// The in-memory part of foyer, with S3-FIFO.
-pub(super) struct Foyer(foyer_memory::Cache<OwnedKey, Value, RandomState>);
+pub(super) struct Foyer<H: Hash>(foyer_memory::Cache<OwnedKey, Value, H>);
 
-impl Store for Foyer {
+impl<H: Hash> Store for Foyer<H> {
     type Session<'s> = &'s Self;
 
     fn open(room: Room, keys: &Keys) -> Self {
         let builder = foyer_memory::CacheBuilder::new(room.entries(keys) as usize)
             .with_eviction_config(foyer_memory::S3FifoConfig::default())
-            .with_hash_builder(RandomState::default());
+            .with_hash_builder(H::default());
         Self(builder.build())
     }
 
@@ -102,7 +106,7 @@ impl Store for Foyer {
     }
 }
 
-impl Session for &Foyer {
+impl<H: Hash> Session for &Foyer<H> {
     fn get(&mut self, key: &[u8], value: &mut Value) -> bool {
         self.0
             .get(key)
@@ -116,9 +120,9 @@ impl Session for &Foyer {
 }
 
 /// A map of locked shards, without a bound.
-pub(super) struct Dashmap(dashmap::DashMap<OwnedKey, Value, RandomState>);
+pub(super) struct Dashmap<H>(dashmap::DashMap<OwnedKey, Value, H>);
 
-impl Store for Dashmap {
+impl<H: Hash> Store for Dashmap<H> {
     type Session<'s> = &'s Self;
 
     fn open(_: Room, _: &Keys) -> Self {
@@ -134,7 +138,7 @@ impl Store for Dashmap {
     }
 }
 
-impl Session for &Dashmap {
+impl<H: Hash> Session for &Dashmap<H> {
     fn get(&mut self, key: &[u8], value: &mut Value) -> bool {
         self.0.get(key).map(|found| *value = *found).is_some()
     }
@@ -145,9 +149,9 @@ impl Session for &Dashmap {
 }
 
 /// A map with lock-free reads, without a bound; a pin for each operation.
-pub(super) struct Papaya(papaya::HashMap<OwnedKey, Value, RandomState>);
+pub(super) struct Papaya<H>(papaya::HashMap<OwnedKey, Value, H>);
 
-impl Store for Papaya {
+impl<H: Hash> Store for Papaya<H> {
     type Session<'s> = &'s Self;
 
     fn open(_: Room, _: &Keys) -> Self {
@@ -163,7 +167,7 @@ impl Store for Papaya {
     }
 }
 
-impl Session for &Papaya {
+impl<H: Hash> Session for &Papaya<H> {
     fn get(&mut self, key: &[u8], value: &mut Value) -> bool {
         let map = self.0.pin();
         map.get(key).map(|found| *value = *found).is_some()
