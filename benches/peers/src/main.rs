@@ -16,7 +16,8 @@
 //! `larder` pins for each operation; `larder-16` works in batches of 16: one pin, gets looked up
 //! together, then the sets.
 //!
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml`; `-- --help` for sizes and choices.
+//! `cargo run --release --manifest-path benches/peers/Cargo.toml`; `-- --help` for sizes and choices. It takes about
+//! ten minutes.
 
 mod contenders;
 mod load;
@@ -48,7 +49,7 @@ struct Options {
     #[arg(long, default_value_t = 5, value_parser = at_least_one)]
     rounds: usize,
     /// Timed operations for each thread and round.
-    #[arg(long, default_value_t = 1_000_000, value_parser = at_least_one)]
+    #[arg(long, default_value_t = 500_000, value_parser = at_least_one)]
     operations: usize,
     /// Distinct keys: 100,000 at least.
     #[arg(long, default_value_t = 1_000_000, value_parser = items)]

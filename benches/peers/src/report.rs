@@ -65,9 +65,8 @@ impl Report {
             Hashing::Foldhash => "foldhash",
         };
         let mut lines = vec![
-            format!(
-                "{items} keys of 16-24 bytes, values of 32 bytes, {cores} cores; each peer with {hashing}."
-            ),
+            format!("{items} keys of 16-24 bytes, values of 32 bytes, {cores} cores."),
+            format!("Each peer hashes with {hashing}."),
             format!("CPU ns per operation and thread: median of {rounds} rounds of {operations}."),
         ];
         for room in [Room::Everything, Room::Quarter] {
