@@ -16,8 +16,8 @@
 //! `larder` pins for each operation; `larder-16` works in batches of 16: one pin, gets looked up
 //! together, then the sets.
 //!
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml`; `-- --help` for sizes and choices. It takes about
-//! ten minutes.
+//! `cargo run --release --manifest-path benches/peers/Cargo.toml`; `-- --help` for sizes and choices. It
+//! takes about ten minutes.
 
 mod contenders;
 mod load;
