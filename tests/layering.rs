@@ -165,11 +165,15 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// All Rust files under a path of the repository, as paths from its root.
+/// All Rust files under a path of the repository, as paths from its root, without those that cargo
+/// has built.
 fn sources(path: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![root().join(path)];
     while let Some(path) = open.pop() {
+        if path.ends_with("target") {
+            continue;
+        }
         if path.is_dir() {
             let entries = fs::read_dir(&path).expect("a folder");
             open.extend(entries.map(|entry| entry.expect("an entry").path()));
