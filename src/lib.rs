@@ -21,5 +21,6 @@ mod sync;
 
 pub use engine::{
     Arithmetic, Cache, Config, ConfigError, Counter, Deletion, Entry, Guard, Initial, Item, Key,
-    KeyError, Limits, Mode, Outcome, Session, Stats, StoreError, TooManySessions,
+    KeyError, LargeDraft, LargeValue, Limits, Mode, Outcome, Session, Stats, StoreError,
+    TooManySessions,
 };

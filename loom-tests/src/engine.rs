@@ -13,6 +13,8 @@ pub(crate) mod header;
 pub(crate) mod index;
 #[path = "../../src/engine/item.rs"]
 pub(crate) mod item;
+#[path = "../../src/engine/large.rs"]
+pub(crate) mod large;
 #[path = "../../src/engine/log/mod.rs"]
 pub(crate) mod log;
 #[path = "../../src/engine/number.rs"]

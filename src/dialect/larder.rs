@@ -272,7 +272,7 @@ impl Reply for LarderReply<'_> {
     #[inline]
     fn item(&mut self, item: &Item<'_>) {
         let meta = self.meta(item);
-        larder_protocol::encode_value(self.out, self.tag.opcode, self.tag.id, &meta, item.value());
+        larder_protocol::encode_value(self.out, self.tag.opcode, self.tag.id, &meta, &item.value());
     }
 
     #[inline]
@@ -348,7 +348,7 @@ impl Reply for LarderReply<'_> {
             return Room::Full;
         };
         room(match found {
-            Ok(item) => reply.push_value(self.out, &meta, item.value()),
+            Ok(item) => reply.push_value(self.out, &meta, &item.value()),
             Err(failure) => reply.push_miss(self.out, status_of(failure)),
         })
     }
@@ -393,7 +393,7 @@ impl Reply for LarderReply<'_> {
         };
         let entry = ScanEntry {
             key: item.key(),
-            value_bytes: u32::try_from(item.value().len()).unwrap_or(u32::MAX),
+            value_bytes: u32::try_from(item.value_bytes()).unwrap_or(u32::MAX),
             version: item.version(),
             expire_in_ms: item
                 .expires_at_ms()

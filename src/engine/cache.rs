@@ -20,7 +20,7 @@ use crate::engine::config::{Config, ConfigError, Geometry};
 use crate::engine::header;
 use crate::engine::index::Index;
 use crate::engine::index::word::{Entry, KeyHash};
-use crate::engine::item::{Item, OVERHEAD_BYTES_MAX};
+use crate::engine::item::Item;
 use crate::engine::log::Segments;
 use crate::engine::session::Session;
 use crate::engine::stats::Stats;
@@ -44,7 +44,7 @@ const FLUSH_AHEAD: u64 = 16 * shape::VERSION_BLOCK;
 /// let mut guard = session.pin(0);
 /// let key = guard.key(b"greeting")?;
 /// guard.store(&key, Mode::Set, &Entry::of(b"hello"))?;
-/// assert_eq!(guard.get(&key).map(|item| item.value()), Some(&b"hello"[..]));
+/// assert_eq!(guard.get(&key).unwrap().value(), b"hello"[..]);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -61,6 +61,9 @@ pub(crate) struct Shared {
     pub(crate) segments: Arc<Segments>,
     pub(crate) collector: Collector,
     hash_seed: u64,
+    pub(crate) large: Arc<Mutex<crate::engine::large::Table>>,
+    pub(crate) large_use: crate::engine::large::Use,
+    value_bytes_max: u64,
     /// Session numbers that are free.
     sessions: Mutex<Vec<u32>>,
     /// Held while a flush is set for later, or one that was is carried out.
@@ -80,8 +83,10 @@ pub struct TooManySessions {
 pub struct Limits {
     /// The longest key, in bytes.
     pub key_bytes_max: u32,
-    /// The longest value that fits beside every accepted key, in bytes.
-    pub value_bytes_max: u32,
+    /// The longest value, in bytes.
+    pub value_bytes_max: u64,
+    /// The longest value that is stored in the log whatever its key, in bytes.
+    pub inline_bytes_max: u32,
 }
 
 /// Why bytes cannot be a key.
@@ -121,7 +126,12 @@ impl Cache {
         };
         let seed = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
         let hash_seed = config.hash_seed.unwrap_or_else(seed);
-        Self::with_geometry(geometry, hash_seed).map_err(system)
+        let mut cache = Self::with_geometry(geometry, hash_seed).map_err(system)?;
+        if let (Some(shared), Some(max)) = (Arc::get_mut(&mut cache.shared), config.value_bytes_max)
+        {
+            shared.value_bytes_max = max;
+        }
+        Ok(cache)
     }
 
     /// Creates an empty cache of a given layout.
@@ -135,8 +145,11 @@ impl Cache {
             sessions: Mutex::new((0..geometry.sessions_max).rev().collect()),
             later_flush: Mutex::new(()),
             arena,
+            value_bytes_max: geometry.memory_bytes / 4,
             geometry,
             hash_seed,
+            large: Arc::new(Mutex::new(crate::engine::large::Table::default())),
+            large_use: Arc::new(Mutex::new(0)),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -174,23 +187,26 @@ impl Cache {
     /// for.
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
-        Stats::collect(
+        let mut stats = Stats::collect(
             &shared.arena,
             &shared.geometry,
             &shared.segments.usage(),
             shared.index.buckets(),
             shared.index.chunks(),
-        )
+        );
+        let large_bytes = *shared.large_use.lock() * shared.geometry.segment_bytes;
+        stats.free_bytes = stats.free_bytes.saturating_sub(large_bytes);
+        stats
     }
 }
 
 impl Shared {
     pub(crate) fn limits(&self) -> Limits {
         let key_bytes_max = self.geometry.key_bytes_max;
-        let taken = u64::from(key_bytes_max) + OVERHEAD_BYTES_MAX;
         Limits {
             key_bytes_max,
-            value_bytes_max: self.geometry.segment_bytes.saturating_sub(taken) as u32,
+            value_bytes_max: self.value_bytes_max,
+            inline_bytes_max: self.inline_bytes_max(),
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Config {
     pub memory_bytes: u64,
     /// The longest key that is accepted, in bytes: 1 to 65,536. Default 250.
     pub key_bytes_max: u32,
+    /// The longest value that is accepted, in bytes; `None` (the default) is a quarter of the memory.
+    pub value_bytes_max: Option<u64>,
     /// How many sessions may exist at a time. Default 16.
     pub sessions_max: u32,
     /// Seed of the key hash; `None` (the default) draws one at random.
@@ -63,6 +65,7 @@ impl Config {
         Self {
             memory_bytes,
             key_bytes_max: 250,
+            value_bytes_max: None,
             sessions_max: 16,
             hash_seed: None,
         }

@@ -23,6 +23,7 @@ const HEADER_BYTES: usize = 16;
 const KIND_EXPIRES: u8 = 1;
 const KIND_FLAGS: u8 = 2;
 const KIND_LONG_KEY: u8 = 4;
+const KIND_LARGE: u8 = 8;
 /// LIMIT: the most bytes an item spends beside key, value and padding.
 pub(crate) const OVERHEAD_BYTES_MAX: u64 = HEADER_BYTES as u64 + 8 + 4 + 4 + 7;
 const VALUE_BYTES_MAX: usize = (1 << 24) - 1;
@@ -131,8 +132,32 @@ impl<'g> Item<'g> {
 
     /// The value.
     #[inline]
-    pub fn value(&self) -> &'g [u8] {
+    pub fn value(&self) -> std::borrow::Cow<'g, [u8]> {
+        self.value.into()
+    }
+
+    /// What lies in the log: the value, or of a large one its length and its number.
+    pub(crate) fn stored(&self) -> &'g [u8] {
         self.value
+    }
+
+    /// Whether the value is a large one.
+    #[inline]
+    pub fn is_large(&self) -> bool {
+        self.header.has(KIND_LARGE)
+    }
+
+    /// The length of the value, also of a large one.
+    pub fn value_bytes(&self) -> u64 {
+        match self.is_large() {
+            true => u64::from_le_bytes(self.value[..8].try_into().expect("8 bytes")),
+            false => self.value.len() as u64,
+        }
+    }
+
+    pub(crate) fn large_number(&self) -> Option<u64> {
+        self.is_large()
+            .then(|| u64::from_le_bytes(self.value[8..].try_into().expect("8 bytes")))
     }
 
     /// The 32 bits that the writer attached.
@@ -175,6 +200,11 @@ impl<'g> Item<'g> {
     }
 }
 
+/// The kind of an item that carries this value.
+pub(crate) fn kind_of(is_large: bool) -> u8 {
+    if is_large { KIND_LARGE } else { 0 }
+}
+
 /// An item that is about to be written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Draft<'d> {
@@ -183,6 +213,7 @@ pub(crate) struct Draft<'d> {
     pub(crate) value: [&'d [u8]; 2],
     pub(crate) flags: u32,
     pub(crate) expires_at_ms: Option<u64>,
+    pub(crate) kind: u8,
 }
 
 impl Draft<'_> {
@@ -192,7 +223,7 @@ impl Draft<'_> {
 
     fn optional(&self) -> ([u8; 16], usize, u8) {
         let mut fields = [0; 16];
-        let mut kind = 0;
+        let mut kind = self.kind;
         let mut at = 0;
         let mut put = |bytes: &[u8], bit| {
             fields[at..at + bytes.len()].copy_from_slice(bytes);
@@ -285,13 +316,14 @@ mod tests {
                         value: [b"left", b"right"],
                         flags,
                         expires_at_ms,
+                        kind: 0,
                     };
                     // SAFETY: one thread; the arena is large enough.
                     unsafe { draft.write(&arena, 64, 42) };
                     // SAFETY: just written.
                     let item = unsafe { Item::read(&arena, 64) };
                     assert_eq!(item.key(), key);
-                    assert_eq!(item.value(), b"leftright");
+                    assert_eq!(item.stored(), b"leftright");
                     assert_eq!(item.flags(), flags);
                     assert_eq!(item.expires_at_ms(), expires_at_ms);
                     assert_eq!(item.version(), 42);
@@ -310,6 +342,7 @@ mod tests {
             value: [b"value", b""],
             flags: 1,
             expires_at_ms: Some(9),
+            kind: 0,
         };
         for at in 0..16 + 8 + 4 + 8 {
             // SAFETY: one thread; the arena is large enough.

@@ -133,6 +133,15 @@ impl Guard<'_> {
         mode: Mode,
         entry: &Entry<'_>,
     ) -> Result<Outcome, StoreError> {
+        if matches!(mode, Mode::Append | Mode::Prepend)
+            && let Some(old) = self.get(key)
+            && old.is_large()
+        {
+            return Err(StoreError::TooLarge {
+                value_bytes: old.value_bytes() + entry.value.len() as u64,
+                value_bytes_max: u64::from(self.limits().inline_bytes_max),
+            });
+        }
         let written = self.write(key, entry.value, |old| plan_store(mode, entry, old))?;
         let (outcome, figure) = match written {
             Written::Put { version, .. } => (Outcome::Stored { version }, Figure::Stored),
@@ -141,6 +150,30 @@ impl Guard<'_> {
         };
         self.count(figure);
         Ok(outcome)
+    }
+
+    /// Stores what stands for a large value.
+    pub(crate) fn store_descriptor(
+        &mut self,
+        key: &Key<'_>,
+        mode: Mode,
+        entry: &Entry<'_>,
+        descriptor: &[u8],
+    ) -> Result<Outcome, StoreError> {
+        let written = self.write(key, descriptor, |old| {
+            let plan = plan_store(mode, entry, old);
+            match plan {
+                Plan::Put(put) => Plan::Put(Put {
+                    value: NewValue::Descriptor,
+                    ..put
+                }),
+                answer => answer,
+            }
+        })?;
+        Ok(match written {
+            Written::Put { version, .. } => Outcome::Stored { version },
+            Written::Answer(outcome) => outcome,
+        })
     }
 
     /// Adds to, or subtracts from, a number in decimal digits. The item keeps its flags and expiry;
@@ -159,7 +192,8 @@ impl Guard<'_> {
         let written = self.write(key, &[], |old| {
             let (flags, expires_at_ms) = match (old, initial) {
                 (Some(old), _) => {
-                    let Some(number) = Number::parse(old.value()) else {
+                    let Some(number) = Number::parse(old.stored()).filter(|_| !old.is_large())
+                    else {
                         return Plan::Answer(Counter::NotANumber);
                     };
                     value = by.apply(number);

@@ -39,6 +39,7 @@ pub(crate) struct Put {
 /// Where a new item's value comes from.
 pub(crate) enum NewValue {
     Given,
+    Descriptor,
     OldThenGiven,
     GivenThenOld,
     Old,
@@ -133,6 +134,7 @@ impl Guard<'_> {
                 overflow_tried = true;
             }
             if self.account(published, bytes) {
+                self.shared.large_stored(prepared.entry);
                 return Ok(Written::Put {
                     version: prepared.version,
                     entry: prepared.entry,
@@ -270,9 +272,14 @@ impl Put {
     }
 
     fn draft<'d>(&'d self, key: &Key<'d>, given: &'d [u8], old: Option<&Item<'d>>) -> Draft<'d> {
-        let old = old.map_or(&[][..], Item::value);
+        let is_large = match self.value {
+            NewValue::Descriptor => true,
+            NewValue::Old => old.is_some_and(Item::is_large),
+            _ => false,
+        };
+        let old = old.map_or(&[][..], Item::stored);
         let value = match &self.value {
-            NewValue::Given => [given, &[]],
+            NewValue::Given | NewValue::Descriptor => [given, &[]],
             NewValue::OldThenGiven => [old, given],
             NewValue::GivenThenOld => [given, old],
             NewValue::Old => [old, &[]],
@@ -283,6 +290,7 @@ impl Put {
             value,
             flags: self.flags,
             expires_at_ms: self.expires_at_ms,
+            kind: crate::engine::item::kind_of(is_large),
         }
     }
 }

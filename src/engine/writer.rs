@@ -165,7 +165,9 @@ impl Writer {
     /// Accounts for an entry that this session removed from the index or replaced in it.
     pub(crate) fn removed(&self, shared: &Shared, pin: &Pin<'_>, entry: Entry) {
         // SAFETY: the entry was read under this pin.
-        let bytes = unsafe { shared.item(entry) }.bytes();
+        let item = unsafe { shared.item(entry) };
+        shared.large_removed(pin, &item);
+        let bytes = item.bytes();
         shared.segments.remove_live(entry.offset(), bytes, pin);
     }
 
@@ -271,6 +273,9 @@ impl Writer {
             }
             for &(hash, offset, bytes) in &batch[..items] {
                 if shared.index.remove_exact(hash, offset) {
+                    // SAFETY: as above.
+                    let item = unsafe { Item::read(&shared.arena, offset) };
+                    shared.large_removed(pin, &item);
                     shared.segments.remove_live(offset, bytes, pin);
                     self.count_removal(shared);
                     self.count(shared, Figure::Evicted);

@@ -140,7 +140,7 @@ impl Settings {
     }
 
     fn wire_limits(&self, cache: CacheLimits) -> Result<WireLimits, SettingError> {
-        let mut limits = WireLimits::for_items(cache.key_bytes_max, cache.value_bytes_max);
+        let mut limits = WireLimits::for_items(cache.key_bytes_max, cache.inline_bytes_max);
         if let Some(frame_bytes_max) = self.frame_bytes_max {
             limits.frame_bytes_max = frame_bytes_max;
             limits.skip_bytes_max = frame_bytes_max.saturating_mul(4);
@@ -178,6 +178,7 @@ mod tests {
     const CACHE: CacheLimits = CacheLimits {
         key_bytes_max: 250,
         value_bytes_max: 100_000,
+        inline_bytes_max: 100_000,
     };
 
     #[test]
