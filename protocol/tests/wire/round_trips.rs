@@ -164,7 +164,7 @@ proptest! {
     #[test]
     fn the_handshake_survives(
         id in any::<u32>(), version_min in any::<u16>(), version_max in any::<u16>(),
-        features in any::<u64>(), name in "\\PC{0,60}", numbers in any::<[u32; 7]>(),
+        features in any::<u64>(), name in "\\PC{0,60}", numbers in any::<[u32; 8]>(),
     ) {
         let mut wire = Vec::new();
         let hello = HelloRequest { version_min, version_max, features, name: &name };
@@ -173,10 +173,10 @@ proptest! {
         assert_eq!((frame.id, frame.hello, consumed), (id, hello, wire.len()));
 
         let [frame_bytes_max, key_bytes_max, value_bytes_max, keys_per_frame_max, ..] = numbers;
-        let [.., in_flight_max, skip_bytes_max, idle_ms] = numbers;
+        let [.., in_flight_max, skip_bytes_max, idle_ms, buffered_bytes_max] = numbers;
         let limits = Limits {
             frame_bytes_max, key_bytes_max, value_bytes_max, keys_per_frame_max,
-            in_flight_max, skip_bytes_max, idle_ms,
+            in_flight_max, skip_bytes_max, idle_ms, buffered_bytes_max,
         };
         let reply = HelloReply { version: version_max, features, limits, name: &name };
         wire.clear();
