@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::clock::Now;
 use super::connection::{Cause, Connection, NEVER_MS, Phase};
+use super::large::{Transfer, is_progress};
 use super::shared::{Shared, Station};
 use super::transfer::Sent;
 use crate::dialect::larder::Larder;
@@ -23,7 +24,7 @@ pub(crate) const INPUT_BYTES: usize = 64 << 10;
 const OUTPUT_BYTES: usize = 64 << 10;
 
 /// LIMIT: what a turn may write before the next connection has its turn.
-const SLICE_BYTES: usize = 1 << 20;
+pub(super) const SLICE_BYTES: usize = 1 << 20;
 
 /// LIMIT: an output buffer that a large value has blown up is given back above this.
 const OUTPUT_BYTES_KEPT: usize = 1 << 20;
@@ -42,7 +43,7 @@ pub(crate) enum Turned {
 
 /// Why serving stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
+pub(super) enum Stop {
     /// The input ends within a frame, or between two.
     Starved { needed_bytes: usize },
     /// The socket takes no more replies.
@@ -59,11 +60,15 @@ pub(crate) struct Service {
     pub(crate) shared: Arc<Shared>,
     pub(crate) station: Arc<Station>,
     pub(crate) now: Now,
-    session: Session,
+    pub(super) session: Session,
     input: Box<[u8]>,
     pub(super) output: Vec<u8>,
     /// Requests of this turn, refused ones included.
     requests: u64,
+    /// The counter of bytes sent, when the turn began.
+    bytes_out_before: u64,
+    /// Requests up to this length have no large value.
+    inline_frame_bytes: usize,
 }
 
 impl Service {
@@ -71,6 +76,7 @@ impl Service {
         let now = shared.clock.now();
         let input = vec![0; INPUT_BYTES].into_boxed_slice();
         let output = Vec::with_capacity(OUTPUT_BYTES);
+        let inline_frame_bytes = shared.cache.limits().inline_bytes_max as usize;
         Self {
             shared,
             station,
@@ -79,6 +85,8 @@ impl Service {
             input,
             output,
             requests: 0,
+            bytes_out_before: 0,
+            inline_frame_bytes,
         }
     }
 
@@ -90,6 +98,10 @@ impl Service {
     /// Tells the client why the server ends the connection, and sees it out.
     pub(crate) fn end(&mut self, connection: &mut Connection, ending: Ending) -> Turned {
         self.guarded(connection, |service, connection| {
+            if connection.is_sending() {
+                // There is no place for a word in the middle of a value.
+                return Err(Cause::Finished);
+            }
             service
                 .shared
                 .dialect
@@ -105,6 +117,7 @@ impl Service {
                 .shared
                 .dialect
                 .notice_drain(left_ms, &mut service.output);
+            service.say_behind(connection);
             service.send(connection).map(|_| Turned::Wait)
         })
     }
@@ -132,7 +145,7 @@ impl Service {
         }
         // Replies that are not sent may be torn, and may lack the last one: none of them is sent.
         self.output.clear();
-        if connection.has_backlog() {
+        if connection.waits_for_reader() {
             return Turned::Close(Cause::Panic);
         }
         self.shared
@@ -144,9 +157,12 @@ impl Service {
 
     fn take_turn(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
         self.requests = 0;
-        if connection.has_backlog() {
-            if self.send_backlog(connection)? == Sent::Some {
-                return Ok(Turned::Wait);
+        self.bytes_out_before = self.station.counters.bytes_out.get();
+        if connection.waits_for_reader() {
+            match self.send_waiting(connection)? {
+                Sent::All => {}
+                Sent::Some => return Ok(Turned::Wait),
+                Sent::UpToSlice => return Ok(Turned::Again),
             }
             connection.active_ms = self.now.uptime_ms;
             if connection.begun_ms != NEVER_MS {
@@ -156,6 +172,9 @@ impl Service {
         match connection.phase {
             Phase::Finishing => self.linger(connection),
             Phase::Lingering => self.discard(connection),
+            Phase::Greeting | Phase::Open if connection.is_receiving() => {
+                self.receive_large(connection)
+            }
             Phase::Greeting | Phase::Open => self.receive(connection),
         }
     }
@@ -250,14 +269,8 @@ impl Service {
         connection: &mut Connection,
         begun: &[u8],
     ) -> Result<Turned, Cause> {
-        self.station.counters.refused_overloaded.add(1);
-        self.requests += 1;
         connection.needed_bytes = 0;
-        match self
-            .shared
-            .dialect
-            .refuse_overloaded(begun, &mut self.output)
-        {
+        match self.say_overloaded(begun) {
             After::Close => self.finish(connection),
             After::Skip { bytes } => {
                 connection.skip_bytes = bytes.saturating_sub(begun.len() as u64);
@@ -266,11 +279,18 @@ impl Service {
         }
     }
 
+    pub(super) fn say_overloaded(&mut self, begun: &[u8]) -> After {
+        self.station.counters.refused_overloaded.add(1);
+        self.requests += 1;
+        let dialect = &self.shared.dialect;
+        dialect.refuse_overloaded(begun, &mut self.output)
+    }
+
     /// Executes what can be executed of `bytes`; says how many it took and why it stopped.
     fn serve(&mut self, connection: &mut Connection, bytes: &[u8]) -> Result<(usize, Stop), Cause> {
-        let (mut at, mut written) = (0, 0);
+        let mut at = 0;
         loop {
-            at += skip(connection, bytes.len() - at);
+            at += self.skip(connection, bytes.len() - at);
             let rest = &bytes[at..];
             if rest.is_empty() {
                 return Ok((at, Stop::Starved { needed_bytes: 0 }));
@@ -283,14 +303,14 @@ impl Service {
             if let Some(stop) = stop {
                 return Ok((at, stop));
             }
-            if self.output.len() < OUTPUT_BYTES {
+            if self.output.len() < OUTPUT_BYTES && !connection.is_sending() {
                 continue;
             }
-            written += self.output.len();
-            if self.send(connection)? == Sent::Some {
+            let sent = self.send(connection)?;
+            if sent == Sent::Some {
                 return Ok((at, Stop::Blocked));
             }
-            if written >= SLICE_BYTES {
+            if sent == Sent::UpToSlice || self.sent_in_turn() >= SLICE_BYTES as u64 {
                 self.station.counters.slices_exhausted.add(1);
                 return Ok((at, Stop::Exhausted));
             }
@@ -328,6 +348,9 @@ impl Service {
             OUTPUT_BYTES,
         );
         drop(guard);
+        if let Some(value) = round.large {
+            connection.transfer = Some(Box::new(Transfer::sending(value)));
+        }
         let counters = &self.station.counters;
         self.requests += round.requests;
         if round.requests > 0 {
@@ -336,6 +359,11 @@ impl Service {
         }
         let stop = match round.next {
             Next::More => None,
+            Next::Incomplete { needed_bytes } if needed_bytes > self.inline_frame_bytes => {
+                let begun = &bytes[round.consumed_bytes..];
+                let (took, stop) = self.begin_receiving(connection, begun, needed_bytes);
+                return (round.consumed_bytes + took, stop);
+            }
             Next::Incomplete { needed_bytes } => Some(Stop::Starved { needed_bytes }),
             Next::Quit => Some(Stop::Finish),
             Next::Refused { refusal, after } => {
@@ -358,13 +386,41 @@ impl Service {
         (round.consumed_bytes, stop)
     }
 
+    /// Drops what is to be skipped of the next `available` bytes; says how many that were.
+    fn skip(&self, connection: &mut Connection, available: usize) -> usize {
+        let skipped = connection.skip_bytes.min(available as u64);
+        let left = connection.skip_bytes - skipped;
+        if is_progress(connection.skip_bytes, left) {
+            connection.begun_ms = self.now.uptime_ms;
+        }
+        connection.skip_bytes = left;
+        skipped as usize
+    }
+
+    /// What was sent since the turn began.
+    pub(super) fn sent_in_turn(&self) -> u64 {
+        let bytes_out = self.station.counters.bytes_out.get();
+        bytes_out.wrapping_sub(self.bytes_out_before)
+    }
+
+    /// Counts a request that was not part of a batch.
+    pub(super) fn count_request(&mut self) {
+        self.requests += 1;
+        self.station.counters.requests.add(1);
+    }
+
     /// Sends the replies of the turn and decides what comes next.
-    fn settle(&mut self, connection: &mut Connection, stop: Stop) -> Result<Turned, Cause> {
+    pub(super) fn settle(
+        &mut self,
+        connection: &mut Connection,
+        stop: Stop,
+    ) -> Result<Turned, Cause> {
         connection.needed_bytes = match stop {
             Stop::Starved { needed_bytes } => needed_bytes,
             _ => 0,
         };
-        let within_frame = !connection.held.is_empty() || connection.skip_bytes > 0;
+        let within_frame =
+            !connection.held.is_empty() || connection.skip_bytes > 0 || connection.is_receiving();
         if !within_frame {
             connection.begun_ms = NEVER_MS;
         } else if self.requests > 0 || connection.begun_ms == NEVER_MS {
@@ -379,14 +435,15 @@ impl Service {
     }
 
     /// All that was read is served: what is left is to send, and to read on or to finish.
-    fn after_reading(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
+    pub(super) fn after_reading(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
         if connection.read_to_end {
             return self.finish(connection);
         }
-        if self.send(connection)? == Sent::All && connection.readable {
-            return Ok(Turned::Again);
+        match self.send(connection)? {
+            Sent::All if connection.readable => Ok(Turned::Again),
+            Sent::UpToSlice => Ok(Turned::Again),
+            Sent::All | Sent::Some => Ok(Turned::Wait),
         }
-        Ok(Turned::Wait)
     }
 
     /// Executes nothing more: sends what is to be sent, then waits for the peer to close.
@@ -394,8 +451,12 @@ impl Service {
         connection.phase = Phase::Finishing;
         connection.held.release();
         connection.needed_bytes = 0;
+        if connection.is_receiving() {
+            connection.transfer = None;
+        }
         match self.send(connection)? {
             Sent::Some => Ok(Turned::Wait),
+            Sent::UpToSlice => Ok(Turned::Again),
             Sent::All => self.linger(connection),
         }
     }
@@ -421,13 +482,6 @@ impl Service {
             (false, false) => Ok(Turned::Wait),
         }
     }
-}
-
-/// Drops what is to be skipped of the next `available` bytes; says how many that were.
-fn skip(connection: &mut Connection, available: usize) -> usize {
-    let skipped = connection.skip_bytes.min(available as u64);
-    connection.skip_bytes -= skipped;
-    skipped as usize
 }
 
 #[cfg(test)]

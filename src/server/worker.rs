@@ -168,7 +168,7 @@ impl Worker {
         };
         connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         connection.peer_finished |= event.is_read_closed();
-        if connection.readable || connection.has_backlog() {
+        if connection.readable || connection.waits_for_reader() {
             self.turn(key);
         }
     }
@@ -276,7 +276,7 @@ impl Worker {
                 false => Verdict::Stay,
             };
         }
-        if connection.has_backlog() {
+        if connection.waits_for_reader() {
             return match since(connection.waiting_ms) >= whole_ms(settings.write_timeout) {
                 true => Verdict::Close(Cause::SlowReader),
                 false => Verdict::Stay,

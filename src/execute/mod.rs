@@ -4,12 +4,17 @@
 //! waiting: all keys of a batch are hashed and their buckets asked for, then their items, and only
 //! then is each request executed, in the order it came.
 
+mod large;
+
 use std::ops::ControlFlow;
 
 use larder_protocol::{Entries, Keys};
 
 use crate::dialect::{After, Dialect, Failure, Parsed, Reply, Request, Room};
-use crate::engine::{Counter, Deletion, Entry, Guard, Key, KeyError, Mode, Outcome, StoreError};
+use crate::engine::{
+    Counter, Deletion, Entry, Guard, Item, Key, KeyError, LargeValue, Mode, Outcome, StoreError,
+};
+pub(crate) use large::{Begun, begin_store, fail_store, finish_store};
 
 /// LIMIT: enough to hide memory's latency; measured, longer batches bring no more.
 const BATCH: usize = 16;
@@ -34,6 +39,8 @@ pub(crate) struct Round<D: Dialect> {
     pub(crate) requests: u64,
     /// What comes next in the input.
     pub(crate) next: Next<D>,
+    /// A value that must follow the replies before anything else does; then `next` is `More`.
+    pub(crate) large: Option<LargeValue>,
 }
 
 /// What comes after a batch.
@@ -58,7 +65,7 @@ struct Prepared<'i, T> {
 }
 
 /// Parses and executes up to a batch of requests, and writes their replies. Stops early once the
-/// replies have `out_bytes_max` bytes or more.
+/// replies have `out_bytes_max` bytes or more, or a large value must follow them.
 pub(crate) fn execute_batch<D: Dialect>(
     dialect: &D,
     guard: &mut Guard<'_>,
@@ -99,17 +106,20 @@ pub(crate) fn execute_batch<D: Dialect>(
             }
         }
     }
+    let mut large = None;
     for (index, prepared) in batch[..count].iter().flatten().enumerate() {
         {
             let mut reply = dialect.reply(prepared.tag, now_ms, out);
-            execute(guard, prepared, now_ms, report, &mut reply);
+            execute(guard, prepared, now_ms, report, &mut reply, &mut large);
         }
-        if out.len() >= out_bytes_max && index + 1 < count {
+        let is_full = out.len() >= out_bytes_max && index + 1 < count;
+        if is_full || large.is_some() {
             let requests = index as u64 + 1;
             return Round {
                 consumed_bytes: prepared.end,
                 requests,
                 next: Next::More,
+                large,
             };
         }
     }
@@ -117,6 +127,7 @@ pub(crate) fn execute_batch<D: Dialect>(
         consumed_bytes,
         requests: count as u64,
         next,
+        large: None,
     }
 }
 
@@ -141,9 +152,10 @@ fn execute<T>(
     now_ms: u64,
     report: &dyn Report,
     reply: &mut impl Reply,
+    large: &mut Option<LargeValue>,
 ) {
     match &prepared.key {
-        Some(Ok(key)) => execute_keyed(guard, &prepared.request, key, reply),
+        Some(Ok(key)) => execute_keyed(guard, &prepared.request, key, reply, large),
         Some(Err(error)) => reply.failed(Failure::from(*error)),
         None => execute_other(guard, &prepared.request, now_ms, report, reply),
     }
@@ -155,9 +167,11 @@ fn execute_keyed(
     request: &Request<'_>,
     key: &Key<'_>,
     reply: &mut impl Reply,
+    large: &mut Option<LargeValue>,
 ) {
     match *request {
         Request::Get { .. } => match guard.get(key) {
+            Some(item) if item.is_large() => *large = reply_large(guard, &item, reply),
             Some(item) => reply.item(&item),
             None => reply.failed(Failure::NotFound),
         },
@@ -169,6 +183,10 @@ fn execute_keyed(
         },
         Request::GetAndTouch { expires_at_ms, .. } => {
             match guard.get_and_touch(key, expires_at_ms) {
+                Ok(Some(item)) if item.is_large() => {
+                    let version = item.version();
+                    *large = get_touched(guard, key, expires_at_ms, version, reply);
+                }
                 Ok(Some(item)) => reply.item(&item),
                 Ok(None) => reply.failed(Failure::NotFound),
                 Err(error) => reply.failed(error.into()),
@@ -191,6 +209,57 @@ fn execute_keyed(
         },
         // INVARIANT: `Request::key` answers for the requests above and for no other.
         _ => {}
+    }
+}
+
+/// Answers with a large item, up to its value, which is to follow.
+#[cold]
+fn reply_large(guard: &Guard<'_>, item: &Item<'_>, reply: &mut impl Reply) -> Option<LargeValue> {
+    let value = guard.hold(item);
+    match &value {
+        Some(_) => reply.large_item(item),
+        // INVARIANT: what says that it is large can be held.
+        None => reply.failed(Failure::NotFound),
+    }
+    value
+}
+
+/// Answers with a large item that was just touched at this version. It is read again, and where it
+/// was replaced in between, touched again, so that the two are one step.
+#[cold]
+fn get_touched(
+    guard: &mut Guard<'_>,
+    key: &Key<'_>,
+    expires_at_ms: Option<u64>,
+    mut version: u64,
+    reply: &mut impl Reply,
+) -> Option<LargeValue> {
+    loop {
+        match guard.get(key) {
+            Some(item) if item.version() == version && item.is_large() => {
+                return reply_large(guard, &item, reply);
+            }
+            Some(_) => {}
+            None => {
+                reply.failed(Failure::NotFound);
+                return None;
+            }
+        }
+        match guard.get_and_touch(key, expires_at_ms) {
+            Ok(Some(item)) if item.is_large() => version = item.version(),
+            Ok(Some(item)) => {
+                reply.item(&item);
+                return None;
+            }
+            Ok(None) => {
+                reply.failed(Failure::NotFound);
+                return None;
+            }
+            Err(error) => {
+                reply.failed(error.into());
+                return None;
+            }
+        }
     }
 }
 
@@ -227,7 +296,37 @@ fn store(
     mode: Mode,
     entry: &Entry<'_>,
 ) -> Result<u64, Failure> {
-    match guard.store(key, mode, entry)? {
+    if matches!(mode, Mode::Append | Mode::Prepend) {
+        return extend(guard, key, mode, entry);
+    }
+    if guard.is_large(key, entry.value.len() as u64) {
+        return large::store_whole(guard, key, mode, entry);
+    }
+    store_outcome(guard.store(key, mode, entry)?)
+}
+
+/// Adds to the value that is there.
+fn extend(
+    guard: &mut Guard<'_>,
+    key: &Key<'_>,
+    mode: Mode,
+    entry: &Entry<'_>,
+) -> Result<u64, Failure> {
+    match guard.store(key, mode, entry) {
+        Ok(outcome) => store_outcome(outcome),
+        Err(StoreError::TooLarge {
+            value_bytes,
+            value_bytes_max,
+        }) => Err(Failure::ExtendedTooLarge {
+            value_bytes,
+            value_bytes_max,
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn store_outcome(outcome: Outcome) -> Result<u64, Failure> {
+    match outcome {
         Outcome::Stored { version } => Ok(version),
         Outcome::NotStored => Err(Failure::NotStored),
         Outcome::Exists => Err(Failure::Exists),
@@ -268,7 +367,10 @@ fn multi_get(guard: &Guard<'_>, keys: Keys<'_>, reply: &mut impl Reply) {
     'reply: for _ in 0..keys.count().div_ceil(BATCH as u32) {
         for key in prepare_keys(guard, &mut rest).iter().flatten() {
             let item = match key {
-                Ok(key) => guard.get(key).ok_or(Failure::NotFound),
+                Ok(key) => match guard.get(key) {
+                    Some(item) if item.is_large() => Err(Failure::ToBeReadAlone),
+                    item => item.ok_or(Failure::NotFound),
+                },
                 Err(error) => Err(Failure::from(*error)),
             };
             if reply.push_item(item.as_ref().map_err(|failure| *failure)) == Room::Full {
