@@ -125,6 +125,7 @@ impl Shared {
             drop(table);
             drop(gone);
         });
+        pin.collect();
     }
 
     pub(crate) fn large_stored(&self, entry: IndexEntry) {
@@ -172,8 +173,16 @@ impl Guard<'_> {
     ///
     /// If no segment could be had.
     pub fn extend_large(&mut self, draft: &mut LargeDraft) -> Result<(), StoreError> {
+        let segments_max = u64::from(self.shared.geometry.segments) * 3 / 4;
+        for _ in 0..8 {
+            if *draft.body.used.lock() < segments_max {
+                break;
+            }
+            self.pin.renew();
+            self.pin.collect();
+        }
         let mut used = draft.body.used.lock();
-        if *used + 1 > u64::from(self.shared.geometry.segments) / 2 {
+        if *used >= segments_max {
             return Err(StoreError::NoSpace);
         }
         *used += 1;
