@@ -548,3 +548,34 @@ fn a_drain_ends_in_time_whoever_is_in_the_middle_of_a_value() {
     assert!(start.elapsed() < PATIENCE / 2);
     drop((stuck, sender));
 }
+
+#[test]
+fn requests_behind_a_large_value_wait_for_it_even_where_no_buffer_is_left() {
+    let running = start(Settings {
+        buffer_bytes_max: 512 << 10,
+        ..settings(1)
+    });
+    let mut control = Raw::greeted(&running);
+    let value = bytes(1, 8 << 20);
+    store(&mut control, "key", &value);
+    // Halves of frames until there is no room for one of a kilobyte.
+    let mut fillers = Vec::new();
+    for size in [200_000, 1000] {
+        let overloaded = control.figure("refused_overloaded");
+        while control.figure("refused_overloaded") == overloaded {
+            let mut raw = Raw::greeted(&running);
+            let read = control.figure("bytes_in");
+            raw.send(&request(0x02, 1, 0, &vec![0; size])[..size / 2]);
+            control.wait_for_figure("bytes_in", |bytes| bytes >= read + size as u64 / 2);
+            fillers.push(raw);
+        }
+    }
+    let mut raw = Raw::greeted(&running);
+    let pings: Vec<u8> = (10..60).flat_map(ping).collect();
+    raw.send(&[get(2, "key"), pings.clone()].concat());
+    raw.finish_writing();
+    // It is served in order, or closed where it falls behind with no room left for what it asked.
+    let told = raw.rest();
+    let in_order = [&value[..], &pings].concat();
+    assert!(told.len() >= 24 && in_order.starts_with(&told[24..]));
+}

@@ -44,11 +44,15 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "SIZE", default_value = "250", value_parser = units::size)]
     key_bytes_max: u64,
 
+    /// The longest value [default: a quarter of the memory, at most 1 GiB]
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    value_bytes_max: Option<u64>,
+
     /// The longest frame [default: what the longest key and value need]
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     frame_bytes_max: Option<u64>,
 
-    /// What all connections together may hold in begun frames and unread replies
+    /// What all connections together may hold in begun frames and unread replies, large values aside
     #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = units::size)]
     buffer_memory: u64,
 
@@ -186,6 +190,7 @@ fn cache(options: &ServeOptions, workers: usize) -> Result<(Cache, usize), Refus
     }
     let mut config = Config::new(options.memory);
     config.key_bytes_max = u32::try_from(options.key_bytes_max).unwrap_or(u32::MAX);
+    config.value_bytes_max = options.value_bytes_max;
     config.sessions_max = u32::try_from(workers).map_err(|_| out_of_range())?;
     match Cache::new(config) {
         Ok(cache) => Ok((cache, workers)),

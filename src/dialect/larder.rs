@@ -146,7 +146,7 @@ impl Dialect for Larder {
             ),
             Ending::FrameTimeout { frame_ms } => (
                 Status::FRAME_TIMEOUT,
-                format!("a frame was begun and not finished in {frame_ms} ms"),
+                format!("of a frame that was begun too little came in {frame_ms} ms"),
             ),
             Ending::Overloaded => (
                 Status::SLOW_READER,

@@ -65,7 +65,7 @@ pub(crate) struct Service {
     pub(super) output: Vec<u8>,
     /// Requests of this turn, refused ones included.
     requests: u64,
-    /// The counter of bytes sent, when the turn began.
+    /// The counter of bytes sent, when the turn's slice began.
     bytes_out_before: u64,
     /// Requests up to this length have no large value.
     inline_frame_bytes: usize,
@@ -157,7 +157,7 @@ impl Service {
 
     fn take_turn(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
         self.requests = 0;
-        self.bytes_out_before = self.station.counters.bytes_out.get();
+        self.begin_slice();
         if connection.waits_for_reader() {
             match self.send_waiting(connection)? {
                 Sent::All => {}
@@ -224,7 +224,7 @@ impl Service {
             match (kept, stop) {
                 (Ok(()), _) => return self.settle(connection, stop),
                 // Fairness gives way where there is no room to be fair.
-                (Err(_), Stop::Exhausted) => {}
+                (Err(_), Stop::Exhausted) => self.begin_slice(),
                 (Err(_), Stop::Starved { .. }) => {
                     return self.refuse_overloaded(connection, bytes);
                 }
@@ -289,6 +289,13 @@ impl Service {
     /// Executes what can be executed of `bytes`; says how many it took and why it stopped.
     fn serve(&mut self, connection: &mut Connection, bytes: &[u8]) -> Result<(usize, Stop), Cause> {
         let mut at = 0;
+        if connection.is_sending() {
+            match self.send(connection)? {
+                Sent::All => {}
+                Sent::Some => return Ok((at, Stop::Blocked)),
+                Sent::UpToSlice => return Ok((at, Stop::Exhausted)),
+            }
+        }
         loop {
             at += self.skip(connection, bytes.len() - at);
             let rest = &bytes[at..];
@@ -395,6 +402,10 @@ impl Service {
         }
         connection.skip_bytes = left;
         skipped as usize
+    }
+
+    fn begin_slice(&mut self) {
+        self.bytes_out_before = self.station.counters.bytes_out.get();
     }
 
     /// What was sent since the turn began.
