@@ -54,7 +54,7 @@ mod status;
 mod wire;
 
 pub use decode_request::{StoreHead, decode_request, decode_store_head};
-pub use decode_response::decode_response;
+pub use decode_response::{ValueHead, decode_response, decode_value_head};
 pub use decoded::{After, Decoded, Reason, Refusal};
 pub use encode_response::{
     encode_close, encode_counter, encode_done, encode_drain, encode_pong, encode_status,
