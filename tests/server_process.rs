@@ -231,6 +231,7 @@ fn settings_that_cannot_work_are_refused_with_what_is_accepted() {
             &["--idle-timeout", "soon"],
             "`soon` is not a duration; accepted:",
         ),
+        (&["--value-bytes-max", "2GiB"], "accepted: up to "),
         (&["--idle-timeout", "0s"], "accepted: at least 1ms"),
         (&["--frame-timeout", "0ms"], "accepted: at least 1ms"),
         (&["--log", "verse"], "possible values: human, json"),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use larder_protocol::VALUE_BYTES_CEILING;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::filter::LevelFilter;
@@ -190,7 +191,7 @@ fn cache(options: &ServeOptions, workers: usize) -> Result<(Cache, usize), Refus
     }
     let mut config = Config::new(options.memory);
     config.key_bytes_max = u32::try_from(options.key_bytes_max).unwrap_or(u32::MAX);
-    config.value_bytes_max = options.value_bytes_max;
+    config.value_bytes_max = value_bytes_max(options)?;
     config.sessions_max = u32::try_from(workers).map_err(|_| out_of_range())?;
     match Cache::new(config) {
         Ok(cache) => Ok((cache, workers)),
@@ -207,6 +208,17 @@ fn cache(options: &ServeOptions, workers: usize) -> Result<(Cache, usize), Refus
             )))
         }
         Err(error) => Err(Refusal::Usage(error.to_string())),
+    }
+}
+
+/// The longest value, if one was asked for that frames can carry.
+fn value_bytes_max(options: &ServeOptions) -> Result<Option<u64>, Refusal> {
+    match options.value_bytes_max {
+        Some(bytes) if bytes > u64::from(VALUE_BYTES_CEILING) => Err(Refusal::Usage(format!(
+            "values of up to {bytes} bytes cannot work: frames carry {VALUE_BYTES_CEILING}; \
+             accepted: up to {VALUE_BYTES_CEILING}B"
+        ))),
+        asked => Ok(asked),
     }
 }
 
