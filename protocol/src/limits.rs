@@ -36,7 +36,7 @@ pub struct Limits {
     pub frame_bytes_max: u32,
     /// The longest key.
     pub key_bytes_max: u32,
-    /// The longest value in a request; what the server can store may be less for want of memory.
+    /// The longest value in a request; what the server can store with some keys may be less.
     pub value_bytes_max: u32,
     /// The most entries in a multi-key frame, and in a page of a scan.
     pub keys_per_frame_max: u32,

@@ -1,12 +1,15 @@
-//! Stores whose value is too large to be buffered: begun when their head is there, and carried out
-//! when the last byte of the value is in its place.
+//! Values that are too large to be buffered.
 //!
-//! In between, whoever owns the connection fills the draft. The head is parsed again at the end:
-//! what it says, an expiry above all, counts from the moment of the store.
+//! A store of one is begun when its head is there, and carried out when the last byte of the value
+//! is in its place. In between, whoever owns the connection fills the draft. The head is parsed
+//! again at the end: what it says, an expiry above all, counts from the moment of the store.
+//!
+//! A read of one is answered up to the value, which is handed on to follow the answer from where it
+//! lies.
 
 use super::store_outcome;
 use crate::dialect::{Dialect, Failure, Head, Reply};
-use crate::engine::{Entry, Guard, Key, LargeDraft, Mode, StoreError};
+use crate::engine::{Entry, Guard, Item, Key, LargeDraft, LargeValue, Mode, StoreError};
 
 /// What the front of a request comes to whose end is not there.
 pub(crate) enum Begun {
@@ -116,6 +119,61 @@ pub(super) fn store_whole(
 ) -> Result<u64, Failure> {
     let draft = begin_draft(guard, entry.value.len() as u64, entry.value)?;
     store_outcome(guard.store_large(key, mode, entry, draft)?)
+}
+
+/// Answers with a large item, up to its value, which is to follow.
+#[cold]
+pub(super) fn reply_with_large(
+    guard: &Guard<'_>,
+    item: &Item<'_>,
+    reply: &mut impl Reply,
+) -> Option<LargeValue> {
+    let value = guard.hold(item);
+    match &value {
+        Some(_) => reply.large_item(item),
+        // INVARIANT: what says that it is large can be held.
+        None => reply.failed(Failure::NotFound),
+    }
+    value
+}
+
+/// Answers with a large item that was just touched at this version. It is read again, and where it
+/// was replaced in between, touched again, so that the two are one step.
+#[cold]
+pub(super) fn reply_with_touched(
+    guard: &mut Guard<'_>,
+    key: &Key<'_>,
+    expires_at_ms: Option<u64>,
+    mut version: u64,
+    reply: &mut impl Reply,
+) -> Option<LargeValue> {
+    loop {
+        match guard.get(key) {
+            Some(item) if item.version() == version && item.is_large() => {
+                return reply_with_large(guard, &item, reply);
+            }
+            Some(_) => {}
+            None => {
+                reply.failed(Failure::NotFound);
+                return None;
+            }
+        }
+        match guard.get_and_touch(key, expires_at_ms) {
+            Ok(Some(item)) if item.is_large() => version = item.version(),
+            Ok(Some(item)) => {
+                reply.item(&item);
+                return None;
+            }
+            Ok(None) => {
+                reply.failed(Failure::NotFound);
+                return None;
+            }
+            Err(error) => {
+                reply.failed(error.into());
+                return None;
+            }
+        }
+    }
 }
 
 /// A draft that has what is there of its value.

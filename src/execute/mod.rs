@@ -5,25 +5,18 @@
 //! then is each request executed, in the order it came.
 
 mod large;
+mod many;
 
-use std::ops::ControlFlow;
-
-use larder_protocol::{Entries, Keys};
-
-use crate::dialect::{After, Dialect, Failure, Parsed, Reply, Request, Room};
+use crate::dialect::{After, Dialect, Failure, Parsed, Reply, Request};
 use crate::engine::{
-    Counter, Deletion, Entry, Guard, Item, Key, KeyError, LargeValue, Mode, Outcome, StoreError,
+    Counter, Deletion, Entry, Guard, Key, KeyError, LargeValue, Mode, Outcome, StoreError,
 };
 pub(crate) use large::{Begun, begin_store, fail_store, finish_store};
+use large::{reply_with_large, reply_with_touched, store_whole};
+use many::{multi_delete, multi_get, multi_set, scan};
 
 /// LIMIT: enough to hide memory's latency; measured, longer batches bring no more.
 const BATCH: usize = 16;
-
-/// LIMIT: keys on a page of a scan for which no number was asked.
-const SCAN_KEYS_DEFAULT: u32 = 256;
-
-/// LIMIT: keys on a page of a scan, however many were asked for: bounds a connection's turn.
-const SCAN_KEYS_MAX: u32 = 1024;
 
 /// Figures for STATS, from whoever runs the dialects.
 pub(crate) trait Report {
@@ -171,7 +164,7 @@ fn execute_keyed(
 ) {
     match *request {
         Request::Get { .. } => match guard.get(key) {
-            Some(item) if item.is_large() => *large = reply_large(guard, &item, reply),
+            Some(item) if item.is_large() => *large = reply_with_large(guard, &item, reply),
             Some(item) => reply.item(&item),
             None => reply.failed(Failure::NotFound),
         },
@@ -185,7 +178,7 @@ fn execute_keyed(
             match guard.get_and_touch(key, expires_at_ms) {
                 Ok(Some(item)) if item.is_large() => {
                     let version = item.version();
-                    *large = get_touched(guard, key, expires_at_ms, version, reply);
+                    *large = reply_with_touched(guard, key, expires_at_ms, version, reply);
                 }
                 Ok(Some(item)) => reply.item(&item),
                 Ok(None) => reply.failed(Failure::NotFound),
@@ -209,57 +202,6 @@ fn execute_keyed(
         },
         // INVARIANT: `Request::key` answers for the requests above and for no other.
         _ => {}
-    }
-}
-
-/// Answers with a large item, up to its value, which is to follow.
-#[cold]
-fn reply_large(guard: &Guard<'_>, item: &Item<'_>, reply: &mut impl Reply) -> Option<LargeValue> {
-    let value = guard.hold(item);
-    match &value {
-        Some(_) => reply.large_item(item),
-        // INVARIANT: what says that it is large can be held.
-        None => reply.failed(Failure::NotFound),
-    }
-    value
-}
-
-/// Answers with a large item that was just touched at this version. It is read again, and where it
-/// was replaced in between, touched again, so that the two are one step.
-#[cold]
-fn get_touched(
-    guard: &mut Guard<'_>,
-    key: &Key<'_>,
-    expires_at_ms: Option<u64>,
-    mut version: u64,
-    reply: &mut impl Reply,
-) -> Option<LargeValue> {
-    loop {
-        match guard.get(key) {
-            Some(item) if item.version() == version && item.is_large() => {
-                return reply_large(guard, &item, reply);
-            }
-            Some(_) => {}
-            None => {
-                reply.failed(Failure::NotFound);
-                return None;
-            }
-        }
-        match guard.get_and_touch(key, expires_at_ms) {
-            Ok(Some(item)) if item.is_large() => version = item.version(),
-            Ok(Some(item)) => {
-                reply.item(&item);
-                return None;
-            }
-            Ok(None) => {
-                reply.failed(Failure::NotFound);
-                return None;
-            }
-            Err(error) => {
-                reply.failed(error.into());
-                return None;
-            }
-        }
     }
 }
 
@@ -300,7 +242,7 @@ fn store(
         return extend(guard, key, mode, entry);
     }
     if guard.is_large(key, entry.value.len() as u64) {
-        return large::store_whole(guard, key, mode, entry);
+        return store_whole(guard, key, mode, entry);
     }
     store_outcome(guard.store(key, mode, entry)?)
 }
@@ -340,97 +282,6 @@ fn delete(guard: &mut Guard<'_>, key: &Key<'_>, version: Option<u64>) -> Result<
         Deletion::NotFound => Err(Failure::NotFound),
         Deletion::Exists => Err(Failure::Exists),
     }
-}
-
-/// Checks, hashes and prefetches up to a batch of keys. The array holds `None` past the last.
-fn prepare_keys<'i>(
-    guard: &Guard<'_>,
-    keys: &mut impl Iterator<Item = &'i [u8]>,
-) -> [Option<Result<Key<'i>, KeyError>>; BATCH] {
-    let mut prepared = [const { None }; BATCH];
-    for (place, bytes) in prepared.iter_mut().zip(keys) {
-        let key = guard.key(bytes);
-        if let Ok(key) = &key {
-            guard.prefetch_bucket(key);
-        }
-        *place = Some(key);
-    }
-    for key in prepared.iter().flatten().flatten() {
-        guard.prefetch_item(key);
-    }
-    prepared
-}
-
-fn multi_get(guard: &Guard<'_>, keys: Keys<'_>, reply: &mut impl Reply) {
-    reply.begin_items(keys.count());
-    let mut rest = keys.iter();
-    'reply: for _ in 0..keys.count().div_ceil(BATCH as u32) {
-        for key in prepare_keys(guard, &mut rest).iter().flatten() {
-            let item = match key {
-                Ok(key) => match guard.get(key) {
-                    Some(item) if item.is_large() => Err(Failure::ToBeReadAlone),
-                    item => item.ok_or(Failure::NotFound),
-                },
-                Err(error) => Err(Failure::from(*error)),
-            };
-            if reply.push_item(item.as_ref().map_err(|failure| *failure)) == Room::Full {
-                break 'reply;
-            }
-        }
-    }
-    reply.end_items();
-}
-
-fn multi_set(guard: &mut Guard<'_>, entries: Entries<'_>, now_ms: u64, reply: &mut impl Reply) {
-    reply.begin_outcomes();
-    let mut keys = entries.iter().map(|entry| entry.key);
-    let mut rest = entries.iter();
-    for _ in 0..entries.count().div_ceil(BATCH as u32) {
-        let prepared = prepare_keys(guard, &mut keys);
-        for (key, entry) in prepared.iter().flatten().zip(rest.by_ref()) {
-            let wanted = Entry {
-                value: entry.value,
-                flags: entry.client_flags,
-                expires_at_ms: entry.expire_in_ms.map(|in_ms| now_ms.saturating_add(in_ms)),
-            };
-            let outcome = match key {
-                Ok(key) => store(guard, key, Mode::Set, &wanted).map(|_| ()),
-                Err(error) => Err(Failure::from(*error)),
-            };
-            reply.push_outcome(outcome);
-        }
-    }
-    reply.end_outcomes();
-}
-
-fn multi_delete(guard: &mut Guard<'_>, keys: Keys<'_>, reply: &mut impl Reply) {
-    reply.begin_outcomes();
-    let mut rest = keys.iter();
-    for _ in 0..keys.count().div_ceil(BATCH as u32) {
-        for key in prepare_keys(guard, &mut rest).iter().flatten() {
-            reply.push_outcome(match key {
-                Ok(key) => delete(guard, key, None),
-                Err(error) => Err(Failure::from(*error)),
-            });
-        }
-    }
-    reply.end_outcomes();
-}
-
-/// Fills a page; the key that does not fit is the first of the next page.
-fn scan(guard: &Guard<'_>, cursor: u64, keys_max: u32, reply: &mut impl Reply) {
-    let wanted = match keys_max {
-        0 => SCAN_KEYS_DEFAULT,
-        asked => asked.min(SCAN_KEYS_MAX),
-    };
-    reply.begin_page();
-    let next = guard.scan_while(cursor, wanted as usize, |item| {
-        match reply.push_key(&item) {
-            Room::Taken => ControlFlow::Continue(()),
-            Room::Full => ControlFlow::Break(()),
-        }
-    });
-    reply.end_page(next);
 }
 
 impl From<KeyError> for Failure {

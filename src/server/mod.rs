@@ -18,6 +18,7 @@ mod buffers;
 mod clock;
 mod connection;
 mod counters;
+mod farewell;
 mod large;
 mod listener;
 mod open_files;

@@ -3,6 +3,7 @@
 //! The buffers are the worker's. A connection keeps bytes for itself only where a turn ends inside a
 //! frame, or where its socket does not take the replies; both come out of the server-wide budget.
 //! What a turn may take is bounded by the size of the input buffer and by the bytes it writes.
+//! Values that no buffer holds go their own way, which is told in the module `large`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -26,7 +27,7 @@ const OUTPUT_BYTES: usize = 64 << 10;
 /// LIMIT: what a turn may write before the next connection has its turn.
 pub(super) const SLICE_BYTES: usize = 1 << 20;
 
-/// LIMIT: an output buffer that a large value has blown up is given back above this.
+/// LIMIT: an output buffer that long replies have blown up is given back above this.
 const OUTPUT_BYTES_KEPT: usize = 1 << 20;
 
 /// What a connection needs after its turn.
@@ -61,7 +62,7 @@ pub(crate) struct Service {
     pub(crate) station: Arc<Station>,
     pub(crate) now: Now,
     pub(super) session: Session,
-    input: Box<[u8]>,
+    pub(super) input: Box<[u8]>,
     pub(super) output: Vec<u8>,
     /// Requests of this turn, refused ones included.
     requests: u64,
@@ -95,39 +96,13 @@ impl Service {
         self.guarded(connection, Self::take_turn)
     }
 
-    /// Tells the client why the server ends the connection, and sees it out.
-    pub(crate) fn end(&mut self, connection: &mut Connection, ending: Ending) -> Turned {
-        self.guarded(connection, |service, connection| {
-            if connection.is_sending() {
-                // There is no place for a word in the middle of a value.
-                return Err(Cause::Finished);
-            }
-            service
-                .shared
-                .dialect
-                .notice_ending(ending, &mut service.output);
-            service.finish(connection)
-        })
-    }
-
-    /// Tells the client that the server will end the connection soon.
-    pub(crate) fn notice_drain(&mut self, connection: &mut Connection, left_ms: u64) -> Turned {
-        self.guarded(connection, |service, connection| {
-            service
-                .shared
-                .dialect
-                .notice_drain(left_ms, &mut service.output);
-            service.say_behind(connection);
-            service.send(connection).map(|_| Turned::Wait)
-        })
-    }
-
-    fn guarded(
+    pub(super) fn guarded(
         &mut self,
         connection: &mut Connection,
         work: impl FnOnce(&mut Self, &mut Connection) -> Result<Turned, Cause>,
     ) -> Turned {
         self.now = self.shared.clock.now();
+        self.begin_slice();
         let outcome = catch_unwind(AssertUnwindSafe(|| work(self, connection)));
         let turned = outcome.unwrap_or_else(|_| Ok(self.after_panic(connection)));
         self.output.clear();
@@ -157,7 +132,6 @@ impl Service {
 
     fn take_turn(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
         self.requests = 0;
-        self.begin_slice();
         if connection.waits_for_reader() {
             match self.send_waiting(connection)? {
                 Sent::All => {}
@@ -181,9 +155,9 @@ impl Service {
 
     /// Finds the bytes to serve: held ones if they suffice, or else one read.
     fn receive(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
-        let is_large = connection.needed_bytes > INPUT_BYTES;
+        let is_long = connection.needed_bytes > INPUT_BYTES;
         if !connection.has_work()
-            && is_large
+            && is_long
             && let Some(turned) = self.gather(connection)?
         {
             return Ok(turned);
@@ -191,7 +165,7 @@ impl Service {
         if connection.has_work() {
             return self.serve_held(connection);
         }
-        if is_large {
+        if is_long {
             return self.after_reading(connection);
         }
         let mut input = std::mem::take(&mut self.input);
@@ -233,7 +207,7 @@ impl Service {
         }
     }
 
-    /// Large frames, and frames that had to wait, are served where they are held.
+    /// Long frames, and frames that had to wait, are served where they are held.
     fn serve_held(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
         let mut held = std::mem::take(&mut connection.held);
         let (served_bytes, stop) = self.serve(connection, held.as_slice())?;
@@ -454,43 +428,6 @@ impl Service {
             Sent::All if connection.readable => Ok(Turned::Again),
             Sent::UpToSlice => Ok(Turned::Again),
             Sent::All | Sent::Some => Ok(Turned::Wait),
-        }
-    }
-
-    /// Executes nothing more: sends what is to be sent, then waits for the peer to close.
-    fn finish(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
-        connection.phase = Phase::Finishing;
-        connection.held.release();
-        connection.needed_bytes = 0;
-        if connection.is_receiving() {
-            connection.transfer = None;
-        }
-        match self.send(connection)? {
-            Sent::Some => Ok(Turned::Wait),
-            Sent::UpToSlice => Ok(Turned::Again),
-            Sent::All => self.linger(connection),
-        }
-    }
-
-    fn linger(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
-        if connection.read_to_end {
-            return Err(Cause::Finished);
-        }
-        connection.stream.finish_writing();
-        connection.phase = Phase::Lingering;
-        connection.waiting_ms = self.now.uptime_ms;
-        self.discard(connection)
-    }
-
-    fn discard(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
-        let mut input = std::mem::take(&mut self.input);
-        let outcome = self.read(connection, &mut input);
-        self.input = input;
-        outcome.map_err(|_| Cause::Finished)?;
-        match (connection.read_to_end, connection.readable) {
-            (true, _) => Err(Cause::Finished),
-            (false, true) => Ok(Turned::Again),
-            (false, false) => Ok(Turned::Wait),
         }
     }
 }
