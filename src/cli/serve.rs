@@ -61,11 +61,11 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     idle_timeout: Option<Duration>,
 
-    /// Close a connection that begins a frame and does not finish it in time
+    /// Close a connection that begins a frame and does not send all of it, or 1 MiB more, in time
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
     frame_timeout: Duration,
 
-    /// Close a connection that does not read its replies in time
+    /// Close a connection that does not read its replies, or 1 MiB more of them, in time
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
     write_timeout: Duration,
 

@@ -7,7 +7,7 @@ use larder_protocol::{
 };
 
 use super::{After, Dialect, Ending, Failure, Greeting, Head, Parsed, Reply, Request, Room};
-use crate::engine::{Arithmetic, Entry, Initial, Item, Mode};
+use crate::engine::{Arithmetic, Entry, Initial, Item, LargeValue, Mode};
 
 /// What the server calls itself in the handshake.
 const NAME: &str = concat!("larder ", env!("CARGO_PKG_VERSION"));
@@ -369,7 +369,7 @@ impl Reply for LarderReply<'_> {
         self.draft = Draft::Values(ValuesReply::begin(self.out, asked));
     }
 
-    fn push_item(&mut self, found: Result<&Item<'_>, Failure>) -> Room {
+    fn push_item(&mut self, found: Result<&Item<'_>, Failure>, large: Option<&LargeValue>) -> Room {
         let meta = found.ok().map(|item| self.meta(item)).unwrap_or_default();
         let Draft::Values(reply) = &mut self.draft else {
             return Room::Full;
@@ -379,7 +379,10 @@ impl Reply for LarderReply<'_> {
             Ok(item) if item.value_bytes() + HEAD_BYTES_MAX > u64::from(self.frame_bytes_max) => {
                 reply.push_miss(self.out, status_of(Failure::ToBeReadAlone))
             }
-            Ok(item) => reply.push_value(self.out, &meta, &item.value()),
+            Ok(item) => match large {
+                Some(value) => push_large(reply, self.out, &meta, value),
+                None => reply.push_value(self.out, &meta, &item.value()),
+            },
             Err(failure) => reply.push_miss(self.out, status_of(failure)),
         })
     }
@@ -438,6 +441,23 @@ impl Reply for LarderReply<'_> {
             reply.finish(self.out, next_cursor.unwrap_or(0));
         }
     }
+}
+
+/// Adds a value that lies in pieces, and fits a reply.
+fn push_large(
+    reply: &mut ValuesReply,
+    out: &mut Vec<u8>,
+    meta: &ValueMeta,
+    value: &LargeValue,
+) -> Fit {
+    let fit = reply.push_value_head(out, meta, value.value_bytes() as u32);
+    let mut at = 0;
+    while fit == Fit::Added && at < value.value_bytes() {
+        let piece = value.piece_at(at);
+        out.extend_from_slice(piece);
+        at += piece.len() as u64;
+    }
+    fit
 }
 
 fn room(fit: Fit) -> Room {

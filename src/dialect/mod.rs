@@ -12,7 +12,7 @@ pub(crate) mod larder;
 
 use larder_protocol::{Entries, Keys};
 
-use crate::engine::{Arithmetic, Entry, Initial, Item, Mode};
+use crate::engine::{Arithmetic, Entry, Initial, Item, LargeValue, Mode};
 
 /// What a client asks for, whatever it speaks. Borrows from the bytes it was read from; expiries
 /// are absolute, in milliseconds of the wall clock.
@@ -140,7 +140,8 @@ pub(crate) trait Reply {
 
     /// The reply to a multi-get: one `push_item` per key, in order, until it says that it is full.
     fn begin_items(&mut self, asked: u32);
-    fn push_item(&mut self, found: Result<&Item<'_>, Failure>) -> Room;
+    /// `large` is the value of an item that has a large one.
+    fn push_item(&mut self, found: Result<&Item<'_>, Failure>, large: Option<&LargeValue>) -> Room;
     fn end_items(&mut self);
 
     /// The reply to a multi-set or multi-delete: one `push_outcome` per entry, in order.

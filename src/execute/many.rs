@@ -39,13 +39,15 @@ pub(super) fn multi_get(guard: &Guard<'_>, keys: Keys<'_>, reply: &mut impl Repl
     'reply: for _ in 0..keys.count().div_ceil(BATCH as u32) {
         for key in prepare_keys(guard, &mut rest).iter().flatten() {
             let item = match key {
-                Ok(key) => match guard.get(key) {
-                    Some(item) if item.is_large() => Err(Failure::ToBeReadAlone),
-                    item => item.ok_or(Failure::NotFound),
-                },
+                Ok(key) => guard.get(key).ok_or(Failure::NotFound),
                 Err(error) => Err(Failure::from(*error)),
             };
-            if reply.push_item(item.as_ref().map_err(|failure| *failure)) == Room::Full {
+            let large = match &item {
+                Ok(item) if item.is_large() => guard.hold(item),
+                _ => None,
+            };
+            let item = item.as_ref().map_err(|failure| *failure);
+            if reply.push_item(item, large.as_ref()) == Room::Full {
                 break 'reply;
             }
         }

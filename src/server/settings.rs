@@ -46,13 +46,15 @@ pub struct Settings {
     pub connections_max: u32,
     /// The longest frame, header included; `None` is what the longest item needs.
     pub frame_bytes_max: Option<u32>,
-    /// What all connections together may hold in begun frames and unsent replies, in bytes.
+    /// What all connections together may hold in begun frames and unsent replies, in bytes. Large
+    /// values are in the cache's own memory on their way.
     pub buffer_bytes_max: u64,
     /// How long a connection may stay silent; `None` is for ever.
     pub idle_timeout: Option<Duration>,
-    /// How long a frame may take once its first byte is there.
+    /// How long a frame may take once its first byte is there; a long one, each mebibyte of it.
     pub frame_timeout: Duration,
-    /// How long a client may take to read the replies that wait for it.
+    /// How long a client may take to read the replies that wait for it; of a large value, each
+    /// mebibyte.
     pub write_timeout: Duration,
     /// How long a drain may take in all.
     pub drain_timeout: Duration,
