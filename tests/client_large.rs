@@ -5,7 +5,7 @@ mod server_harness;
 
 use std::time::Duration;
 
-use larder::server::Address;
+use larder::server::{Address, Settings};
 use larder_client::{Client, Config, SetItem, Status};
 use server_harness::{settings, start};
 use tokio::io::AsyncReadExt;
@@ -70,6 +70,26 @@ async fn values_are_streamed_in_and_out() {
     let replaced = client.replace_from("key", 3, &b"new"[..]).await.unwrap();
     assert!(replaced.is_some());
     assert_eq!(client.get("key").await.unwrap().unwrap().value, "new");
+}
+
+#[tokio::test]
+async fn streams_go_over_unix_sockets_too() {
+    let name = format!("larder-test-{}-large.sock", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let running = start(Settings {
+        listen: vec![Address::Unix(path.clone())],
+        ..settings(1)
+    });
+    let url = format!("larder+unix://{}", path.display());
+    let client = Client::connect(&url).await.unwrap();
+    let value = bytes(4, 3 << 20);
+    let store = client.set_from("key", value.len() as u64, &value[..]);
+    assert!(store.await.is_ok());
+    let mut read = Vec::new();
+    let mut stream = client.get_stream("key").await.unwrap().unwrap();
+    stream.read_to_end(&mut read).await.unwrap();
+    assert!(read == value);
+    drop(running);
 }
 
 #[tokio::test]

@@ -11,6 +11,10 @@ use super::store_outcome;
 use crate::dialect::{Dialect, Failure, Head, Reply};
 use crate::engine::{Entry, Guard, Item, Key, LargeDraft, LargeValue, Mode, StoreError};
 
+/// LIMIT: how often an item that others keep replacing is touched before its reader is told to try
+/// again.
+const TOUCHES_MAX: u32 = 64;
+
 /// What the front of a request comes to whose end is not there.
 pub(crate) enum Begun {
     /// Nothing yet: it is looked at again when this much of it is there.
@@ -147,16 +151,12 @@ pub(super) fn reply_with_touched(
     mut version: u64,
     reply: &mut impl Reply,
 ) -> Option<LargeValue> {
-    loop {
+    for _ in 0..TOUCHES_MAX {
         match guard.get(key) {
-            Some(item) if item.version() == version && item.is_large() => {
+            Some(item) if item.is_large() && item.version() == version => {
                 return reply_with_large(guard, &item, reply);
             }
-            Some(_) => {}
-            None => {
-                reply.failed(Failure::NotFound);
-                return None;
-            }
+            _ => {}
         }
         match guard.get_and_touch(key, expires_at_ms) {
             Ok(Some(item)) if item.is_large() => version = item.version(),
@@ -174,6 +174,8 @@ pub(super) fn reply_with_touched(
             }
         }
     }
+    reply.failed(Failure::NoSpace);
+    None
 }
 
 /// A draft that has what is there of its value.
