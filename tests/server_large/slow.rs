@@ -77,7 +77,7 @@ fn a_slow_reader_gets_what_was_there_when_it_asked_and_costs_no_buffer() {
 #[test]
 fn a_sender_that_stops_is_told_and_holds_nothing() {
     let running = start(Settings {
-        frame_timeout: Duration::from_millis(100),
+        frame_timeout: Duration::from_millis(400),
         ..settings(1)
     });
     let mut control = Raw::greeted(&running);
@@ -109,9 +109,9 @@ fn a_sender_that_drips_is_not_waited_for() {
     });
     let mut raw = Raw::greeted(&running);
     let frame = set(1, "key", &[7; 1 << 20]);
+    let start = Instant::now();
     raw.send(&frame[..100_000]);
     raw.stream.set_nonblocking(true).unwrap();
-    let start = Instant::now();
     // Until the server says why, or resets what it no longer reads.
     loop {
         assert!(start.elapsed() < PATIENCE, "it is still waited for");
