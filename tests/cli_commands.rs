@@ -5,6 +5,7 @@
 mod process;
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use process::{Ended, ServerProcess, end_of, larder};
@@ -37,6 +38,93 @@ fn what_is_set_is_got_byte_for_byte() {
     assert_eq!(server.run(&["get", "page"]), done(&long));
     assert_eq!(server.run(&["set", "empty", ""]), done("stored\n"));
     assert_eq!(server.run(&["get", "empty"]), done(""));
+}
+
+/// A folder of a test, removed with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let name = format!("larder-test-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn files_go_in_and_come_out_byte_for_byte() {
+    let (server, folder) = (ServerProcess::start(), Folder::new("files"));
+    let [source, target] = ["source", "target"].map(|name| folder.file(name));
+    for size in [0, 10, 9_000, 3_000_000] {
+        let value: Vec<u8> = (0..size).map(|at: u32| (at / 3) as u8).collect();
+        std::fs::write(&source, &value).unwrap();
+        let set = server.run(&["set", "key", "--file", &source]);
+        assert_eq!(set, done("stored\n"));
+        assert_eq!(server.run(&["get", "key", "--output", &target]), done(""));
+        assert!(std::fs::read(&target).unwrap() == value, "{size} bytes");
+    }
+    std::fs::write(&source, "text\n".repeat(100_000)).unwrap();
+    server.run(&["set", "key", "--file", &source, "--replace"]);
+    let printed = server.run(&["get", "key", "--output", "-"]);
+    assert_eq!(printed, done(&"text\n".repeat(100_000)));
+    let added = server.run(&["set", "key", "--file", &source, "--add"]);
+    assert_eq!(added.code, Some(1));
+    let missing = server.run(&["set", "key", "--file", &folder.file("missing")]);
+    assert_eq!(missing.code, Some(2), "{}", missing.stderr);
+    let piped = server.run_with_input(&["set", "piped", "--file", "-"], b"piped");
+    assert_eq!(piped, done("stored\n"));
+    assert_eq!(server.run(&["get", "piped"]), done("piped"));
+}
+
+#[test]
+fn a_file_is_not_touched_for_a_key_that_is_not_there() {
+    let (server, folder) = (ServerProcess::start(), Folder::new("untouched"));
+    let target = folder.file("target");
+    std::fs::write(&target, b"precious").unwrap();
+    let ended = server.run(&["get", "fig", "--output", &target]);
+    assert_eq!(
+        (ended.code, &ended.stderr[..]),
+        (Some(1), "larder get: fig is not there\n")
+    );
+    assert_eq!(std::fs::read(&target).unwrap(), b"precious");
+}
+
+#[test]
+fn the_largest_value_is_an_option_of_the_server() {
+    let server = ServerProcess::serve(&[
+        "--memory",
+        "64MiB",
+        "--value-bytes-max",
+        "1MiB",
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    let folder = Folder::new("largest");
+    let source = folder.file("source");
+    std::fs::write(&source, vec![7; 1 << 20]).unwrap();
+    assert_eq!(
+        server.run(&["set", "key", "--file", &source]),
+        done("stored\n")
+    );
+    std::fs::write(&source, vec![7; (1 << 20) + 1]).unwrap();
+    let ended = server.run(&["set", "key", "--file", &source]);
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.stderr.contains("accepts up to 1048576"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -190,7 +278,7 @@ fn the_memory_is_a_ledger_that_sums_to_the_budget() {
     assert_eq!(added, 64 << 20, "{ledger}");
     assert!(sum.starts_with("sum ") && sum.ends_with("100.0 %"), "{sum}");
     assert_eq!(bytes(sum), Some(64 << 20));
-    for name in ["live", "dead", "expired", "open", "free", "limbo", "unused"] {
+    for name in ["live", "dead", "expired", "open", "free", "limbo", "spare"] {
         let is_there = |line: &str| line.starts_with(&format!("{name} "));
         assert!(lines.lines().any(is_there), "{name}: {ledger}");
     }
@@ -261,6 +349,7 @@ fn a_wrong_command_line_ends_with_2() {
     for arguments in [
         &["get"][..],
         &["set", "k"],
+        &["set", "k", "v", "--file", "f"],
         &["set", "k", "v", "--expire-in", "5"],
         &["incr", "k", "many"],
         &["ping", "--server", "redis://127.0.0.1"],

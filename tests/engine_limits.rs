@@ -229,7 +229,7 @@ fn whatever_is_stored_the_memory_is_not_exceeded_and_none_is_lost() {
             // at each segment's end for which the next item was too long.
             let segments = stats.memory_bytes - stats.index_bytes - stats.ghost_bytes;
             let usable = segments - 24 * stats.segment_bytes;
-            let is_large = value_bytes as u64 > cache.limits().inline_bytes_max;
+            let is_large = value_bytes > cache.limits().inline_bytes_max as usize;
             let (item_bytes, held_bytes) = match is_large {
                 true => (value_bytes as u64, stats.items * value_bytes as u64),
                 false => (

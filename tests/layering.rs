@@ -89,8 +89,8 @@ const PARTS: &[Part] = &[
         never: BELOW_THE_SERVER,
     },
     Part {
-        path: "src/execute.rs",
-        parts: &["dialect", "engine"],
+        path: "src/execute/",
+        parts: &["execute", "dialect", "engine"],
         crates: &["larder_protocol"],
         never: BELOW_THE_SERVER,
     },

@@ -9,7 +9,7 @@ use std::time::Duration;
 use larder::server::{Running, Server, Settings};
 use larder::{Cache, Config};
 use larder_protocol::Status;
-use server_harness::{PATIENCE, Raw, get, ping, set, settings, start};
+use server_harness::{PATIENCE, Raw, get, ping, request, set, settings, start};
 
 /// A server whose values may have about 256 KiB.
 fn start_for_large_values(settings: Settings) -> Running {
@@ -48,7 +48,7 @@ fn slow_senders_together_stay_within_the_budget() {
         ..settings(2)
     });
     let mut control = Raw::greeted(&running);
-    let frame = set(5, "key", &[7; 60_000]);
+    let frame = request(0x02, 5, 0, &[7; 60_000]);
     let half = frame.len() / 2;
     let mut slow: Vec<Raw> = (0..100).map(|_| Raw::greeted(&running)).collect();
     let read = control.figure("bytes_in");
@@ -90,7 +90,7 @@ fn frames_larger_than_a_workers_buffer_are_refused_in_the_middle_where_room_runs
         ..settings(1)
     });
     let mut control = Raw::greeted(&running);
-    let frame = set(5, "key", &[7; 250_000]);
+    let frame = request(0x02, 5, 0, &[7; 250_000]);
     let mut slow: Vec<Raw> = (0..5).map(|_| Raw::greeted(&running)).collect();
     for raw in &mut slow {
         raw.send(&frame[..200_000]);

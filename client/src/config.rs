@@ -14,7 +14,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How long a request may take from first to last, waiting for a connection or for room
-    /// included. By default 5 seconds.
+    /// included; of a stream, how long it may stand still. By default 5 seconds.
     pub request_timeout: Duration,
     /// How long an attempt to connect may take, the handshake included, and how long a request waits
     /// for a connection while attempts fail. By default 1 second.

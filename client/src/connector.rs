@@ -15,7 +15,7 @@ use larder_protocol::{
     decode_response,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -46,6 +46,32 @@ struct Slot {
     /// Attempts that failed since the last that did not.
     failures: u32,
     last_error: Option<ConnectError>,
+}
+
+/// A connection whose handshake is done.
+pub(crate) struct Greeted<R, W> {
+    pub(crate) server: ServerInfo,
+    pub(crate) reader: R,
+    pub(crate) writer: W,
+    /// What was read behind the handshake.
+    pub(crate) buffer: BytesMut,
+}
+
+/// A new connection.
+pub(crate) enum Opened {
+    Tcp(Greeted<tcp::OwnedReadHalf, tcp::OwnedWriteHalf>),
+    Unix(Greeted<unix::OwnedReadHalf, unix::OwnedWriteHalf>),
+}
+
+impl<R, W> Greeted<R, W>
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    fn into_link(self, in_flight_max: u32) -> Arc<Link> {
+        let halves = (self.reader, self.writer);
+        Link::start(self.server, in_flight_max, halves, self.buffer)
+    }
 }
 
 /// Counts a request among those that wait.
@@ -158,6 +184,15 @@ impl Connector {
     }
 
     async fn attempt(&self) -> Result<Arc<Link>, ConnectError> {
+        let in_flight_max = self.config.in_flight_max;
+        Ok(match self.open().await? {
+            Opened::Tcp(open) => open.into_link(in_flight_max),
+            Opened::Unix(open) => open.into_link(in_flight_max),
+        })
+    }
+
+    /// Makes one connection, in one attempt.
+    pub(crate) async fn open(&self) -> Result<Opened, ConnectError> {
         let attempt = async {
             match &self.address {
                 Address::Tcp { host, port } => {
@@ -166,12 +201,12 @@ impl Connector {
                     stream
                         .set_nodelay(true)
                         .map_err(|error| self.failed(&error))?;
-                    self.greet(stream.into_split()).await
+                    Ok(Opened::Tcp(self.greet(stream.into_split()).await?))
                 }
                 Address::Unix { path } => {
                     let connecting = UnixStream::connect(path).await;
                     let stream = connecting.map_err(|error| self.failed(&error))?;
-                    self.greet(stream.into_split()).await
+                    Ok(Opened::Unix(self.greet(stream.into_split()).await?))
                 }
             }
         };
@@ -181,10 +216,13 @@ impl Connector {
     }
 
     /// The handshake.
-    async fn greet<R, W>(&self, (mut reader, mut writer): (R, W)) -> Result<Arc<Link>, ConnectError>
+    async fn greet<R, W>(
+        &self,
+        (mut reader, mut writer): (R, W),
+    ) -> Result<Greeted<R, W>, ConnectError>
     where
-        R: AsyncRead + Send + Unpin + 'static,
-        W: AsyncWrite + Send + Unpin + 'static,
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
     {
         let mut hello = Vec::new();
         HelloRequest::new(&self.config.name).encode(0, &mut hello);
@@ -193,15 +231,14 @@ impl Connector {
         let written = writer.write_all(&hello).await;
         let mut buffer = BytesMut::new();
         loop {
-            if let Some((greeting, consumed)) = self.read_greeting(&buffer)? {
+            if let Some((server, consumed)) = self.read_greeting(&buffer)? {
                 buffer.advance(consumed);
-                let in_flight_max = self.config.in_flight_max;
-                return Ok(Link::start(
-                    greeting,
-                    in_flight_max,
-                    (reader, writer),
+                return Ok(Greeted {
+                    server,
+                    reader,
+                    writer,
                     buffer,
-                ));
+                });
             }
             match reader.read_buf(&mut buffer).await {
                 Ok(0) => {

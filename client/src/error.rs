@@ -54,6 +54,9 @@ pub enum Cause {
         /// The time that it had.
         after: std::time::Duration,
     },
+    /// What was to be sent could not be read.
+    #[error("the source of the value failed: {0}")]
+    Source(String),
     /// The server drains and took no new requests, and no other connection took them either.
     #[error("the server is draining")]
     Draining,

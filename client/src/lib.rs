@@ -27,6 +27,27 @@
 //! their request by its id. How many are under way at once is bounded; those beyond wait their turn.
 //! Dropping a future gives its request up: a reply that comes later is discarded.
 //!
+//! # Large values
+//!
+//! [`Client::get`] and [`Client::set`] take values up to what the server accepts
+//! ([`Limits::value_bytes_max`]), whole and in memory. [`Client::get_stream`] gives a value as an
+//! [`AsyncRead`](tokio::io::AsyncRead) while it arrives, and [`Client::set_from`] sends one while it is
+//! read from one; each on a connection of its own, so that nobody else waits for a slow end.
+//!
+//! ```no_run
+//! # async fn example(client: larder_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! use tokio::io::AsyncReadExt;
+//!
+//! let source: &[u8] = &[7; 10 << 20];
+//! client.set_from("backup", source.len() as u64, source).await?;
+//! if let Some(mut value) = client.get_stream("backup").await? {
+//!     let mut first = [0; 4096];
+//!     value.read_exact(&mut first).await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # When things go wrong
 //!
 //! An [`Error`] says whether the request was executed: [`Error::NotExecuted`] and
@@ -48,11 +69,14 @@ mod count;
 mod error;
 mod link;
 mod many;
+mod own;
 mod pending;
 mod read;
 mod reply;
 mod scan;
 mod store;
+mod store_from;
+mod value_stream;
 
 pub use address::{Address, DEFAULT_PORT};
 pub use client::{Client, ServerInfo};
@@ -65,3 +89,5 @@ pub use read::GetAndTouch;
 pub use reply::Item;
 pub use scan::{Page, Scan, ScanKey};
 pub use store::{Conditional, Store};
+pub use store_from::StoreFrom;
+pub use value_stream::ValueStream;

@@ -180,7 +180,11 @@ impl Link {
     /// Why the server would refuse a request for its length, which need not be sent then.
     fn is_too_much(&self, request: &Request<'_>) -> Option<Reason> {
         let limits = &self.server.limits;
-        let (value_bytes_max, frame_bytes_max) = (limits.value_bytes_max, limits.frame_bytes_max);
+        let value_bytes_max = limits.value_bytes_max;
+        let frame_bytes_max = match request.opcode().has_value_in_place() {
+            true => limits.frame_bytes_max,
+            false => limits.buffered_bytes_max,
+        };
         if let Request::Store(Store { value, .. }) = request
             && value.len() as u64 > u64::from(value_bytes_max)
         {

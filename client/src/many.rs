@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_protocol::{Entry, EntryList, KeyList, Limits, Request, Status};
+use larder_protocol::{Class, Entry, EntryList, KeyList, Limits, Request, Status};
 
 use crate::call::{Answered, Outcome};
 use crate::read::whole_ms;
@@ -15,6 +15,9 @@ use crate::{Client, Error};
 
 /// LIMIT: a frame is closed when it has this much, so that it does not hold up what other tasks ask.
 const FRAME_BYTES: usize = 256 * 1024;
+
+/// LIMIT: what the header and the entry's own lengths take, rounded up.
+const OVERHEAD_BYTES: usize = 64;
 
 /// An item for [`Client::set_many`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +49,11 @@ impl SetItem {
     pub fn expire_in(mut self, expire_in: Duration) -> Self {
         self.expire_in = Some(expire_in);
         self
+    }
+
+    /// The length of the frame that this makes with no other.
+    fn frame_bytes(&self) -> u64 {
+        (self.key.len() + self.value.len() + OVERHEAD_BYTES) as u64
     }
 
     /// Sets the flags.
@@ -87,6 +95,8 @@ impl Client {
                 items.push(match lookup {
                     Ok(item) => Some(item),
                     Err(Status::NOT_FOUND) => None,
+                    // A value that is too large for a reply with others.
+                    Err(Status::TOO_LARGE) => self.get(keys[items.len()].as_ref()).await?,
                     Err(status) => {
                         return Err(Error::Refused {
                             status,
@@ -114,7 +124,12 @@ impl Client {
         let mut statuses = Vec::with_capacity(items.len());
         while statuses.len() < items.len() {
             let limits = self.connector.link().await?.server.limits;
-            let list = fill_entries(&items[statuses.len()..], &limits);
+            let rest = &items[statuses.len()..];
+            if rest[0].frame_bytes() > u64::from(limits.buffered_bytes_max) {
+                statuses.push(self.set_alone(&rest[0]).await?);
+                continue;
+            }
+            let list = fill_entries(rest, &limits);
             let entries = list.entries();
             let outcomes: Vec<Status> = self.connector.call(Request::MultiSet { entries }).await?;
             if outcomes.len() != entries.count() as usize {
@@ -123,6 +138,19 @@ impl Client {
             statuses.extend(outcomes);
         }
         Ok(statuses)
+    }
+
+    /// Stores an item that is too large for a frame with others.
+    async fn set_alone(&self, item: &SetItem) -> Result<Status, Error> {
+        let mut store = self.set(&item.key, item.value.clone()).flags(item.flags);
+        if let Some(expire_in) = item.expire_in {
+            store = store.expire_in(expire_in);
+        }
+        match store.await {
+            Ok(_) => Ok(Status::OK),
+            Err(Error::Refused { status, .. }) if status.class() == Class::Refused => Ok(status),
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes many items. The result says of each key, in the order of the keys, whether there was
@@ -204,9 +232,7 @@ fn fill_entries(items: &[SetItem], limits: &Limits) -> EntryList {
 
 /// Whether an entry of this length goes into a frame that already has some.
 fn has_room(list: &[u8], entry_bytes: usize, limits: &Limits) -> bool {
-    /// LIMIT: what the header and the entry's own lengths take, rounded up.
-    const OVERHEAD_BYTES: usize = 64;
-    let frame_bytes = FRAME_BYTES.min(limits.frame_bytes_max as usize);
+    let frame_bytes = FRAME_BYTES.min(limits.buffered_bytes_max as usize);
     list.is_empty() || list.len() + entry_bytes + OVERHEAD_BYTES <= frame_bytes
 }
 

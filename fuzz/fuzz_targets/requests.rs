@@ -4,6 +4,7 @@
 
 use larder_protocol::{
     After, Decoded, HEADER_BYTES, Limits, decode_hello, decode_request, decode_response,
+    decode_store_head,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -65,6 +66,16 @@ fn request(bytes: &[u8], limits: &Limits) -> Option<usize> {
         }
         Decoded::Incomplete { needed_bytes } => {
             assert!(needed_bytes > bytes.len() && needed_bytes <= limits.frame_bytes_max as usize);
+            match decode_store_head(bytes, limits) {
+                Decoded::Frame { frame, consumed } => {
+                    assert!(frame.store.value.is_empty() && consumed <= bytes.len());
+                    assert_eq!(consumed + frame.value_bytes as usize, needed_bytes);
+                }
+                Decoded::Incomplete { needed_bytes: head } => {
+                    assert!(head > bytes.len() && head <= needed_bytes);
+                }
+                Decoded::Refused(refusal) => panic!("refused its front alone: {refusal}"),
+            }
             None
         }
         Decoded::Refused(refusal) => {

@@ -2,7 +2,9 @@
 
 #![no_main]
 
-use larder_protocol::{After, Decoded, HEADER_BYTES, Lookup, Response, decode_response};
+use larder_protocol::{
+    After, Decoded, HEADER_BYTES, Lookup, Response, decode_response, decode_value_head,
+};
 use libfuzzer_sys::fuzz_target;
 
 /// LIMIT: small enough that a mutation crosses it.
@@ -26,6 +28,16 @@ fn response(bytes: &[u8]) -> Option<usize> {
                 "whole without its last byte: {cut:?}"
             );
             assert!(bytes_inside(&frame.response) <= consumed);
+            if let Response::Value(value) = frame.response {
+                let Decoded::Frame { frame, consumed } = decode_value_head(bytes, FRAME_BYTES_MAX)
+                else {
+                    panic!("a value without a front");
+                };
+                assert_eq!(
+                    &bytes[consumed..][..frame.value_bytes as usize],
+                    value.bytes
+                );
+            }
             Some(consumed)
         }
         Decoded::Incomplete { needed_bytes } => {

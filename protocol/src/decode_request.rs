@@ -49,6 +49,62 @@ pub fn decode_request<'a>(buf: &'a [u8], limits: &Limits) -> Decoded<RequestFram
     }
 }
 
+/// The front of a SET, ADD, REPLACE or CAS: all of it but the value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreHead<'a> {
+    /// Chosen by the client, echoed in the answer.
+    pub id: u32,
+    /// See [`RequestFrame::quiet`].
+    pub quiet: bool,
+    /// What is stored; its value is empty, and the bytes that follow the head.
+    pub store: Store<'a>,
+    /// The length of the value.
+    pub value_bytes: u32,
+}
+
+/// Reads the front of the store at the front of `buf`, of which [`decode_request`] has said that it
+/// is incomplete: for servers that receive a long value where it is to stay.
+///
+/// Consumes what comes before the value. A frame of another operation has no such front: it is
+/// incomplete until it is whole.
+pub fn decode_store_head<'a>(buf: &'a [u8], limits: &Limits) -> Decoded<StoreHead<'a>> {
+    let Some(header) = RequestHeader::read(buf) else {
+        return Decoded::Incomplete {
+            needed_bytes: HEADER_BYTES,
+        };
+    };
+    let opcode = match shape::check(&header, limits) {
+        Ok(opcode) => opcode,
+        Err(refusal) => return Decoded::Refused(refusal),
+    };
+    if !opcode.has_value_in_place() {
+        return Decoded::Incomplete {
+            needed_bytes: HEADER_BYTES + header.body_bytes as usize,
+        };
+    }
+    // `shape::check` has seen that fields and key fit the body.
+    let front_bytes = header.fields_bytes() + header.word;
+    let head_bytes = HEADER_BYTES + front_bytes as usize;
+    let Some(front) = buf.get(HEADER_BYTES..head_bytes) else {
+        return Decoded::Incomplete {
+            needed_bytes: head_bytes,
+        };
+    };
+    match read_body(opcode, &header, front, limits) {
+        Ok(Request::Store(store)) => Decoded::Frame {
+            frame: StoreHead {
+                id: header.id,
+                quiet: header.flags & FLAG_QUIET != 0,
+                store,
+                value_bytes: header.body_bytes - front_bytes,
+            },
+            consumed: head_bytes,
+        },
+        Ok(_) => Decoded::Refused(shape::refuse(&header, Reason::UnknownOpcode(header.opcode))),
+        Err(refusal) => Decoded::Refused(refusal),
+    }
+}
+
 #[inline]
 fn read_body<'a>(
     opcode: Opcode,

@@ -57,6 +57,67 @@ pub fn decode_response(buf: &[u8], frame_bytes_max: u32) -> Decoded<ResponseFram
     }
 }
 
+/// The front of a reply to GET or GET_AND_TOUCH that found an item: all of it but the value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueHead {
+    /// The id of the request that is answered.
+    pub id: u32,
+    /// What is known about the item.
+    pub meta: ValueMeta,
+    /// The length of the value, which follows.
+    pub value_bytes: u32,
+}
+
+/// Reads the front of the value at the front of `buf`, for clients that take a long value as it
+/// comes. Consumes what comes before the value.
+///
+/// Whatever is no value is refused: look at the status and the opcode of its
+/// [header](ResponseHeader) first.
+pub fn decode_value_head(buf: &[u8], frame_bytes_max: u32) -> Decoded<ValueHead> {
+    let Some(header) = ResponseHeader::read(buf) else {
+        return Decoded::Incomplete {
+            needed_bytes: HEADER_BYTES,
+        };
+    };
+    let frame_bytes = header.frame_bytes();
+    if frame_bytes > u64::from(frame_bytes_max) {
+        let reason = Reason::FrameTooLarge {
+            frame_bytes,
+            frame_bytes_max,
+        };
+        return Decoded::Refused(refuse(&header, reason));
+    }
+    let is_read = [Opcode::Get, Opcode::GetAndTouch].map(|opcode| opcode as u8);
+    if header.status != Status::OK || !is_read.contains(&header.opcode) {
+        let reason = Reason::BadFrame("it is no value");
+        return Decoded::Refused(refuse(&header, reason));
+    }
+    let front_bytes = match header.flags & REPLY_FLAG_EXPIRY {
+        0 => 8,
+        _ => 16,
+    };
+    let Some(value_bytes) = header.body_bytes.checked_sub(front_bytes) else {
+        return Decoded::Refused(refuse(&header, WRONG_LENGTH));
+    };
+    let head_bytes = HEADER_BYTES + front_bytes as usize;
+    let Some(front) = buf.get(HEADER_BYTES..head_bytes) else {
+        return Decoded::Incomplete {
+            needed_bytes: head_bytes,
+        };
+    };
+    match read_value(&header, front) {
+        Ok(Response::Value(value)) => Decoded::Frame {
+            frame: ValueHead {
+                id: header.id,
+                meta: value.meta,
+                value_bytes,
+            },
+            consumed: head_bytes,
+        },
+        _ => Decoded::Refused(refuse(&header, WRONG_LENGTH)),
+    }
+}
+
 fn read_body<'a>(header: &ResponseHeader, body: &'a [u8]) -> Result<Response<'a>, Reason> {
     let opcode = Opcode::from_u8(header.opcode);
     if opcode == Some(Opcode::Close) {

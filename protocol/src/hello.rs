@@ -210,7 +210,7 @@ impl<'a> HelloReply<'a> {
         let version = take_u16(&mut rest)?;
         take_u16(&mut rest)?;
         let features = take_u64(&mut rest)?;
-        let limits = Limits {
+        let mut limits = Limits {
             frame_bytes_max: take_u32(&mut rest)?,
             key_bytes_max: take_u32(&mut rest)?,
             value_bytes_max: take_u32(&mut rest)?,
@@ -218,8 +218,11 @@ impl<'a> HelloReply<'a> {
             in_flight_max: take_u32(&mut rest)?,
             skip_bytes_max: take_u32(&mut rest)?,
             idle_ms: take_u32(&mut rest)?,
+            buffered_bytes_max: 0,
         };
         let name = text(take(&mut rest, name_bytes)?);
+        // A server that does not say gathers every frame that it accepts.
+        limits.buffered_bytes_max = take_u32(&mut rest).unwrap_or(limits.frame_bytes_max);
         Some(Self {
             version,
             features,
@@ -237,7 +240,7 @@ impl<'a> HelloReply<'a> {
             status: Status::OK,
             id,
             word: wire_len(name.len()),
-            body_bytes: 40 + wire_len(name.len()),
+            body_bytes: 44 + wire_len(name.len()),
         };
         out.extend_from_slice(&header.to_bytes());
         out.extend_from_slice(&self.version.to_le_bytes());
@@ -257,5 +260,6 @@ impl<'a> HelloReply<'a> {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(&limits.buffered_bytes_max.to_le_bytes());
     }
 }

@@ -53,8 +53,8 @@ mod shape;
 mod status;
 mod wire;
 
-pub use decode_request::decode_request;
-pub use decode_response::decode_response;
+pub use decode_request::{StoreHead, decode_request, decode_store_head};
+pub use decode_response::{ValueHead, decode_response, decode_value_head};
 pub use decoded::{After, Decoded, Reason, Refusal};
 pub use encode_response::{
     encode_close, encode_counter, encode_done, encode_drain, encode_pong, encode_status,
@@ -69,7 +69,7 @@ pub use hello::{
     HELLO_BODY_BYTES_MAX, HelloFrame, HelloReply, HelloRequest, MAGIC, NAME_BYTES_MAX,
     PROTOCOL_VERSION, decode_hello,
 };
-pub use limits::{KEY_BYTES_CEILING, Limits, LimitsError};
+pub use limits::{KEY_BYTES_CEILING, Limits, LimitsError, VALUE_BYTES_CEILING};
 pub use lists::{
     Entries, EntriesIter, Entry, EntryList, KeyList, Keys, KeysIter, Outcomes, OutcomesIter, Pair,
     Pairs, PairsIter, ScanEntries, ScanEntriesIter, ScanEntry, Values, ValuesIter,

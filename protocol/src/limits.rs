@@ -10,6 +10,12 @@ pub const KEY_BYTES_CEILING: u32 = 64 * 1024;
 /// LIMIT: lengths on the wire are 32 bits; a quarter of that keeps every sum of two of them in range.
 const FRAME_BYTES_CEILING: u32 = 1 << 30;
 
+/// The longest value that any server may be configured to accept.
+///
+/// LIMIT: what the longest frame holds beside the longest key and all fields.
+pub const VALUE_BYTES_CEILING: u32 =
+    FRAME_BYTES_CEILING - KEY_BYTES_CEILING - ENTRY_HEAD_BYTES - HEADER_BYTES as u32;
+
 /// LIMIT: the longest head of an entry in any list, rounded up; also covers all fields of a request.
 const ENTRY_HEAD_BYTES: u32 = 64;
 
@@ -19,6 +25,9 @@ const SCAN_KEYS_MIN: u32 = 32;
 /// LIMIT: room for statistics and sentences, however small keys and values are made.
 const FRAME_BYTES_FLOOR: u32 = 64 * 1024;
 
+/// LIMIT: room for enough small items in one frame that its own cost does not count.
+const BUFFERED_BYTES_FLOOR: u64 = 256 * 1024;
+
 /// What a server accepts. Both sides keep to it: no frame of either is longer than
 /// `frame_bytes_max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +36,7 @@ pub struct Limits {
     pub frame_bytes_max: u32,
     /// The longest key.
     pub key_bytes_max: u32,
-    /// The longest value in a request; what the server can store may be less for want of memory.
+    /// The longest value in a request; what the server can store with some keys may be less.
     pub value_bytes_max: u32,
     /// The most entries in a multi-key frame, and in a page of a scan.
     pub keys_per_frame_max: u32,
@@ -38,6 +47,10 @@ pub struct Limits {
     pub skip_bytes_max: u32,
     /// How long a connection may stay silent before the server closes it; 0 is for ever.
     pub idle_ms: u32,
+    /// The longest frame of those that have to be gathered before they are looked at: all but SET,
+    /// ADD, REPLACE, CAS and the replies to GET and GET_AND_TOUCH. Never more than
+    /// `frame_bytes_max`.
+    pub buffered_bytes_max: u32,
 }
 
 /// Why limits cannot work together.
@@ -72,6 +85,19 @@ pub enum LimitsError {
         /// The longest frame skipped.
         skip_bytes_max: u32,
     },
+    /// Frames that have to be gathered are not given the room that they need, or more than frames
+    /// have.
+    #[error(
+        "frames that are gathered have up to {buffered_bytes_max} bytes; accepted are {needed_bytes} to {frame_bytes_max}, the longest frame"
+    )]
+    BufferedBytes {
+        /// The limit as given.
+        buffered_bytes_max: u32,
+        /// What the longest key and the most keys need.
+        needed_bytes: u64,
+        /// The longest frame accepted.
+        frame_bytes_max: u32,
+    },
 }
 
 impl Limits {
@@ -91,13 +117,28 @@ impl Limits {
             // LIMIT: a client that is wrong about the limits by a factor of four keeps its connection.
             skip_bytes_max: 0,
             idle_ms: 0,
+            buffered_bytes_max: 0,
         };
         let frame_bytes_max = limits
             .needed_frame_bytes()
             .min(u64::from(FRAME_BYTES_CEILING));
         limits.frame_bytes_max = frame_bytes_max as u32;
         limits.skip_bytes_max = limits.frame_bytes_max.saturating_mul(4);
+        limits.buffered_bytes_max = limits.frame_bytes_max;
         limits
+    }
+
+    /// The same limits, for a server that gathers no frame that is longer than the longest key with
+    /// a value of `value_bytes` needs, or 256 KiB; longer values it receives in place.
+    #[must_use]
+    pub fn with_buffered_values(self, value_bytes: u32) -> Self {
+        let needed_bytes = self.item_frame_bytes(value_bytes);
+        let buffered_bytes_max = needed_bytes.max(self.buffered_bytes_min());
+        let buffered_bytes_max = buffered_bytes_max.max(BUFFERED_BYTES_FLOOR);
+        Self {
+            buffered_bytes_max: buffered_bytes_max.min(u64::from(self.frame_bytes_max)) as u32,
+            ..self
+        }
     }
 
     /// Whether the limits can work together.
@@ -130,6 +171,15 @@ impl Limits {
                 skip_bytes_max,
             });
         }
+        let needed_bytes = self.buffered_bytes_min();
+        let buffered_bytes_max = self.buffered_bytes_max;
+        if !(needed_bytes..=frame_bytes_max.into()).contains(&buffered_bytes_max.into()) {
+            return Err(LimitsError::BufferedBytes {
+                buffered_bytes_max,
+                needed_bytes,
+                frame_bytes_max,
+            });
+        }
         Ok(())
     }
 
@@ -143,14 +193,22 @@ impl Limits {
     /// The frame that holds the longest key with the longest value, the outcomes of the most keys,
     /// or one step of a scan, whichever is longest.
     fn needed_frame_bytes(&self) -> u64 {
-        let [key, value] = [self.key_bytes_max, self.value_bytes_max].map(u64::from);
+        self.item_frame_bytes(self.value_bytes_max)
+            .max(self.buffered_bytes_min())
+    }
+
+    /// The frame that holds the longest key with a value of this length.
+    fn item_frame_bytes(&self, value_bytes: u32) -> u64 {
+        let [key, value] = [self.key_bytes_max, value_bytes].map(u64::from);
+        HEADER_BYTES as u64 + u64::from(ENTRY_HEAD_BYTES) + key + value
+    }
+
+    /// The frame that holds the outcomes of the most keys, or one step of a scan.
+    fn buffered_bytes_min(&self) -> u64 {
         let [head, header] = [u64::from(ENTRY_HEAD_BYTES), HEADER_BYTES as u64];
-        let item = header + head + key + value;
         let outcomes = header + 2 * u64::from(self.keys_per_frame_max);
-        let scan = header + u64::from(SCAN_KEYS_MIN) * (head + key);
-        item.max(outcomes)
-            .max(scan)
-            .max(u64::from(FRAME_BYTES_FLOOR))
+        let scan = header + u64::from(SCAN_KEYS_MIN) * (head + u64::from(self.key_bytes_max));
+        outcomes.max(scan).max(u64::from(FRAME_BYTES_FLOOR))
     }
 }
 

@@ -115,6 +115,14 @@ impl Opcode {
         matches!(self, Self::MultiGet | Self::MultiSet | Self::MultiDelete)
     }
 
+    /// Whether a request with this opcode ends with a value that a server can receive where it is to
+    /// stay, since the value is all of what is stored.
+    #[inline]
+    #[must_use]
+    pub const fn has_value_in_place(self) -> bool {
+        matches!(self, Self::Set | Self::Add | Self::Replace | Self::Cas)
+    }
+
     /// Whether only a server sends this, unasked.
     #[must_use]
     pub const fn is_notice(self) -> bool {

@@ -167,8 +167,13 @@ pub(crate) fn check(header: &RequestHeader, limits: &Limits) -> Result<Opcode, R
         }
         Body::Anything => {}
     }
-    if header.frame_bytes() > u64::from(limits.frame_bytes_max) {
-        return Err(refuse(header, too_large(header.frame_bytes(), limits)));
+    let frame_bytes_max = match shape.opcode.has_value_in_place() {
+        true => limits.frame_bytes_max,
+        false => limits.buffered_bytes_max,
+    };
+    if header.frame_bytes() > u64::from(frame_bytes_max) {
+        let frame_bytes = header.frame_bytes();
+        return Err(refuse(header, too_large(frame_bytes, frame_bytes_max)));
     }
     Ok(shape.opcode)
 }
@@ -230,9 +235,9 @@ fn unskippable(header: &RequestHeader, limits: &Limits) -> Refusal {
 }
 
 #[cold]
-fn too_large(frame_bytes: u64, limits: &Limits) -> Reason {
+fn too_large(frame_bytes: u64, frame_bytes_max: u32) -> Reason {
     Reason::FrameTooLarge {
         frame_bytes,
-        frame_bytes_max: limits.frame_bytes_max,
+        frame_bytes_max,
     }
 }

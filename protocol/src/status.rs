@@ -67,11 +67,13 @@ statuses! {
     KEY_EMPTY = 0x0103;
     /// The key is longer than `key_bytes_max`.
     KEY_TOO_LONG = 0x0104;
-    /// The value is longer than `value_bytes_max`, or than this server can store.
+    /// The value is longer than `value_bytes_max`, or than this server can store or answer with in
+    /// this way.
     TOO_LARGE = 0x0105;
     /// The frame holds more keys than `keys_per_frame_max`.
     TOO_MANY_KEYS = 0x0106;
-    /// The frame is longer than `frame_bytes_max`; the server skips it.
+    /// The frame is longer than `frame_bytes_max`, or than `buffered_bytes_max` where that applies;
+    /// the server skips it.
     FRAME_TOO_LARGE = 0x0107;
     /// There is no memory for the item at this moment.
     NO_SPACE = 0x0108;
@@ -90,7 +92,7 @@ statuses! {
     TOO_MANY_CONNECTIONS = 0x0203;
     /// Nothing came for longer than `idle_ms`.
     IDLE_TIMEOUT = 0x0204;
-    /// A frame was begun and not finished in time.
+    /// A frame was begun, and too little of it came in time.
     FRAME_TIMEOUT = 0x0205;
     /// The client took too long to read its replies.
     SLOW_READER = 0x0206;

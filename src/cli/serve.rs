@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use larder_protocol::VALUE_BYTES_CEILING;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::filter::LevelFilter;
@@ -52,11 +53,15 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "SIZE", default_value = "250", value_parser = units::size)]
     key_bytes_max: u64,
 
+    /// The longest value [default: a quarter of the memory, at most 1 GiB]
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    value_bytes_max: Option<u64>,
+
     /// The longest frame [default: what the longest key and value need]
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     frame_bytes_max: Option<u64>,
 
-    /// What all connections together may hold in begun frames and unread replies
+    /// What all connections together may hold in begun frames and unread replies, large values aside
     #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = units::size)]
     buffer_memory: u64,
 
@@ -64,11 +69,11 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     idle_timeout: Option<Duration>,
 
-    /// Close a connection that begins a frame and does not finish it in time
+    /// Close a connection that begins a frame and does not send all of it, or 1 MiB more, in time
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
     frame_timeout: Duration,
 
-    /// Close a connection that does not read its replies in time
+    /// Close a connection that does not read its replies, or 1 MiB more of them, in time
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
     write_timeout: Duration,
 
@@ -230,11 +235,13 @@ fn cache(options: &ServeOptions, workers: usize) -> Result<(Cache, usize), Refus
         config.prefault = Prefault::Ahead;
     }
     config.key_bytes_max = u32::try_from(options.key_bytes_max).unwrap_or(u32::MAX);
-    config.sessions_max = u32::try_from(workers).map_err(|_| out_of_range())?;
+    config.value_bytes_max = value_bytes_max(options)?;
+    // One more for the maintenance thread.
+    config.sessions_max = u32::try_from(workers + 1).map_err(|_| out_of_range())?;
     match Cache::new(config) {
         Ok(cache) => Ok((cache, workers)),
-        Err(ConfigError::Sessions { accepted, .. }) if accepted > 0 => {
-            let possible = accepted as usize;
+        Err(ConfigError::Sessions { accepted, .. }) if accepted > 1 => {
+            let possible = accepted as usize - 1;
             if options.workers.is_none() && possible < workers {
                 tracing::info!(workers = possible, "fewer workers, since memory is small");
                 return cache(options, possible);
@@ -246,6 +253,17 @@ fn cache(options: &ServeOptions, workers: usize) -> Result<(Cache, usize), Refus
             )))
         }
         Err(error) => Err(Refusal::Usage(error.to_string())),
+    }
+}
+
+/// The longest value, if one was asked for that frames can carry.
+fn value_bytes_max(options: &ServeOptions) -> Result<Option<u64>, Refusal> {
+    match options.value_bytes_max {
+        Some(bytes) if bytes > u64::from(VALUE_BYTES_CEILING) => Err(Refusal::Usage(format!(
+            "values of up to {bytes} bytes cannot work: frames carry {VALUE_BYTES_CEILING}; \
+             accepted: up to {VALUE_BYTES_CEILING}B"
+        ))),
+        asked => Ok(asked),
     }
 }
 

@@ -6,11 +6,14 @@ use larder_protocol::{
     StatsReply, Status, Store as WireStore, StoreMode, ValueMeta, ValuesAsked, ValuesReply,
 };
 
-use super::{After, Dialect, Ending, Failure, Greeting, Parsed, Reply, Request, Room};
-use crate::engine::{Arithmetic, Entry, Initial, Item, Mode};
+use super::{After, Dialect, Ending, Failure, Greeting, Head, Parsed, Reply, Request, Room};
+use crate::engine::{Arithmetic, Entry, Initial, Item, LargeValue, Mode};
 
 /// What the server calls itself in the handshake.
 const NAME: &str = concat!("larder ", env!("CARGO_PKG_VERSION"));
+
+/// LIMIT: what a value has before it in a reply of many, the frame's header included; rounded up.
+const HEAD_BYTES_MAX: u64 = 64;
 
 /// The dialect, with the limits that clients are told.
 #[derive(Debug, Clone)]
@@ -77,6 +80,26 @@ impl Dialect for Larder {
         }
     }
 
+    fn parse_head<'i>(&self, input: &'i [u8], now_ms: u64) -> Head<'i, Self> {
+        match larder_protocol::decode_store_head(input, &self.limits) {
+            Decoded::Frame { frame, consumed } => Head::Store {
+                tag: Tag {
+                    id: frame.id,
+                    opcode: WireRequest::Store(frame.store.clone()).opcode(),
+                    quiet: frame.quiet,
+                    want_expiry: false,
+                },
+                key: frame.store.key,
+                mode: store_mode(frame.store.mode),
+                entry: entry(&frame.store, now_ms),
+                value_bytes: frame.value_bytes.into(),
+                head_bytes: consumed,
+            },
+            Decoded::Incomplete { needed_bytes } => Head::Incomplete { needed_bytes },
+            Decoded::Refused(_) => Head::Other,
+        }
+    }
+
     fn refuse(&self, refusal: &Refusal, out: &mut Vec<u8>) {
         refusal.encode(out);
     }
@@ -97,12 +120,11 @@ impl Dialect for Larder {
 
     #[inline]
     fn reply<'o>(&'o self, tag: Tag, now_ms: u64, out: &'o mut Vec<u8>) -> LarderReply<'o> {
-        let frame_bytes_max = self.limits.frame_bytes_max;
         LarderReply {
             out,
             tag,
             now_ms,
-            frame_bytes_max,
+            frame_bytes_max: self.limits.buffered_bytes_max,
             draft: Draft::None,
         }
     }
@@ -124,7 +146,7 @@ impl Dialect for Larder {
             ),
             Ending::FrameTimeout { frame_ms } => (
                 Status::FRAME_TIMEOUT,
-                format!("a frame was begun and not finished in {frame_ms} ms"),
+                format!("of a frame that was begun too little came in {frame_ms} ms"),
             ),
             Ending::Overloaded => (
                 Status::SLOW_READER,
@@ -161,24 +183,11 @@ fn neutral(request: WireRequest<'_>, now_ms: u64) -> Request<'_> {
             key,
             expires_at_ms: at(expire_in_ms),
         },
-        WireRequest::Store(WireStore {
-            mode,
-            key,
-            value,
-            client_flags,
-            expire_in_ms,
-        }) => {
-            let entry = Entry {
-                value,
-                flags: client_flags,
-                expires_at_ms: at(expire_in_ms),
-            };
-            Request::Store {
-                key,
-                mode: store_mode(mode),
-                entry,
-            }
-        }
+        WireRequest::Store(store) => Request::Store {
+            key: store.key,
+            mode: store_mode(store.mode),
+            entry: entry(&store, now_ms),
+        },
         WireRequest::Arithmetic(asked) => count(&asked, at(asked.expire_in_ms)),
         WireRequest::Touch { key, expire_in_ms } => Request::Touch {
             key,
@@ -199,6 +208,15 @@ fn neutral(request: WireRequest<'_>, now_ms: u64) -> Request<'_> {
         WireRequest::Stats { group } => Request::Stats { group },
         WireRequest::Ping { echo } => Request::Ping { echo },
         WireRequest::Quit => Request::Quit,
+    }
+}
+
+#[inline]
+fn entry<'i>(store: &WireStore<'i>, now_ms: u64) -> Entry<'i> {
+    Entry {
+        value: store.value,
+        flags: store.client_flags,
+        expires_at_ms: store.expire_in_ms.map(|in_ms| now_ms.saturating_add(in_ms)),
     }
 }
 
@@ -244,6 +262,7 @@ pub(crate) struct LarderReply<'o> {
     out: &'o mut Vec<u8>,
     tag: Tag,
     now_ms: u64,
+    /// The longest reply of many entries.
     frame_bytes_max: u32,
     draft: Draft,
 }
@@ -273,6 +292,14 @@ impl Reply for LarderReply<'_> {
     fn item(&mut self, item: &Item<'_>) {
         let meta = self.meta(item);
         larder_protocol::encode_value(self.out, self.tag.opcode, self.tag.id, &meta, &item.value());
+    }
+
+    fn large_item(&mut self, item: &Item<'_>) {
+        let meta = self.meta(item);
+        // INVARIANT: no value is longer than the limits say, which are 32 bits.
+        let value_bytes = u32::try_from(item.value_bytes()).unwrap_or(u32::MAX);
+        let Tag { opcode, id, .. } = self.tag;
+        larder_protocol::encode_value_head(self.out, opcode, id, &meta, value_bytes);
     }
 
     #[inline]
@@ -342,13 +369,20 @@ impl Reply for LarderReply<'_> {
         self.draft = Draft::Values(ValuesReply::begin(self.out, asked));
     }
 
-    fn push_item(&mut self, found: Result<&Item<'_>, Failure>) -> Room {
+    fn push_item(&mut self, found: Result<&Item<'_>, Failure>, large: Option<&LargeValue>) -> Room {
         let meta = found.ok().map(|item| self.meta(item)).unwrap_or_default();
         let Draft::Values(reply) = &mut self.draft else {
             return Room::Full;
         };
         room(match found {
-            Ok(item) => reply.push_value(self.out, &meta, &item.value()),
+            // A value that would not even fit alone is no reason to answer nothing for ever.
+            Ok(item) if item.value_bytes() + HEAD_BYTES_MAX > u64::from(self.frame_bytes_max) => {
+                reply.push_miss(self.out, status_of(Failure::ToBeReadAlone))
+            }
+            Ok(item) => match large {
+                Some(value) => push_large(reply, self.out, &meta, value),
+                None => reply.push_value(self.out, &meta, &item.value()),
+            },
             Err(failure) => reply.push_miss(self.out, status_of(failure)),
         })
     }
@@ -393,7 +427,7 @@ impl Reply for LarderReply<'_> {
         };
         let entry = ScanEntry {
             key: item.key(),
-            value_bytes: u32::try_from(item.value().len()).unwrap_or(u32::MAX),
+            value_bytes: u32::try_from(item.value_bytes()).unwrap_or(u32::MAX),
             version: item.version(),
             expire_in_ms: item
                 .expires_at_ms()
@@ -407,6 +441,23 @@ impl Reply for LarderReply<'_> {
             reply.finish(self.out, next_cursor.unwrap_or(0));
         }
     }
+}
+
+/// Adds a value that lies in pieces, and fits a reply.
+fn push_large(
+    reply: &mut ValuesReply,
+    out: &mut Vec<u8>,
+    meta: &ValueMeta,
+    value: &LargeValue,
+) -> Fit {
+    let fit = reply.push_value_head(out, meta, value.value_bytes() as u32);
+    let mut at = 0;
+    while fit == Fit::Added && at < value.value_bytes() {
+        let piece = value.piece_at(at);
+        out.extend_from_slice(piece);
+        at += piece.len() as u64;
+    }
+    fit
 }
 
 fn room(fit: Fit) -> Room {
@@ -424,7 +475,9 @@ fn status_of(failure: Failure) -> Status {
         Failure::NotANumber => Status::NOT_A_NUMBER,
         Failure::KeyEmpty => Status::KEY_EMPTY,
         Failure::KeyTooLong { .. } => Status::KEY_TOO_LONG,
-        Failure::TooLarge { .. } => Status::TOO_LARGE,
+        Failure::TooLarge { .. } | Failure::ExtendedTooLarge { .. } | Failure::ToBeReadAlone => {
+            Status::TOO_LARGE
+        }
         Failure::NoSpace => Status::NO_SPACE,
     }
 }

@@ -12,7 +12,7 @@ pub(crate) mod larder;
 
 use larder_protocol::{Entries, Keys};
 
-use crate::engine::{Arithmetic, Entry, Initial, Item, Mode};
+use crate::engine::{Arithmetic, Entry, Initial, Item, LargeValue, Mode};
 
 /// What a client asks for, whatever it speaks. Borrows from the bytes it was read from; expiries
 /// are absolute, in milliseconds of the wall clock.
@@ -103,6 +103,15 @@ pub(crate) enum Failure {
         value_bytes: u64,
         value_bytes_max: u64,
     },
+    #[error(
+        "the value would have {value_bytes} bytes; APPEND and PREPEND make values of up to {value_bytes_max}"
+    )]
+    ExtendedTooLarge {
+        value_bytes: u64,
+        value_bytes_max: u64,
+    },
+    #[error("the value is too large for a reply with others; a GET of this key alone gives it")]
+    ToBeReadAlone,
     #[error("there is no memory for the item at this moment")]
     NoSpace,
     #[error("there are no statistics of that name; accepted: none, `server`, `cache`")]
@@ -120,6 +129,8 @@ pub(crate) enum Room {
 /// Writes what came of one request.
 pub(crate) trait Reply {
     fn item(&mut self, item: &Item<'_>);
+    /// An item whose value follows the reply, from where it lies.
+    fn large_item(&mut self, item: &Item<'_>);
     fn stored(&mut self, version: u64);
     fn counter(&mut self, value: u64, version: u64);
     fn done(&mut self);
@@ -129,7 +140,8 @@ pub(crate) trait Reply {
 
     /// The reply to a multi-get: one `push_item` per key, in order, until it says that it is full.
     fn begin_items(&mut self, asked: u32);
-    fn push_item(&mut self, found: Result<&Item<'_>, Failure>) -> Room;
+    /// `large` is the value of an item that has a large one.
+    fn push_item(&mut self, found: Result<&Item<'_>, Failure>, large: Option<&LargeValue>) -> Room;
     fn end_items(&mut self);
 
     /// The reply to a multi-set or multi-delete: one `push_outcome` per entry, in order.
@@ -166,6 +178,23 @@ pub(crate) enum Parsed<'i, D: Dialect> {
         refusal: D::Refusal,
         after: After,
     },
+}
+
+/// What the front of a request says, before the whole of it is there.
+pub(crate) enum Head<'i, D: Dialect> {
+    /// A store of `value_bytes` bytes that follow after `head_bytes`; the entry lacks them.
+    Store {
+        tag: D::Tag,
+        key: &'i [u8],
+        mode: Mode,
+        entry: Entry<'i>,
+        value_bytes: u64,
+        head_bytes: usize,
+    },
+    /// Too little to tell.
+    Incomplete { needed_bytes: usize },
+    /// Something that has to be there whole.
+    Other,
 }
 
 /// What became of the beginning of a connection.
@@ -208,6 +237,9 @@ pub(crate) trait Dialect: Sized {
 
     /// Reads the request at the front of `input`. Relative expiries count from `now_ms`.
     fn parse<'i>(&self, input: &'i [u8], now_ms: u64) -> Parsed<'i, Self>;
+
+    /// Reads the front of a request of which [`parse`](Dialect::parse) says that it is incomplete.
+    fn parse_head<'i>(&self, input: &'i [u8], now_ms: u64) -> Head<'i, Self>;
 
     /// Answers what was not understood.
     fn refuse(&self, refusal: &Self::Refusal, out: &mut Vec<u8>);

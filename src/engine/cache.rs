@@ -89,7 +89,7 @@ pub struct Limits {
     pub value_bytes_max: u64,
     /// The longest value that is stored in one piece, beside its key, in bytes. Longer ones are
     /// stored in pieces of their own.
-    pub inline_bytes_max: u64,
+    pub inline_bytes_max: u32,
 }
 
 /// Why bytes cannot be a key.
@@ -197,15 +197,6 @@ impl Cache {
     pub fn stats_at(&self, now_ms: u64) -> Stats {
         Stats::collect(&self.shared, &self.shared.segments.usage(now_ms))
     }
-
-    /// Whether so few segments are free that [`Session::maintain`] is worth calling at once. Cheap
-    /// enough to ask often.
-    pub fn wants_maintenance(&self) -> bool {
-        let shared = &self.shared;
-        shared
-            .segments
-            .is_short(shared.geometry.segments_reserved * 2)
-    }
 }
 
 /// What the memory covers from the start: everything below the first chunk of buckets and that
@@ -230,7 +221,7 @@ impl Shared {
         Limits {
             key_bytes_max: self.geometry.key_bytes_max,
             value_bytes_max: self.geometry.value_bytes_max,
-            inline_bytes_max: self.geometry.inline_bytes_max,
+            inline_bytes_max: self.geometry.inline_bytes_max as u32,
         }
     }
 

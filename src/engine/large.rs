@@ -22,7 +22,7 @@
 //! | extents of a draft | `take_extent` | `abandon_extents` | nobody else has seen them; the pool's lock | `an_abandoned_draft_leaves_nothing_behind` |
 
 use crate::arena::Arena;
-use crate::engine::cache::Key;
+use crate::engine::cache::{Key, Shared};
 use crate::engine::config::Geometry;
 use crate::engine::guard::Guard;
 use crate::engine::item::{Item, Value};
@@ -32,6 +32,9 @@ use crate::engine::write::{Plan, StoreError};
 use crate::sync::Arc;
 
 const HEAD_BYTES: usize = 16;
+/// LIMIT: longer values are not joined to others, since both are copied in one operation: some
+/// milliseconds.
+const JOINED_BYTES_MAX: u64 = 8 << 20;
 
 /// The extents that an item describes.
 #[derive(Debug, Clone, Copy)]
@@ -287,18 +290,22 @@ impl Guard<'_> {
 
     /// A reference to an item's large value that outlives the guard; `None` for any other item.
     pub fn hold(&self, item: &Item<'_>) -> Option<LargeValue> {
-        let extents = item.extents()?;
-        let offsets = extents.offsets();
-        let first = self.shared.segments.id_at(offsets[0]);
-        // The item was read under this guard's pin, so the index's reference is still there.
-        self.shared.segments.segment(first).hold();
-        Some(LargeValue {
-            arena: Arc::clone(&self.shared.arena),
-            segments: Arc::clone(&self.shared.segments),
-            extents: offsets,
-            extent_bytes: extents.extent_bytes(),
-            value_bytes: extents.value_bytes(),
-        })
+        hold(self.shared, item)
+    }
+
+    /// [`Guard::get_and_touch`] that also [holds](Self::hold) the value, if it is a large one.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Guard::get_and_touch`].
+    pub fn get_and_touch_held(
+        &mut self,
+        key: &Key<'_>,
+        expires_at_ms: Option<u64>,
+    ) -> Result<Option<(Item<'_>, Option<LargeValue>)>, StoreError> {
+        let shared = self.shared;
+        let touched = self.get_and_touch(key, expires_at_ms)?;
+        Ok(touched.map(|item| (item, hold(shared, &item))))
     }
 
     /// Stores a value that is too long to lie beside its key.
@@ -335,8 +342,16 @@ impl Guard<'_> {
             // SAFETY: pinned for as long as the guard is.
             let found = unsafe { self.shared.index.find(key.hash, key.bytes) }?;
             let item = self.live(&found)?;
-            if !self.is_large(item.value_bytes() + given.len() as u64) {
+            let value_bytes = item.value_bytes() + given.len() as u64;
+            if !self.is_large(value_bytes) {
                 return None;
+            }
+            let value_bytes_max = JOINED_BYTES_MAX.min(self.shared.geometry.value_bytes_max);
+            if value_bytes > value_bytes_max {
+                return Some(Err(StoreError::TooLarge {
+                    value_bytes,
+                    value_bytes_max,
+                }));
             }
             let version = item.version();
             let held = self.hold(&item);
@@ -370,6 +385,22 @@ impl Guard<'_> {
             }
         }
     }
+}
+
+/// A reference to the large value of an item that was read under a pin that is still live.
+fn hold(shared: &Shared, item: &Item<'_>) -> Option<LargeValue> {
+    let extents = item.extents()?;
+    let offsets = extents.offsets();
+    // Under that pin, the index's reference is still there.
+    let first = shared.segments.id_at(offsets[0]);
+    shared.segments.segment(first).hold();
+    Some(LargeValue {
+        arena: Arc::clone(&shared.arena),
+        segments: Arc::clone(&shared.segments),
+        extents: offsets,
+        extent_bytes: extents.extent_bytes(),
+        value_bytes: extents.value_bytes(),
+    })
 }
 
 impl LargeValue {

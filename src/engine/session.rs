@@ -52,6 +52,12 @@ impl Session {
 }
 
 impl Session {
+    /// Whether there is upkeep that this session will do as it writes, as far as it knows.
+    #[inline]
+    pub fn owes_upkeep(&self) -> bool {
+        self.writer.owes_upkeep()
+    }
+
     /// Some upkeep for its own sake: keeps segments free, cleans, and removes what has expired.
     /// Gives true if there is more to do.
     ///

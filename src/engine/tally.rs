@@ -11,6 +11,9 @@ use crate::engine::stats::{Counters, Figure};
 use crate::reclaim::Pin;
 use crate::sync::Ordering;
 
+/// LIMIT: removals that a session counts for itself before it reports them.
+const REMOVALS_PER_REPORT: i64 = 16;
+
 /// One session's counts.
 #[derive(Debug)]
 pub(crate) struct Tally {
@@ -55,6 +58,10 @@ impl Tally {
     pub(crate) fn count_removal(&mut self, shared: &Shared) {
         self.unreported -= 1;
         self.count(shared, Figure::Removed);
+        // A session may remove what others add: the index must not grow by what has gone.
+        if self.unreported <= -REMOVALS_PER_REPORT {
+            self.report(shared);
+        }
     }
 
     /// Accounts for an entry that this session removed from the index or replaced in it.

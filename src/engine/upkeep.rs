@@ -398,7 +398,7 @@ impl Step<'_> {
         let reserved = self.shared.geometry.segments_reserved;
         let is_wanted = match demand {
             Demand::Usual => segments.is_short(reserved),
-            Demand::Maintenance => segments.is_short(reserved * 2),
+            Demand::Maintenance => segments.is_short(reserved + reserved / 4),
             Demand::Segment => true,
         };
         let id = is_wanted.then(|| segments.claim_victim()).flatten()?;

@@ -183,6 +183,11 @@ impl Writer {
         step.evict_alone(&mut self.appender, bytes, mercy);
     }
 
+    #[inline]
+    pub(crate) fn owes_upkeep(&self) -> bool {
+        self.upkeep != Upkeep::Done
+    }
+
     /// The share of upkeep that comes with writing `bytes`.
     #[inline]
     pub(crate) fn pay_for(&mut self, shared: &Shared, pin: &Pin<'_>, now_ms: u64, bytes: u64) {

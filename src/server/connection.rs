@@ -10,6 +10,7 @@
 //! reset may overtake the last replies.
 
 use super::buffers::{BudgetSpent, BufferBudget, HeldBuffer};
+use super::large::Transfer;
 use super::listener::Stream;
 use crate::sync::Arc;
 
@@ -63,11 +64,13 @@ pub(crate) struct Connection {
     pub(crate) skip_bytes: u64,
     backlog: HeldBuffer,
     backlog_sent: usize,
+    /// A large value on its way; in a box, since few connections have one.
+    pub(crate) transfer: Option<Box<Transfer>>,
     /// When bytes last came.
     pub(crate) active_ms: u64,
-    /// When the frame in `held` was begun.
+    /// When the frame in `held` was begun, or a longer one last came forward.
     pub(crate) begun_ms: u64,
-    /// When the backlog, or the lingering, began.
+    /// When the wait for the reader, or the lingering, began.
     pub(crate) waiting_ms: u64,
 }
 
@@ -85,6 +88,7 @@ impl Connection {
             skip_bytes: 0,
             backlog: HeldBuffer::default(),
             backlog_sent: 0,
+            transfer: None,
             active_ms: now_ms,
             begun_ms: NEVER_MS,
             waiting_ms: NEVER_MS,
@@ -98,7 +102,23 @@ impl Connection {
 
     /// Whether the connection is between two requests with nothing under way.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.held.is_empty() && self.skip_bytes == 0 && !self.has_backlog()
+        let between = self.held.is_empty() && self.skip_bytes == 0;
+        between && !self.has_backlog() && self.transfer.is_none()
+    }
+
+    /// Whether a large value is being received.
+    pub(crate) fn is_receiving(&self) -> bool {
+        matches!(self.transfer.as_deref(), Some(Transfer::Receiving(_)))
+    }
+
+    /// Whether a large value is being sent.
+    pub(crate) fn is_sending(&self) -> bool {
+        matches!(self.transfer.as_deref(), Some(Transfer::Sending(_)))
+    }
+
+    /// Whether the peer has to read before anything else is done.
+    pub(crate) fn waits_for_reader(&self) -> bool {
+        self.has_backlog() || self.is_sending()
     }
 
     /// Whether replies wait for the socket.

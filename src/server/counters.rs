@@ -61,6 +61,10 @@ counters! {
     reads,
     /// Writes that took bytes.
     writes,
+    /// Large values received whole.
+    large_received,
+    /// Large values sent whole.
+    large_sent,
     /// Times that replies had to wait for a client to read.
     backlogs,
     /// Turns ended by their bound with work left.

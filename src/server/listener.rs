@@ -1,6 +1,6 @@
 //! Listening sockets and the streams they yield, TCP and Unix alike.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net as unix;
@@ -206,6 +206,13 @@ impl Stream {
         match self {
             Self::Tcp(stream) => (&*stream).write(from),
             Self::Unix(stream) => (&*stream).write(from),
+        }
+    }
+
+    pub(crate) fn write_slices(&self, from: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => (&*stream).write_vectored(from),
+            Self::Unix(stream) => (&*stream).write_vectored(from),
         }
     }
 

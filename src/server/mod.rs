@@ -18,6 +18,8 @@ mod buffers;
 mod clock;
 mod connection;
 mod counters;
+mod farewell;
+mod large;
 mod listener;
 mod open_files;
 mod report;
@@ -25,6 +27,7 @@ mod service;
 mod settings;
 mod shared;
 mod transfer;
+mod upkeep;
 mod worker;
 
 use std::io;
@@ -92,6 +95,8 @@ impl Server {
         let sessions = (0..workers)
             .map(|_| cache.session())
             .collect::<Result<Vec<_>, TooManySessions>>()?;
+        // Without one more, the workers do all upkeep themselves.
+        let upkeep = cache.session().ok();
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for address in &settings.listen {
             let (listener, bound) = Listener::bind(address)?;
@@ -117,6 +122,14 @@ impl Server {
                 .spawn(format!("larder-worker-{index}"), move || {
                     pin(pinning, index);
                     worker.run();
+                })
+                .map_err(system)?;
+        }
+        if let Some(session) = upkeep {
+            let tended = Arc::clone(&shared);
+            running
+                .spawn("larder-upkeep".to_owned(), move || {
+                    upkeep::run(&tended, session);
                 })
                 .map_err(system)?;
         }

@@ -29,7 +29,8 @@ impl Report for Shared {
 impl Shared {
     fn cache_figures(&self) -> Vec<(&'static str, String)> {
         let pages = self.cache.pages();
-        let figures = self.cache.stats().figures().into_iter();
+        let stats = self.cache.stats_at(self.clock.now().wall_ms);
+        let figures = stats.figures().into_iter();
         let mut figures: Vec<_> = figures.map(as_text).collect();
         figures.push(("pages", pages.name().to_owned()));
         figures.push(("huge_page_bytes", pages.huge_bytes().to_string()));
@@ -39,7 +40,7 @@ impl Shared {
     /// The ledger of the memory, its lines first and their sum, the whole budget, after them; then
     /// what the process has in memory, and what it may come to have.
     fn memory_figures(&self) -> Vec<(&'static str, String)> {
-        let stats = self.cache.stats();
+        let stats = self.cache.stats_at(self.clock.now().wall_ms);
         let rss_bytes_max = stats.memory_bytes + self.settings.buffer_bytes_max + PROCESS_BYTES_MAX;
         let process = [
             ("memory_bytes", stats.memory_bytes),

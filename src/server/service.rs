@@ -3,11 +3,13 @@
 //! The buffers are the worker's. A connection keeps bytes for itself only where a turn ends inside a
 //! frame, or where its socket does not take the replies; both come out of the server-wide budget.
 //! What a turn may take is bounded by the size of the input buffer and by the bytes it writes.
+//! Values that no buffer holds go their own way, which is told in the module `large`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::clock::Now;
 use super::connection::{Cause, Connection, NEVER_MS, Phase};
+use super::large::{Transfer, is_progress};
 use super::shared::{Shared, Station};
 use super::transfer::Sent;
 use crate::dialect::larder::Larder;
@@ -23,9 +25,9 @@ pub(crate) const INPUT_BYTES: usize = 64 << 10;
 const OUTPUT_BYTES: usize = 64 << 10;
 
 /// LIMIT: what a turn may write before the next connection has its turn.
-const SLICE_BYTES: usize = 1 << 20;
+pub(super) const SLICE_BYTES: usize = 1 << 20;
 
-/// LIMIT: an output buffer that a large value has blown up is given back above this.
+/// LIMIT: an output buffer that long replies have blown up is given back above this.
 const OUTPUT_BYTES_KEPT: usize = 1 << 20;
 
 /// What a connection needs after its turn.
@@ -42,7 +44,7 @@ pub(crate) enum Turned {
 
 /// Why serving stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
+pub(super) enum Stop {
     /// The input ends within a frame, or between two.
     Starved { needed_bytes: usize },
     /// The socket takes no more replies.
@@ -59,11 +61,15 @@ pub(crate) struct Service {
     pub(crate) shared: Arc<Shared>,
     pub(crate) station: Arc<Station>,
     pub(crate) now: Now,
-    session: Session,
-    input: Box<[u8]>,
+    pub(super) session: Session,
+    pub(super) input: Box<[u8]>,
     pub(super) output: Vec<u8>,
     /// Requests of this turn, refused ones included.
     requests: u64,
+    /// The counter of bytes sent, when the turn's slice began.
+    bytes_out_before: u64,
+    /// Requests up to this length have no large value.
+    inline_frame_bytes: usize,
 }
 
 impl Service {
@@ -71,6 +77,7 @@ impl Service {
         let now = shared.clock.now();
         let input = vec![0; INPUT_BYTES].into_boxed_slice();
         let output = Vec::with_capacity(OUTPUT_BYTES);
+        let inline_frame_bytes = shared.cache.limits().inline_bytes_max as usize;
         Self {
             shared,
             station,
@@ -79,6 +86,16 @@ impl Service {
             input,
             output,
             requests: 0,
+            bytes_out_before: 0,
+            inline_frame_bytes,
+        }
+    }
+
+    /// Wakes the maintenance thread, if there is upkeep that would fall to this worker.
+    #[inline]
+    pub(crate) fn call_for_upkeep(&self) {
+        if self.session.owes_upkeep() {
+            self.shared.bell.ring();
         }
     }
 
@@ -87,34 +104,13 @@ impl Service {
         self.guarded(connection, Self::take_turn)
     }
 
-    /// Tells the client why the server ends the connection, and sees it out.
-    pub(crate) fn end(&mut self, connection: &mut Connection, ending: Ending) -> Turned {
-        self.guarded(connection, |service, connection| {
-            service
-                .shared
-                .dialect
-                .notice_ending(ending, &mut service.output);
-            service.finish(connection)
-        })
-    }
-
-    /// Tells the client that the server will end the connection soon.
-    pub(crate) fn notice_drain(&mut self, connection: &mut Connection, left_ms: u64) -> Turned {
-        self.guarded(connection, |service, connection| {
-            service
-                .shared
-                .dialect
-                .notice_drain(left_ms, &mut service.output);
-            service.send(connection).map(|_| Turned::Wait)
-        })
-    }
-
-    fn guarded(
+    pub(super) fn guarded(
         &mut self,
         connection: &mut Connection,
         work: impl FnOnce(&mut Self, &mut Connection) -> Result<Turned, Cause>,
     ) -> Turned {
         self.now = self.shared.clock.now();
+        self.begin_slice();
         let outcome = catch_unwind(AssertUnwindSafe(|| work(self, connection)));
         let turned = outcome.unwrap_or_else(|_| Ok(self.after_panic(connection)));
         self.output.clear();
@@ -132,7 +128,7 @@ impl Service {
         }
         // Replies that are not sent may be torn, and may lack the last one: none of them is sent.
         self.output.clear();
-        if connection.has_backlog() {
+        if connection.waits_for_reader() {
             return Turned::Close(Cause::Panic);
         }
         self.shared
@@ -144,9 +140,11 @@ impl Service {
 
     fn take_turn(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
         self.requests = 0;
-        if connection.has_backlog() {
-            if self.send_backlog(connection)? == Sent::Some {
-                return Ok(Turned::Wait);
+        if connection.waits_for_reader() {
+            match self.send_waiting(connection)? {
+                Sent::All => {}
+                Sent::Some => return Ok(Turned::Wait),
+                Sent::UpToSlice => return Ok(Turned::Again),
             }
             connection.active_ms = self.now.uptime_ms;
             if connection.begun_ms != NEVER_MS {
@@ -156,15 +154,18 @@ impl Service {
         match connection.phase {
             Phase::Finishing => self.linger(connection),
             Phase::Lingering => self.discard(connection),
+            Phase::Greeting | Phase::Open if connection.is_receiving() => {
+                self.receive_large(connection)
+            }
             Phase::Greeting | Phase::Open => self.receive(connection),
         }
     }
 
     /// Finds the bytes to serve: held ones if they suffice, or else one read.
     fn receive(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
-        let is_large = connection.needed_bytes > INPUT_BYTES;
+        let is_long = connection.needed_bytes > INPUT_BYTES;
         if !connection.has_work()
-            && is_large
+            && is_long
             && let Some(turned) = self.gather(connection)?
         {
             return Ok(turned);
@@ -172,7 +173,7 @@ impl Service {
         if connection.has_work() {
             return self.serve_held(connection);
         }
-        if is_large {
+        if is_long {
             return self.after_reading(connection);
         }
         let mut input = std::mem::take(&mut self.input);
@@ -205,7 +206,7 @@ impl Service {
             match (kept, stop) {
                 (Ok(()), _) => return self.settle(connection, stop),
                 // Fairness gives way where there is no room to be fair.
-                (Err(_), Stop::Exhausted) => {}
+                (Err(_), Stop::Exhausted) => self.begin_slice(),
                 (Err(_), Stop::Starved { .. }) => {
                     return self.refuse_overloaded(connection, bytes);
                 }
@@ -214,7 +215,7 @@ impl Service {
         }
     }
 
-    /// Large frames, and frames that had to wait, are served where they are held.
+    /// Long frames, and frames that had to wait, are served where they are held.
     fn serve_held(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
         let mut held = std::mem::take(&mut connection.held);
         let (served_bytes, stop) = self.serve(connection, held.as_slice())?;
@@ -250,14 +251,8 @@ impl Service {
         connection: &mut Connection,
         begun: &[u8],
     ) -> Result<Turned, Cause> {
-        self.station.counters.refused_overloaded.add(1);
-        self.requests += 1;
         connection.needed_bytes = 0;
-        match self
-            .shared
-            .dialect
-            .refuse_overloaded(begun, &mut self.output)
-        {
+        match self.say_overloaded(begun) {
             After::Close => self.finish(connection),
             After::Skip { bytes } => {
                 connection.skip_bytes = bytes.saturating_sub(begun.len() as u64);
@@ -266,11 +261,25 @@ impl Service {
         }
     }
 
+    pub(super) fn say_overloaded(&mut self, begun: &[u8]) -> After {
+        self.station.counters.refused_overloaded.add(1);
+        self.requests += 1;
+        let dialect = &self.shared.dialect;
+        dialect.refuse_overloaded(begun, &mut self.output)
+    }
+
     /// Executes what can be executed of `bytes`; says how many it took and why it stopped.
     fn serve(&mut self, connection: &mut Connection, bytes: &[u8]) -> Result<(usize, Stop), Cause> {
-        let (mut at, mut written) = (0, 0);
+        let mut at = 0;
+        if connection.is_sending() {
+            match self.send(connection)? {
+                Sent::All => {}
+                Sent::Some => return Ok((at, Stop::Blocked)),
+                Sent::UpToSlice => return Ok((at, Stop::Exhausted)),
+            }
+        }
         loop {
-            at += skip(connection, bytes.len() - at);
+            at += self.skip(connection, bytes.len() - at);
             let rest = &bytes[at..];
             if rest.is_empty() {
                 return Ok((at, Stop::Starved { needed_bytes: 0 }));
@@ -283,14 +292,14 @@ impl Service {
             if let Some(stop) = stop {
                 return Ok((at, stop));
             }
-            if self.output.len() < OUTPUT_BYTES {
+            if self.output.len() < OUTPUT_BYTES && !connection.is_sending() {
                 continue;
             }
-            written += self.output.len();
-            if self.send(connection)? == Sent::Some {
+            let sent = self.send(connection)?;
+            if sent == Sent::Some {
                 return Ok((at, Stop::Blocked));
             }
-            if written >= SLICE_BYTES {
+            if sent == Sent::UpToSlice || self.sent_in_turn() >= SLICE_BYTES as u64 {
                 self.station.counters.slices_exhausted.add(1);
                 return Ok((at, Stop::Exhausted));
             }
@@ -328,6 +337,9 @@ impl Service {
             OUTPUT_BYTES,
         );
         drop(guard);
+        if let Some(value) = round.large {
+            connection.transfer = Some(Box::new(Transfer::sending(value)));
+        }
         let counters = &self.station.counters;
         self.requests += round.requests;
         if round.requests > 0 {
@@ -336,6 +348,11 @@ impl Service {
         }
         let stop = match round.next {
             Next::More => None,
+            Next::Incomplete { needed_bytes } if needed_bytes > self.inline_frame_bytes => {
+                let begun = &bytes[round.consumed_bytes..];
+                let (took, stop) = self.begin_receiving(connection, begun, needed_bytes);
+                return (round.consumed_bytes + took, stop);
+            }
             Next::Incomplete { needed_bytes } => Some(Stop::Starved { needed_bytes }),
             Next::Quit => Some(Stop::Finish),
             Next::Refused { refusal, after } => {
@@ -358,13 +375,45 @@ impl Service {
         (round.consumed_bytes, stop)
     }
 
+    /// Drops what is to be skipped of the next `available` bytes; says how many that were.
+    fn skip(&self, connection: &mut Connection, available: usize) -> usize {
+        let skipped = connection.skip_bytes.min(available as u64);
+        let left = connection.skip_bytes - skipped;
+        if is_progress(connection.skip_bytes, left) {
+            connection.begun_ms = self.now.uptime_ms;
+        }
+        connection.skip_bytes = left;
+        skipped as usize
+    }
+
+    fn begin_slice(&mut self) {
+        self.bytes_out_before = self.station.counters.bytes_out.get();
+    }
+
+    /// What was sent since the turn began.
+    pub(super) fn sent_in_turn(&self) -> u64 {
+        let bytes_out = self.station.counters.bytes_out.get();
+        bytes_out.wrapping_sub(self.bytes_out_before)
+    }
+
+    /// Counts a request that was not part of a batch.
+    pub(super) fn count_request(&mut self) {
+        self.requests += 1;
+        self.station.counters.requests.add(1);
+    }
+
     /// Sends the replies of the turn and decides what comes next.
-    fn settle(&mut self, connection: &mut Connection, stop: Stop) -> Result<Turned, Cause> {
+    pub(super) fn settle(
+        &mut self,
+        connection: &mut Connection,
+        stop: Stop,
+    ) -> Result<Turned, Cause> {
         connection.needed_bytes = match stop {
             Stop::Starved { needed_bytes } => needed_bytes,
             _ => 0,
         };
-        let within_frame = !connection.held.is_empty() || connection.skip_bytes > 0;
+        let within_frame =
+            !connection.held.is_empty() || connection.skip_bytes > 0 || connection.is_receiving();
         if !within_frame {
             connection.begun_ms = NEVER_MS;
         } else if self.requests > 0 || connection.begun_ms == NEVER_MS {
@@ -379,55 +428,16 @@ impl Service {
     }
 
     /// All that was read is served: what is left is to send, and to read on or to finish.
-    fn after_reading(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
+    pub(super) fn after_reading(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
         if connection.read_to_end {
             return self.finish(connection);
         }
-        if self.send(connection)? == Sent::All && connection.readable {
-            return Ok(Turned::Again);
-        }
-        Ok(Turned::Wait)
-    }
-
-    /// Executes nothing more: sends what is to be sent, then waits for the peer to close.
-    fn finish(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
-        connection.phase = Phase::Finishing;
-        connection.held.release();
-        connection.needed_bytes = 0;
         match self.send(connection)? {
-            Sent::Some => Ok(Turned::Wait),
-            Sent::All => self.linger(connection),
+            Sent::All if connection.readable => Ok(Turned::Again),
+            Sent::UpToSlice => Ok(Turned::Again),
+            Sent::All | Sent::Some => Ok(Turned::Wait),
         }
     }
-
-    fn linger(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
-        if connection.read_to_end {
-            return Err(Cause::Finished);
-        }
-        connection.stream.finish_writing();
-        connection.phase = Phase::Lingering;
-        connection.waiting_ms = self.now.uptime_ms;
-        self.discard(connection)
-    }
-
-    fn discard(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
-        let mut input = std::mem::take(&mut self.input);
-        let outcome = self.read(connection, &mut input);
-        self.input = input;
-        outcome.map_err(|_| Cause::Finished)?;
-        match (connection.read_to_end, connection.readable) {
-            (true, _) => Err(Cause::Finished),
-            (false, true) => Ok(Turned::Again),
-            (false, false) => Ok(Turned::Wait),
-        }
-    }
-}
-
-/// Drops what is to be skipped of the next `available` bytes; says how many that were.
-fn skip(connection: &mut Connection, available: usize) -> usize {
-    let skipped = connection.skip_bytes.min(available as u64);
-    connection.skip_bytes -= skipped;
-    skipped as usize
 }
 
 #[cfg(test)]

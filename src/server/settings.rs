@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_protocol::{Limits as WireLimits, LimitsError};
+use larder_protocol::{Limits as WireLimits, LimitsError, VALUE_BYTES_CEILING};
 
 use super::address::Address;
 use super::clock::whole_ms;
@@ -17,7 +17,7 @@ pub const WORKERS_MAX: usize = 1024;
 /// LIMIT: what one process can address in files is far above; this bounds the accounting.
 pub const CONNECTIONS_MAX: u32 = 1 << 20;
 
-/// LIMIT: room for two of the longest frames and a little more, or nobody could send one.
+/// LIMIT: room for two of the longest frames that are gathered, or nobody could send one.
 const FRAMES_IN_BUFFERS_MIN: u64 = 2;
 
 /// LIMIT: below this a deadline would fire between two packets of an honest client.
@@ -46,13 +46,15 @@ pub struct Settings {
     pub connections_max: u32,
     /// The longest frame, header included; `None` is what the longest item needs.
     pub frame_bytes_max: Option<u32>,
-    /// What all connections together may hold in begun frames and unsent replies, in bytes.
+    /// What all connections together may hold in begun frames and unsent replies, in bytes. Large
+    /// values are in the cache's own memory on their way.
     pub buffer_bytes_max: u64,
     /// How long a connection may stay silent; `None` is for ever.
     pub idle_timeout: Option<Duration>,
-    /// How long a frame may take once its first byte is there.
+    /// How long a frame may take once its first byte is there; a long one, each mebibyte of it.
     pub frame_timeout: Duration,
-    /// How long a client may take to read the replies that wait for it.
+    /// How long a client may take to read the replies that wait for it; of a large value, each
+    /// mebibyte.
     pub write_timeout: Duration,
     /// How long a drain may take in all.
     pub drain_timeout: Duration,
@@ -94,13 +96,13 @@ pub enum SettingError {
     Frame(#[from] LimitsError),
     /// The connection buffers could not hold a frame.
     #[error(
-        "{buffer_bytes_max} bytes of connection buffers cannot work: frames have up to {frame_bytes_max} bytes; accepted: at least {accepted_min} bytes"
+        "{buffer_bytes_max} bytes of connection buffers cannot work: frames that are gathered there have up to {buffered_bytes_max} bytes; accepted: at least {accepted_min} bytes"
     )]
     Buffers {
         /// What was asked for.
         buffer_bytes_max: u64,
-        /// The longest frame.
-        frame_bytes_max: u32,
+        /// The longest frame that is gathered.
+        buffered_bytes_max: u32,
         /// The least that works.
         accepted_min: u64,
     },
@@ -135,14 +137,17 @@ impl Settings {
             }
         }
         let limits = self.wire_limits(cache)?;
-        self.check_buffers(limits.frame_bytes_max)?;
+        self.check_buffers(limits.buffered_bytes_max)?;
         Ok(limits)
     }
 
     fn wire_limits(&self, cache: CacheLimits) -> Result<WireLimits, SettingError> {
-        let mut limits = WireLimits::for_items(cache.key_bytes_max, cache.inline_bytes_max as u32);
+        let value_bytes_max = cache.value_bytes_max.min(VALUE_BYTES_CEILING.into()) as u32;
+        let mut limits = WireLimits::for_items(cache.key_bytes_max, value_bytes_max)
+            .with_buffered_values(cache.inline_bytes_max);
         if let Some(frame_bytes_max) = self.frame_bytes_max {
             limits.frame_bytes_max = frame_bytes_max;
+            limits.buffered_bytes_max = limits.buffered_bytes_max.min(frame_bytes_max);
             limits.skip_bytes_max = frame_bytes_max.saturating_mul(4);
         }
         limits.idle_ms = self.idle_timeout.map_or(0, |timeout| {
@@ -152,13 +157,13 @@ impl Settings {
         Ok(limits)
     }
 
-    fn check_buffers(&self, frame_bytes_max: u32) -> Result<(), SettingError> {
-        let accepted_min = FRAMES_IN_BUFFERS_MIN * u64::from(frame_bytes_max);
+    fn check_buffers(&self, buffered_bytes_max: u32) -> Result<(), SettingError> {
+        let accepted_min = FRAMES_IN_BUFFERS_MIN * u64::from(buffered_bytes_max);
         if self.buffer_bytes_max < accepted_min {
             let buffer_bytes_max = self.buffer_bytes_max;
             return Err(SettingError::Buffers {
                 buffer_bytes_max,
-                frame_bytes_max,
+                buffered_bytes_max,
                 accepted_min,
             });
         }

@@ -7,6 +7,7 @@ use super::clock::{Clock, whole_ms};
 use super::counters::Counters;
 use super::listener::Stream;
 use super::settings::Settings;
+use super::upkeep::Bell;
 use crate::dialect::larder::Larder;
 use crate::engine::Cache;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
@@ -45,6 +46,9 @@ pub(crate) struct Shared {
     pub(crate) acceptor_counters: Counters,
     pub(crate) acceptor_waker: Waker,
     pub(crate) stations: Vec<Arc<Station>>,
+    pub(crate) bell: Bell,
+    /// Workers that have not ended.
+    workers_left: AtomicU64,
     stage: AtomicU64,
     drain_deadline_ms: AtomicU64,
 }
@@ -65,7 +69,9 @@ impl Shared {
             clock: Clock::start(),
             acceptor_counters: Counters::default(),
             acceptor_waker,
+            workers_left: AtomicU64::new(stations.len() as u64),
             stations,
+            bell: Bell::default(),
             stage: AtomicU64::new(Stage::Serving as u64),
             drain_deadline_ms: AtomicU64::new(u64::MAX),
         }
@@ -88,11 +94,27 @@ impl Shared {
         self.stage.fetch_max(stage as u64, Ordering::Release);
         // A thread that has ended needs no waking.
         let _ = self.acceptor_waker.wake();
+        if stage == Stage::Stopped {
+            self.bell.ring_always();
+        }
         if stage >= Stage::Draining {
             for station in &self.stations {
                 let _ = station.waker.wake();
             }
         }
+    }
+
+    /// Notes that a worker has ended; with the last one the maintenance ends.
+    pub(crate) fn end_worker(&self) {
+        // ORDERING: Relaxed; nothing is read through the count, and the bell's lock orders the rest.
+        self.workers_left.fetch_sub(1, Ordering::Relaxed);
+        self.bell.ring_always();
+    }
+
+    /// Whether all workers have ended.
+    pub(crate) fn workers_are_done(&self) -> bool {
+        // ORDERING: Relaxed, as in `end_worker`.
+        self.workers_left.load(Ordering::Relaxed) == 0
     }
 
     /// Asks for the end within the drain timeout. Later calls change nothing.

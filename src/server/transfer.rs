@@ -1,6 +1,6 @@
 //! Bytes between a socket and the worker's buffers: one read and one write per turn.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 
 use super::connection::{Cause, Connection};
 use super::service::Service;
@@ -10,12 +10,15 @@ use super::service::Service;
 #[must_use]
 pub(super) enum Sent {
     All,
+    /// The socket takes no more.
     Some,
+    /// The turn is used up; the socket may take more.
+    UpToSlice,
 }
 
 impl Sent {
-    fn by(connection: &Connection) -> Self {
-        match connection.has_backlog() {
+    pub(super) fn by(connection: &Connection) -> Self {
+        match connection.waits_for_reader() {
             true => Self::Some,
             false => Self::All,
         }
@@ -59,7 +62,14 @@ impl Service {
     }
 
     /// Sends the output: one write, and what it does not take becomes the connection's backlog.
+    /// A large value behind it is sent with it.
     pub(super) fn send(&mut self, connection: &mut Connection) -> Result<Sent, Cause> {
+        if connection.is_sending() {
+            match self.send_large(connection)? {
+                Sent::All => {}
+                sent => return Ok(sent),
+            }
+        }
         let taken = match self.output.as_slice() {
             [] => {
                 return Ok(Sent::by(connection));
@@ -67,26 +77,48 @@ impl Service {
             _ if connection.has_backlog() => 0,
             output => self.write(connection, output)?,
         };
-        let left = &self.output[taken..];
-        if !left.is_empty() {
-            self.station.counters.backlogs.add(1);
-            connection
-                .push_backlog(left, self.now.uptime_ms, &self.shared.budget)
-                .map_err(|_| Cause::SlowReader)?;
-        }
-        self.output.clear();
+        self.output.drain(..taken);
+        self.keep_output(connection)?;
         Ok(Sent::by(connection))
     }
 
-    pub(super) fn send_backlog(&self, connection: &mut Connection) -> Result<Sent, Cause> {
+    /// Keeps the output that the socket did not take as the connection's backlog.
+    pub(super) fn keep_output(&mut self, connection: &mut Connection) -> Result<(), Cause> {
+        if !self.output.is_empty() {
+            self.station.counters.backlogs.add(1);
+            connection
+                .push_backlog(&self.output, self.now.uptime_ms, &self.shared.budget)
+                .map_err(|_| Cause::SlowReader)?;
+            self.output.clear();
+        }
+        Ok(())
+    }
+
+    /// Sends on what waits for the reader.
+    pub(super) fn send_waiting(&mut self, connection: &mut Connection) -> Result<Sent, Cause> {
+        if connection.is_sending() {
+            return self.send(connection);
+        }
         let taken = self.write(connection, connection.backlog())?;
         connection.sent(taken);
         Ok(Sent::by(connection))
     }
 
     fn write(&self, connection: &Connection, bytes: &[u8]) -> Result<usize, Cause> {
+        self.write_by(|| connection.stream.write(bytes))
+    }
+
+    pub(super) fn write_slices(
+        &self,
+        connection: &Connection,
+        slices: &[IoSlice<'_>],
+    ) -> Result<usize, Cause> {
+        self.write_by(|| connection.stream.write_slices(slices))
+    }
+
+    fn write_by(&self, mut write: impl FnMut() -> io::Result<usize>) -> Result<usize, Cause> {
         loop {
-            match connection.stream.write(bytes) {
+            match write() {
                 Ok(count) => {
                     self.station.counters.writes.add(1);
                     self.station.counters.bytes_out.add(count as u64);

@@ -96,6 +96,7 @@ impl Worker {
                 }
             }
             self.run_waiting();
+            self.service.call_for_upkeep();
             self.sweep_if_due();
             // Last, since whatever comes before may close the last connection of a drain.
             if self.is_over() {
@@ -106,6 +107,7 @@ impl Worker {
             drop(connection);
             self.service.station.counters.connections_closed.add(1);
         }
+        self.service.shared.end_worker();
     }
 
     /// How long to wait for events: not at all while connections wait for their turn, and for ever
@@ -168,7 +170,7 @@ impl Worker {
         };
         connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         connection.peer_finished |= event.is_read_closed();
-        if connection.readable || connection.has_backlog() {
+        if connection.readable || connection.waits_for_reader() {
             self.turn(key);
         }
     }
@@ -276,7 +278,7 @@ impl Worker {
                 false => Verdict::Stay,
             };
         }
-        if connection.has_backlog() {
+        if connection.waits_for_reader() {
             return match since(connection.waiting_ms) >= whole_ms(settings.write_timeout) {
                 true => Verdict::Close(Cause::SlowReader),
                 false => Verdict::Stay,

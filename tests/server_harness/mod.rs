@@ -139,8 +139,9 @@ impl<S: Read + Write> Raw<S> {
         while self.received.len() < count {
             assert!(
                 self.read_some(),
-                "the connection ended after {:02x?}",
-                self.received
+                "the connection ended after {} of {count} bytes, the first {:02x?}",
+                self.received.len(),
+                &self.received[..self.received.len().min(64)]
             );
         }
         self.received.drain(..count).collect()
@@ -189,7 +190,8 @@ impl<S: Read + Write> Raw<S> {
     /// Waits for the end of the connection, before which nothing may come.
     pub fn expect_end(&mut self) {
         let rest = self.rest();
-        assert!(rest.is_empty(), "before the end came {rest:02x?}");
+        let first = &rest[..rest.len().min(64)];
+        assert!(rest.is_empty(), "before the end came {first:02x?}");
     }
 
     /// Reads what there is; says whether the connection goes on.

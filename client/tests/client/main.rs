@@ -6,3 +6,4 @@ mod many;
 mod operations;
 mod reconnecting;
 mod sharing;
+mod streaming;

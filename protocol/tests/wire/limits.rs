@@ -242,6 +242,45 @@ fn the_longest_key_with_the_longest_value_and_every_field_fits_a_frame() {
 }
 
 #[test]
+fn what_is_gathered_has_a_shorter_limit_than_what_is_received_in_place() {
+    let limits = Limits::for_items(10, 1 << 20).with_buffered_values(1000);
+    assert_eq!(limits.check(), Ok(()));
+    assert_eq!(limits.buffered_bytes_max, 256 << 10);
+    let beyond = |opcode| RequestHeader {
+        word: 3,
+        body_bytes: limits.buffered_bytes_max,
+        ..header(opcode)
+    };
+    for opcode in [
+        Opcode::Append,
+        Opcode::Prepend,
+        Opcode::Ping,
+        Opcode::MultiSet,
+    ] {
+        let Decoded::Refused(refusal) = decode_request(&beyond(opcode).to_bytes(), &limits) else {
+            panic!("{opcode} is not refused")
+        };
+        assert_eq!(refusal.status(), Status::FRAME_TOO_LARGE, "{opcode}");
+        assert!(refusal.to_string().contains("262144"), "{refusal}");
+    }
+    for opcode in [Opcode::Set, Opcode::Add, Opcode::Replace] {
+        let header = beyond(opcode).to_bytes();
+        let decoded = decode_request(&header, &limits);
+        assert!(matches!(decoded, Decoded::Incomplete { .. }), "{opcode}");
+    }
+    let none = Limits {
+        buffered_bytes_max: 1000,
+        ..limits
+    };
+    assert!(none.check().is_err());
+    let more_than_frames = Limits {
+        buffered_bytes_max: limits.frame_bytes_max + 1,
+        ..limits
+    };
+    assert!(more_than_frames.check().is_err());
+}
+
+#[test]
 fn a_stranger_is_told_at_the_first_byte() {
     for first in [b"g", b"*", b"\x80", b"\x08", b"G"] {
         let Decoded::Refused(refusal) = decode_hello(first) else {

@@ -199,12 +199,14 @@ fn limits(limits: &Limits) -> String {
         in_flight_max,
         skip_bytes_max,
         idle_ms,
+        buffered_bytes_max,
         ..
     } = limits;
     format!(
         "frame_bytes_max {frame_bytes_max}, key_bytes_max {key_bytes_max}, \
          value_bytes_max {value_bytes_max}, keys_per_frame_max {keys_per_frame_max}, \
-         in_flight_max {in_flight_max}, skip_bytes_max {skip_bytes_max}, idle_ms {idle_ms}"
+         in_flight_max {in_flight_max}, skip_bytes_max {skip_bytes_max}, idle_ms {idle_ms}, \
+         buffered_bytes_max {buffered_bytes_max}"
     )
 }
 

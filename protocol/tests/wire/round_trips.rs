@@ -3,10 +3,10 @@
 use larder_protocol::{
     Arithmetic, Decoded, Direction, Entry, EntryList, ExpiryLeft, Fit, HelloReply, HelloRequest,
     KeyList, Limits, Lookup, Opcode, OutcomesReply, Pair, Request, RequestFrame, Response,
-    ResponseFrame, ScanEntry, ScanReply, StatsReply, Status, Store, StoreMode, Value, ValueMeta,
-    ValuesAsked, ValuesReply, decode_hello, decode_request, decode_response, encode_close,
-    encode_counter, encode_done, encode_drain, encode_pong, encode_status, encode_stored,
-    encode_value, encode_value_head,
+    ResponseFrame, ScanEntry, ScanReply, StatsReply, Status, Store, StoreMode, Value, ValueHead,
+    ValueMeta, ValuesAsked, ValuesReply, decode_hello, decode_request, decode_response,
+    decode_store_head, decode_value_head, encode_close, encode_counter, encode_done, encode_drain,
+    encode_pong, encode_status, encode_stored, encode_value, encode_value_head,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -164,7 +164,7 @@ proptest! {
     #[test]
     fn the_handshake_survives(
         id in any::<u32>(), version_min in any::<u16>(), version_max in any::<u16>(),
-        features in any::<u64>(), name in "\\PC{0,60}", numbers in any::<[u32; 7]>(),
+        features in any::<u64>(), name in "\\PC{0,60}", numbers in any::<[u32; 8]>(),
     ) {
         let mut wire = Vec::new();
         let hello = HelloRequest { version_min, version_max, features, name: &name };
@@ -173,15 +173,68 @@ proptest! {
         assert_eq!((frame.id, frame.hello, consumed), (id, hello, wire.len()));
 
         let [frame_bytes_max, key_bytes_max, value_bytes_max, keys_per_frame_max, ..] = numbers;
-        let [.., in_flight_max, skip_bytes_max, idle_ms] = numbers;
+        let [.., in_flight_max, skip_bytes_max, idle_ms, buffered_bytes_max] = numbers;
         let limits = Limits {
             frame_bytes_max, key_bytes_max, value_bytes_max, keys_per_frame_max,
-            in_flight_max, skip_bytes_max, idle_ms,
+            in_flight_max, skip_bytes_max, idle_ms, buffered_bytes_max,
         };
         let reply = HelloReply { version: version_max, features, limits, name: &name };
         wire.clear();
         reply.encode(id, &mut wire);
         arrives(&wire, id, Opcode::Hello, Status::OK, Response::Hello(reply));
+    }
+
+    #[test]
+    fn the_front_of_a_store_is_read_before_its_value_is_there(
+        id in any::<u32>(), quiet in any::<bool>(), mode in mode(), key in key(), value in value(),
+        client_flags in any::<u32>(), expire_in_ms in expiry(),
+    ) {
+        let keeps_the_rest = matches!(mode, StoreMode::Append | StoreMode::Prepend);
+        let (client_flags, expire_in_ms) = match keeps_the_rest {
+            true => (0, None),
+            false => (client_flags, expire_in_ms),
+        };
+        let store = Store { mode, key: &key, value: &value, client_flags, expire_in_ms };
+        let mut wire = Vec::new();
+        RequestFrame { id, quiet, request: Request::Store(store.clone()) }.encode(&mut wire);
+        let head_bytes = wire.len() - value.len();
+        for there in 0..wire.len() {
+            match decode_store_head(&wire[..there], &Limits::default()) {
+                Decoded::Frame { frame, consumed } => {
+                    assert!(!keeps_the_rest && there >= head_bytes);
+                    assert_eq!((frame.id, frame.quiet, consumed), (id, quiet, head_bytes));
+                    assert_eq!(frame.value_bytes as usize, value.len());
+                    assert_eq!(frame.store, Store { value: &[], ..store.clone() });
+                }
+                Decoded::Incomplete { needed_bytes } => {
+                    assert!(there < needed_bytes && needed_bytes <= wire.len());
+                    assert!(keeps_the_rest || needed_bytes <= head_bytes);
+                }
+                Decoded::Refused(refusal) => panic!("{refusal}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_front_of_a_value_is_read_before_the_value_is_there(
+        id in any::<u32>(), meta in meta(), value in value(),
+    ) {
+        let mut wire = Vec::new();
+        encode_value(&mut wire, Opcode::Get, id, &meta, &value);
+        let head_bytes = wire.len() - value.len();
+        for there in 0..=wire.len() {
+            match decode_value_head(&wire[..there], u32::MAX) {
+                Decoded::Frame { frame, consumed } => {
+                    assert!(there >= head_bytes);
+                    let value_bytes = value.len() as u32;
+                    assert_eq!((frame, consumed), (ValueHead { id, meta, value_bytes }, head_bytes));
+                }
+                Decoded::Incomplete { needed_bytes } => {
+                    assert!(there < needed_bytes && needed_bytes <= head_bytes);
+                }
+                Decoded::Refused(refusal) => panic!("{refusal}"),
+            }
+        }
     }
 
     #[test]

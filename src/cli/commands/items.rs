@@ -1,30 +1,33 @@
 //! `larder get`, `set`, `delete` and `incr`.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use larder_client::Client;
 
+use super::files::{self, STANDARD_INPUT, Source};
 use super::{ClientCommand, ServerOptions};
 use crate::cli::ending::{Ending, Failure, print};
 use crate::cli::units;
 
-/// What stands for standard input where a value is expected.
-const STANDARD_INPUT: &str = "-";
-
 const GET_EXAMPLE: &str = "\
 Example:
   larder get session:17 > session.json
+  larder get backup --output backup.tar
 
 The value is written as it is; only on a terminal a line end follows it.";
 
 const SET_EXAMPLE: &str = "\
 Examples:
   larder set greeting hello --expire-in 10m
-  larder set page:1 - < page.html";
+  larder set page:1 - < page.html
+  larder set backup --file backup.tar
+
+A file is sent while it is read, however large it is.";
 
 const DELETE_EXAMPLE: &str = "\
 Example:
@@ -44,6 +47,10 @@ pub(crate) struct GetOptions {
     /// The key
     key: OsString,
 
+    /// Write the value into this file while it arrives; - is standard output
+    #[arg(long, value_name = "PATH")]
+    output: Option<PathBuf>,
+
     #[command(flatten)]
     server: ServerOptions,
 }
@@ -52,12 +59,17 @@ pub(crate) struct GetOptions {
 #[derive(Debug, Args)]
 #[command(about = "Store a value under a key", after_help = SET_EXAMPLE)]
 #[command(group = ArgGroup::new("condition").args(["add", "replace"]))]
+#[command(group = ArgGroup::new("source").args(["value", "file"]).required(true))]
 pub(crate) struct SetOptions {
     /// The key
     key: OsString,
 
     /// The value; - reads it from standard input
-    value: OsString,
+    value: Option<OsString>,
+
+    /// Read the value from this file; - is standard input
+    #[arg(long, value_name = "PATH")]
+    file: Option<PathBuf>,
 
     /// How long the item lives [default: for ever]
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
@@ -125,6 +137,12 @@ impl ClientCommand for GetOptions {
     }
 
     async fn ask(&self, client: &Client) -> Result<Ending, Failure> {
+        if let Some(path) = &self.output {
+            let stream = client.get_stream(self.key.as_bytes()).await?;
+            let stream = stream.ok_or_else(|| not_found(&self.key))?;
+            files::write(stream, path).await?;
+            return Ok(Ending::Done);
+        }
         let Some(item) = client.get(self.key.as_bytes()).await? else {
             return Err(not_found(&self.key));
         };
@@ -144,23 +162,31 @@ impl ClientCommand for SetOptions {
     }
 
     async fn ask(&self, client: &Client) -> Result<Ending, Failure> {
-        let (key, value) = (self.key.as_bytes(), self.value()?);
-        let expire_in = self.expire_in;
-        macro_rules! store {
-            ($operation:ident) => {{
-                let store = client.$operation(key, value).flags(self.flags);
-                match expire_in {
+        let key = self.key.as_bytes();
+        macro_rules! send {
+            ($store:expr) => {{
+                let store = $store.flags(self.flags);
+                match self.expire_in {
                     Some(expire_in) => store.expire_in(expire_in).await?,
                     None => store.await?,
                 }
             }};
         }
+        macro_rules! store {
+            ($whole:ident, $streamed:ident) => {
+                match self.source().await? {
+                    Source::Whole(value) => send!(client.$whole(key, value)),
+                    Source::File { bytes, file } => send!(client.$streamed(key, bytes, file)),
+                }
+            };
+        }
         if self.add {
-            store!(add).ok_or_else(|| not_stored(&self.key, "it is already there"))?;
+            store!(add, add_from).ok_or_else(|| not_stored(&self.key, "it is already there"))?;
         } else if self.replace {
-            store!(replace).ok_or_else(|| not_stored(&self.key, "there is no such item"))?;
+            store!(replace, replace_from)
+                .ok_or_else(|| not_stored(&self.key, "there is no such item"))?;
         } else {
-            store!(set);
+            store!(set, set_from);
         }
         print(b"stored\n")?;
         Ok(Ending::Done)
@@ -168,18 +194,14 @@ impl ClientCommand for SetOptions {
 }
 
 impl SetOptions {
-    fn value(&self) -> Result<Vec<u8>, Failure> {
-        if self.value != STANDARD_INPUT {
-            return Ok(self.value.as_bytes().to_vec());
+    async fn source(&self) -> Result<Source, Failure> {
+        match (&self.value, &self.file) {
+            (Some(value), _) if value != STANDARD_INPUT => {
+                Ok(Source::Whole(value.as_bytes().to_vec()))
+            }
+            (None, Some(path)) if path.as_os_str() != STANDARD_INPUT => files::open(path).await,
+            _ => files::read_standard_input().map(Source::Whole),
         }
-        let mut value = Vec::new();
-        let read = io::stdin().lock().read_to_end(&mut value);
-        read.map_err(|error| {
-            Failure::usage(format!(
-                "cannot read the value from standard input: {error}"
-            ))
-        })?;
-        Ok(value)
     }
 }
 

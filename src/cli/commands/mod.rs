@@ -1,5 +1,6 @@
 //! The commands of a client: one request each, over `larder-client`.
 
+mod files;
 mod items;
 mod ledger;
 mod server;

@@ -28,5 +28,10 @@ impl Schedule {
     }
 }
 
-/// One round. The engine does its upkeep within its writes, so there is nothing to do yet.
-pub(super) fn upkeep(_session: &mut Session, _now_ms: u64) {}
+/// LIMIT: steps of one round.
+const STEPS_MAX: u32 = 4096;
+
+/// One round: what has expired leaves, and the next segments are made free.
+pub(super) fn upkeep(session: &mut Session, now_ms: u64) {
+    (0..STEPS_MAX).find(|_| !session.maintain(now_ms));
+}

@@ -11,20 +11,22 @@
 //! What is counted where: live bytes fall when, and only when, somebody removes an index word, and
 //! whoever removed it counts it down before it unpins.
 
+mod due;
+mod extents;
 mod queue;
 pub(crate) mod segment;
+mod usage;
 
 use crate::arena::Arena;
 use crate::engine::config::{Geometry, SEGMENT_LINE_BYTES};
+use crate::engine::log::due::DueList;
+pub(crate) use crate::engine::log::due::{Due, Wanted};
 use crate::engine::log::queue::Queues;
-use crate::engine::log::segment::{Emptied, Label, Lifetime, Log, NEVER_MS, Segment, State};
+use crate::engine::log::segment::{Emptied, Label, Lifetime, Log, Segment, State};
+pub(crate) use crate::engine::log::usage::Usage;
 use crate::reclaim::Pin;
 use crate::shape;
 use crate::sync::{Arc, Mutex};
-
-/// LIMIT: how often the segment table is walked for what has expired; a walk of the largest table
-/// takes about a millisecond.
-const DUE_EVERY_MS: u64 = 100;
 
 /// LIMIT: lines of the table that a search for the emptiest segment looks at.
 const SEARCHED_MAX: u32 = 4096;
@@ -40,31 +42,6 @@ pub(crate) struct Segments {
     lists: Mutex<Lists>,
 }
 
-/// How the segments are used at the moment; counts in segments, sizes in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) free: u64,
-    pub(crate) open: u64,
-    pub(crate) sealed: u64,
-    pub(crate) limbo: u64,
-    pub(crate) withdrawn: u64,
-    pub(crate) extents: u64,
-    /// Segments of each log: open, sealed or claimed.
-    pub(crate) held: [u64; 2],
-    /// When the oldest segment of each log was opened; `None`: it has none.
-    pub(crate) oldest_ms: [Option<u64>; 2],
-    /// Bytes of items that the index names, those in `expired_bytes` apart.
-    pub(crate) live_bytes: u64,
-    /// The same, in segments all of whose items have expired.
-    pub(crate) expired_bytes: u64,
-    /// Bytes of items in open and sealed segments that the index does not name any more.
-    pub(crate) dead_bytes: u64,
-    /// Bytes of open segments that no item takes yet.
-    pub(crate) open_bytes: u64,
-    /// Bytes of sealed segments that were too few for the next item.
-    pub(crate) tail_bytes: u64,
-}
-
 /// What a segment is opened for, and where it will queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -74,22 +51,6 @@ pub(crate) enum Place {
     Newest,
     /// For items that cleaning moves: before this one, of the same log, at once.
     Before(u32),
-}
-
-/// A segment of which something has expired, claimed by the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// All its items have.
-    Whole(u32),
-    /// Some have.
-    Part(u32),
-}
-
-/// What of a segment that is due a caller wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    WholeOnly,
-    WholeOrPart,
 }
 
 #[derive(Debug)]
@@ -127,19 +88,6 @@ struct Lists {
     due: DueList,
 }
 
-/// Sealed segments of which something has expired, as of the last walk of the table.
-#[derive(Debug)]
-struct DueList {
-    whole: Vec<u32>,
-    part: Vec<u32>,
-    /// When something else may have expired.
-    next_ms: u64,
-    /// When the table may be walked again.
-    walk_ms: u64,
-    /// The flush that the last walk knew of.
-    flushed_version: u64,
-}
-
 impl Lists {
     /// Takes a segment from the pool, if that leaves as many as are kept for moving items to.
     fn take(&mut self, kept: u32) -> Option<u32> {
@@ -168,13 +116,7 @@ impl Segments {
             retired_bytes: 0,
             has_evicted: false,
             searched: 0,
-            due: DueList {
-                whole: Vec::new(),
-                part: Vec::new(),
-                next_ms: NEVER_MS,
-                walk_ms: 0,
-                flushed_version: 0,
-            },
+            due: DueList::new(),
         };
         Self {
             arena,
@@ -233,7 +175,7 @@ impl Segments {
                 if !lists.queues.contains(id) {
                     lists.queues.push(segment.label().log, id);
                 }
-                lists.due.next_ms = lists.due.next_ms.min(segment.lifetime().first_ms);
+                lists.due.look_at(segment.lifetime().first_ms);
             }
             Emptied::Retired => {
                 self.note_retired(&mut lists, id);
@@ -321,68 +263,6 @@ impl Segments {
         self.segment(id).claim().then_some(id)
     }
 
-    /// Claims a segment of which something has expired or was flushed.
-    pub(crate) fn claim_due(
-        &self,
-        wanted: Wanted,
-        now_ms: u64,
-        flushed_version: u64,
-    ) -> Option<Due> {
-        let mut lists = self.lists.lock();
-        let lists = &mut *lists;
-        let due = &mut lists.due;
-        let is_flush_new = due.flushed_version < flushed_version;
-        if is_flush_new || (now_ms >= due.next_ms && now_ms >= due.walk_ms) {
-            self.walk_table(due, now_ms, flushed_version);
-        }
-        while let Some(id) = due.whole.pop() {
-            // What was due may have been evicted, and its segment reused, since the walk.
-            if self.is_whole(id, now_ms, flushed_version) && self.segment(id).claim() {
-                lists.queues.unlink(id);
-                lists.evicting += 1;
-                return Some(Due::Whole(id));
-            }
-        }
-        if wanted == Wanted::WholeOnly {
-            return None;
-        }
-        while let Some(id) = due.part.pop() {
-            let segment = self.segment(id);
-            if segment.lifetime().first_ms <= now_ms && segment.claim() {
-                return Some(Due::Part(id));
-            }
-        }
-        None
-    }
-
-    fn is_whole(&self, id: u32, now_ms: u64, flushed_version: u64) -> bool {
-        let segment = self.segment(id);
-        segment.lifetime().last_ms <= now_ms || segment.newest_version() <= flushed_version
-    }
-
-    fn walk_table(&self, due: &mut DueList, now_ms: u64, flushed_version: u64) {
-        due.whole.clear();
-        due.part.clear();
-        due.next_ms = NEVER_MS;
-        due.walk_ms = now_ms + DUE_EVERY_MS;
-        due.flushed_version = flushed_version;
-        for id in 0..self.geometry.segments {
-            let segment = self.segment(id);
-            if segment.state().0 != State::Sealed {
-                continue;
-            }
-            let Lifetime { first_ms, last_ms } = segment.lifetime();
-            if self.is_whole(id, now_ms, flushed_version) {
-                due.whole.push(id);
-            } else if first_ms <= now_ms {
-                due.part.push(id);
-                due.next_ms = due.next_ms.min(last_ms);
-            } else {
-                due.next_ms = due.next_ms.min(first_ms);
-            }
-        }
-    }
-
     /// Gives a claim back: what is left in the segment stays, and expires as `lifetime` says.
     pub(crate) fn unclaim(self: &Arc<Self>, id: u32, lifetime: Option<Lifetime>, pin: &Pin<'_>) {
         let segment = self.segment(id);
@@ -391,11 +271,11 @@ impl Segments {
         }
         let mut lists = self.lists.lock();
         // Walks of the table have passed over it while it was claimed.
-        let look_ms = match segment.newest_version() <= lists.due.flushed_version {
+        let look_ms = match segment.newest_version() <= lists.due.flushed_version() {
             true => 0,
             false => segment.lifetime().first_ms,
         };
-        lists.due.next_ms = lists.due.next_ms.min(look_ms);
+        lists.due.look_at(look_ms);
         if segment.unclaim() == Emptied::Retired {
             self.note_retired(&mut lists, id);
             drop(lists);
@@ -479,169 +359,6 @@ impl Segments {
         // Until there is one, new items leave one more.
         lists.wanted = u32::from(id.is_none());
         id
-    }
-
-    /// Promises `count` extents to a value that is about to be received; false if what is being
-    /// received would take more than half of the segments then.
-    #[must_use]
-    pub(crate) fn promise_extents(&self, count: u32) -> bool {
-        let mut lists = self.lists.lock();
-        let usable = self.geometry.segments - lists.withdrawn;
-        if lists.drafted + count > usable / 2 {
-            return false;
-        }
-        lists.drafted += count;
-        true
-    }
-
-    /// Takes a segment from the pool as an extent; `None` if none is free.
-    pub(crate) fn take_extent(&self) -> Option<u32> {
-        let mut lists = self.lists.lock();
-        let kept = self.geometry.segments_kept + lists.wanted;
-        let id = lists.take(kept)?;
-        self.segment(id).become_extent();
-        Some(id)
-    }
-
-    /// Gives back extents that nobody else has seen, and the promise of `promised` of them.
-    pub(crate) fn abandon_extents(&self, ids: &[u32], promised: u32) {
-        let mut lists = self.lists.lock();
-        lists.drafted -= promised;
-        for &id in ids {
-            self.segment(id).free_extent();
-            lists.free.push(id);
-        }
-    }
-
-    /// Counts the extents of a value that was received as the log's.
-    pub(crate) fn adopt_extents(&self, log: Log, count: u32) {
-        let mut lists = self.lists.lock();
-        lists.drafted -= count;
-        lists.extents[log as usize] += i64::from(count);
-    }
-
-    /// Counts extents as one log's instead of another's.
-    pub(crate) fn move_extents(&self, from: Log, to: Log, count: u32) {
-        if from != to {
-            let mut lists = self.lists.lock();
-            lists.extents[from as usize] -= i64::from(count);
-            lists.extents[to as usize] += i64::from(count);
-        }
-    }
-
-    /// Counts the extents of another item that names a value of `log`.
-    pub(crate) fn share_extents(&self, log: Log, count: u32) {
-        self.lists.lock().extents[log as usize] += i64::from(count);
-    }
-
-    /// Gives the index's reference to a large value back, once nobody can come to it through the
-    /// index any more. The caller removed the item, of `log`, that named its extents.
-    pub(crate) fn drop_extents(self: &Arc<Self>, log: Log, extents: Box<[u64]>, pin: &Pin<'_>) {
-        {
-            let mut lists = self.lists.lock();
-            lists.extents[log as usize] -= extents.len() as i64;
-            lists.leaving += extents.len() as u32;
-        }
-        let segments = Arc::clone(self);
-        pin.defer(move || {
-            segments.lists.lock().leaving -= extents.len() as u32;
-            segments.release_extents(&extents);
-        });
-    }
-
-    /// Gives one reference to the large value in these extents back; the last frees them.
-    pub(crate) fn release_extents(&self, extents: &[u64]) {
-        let ids = || extents.iter().map(|&offset| self.id_at(offset));
-        if ids()
-            .next()
-            .is_some_and(|first| self.segment(first).release())
-        {
-            let mut lists = self.lists.lock();
-            for id in ids() {
-                self.segment(id).free_extent();
-                lists.free.push(id);
-            }
-        }
-    }
-
-    /// Counts how the segments are used. Not one instant: others go on meanwhile.
-    pub(crate) fn usage(&self, now_ms: u64) -> Usage {
-        let mut usage = Usage::default();
-        for id in 0..self.geometry.segments {
-            let segment = self.segment(id);
-            let (state, live_bytes) = segment.state();
-            match state {
-                State::Free => usage.free += 1,
-                State::Retired => usage.limbo += 1,
-                State::Withdrawn => usage.withdrawn += 1,
-                State::Extent => usage.extents += 1,
-                State::Open | State::Sealed | State::Claimed => {
-                    self.add_held(&mut usage, segment, state, live_bytes, now_ms);
-                }
-            }
-        }
-        usage
-    }
-
-    fn add_held(
-        &self,
-        usage: &mut Usage,
-        segment: Segment<'_>,
-        state: State,
-        live_bytes: u64,
-        now_ms: u64,
-    ) {
-        let log = segment.label().log as usize;
-        let committed = segment.committed().max(live_bytes);
-        let free_bytes = self.geometry.segment_bytes - committed;
-        usage.held[log] += 1;
-        let opened_ms = segment.opened_ms();
-        let oldest_ms = usage.oldest_ms[log].map_or(opened_ms, |ms| ms.min(opened_ms));
-        usage.oldest_ms[log] = Some(oldest_ms);
-        usage.dead_bytes += committed - live_bytes;
-        match segment.lifetime().last_ms <= now_ms {
-            true => usage.expired_bytes += live_bytes,
-            false => usage.live_bytes += live_bytes,
-        }
-        match state {
-            State::Open => {
-                usage.open += 1;
-                usage.open_bytes += free_bytes;
-            }
-            _ => {
-                usage.sealed += 1;
-                usage.tail_bytes += free_bytes;
-            }
-        }
-    }
-
-    /// Checks that the lists agree with the table; for [`verify`](crate::engine::verify).
-    pub(crate) fn verify_lists(&self) -> Result<(), String> {
-        let usage = self.usage(0);
-        let lists = self.lists.lock();
-        let told = [
-            ("free", lists.free.len() as u64, usage.free),
-            ("retired", u64::from(lists.limbo), usage.limbo),
-            ("withdrawn", u64::from(lists.withdrawn), usage.withdrawn),
-            ("small's", u64::from(lists.held[0]), usage.held[0]),
-            ("main's", u64::from(lists.held[1]), usage.held[1]),
-            ("half received", u64::from(lists.drafted), 0),
-            ("leaving", u64::from(lists.leaving), 0),
-        ];
-        for (name, listed, counted) in told {
-            if listed != counted {
-                return Err(format!(
-                    "{listed} segments are listed as {name}, and {counted} are"
-                ));
-            }
-        }
-        let is_queued = |id: u32| lists.queues.contains(id);
-        let sealed = (0..self.geometry.segments)
-            .filter(|&id| self.segment(id).state().0 == State::Sealed)
-            .find(|&id| !is_queued(id));
-        sealed.map_or(Ok(()), |id| {
-            Err(format!("segment {id} is sealed and in no queue"))
-        })
     }
 
     fn reclaim_later(self: &Arc<Self>, id: u32, pin: &Pin<'_>) {

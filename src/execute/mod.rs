@@ -4,21 +4,19 @@
 //! waiting: all keys of a batch are hashed and their buckets asked for, then their items, and only
 //! then is each request executed, in the order it came.
 
-use std::ops::ControlFlow;
+mod large;
+mod many;
 
-use larder_protocol::{Entries, Keys};
-
-use crate::dialect::{After, Dialect, Failure, Parsed, Reply, Request, Room};
-use crate::engine::{Counter, Deletion, Entry, Guard, Key, KeyError, Mode, Outcome, StoreError};
+use crate::dialect::{After, Dialect, Failure, Parsed, Reply, Request};
+use crate::engine::{
+    Counter, Deletion, Entry, Guard, Key, KeyError, LargeValue, Mode, Outcome, StoreError,
+};
+use large::reply_with;
+pub(crate) use large::{Begun, begin_store, fail_store, finish_store};
+use many::{multi_delete, multi_get, multi_set, scan};
 
 /// LIMIT: enough to hide memory's latency; measured, longer batches bring no more.
 const BATCH: usize = 16;
-
-/// LIMIT: keys on a page of a scan for which no number was asked.
-const SCAN_KEYS_DEFAULT: u32 = 256;
-
-/// LIMIT: keys on a page of a scan, however many were asked for: bounds a connection's turn.
-const SCAN_KEYS_MAX: u32 = 1024;
 
 /// Figures for STATS, from whoever runs the dialects.
 pub(crate) trait Report {
@@ -34,6 +32,8 @@ pub(crate) struct Round<D: Dialect> {
     pub(crate) requests: u64,
     /// What comes next in the input.
     pub(crate) next: Next<D>,
+    /// A value that must follow the replies before anything else does; then `next` is `More`.
+    pub(crate) large: Option<LargeValue>,
 }
 
 /// What comes after a batch.
@@ -58,7 +58,7 @@ struct Prepared<'i, T> {
 }
 
 /// Parses and executes up to a batch of requests, and writes their replies. Stops early once the
-/// replies have `out_bytes_max` bytes or more.
+/// replies have `out_bytes_max` bytes or more, or a large value must follow them.
 pub(crate) fn execute_batch<D: Dialect>(
     dialect: &D,
     guard: &mut Guard<'_>,
@@ -99,17 +99,20 @@ pub(crate) fn execute_batch<D: Dialect>(
             }
         }
     }
+    let mut large = None;
     for (index, prepared) in batch[..count].iter().flatten().enumerate() {
         {
             let mut reply = dialect.reply(prepared.tag, now_ms, out);
-            execute(guard, prepared, now_ms, report, &mut reply);
+            execute(guard, prepared, now_ms, report, &mut reply, &mut large);
         }
-        if out.len() >= out_bytes_max && index + 1 < count {
+        let is_full = out.len() >= out_bytes_max && index + 1 < count;
+        if is_full || large.is_some() {
             let requests = index as u64 + 1;
             return Round {
                 consumed_bytes: prepared.end,
                 requests,
                 next: Next::More,
+                large,
             };
         }
     }
@@ -117,6 +120,7 @@ pub(crate) fn execute_batch<D: Dialect>(
         consumed_bytes,
         requests: count as u64,
         next,
+        large: None,
     }
 }
 
@@ -141,9 +145,10 @@ fn execute<T>(
     now_ms: u64,
     report: &dyn Report,
     reply: &mut impl Reply,
+    large: &mut Option<LargeValue>,
 ) {
     match &prepared.key {
-        Some(Ok(key)) => execute_keyed(guard, &prepared.request, key, reply),
+        Some(Ok(key)) => execute_keyed(guard, &prepared.request, key, reply, large),
         Some(Err(error)) => reply.failed(Failure::from(*error)),
         None => execute_other(guard, &prepared.request, now_ms, report, reply),
     }
@@ -155,9 +160,14 @@ fn execute_keyed(
     request: &Request<'_>,
     key: &Key<'_>,
     reply: &mut impl Reply,
+    large: &mut Option<LargeValue>,
 ) {
     match *request {
         Request::Get { .. } => match guard.get(key) {
+            Some(item) if item.is_large() => {
+                *large = guard.hold(&item);
+                reply_with(&item, large.as_ref(), reply);
+            }
             Some(item) => reply.item(&item),
             None => reply.failed(Failure::NotFound),
         },
@@ -168,8 +178,11 @@ fn execute_keyed(
             Err(failure) => reply.failed(failure),
         },
         Request::GetAndTouch { expires_at_ms, .. } => {
-            match guard.get_and_touch(key, expires_at_ms) {
-                Ok(Some(item)) => reply.item(&item),
+            match guard.get_and_touch_held(key, expires_at_ms) {
+                Ok(Some((item, value))) => {
+                    reply_with(&item, value.as_ref(), reply);
+                    *large = value;
+                }
                 Ok(None) => reply.failed(Failure::NotFound),
                 Err(error) => reply.failed(error.into()),
             }
@@ -227,7 +240,34 @@ fn store(
     mode: Mode,
     entry: &Entry<'_>,
 ) -> Result<u64, Failure> {
-    match guard.store(key, mode, entry)? {
+    if matches!(mode, Mode::Append | Mode::Prepend) {
+        return extend(guard, key, mode, entry);
+    }
+    store_outcome(guard.store(key, mode, entry)?)
+}
+
+/// Adds to the value that is there.
+fn extend(
+    guard: &mut Guard<'_>,
+    key: &Key<'_>,
+    mode: Mode,
+    entry: &Entry<'_>,
+) -> Result<u64, Failure> {
+    match guard.store(key, mode, entry) {
+        Ok(outcome) => store_outcome(outcome),
+        Err(StoreError::TooLarge {
+            value_bytes,
+            value_bytes_max,
+        }) => Err(Failure::ExtendedTooLarge {
+            value_bytes,
+            value_bytes_max,
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn store_outcome(outcome: Outcome) -> Result<u64, Failure> {
+    match outcome {
         Outcome::Stored { version } => Ok(version),
         Outcome::NotStored => Err(Failure::NotStored),
         Outcome::Exists => Err(Failure::Exists),
@@ -241,94 +281,6 @@ fn delete(guard: &mut Guard<'_>, key: &Key<'_>, version: Option<u64>) -> Result<
         Deletion::NotFound => Err(Failure::NotFound),
         Deletion::Exists => Err(Failure::Exists),
     }
-}
-
-/// Checks, hashes and prefetches up to a batch of keys. The array holds `None` past the last.
-fn prepare_keys<'i>(
-    guard: &Guard<'_>,
-    keys: &mut impl Iterator<Item = &'i [u8]>,
-) -> [Option<Result<Key<'i>, KeyError>>; BATCH] {
-    let mut prepared = [const { None }; BATCH];
-    for (place, bytes) in prepared.iter_mut().zip(keys) {
-        let key = guard.key(bytes);
-        if let Ok(key) = &key {
-            guard.prefetch_bucket(key);
-        }
-        *place = Some(key);
-    }
-    for key in prepared.iter().flatten().flatten() {
-        guard.prefetch_item(key);
-    }
-    prepared
-}
-
-fn multi_get(guard: &Guard<'_>, keys: Keys<'_>, reply: &mut impl Reply) {
-    reply.begin_items(keys.count());
-    let mut rest = keys.iter();
-    'reply: for _ in 0..keys.count().div_ceil(BATCH as u32) {
-        for key in prepare_keys(guard, &mut rest).iter().flatten() {
-            let item = match key {
-                Ok(key) => guard.get(key).ok_or(Failure::NotFound),
-                Err(error) => Err(Failure::from(*error)),
-            };
-            if reply.push_item(item.as_ref().map_err(|failure| *failure)) == Room::Full {
-                break 'reply;
-            }
-        }
-    }
-    reply.end_items();
-}
-
-fn multi_set(guard: &mut Guard<'_>, entries: Entries<'_>, now_ms: u64, reply: &mut impl Reply) {
-    reply.begin_outcomes();
-    let mut keys = entries.iter().map(|entry| entry.key);
-    let mut rest = entries.iter();
-    for _ in 0..entries.count().div_ceil(BATCH as u32) {
-        let prepared = prepare_keys(guard, &mut keys);
-        for (key, entry) in prepared.iter().flatten().zip(rest.by_ref()) {
-            let wanted = Entry {
-                value: entry.value,
-                flags: entry.client_flags,
-                expires_at_ms: entry.expire_in_ms.map(|in_ms| now_ms.saturating_add(in_ms)),
-            };
-            let outcome = match key {
-                Ok(key) => store(guard, key, Mode::Set, &wanted).map(|_| ()),
-                Err(error) => Err(Failure::from(*error)),
-            };
-            reply.push_outcome(outcome);
-        }
-    }
-    reply.end_outcomes();
-}
-
-fn multi_delete(guard: &mut Guard<'_>, keys: Keys<'_>, reply: &mut impl Reply) {
-    reply.begin_outcomes();
-    let mut rest = keys.iter();
-    for _ in 0..keys.count().div_ceil(BATCH as u32) {
-        for key in prepare_keys(guard, &mut rest).iter().flatten() {
-            reply.push_outcome(match key {
-                Ok(key) => delete(guard, key, None),
-                Err(error) => Err(Failure::from(*error)),
-            });
-        }
-    }
-    reply.end_outcomes();
-}
-
-/// Fills a page; the key that does not fit is the first of the next page.
-fn scan(guard: &Guard<'_>, cursor: u64, keys_max: u32, reply: &mut impl Reply) {
-    let wanted = match keys_max {
-        0 => SCAN_KEYS_DEFAULT,
-        asked => asked.min(SCAN_KEYS_MAX),
-    };
-    reply.begin_page();
-    let next = guard.scan_while(cursor, wanted as usize, |item| {
-        match reply.push_key(&item) {
-            Room::Taken => ControlFlow::Continue(()),
-            Room::Full => ControlFlow::Break(()),
-        }
-    });
-    reply.end_page(next);
 }
 
 impl From<KeyError> for Failure {

@@ -1,0 +1,196 @@
+//! A connection of one's own, for one value that is streamed.
+//!
+//! The connection that all tasks share must not wait for whoever reads a value slowly, or brings one
+//! slowly. A stream therefore opens one for itself; what that costs is little beside a value that is
+//! worth streaming.
+
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use larder_protocol::{Class, Decoded, Response, Status, decode_response};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::call::{Answered, Failure};
+use crate::client::ServerInfo;
+use crate::connector::{Connector, Opened};
+use crate::error::Cause;
+use crate::reply::Reply;
+use crate::{ConnectError, Error};
+
+/// LIMIT: the longest answer that is gathered here: a header and a sentence, with room to spare.
+const ANSWER_BYTES_MAX: u32 = 64 * 1024;
+
+pub(crate) type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
+pub(crate) type Writer = Box<dyn AsyncWrite + Send + Sync + Unpin>;
+
+/// A connection whose handshake is done.
+pub(crate) struct Own {
+    pub(crate) server: ServerInfo,
+    pub(crate) incoming: Incoming,
+    pub(crate) writer: Writer,
+}
+
+/// The server's side of it.
+pub(crate) struct Incoming {
+    pub(crate) reader: Reader,
+    /// What was read and not looked at.
+    pub(crate) buffer: BytesMut,
+    /// How long the server may be silent while it is waited for.
+    pub(crate) patience: Duration,
+}
+
+/// A frame of the server.
+pub(crate) enum Heard {
+    Answer(Answered),
+    /// It answers nothing, and the answer is still to come.
+    Notice,
+}
+
+/// Why no answer came.
+pub(crate) enum NoAnswer {
+    /// The server said that it executes nothing that it has not answered.
+    NotExecuted(Cause),
+    /// Nobody can tell.
+    Lost(Cause),
+}
+
+impl Connector {
+    /// Opens a connection for one caller.
+    pub(crate) async fn open_own(&self) -> Result<Own, ConnectError> {
+        let (server, reader, writer, buffer): (_, Reader, Writer, _) = match self.open().await? {
+            Opened::Tcp(open) => (
+                open.server,
+                Box::new(open.reader),
+                Box::new(open.writer),
+                open.buffer,
+            ),
+            Opened::Unix(open) => (
+                open.server,
+                Box::new(open.reader),
+                Box::new(open.writer),
+                open.buffer,
+            ),
+        };
+        let patience = self.config.request_timeout;
+        let incoming = Incoming {
+            reader,
+            buffer,
+            patience,
+        };
+        Ok(Own {
+            server,
+            incoming,
+            writer,
+        })
+    }
+}
+
+impl Own {
+    /// Writes all of it; each piece that the socket takes begins the time anew.
+    pub(crate) async fn write_all(
+        writer: &mut Writer,
+        mut bytes: &[u8],
+        patience: Duration,
+    ) -> Result<(), Cause> {
+        while !bytes.is_empty() {
+            match timeout(patience, writer.write(bytes)).await {
+                Ok(Ok(count)) if count > 0 => bytes = &bytes[count..],
+                Ok(Ok(_)) => return Err(lost("it takes no more bytes")),
+                Ok(Err(error)) => return Err(Cause::ConnectionLost(error.to_string())),
+                Err(_) => return Err(Cause::Timeout { after: patience }),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Incoming {
+    /// Reads on, and says how much came.
+    pub(crate) async fn read_more(&mut self) -> Result<(), Cause> {
+        let read = timeout(self.patience, self.reader.read_buf(&mut self.buffer)).await;
+        match read {
+            Ok(Ok(0)) => Err(lost("the server closed it")),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Cause::ConnectionLost(error.to_string())),
+            Err(_) => Err(Cause::Timeout {
+                after: self.patience,
+            }),
+        }
+    }
+
+    /// The answer to the one request of this connection, however long it takes to begin.
+    pub(crate) async fn early_answer(&mut self) -> Result<Answered, NoAnswer> {
+        loop {
+            while let Some(heard) = self.next_at_hand()? {
+                if let Heard::Answer(answered) = heard {
+                    return Ok(answered);
+                }
+            }
+            match self.reader.read_buf(&mut self.buffer).await {
+                Ok(0) => return Err(NoAnswer::Lost(lost("the server closed it"))),
+                Ok(_) => {}
+                Err(error) => return Err(NoAnswer::Lost(lost(&error.to_string()))),
+            }
+        }
+    }
+
+    /// The answer to the one request of this connection.
+    pub(crate) async fn answer(&mut self) -> Result<Answered, NoAnswer> {
+        loop {
+            while let Some(heard) = self.next_at_hand()? {
+                if let Heard::Answer(answered) = heard {
+                    return Ok(answered);
+                }
+            }
+            self.read_more().await.map_err(NoAnswer::Lost)?;
+        }
+    }
+
+    /// The next frame, if it is there whole.
+    pub(crate) fn next_at_hand(&mut self) -> Result<Option<Heard>, NoAnswer> {
+        let (heard, consumed) = match decode_response(&self.buffer, ANSWER_BYTES_MAX) {
+            Decoded::Incomplete { .. } => return Ok(None),
+            Decoded::Refused(refusal) => return Err(NoAnswer::Lost(refusal.into())),
+            Decoded::Frame { frame, consumed } => {
+                let status = frame.status;
+                let answer = match &frame.response {
+                    Response::Close { message } => {
+                        let message = (*message).to_owned();
+                        let cause = Cause::ConnectionClosed { status, message };
+                        return Err(match status.class() {
+                            Class::Closing => NoAnswer::NotExecuted(cause),
+                            _ => NoAnswer::Lost(cause),
+                        });
+                    }
+                    Response::Failed { .. } if status == Status::DRAINING => {
+                        return Err(NoAnswer::NotExecuted(Cause::Draining));
+                    }
+                    Response::Failed { message } => Some(Err(Failure {
+                        status,
+                        message: (*message).to_owned(),
+                    })),
+                    response => {
+                        Reply::from_response(response, bytes::Bytes::copy_from_slice).map(Ok)
+                    }
+                };
+                (answer.map_or(Heard::Notice, Heard::Answer), consumed)
+            }
+        };
+        self.buffer.advance(consumed);
+        Ok(Some(heard))
+    }
+}
+
+impl From<NoAnswer> for Error {
+    fn from(none: NoAnswer) -> Self {
+        match none {
+            NoAnswer::NotExecuted(cause) => Self::NotExecuted(cause),
+            NoAnswer::Lost(cause) => Self::Unknown(cause),
+        }
+    }
+}
+
+fn lost(why: &str) -> Cause {
+    Cause::ConnectionLost(why.to_owned())
+}

@@ -1,0 +1,103 @@
+//! Values in files: sent while they are read, written while they arrive.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use larder_client::ValueStream;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::cli::ending::{Ending, Failure, print};
+
+/// What stands for standard input, or standard output, where a file is expected.
+pub(super) const STANDARD_INPUT: &str = "-";
+
+/// LIMIT: what of a value is in memory on its way into a file.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Where a value comes from.
+pub(super) enum Source {
+    /// It is in memory.
+    Whole(Vec<u8>),
+    /// It is a file of so many bytes.
+    File { bytes: u64, file: File },
+}
+
+/// Opens a file for its value. What has no length of its own, such as a pipe, is read to its end.
+pub(super) async fn open(path: &Path) -> Result<Source, Failure> {
+    let unreadable = |error| {
+        Failure::usage(format!(
+            "cannot read the value from {}: {error}",
+            path.display()
+        ))
+    };
+    let mut file = File::open(path).await.map_err(unreadable)?;
+    let metadata = file.metadata().await.map_err(unreadable)?;
+    if metadata.is_file() {
+        let bytes = metadata.len();
+        return Ok(Source::File { bytes, file });
+    }
+    let mut value = Vec::new();
+    file.read_to_end(&mut value).await.map_err(unreadable)?;
+    Ok(Source::Whole(value))
+}
+
+/// Reads standard input to its end.
+pub(super) fn read_standard_input() -> Result<Vec<u8>, Failure> {
+    let mut value = Vec::new();
+    let read = io::stdin().lock().read_to_end(&mut value);
+    read.map_err(|error| {
+        Failure::usage(format!(
+            "cannot read the value from standard input: {error}"
+        ))
+    })?;
+    Ok(value)
+}
+
+/// Writes a value into a file, or to standard output. A file that could not be written whole is
+/// removed again.
+pub(super) async fn write(mut value: ValueStream, path: &Path) -> Result<(), Failure> {
+    if path.as_os_str() == STANDARD_INPUT {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        loop {
+            match value.read(&mut chunk).await.map_err(torn)? {
+                0 => return Ok(()),
+                count => print(&chunk[..count])?,
+            }
+        }
+    }
+    let unwritable = |error: io::Error| {
+        let (ending, path) = (Ending::NotFoundOrNotStored, path.display());
+        Failure {
+            ending,
+            sentence: format!("cannot write the value into {path}: {error}"),
+        }
+    };
+    let mut file = File::create(path).await.map_err(unwritable)?;
+    let copied = copy(&mut value, &mut file, unwritable).await;
+    if copied.is_err() {
+        drop(file);
+        // Whoever asked is told that it failed in any case.
+        let _ = tokio::fs::remove_file(path).await;
+    }
+    copied
+}
+
+async fn copy(
+    value: &mut ValueStream,
+    file: &mut File,
+    unwritable: impl Fn(io::Error) -> Failure,
+) -> Result<(), Failure> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match value.read(&mut chunk).await.map_err(torn)? {
+            0 => return file.flush().await.map_err(unwritable),
+            count => file.write_all(&chunk[..count]).await.map_err(&unwritable)?,
+        }
+    }
+}
+
+/// The value did not come whole.
+fn torn(error: io::Error) -> Failure {
+    Failure::unreachable(format!("the value did not come whole: {error}"))
+}

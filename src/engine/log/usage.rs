@@ -1,0 +1,111 @@
+//! What the segments are used for, counted one by one, and whether the lists agree with that.
+
+use crate::engine::log::Segments;
+use crate::engine::log::segment::{Segment, State};
+
+/// How the segments are used at the moment; counts in segments, sizes in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) free: u64,
+    pub(crate) open: u64,
+    pub(crate) sealed: u64,
+    pub(crate) limbo: u64,
+    pub(crate) withdrawn: u64,
+    pub(crate) extents: u64,
+    /// Segments of each log: open, sealed or claimed.
+    pub(crate) held: [u64; 2],
+    /// When the oldest segment of each log was opened; `None`: it has none.
+    pub(crate) oldest_ms: [Option<u64>; 2],
+    /// Bytes of items that the index names, those in `expired_bytes` apart.
+    pub(crate) live_bytes: u64,
+    /// The same, in segments all of whose items have expired.
+    pub(crate) expired_bytes: u64,
+    /// Bytes of items in open and sealed segments that the index does not name any more.
+    pub(crate) dead_bytes: u64,
+    /// Bytes of open segments that no item takes yet.
+    pub(crate) open_bytes: u64,
+    /// Bytes of sealed segments that were too few for the next item.
+    pub(crate) tail_bytes: u64,
+}
+
+impl Segments {
+    /// Counts how the segments are used. Not one instant: others go on meanwhile.
+    pub(crate) fn usage(&self, now_ms: u64) -> Usage {
+        let mut usage = Usage::default();
+        for id in 0..self.geometry.segments {
+            let segment = self.segment(id);
+            let (state, live_bytes) = segment.state();
+            match state {
+                State::Free => usage.free += 1,
+                State::Retired => usage.limbo += 1,
+                State::Withdrawn => usage.withdrawn += 1,
+                State::Extent => usage.extents += 1,
+                State::Open | State::Sealed | State::Claimed => {
+                    self.add_held(&mut usage, segment, state, live_bytes, now_ms);
+                }
+            }
+        }
+        usage
+    }
+
+    fn add_held(
+        &self,
+        usage: &mut Usage,
+        segment: Segment<'_>,
+        state: State,
+        live_bytes: u64,
+        now_ms: u64,
+    ) {
+        let log = segment.label().log as usize;
+        let committed = segment.committed().max(live_bytes);
+        let free_bytes = self.geometry.segment_bytes - committed;
+        usage.held[log] += 1;
+        let opened_ms = segment.opened_ms();
+        let oldest_ms = usage.oldest_ms[log].map_or(opened_ms, |ms| ms.min(opened_ms));
+        usage.oldest_ms[log] = Some(oldest_ms);
+        usage.dead_bytes += committed - live_bytes;
+        match segment.lifetime().last_ms <= now_ms {
+            true => usage.expired_bytes += live_bytes,
+            false => usage.live_bytes += live_bytes,
+        }
+        match state {
+            State::Open => {
+                usage.open += 1;
+                usage.open_bytes += free_bytes;
+            }
+            _ => {
+                usage.sealed += 1;
+                usage.tail_bytes += free_bytes;
+            }
+        }
+    }
+
+    /// Checks that the lists agree with the table; for [`verify`](crate::engine::verify).
+    pub(crate) fn verify_lists(&self) -> Result<(), String> {
+        let usage = self.usage(0);
+        let lists = self.lists.lock();
+        let told = [
+            ("free", lists.free.len() as u64, usage.free),
+            ("retired", u64::from(lists.limbo), usage.limbo),
+            ("withdrawn", u64::from(lists.withdrawn), usage.withdrawn),
+            ("small's", u64::from(lists.held[0]), usage.held[0]),
+            ("main's", u64::from(lists.held[1]), usage.held[1]),
+            ("half received", u64::from(lists.drafted), 0),
+            ("leaving", u64::from(lists.leaving), 0),
+        ];
+        for (name, listed, counted) in told {
+            if listed != counted {
+                return Err(format!(
+                    "{listed} segments are listed as {name}, and {counted} are"
+                ));
+            }
+        }
+        let is_queued = |id: u32| lists.queues.contains(id);
+        let sealed = (0..self.geometry.segments)
+            .filter(|&id| self.segment(id).state().0 == State::Sealed)
+            .find(|&id| !is_queued(id));
+        sealed.map_or(Ok(()), |id| {
+            Err(format!("segment {id} is sealed and in no queue"))
+        })
+    }
+}

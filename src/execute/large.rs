@@ -1,0 +1,139 @@
+//! Values that are too large to be buffered.
+//!
+//! A store of one is begun when its head is there, and carried out when the last byte of the value
+//! is in its place. In between, whoever owns the connection fills the draft. The head is parsed
+//! again at the end: what it says, an expiry above all, counts from the moment of the store.
+//!
+//! A read of one is answered up to the value, which is handed on to follow the answer from where it
+//! lies.
+
+use super::store_outcome;
+use crate::dialect::{Dialect, Failure, Head, Reply};
+use crate::engine::{Guard, Item, LargeDraft, LargeValue, StoreError};
+
+/// What the front of a request comes to whose end is not there.
+pub(crate) enum Begun {
+    /// Nothing yet: it is looked at again when this much of it is there.
+    Incomplete { needed_bytes: usize },
+    /// It is a store, and its value goes straight into the draft, which has what was there of it.
+    Receiving {
+        head_bytes: usize,
+        draft: LargeDraft,
+    },
+    /// It was answered, and the rest of it is to be dropped.
+    Refused { frame_bytes: u64 },
+}
+
+/// Begins to receive a large value, if `input` begins with a store of one. `needed_bytes` is what
+/// the request needs that is buffered.
+pub(crate) fn begin_store<D: Dialect>(
+    dialect: &D,
+    guard: &mut Guard<'_>,
+    now_ms: u64,
+    input: &[u8],
+    needed_bytes: usize,
+    out: &mut Vec<u8>,
+) -> Begun {
+    let (tag, key, value_bytes, head_bytes) = match dialect.parse_head(input, now_ms) {
+        Head::Store {
+            tag,
+            key,
+            value_bytes,
+            head_bytes,
+            ..
+        } => (tag, key, value_bytes, head_bytes),
+        Head::Incomplete { needed_bytes } => return Begun::Incomplete { needed_bytes },
+        Head::Other => return Begun::Incomplete { needed_bytes },
+    };
+    let draft = match guard.key(key) {
+        Ok(_) if !guard.is_large(value_bytes) => {
+            return Begun::Incomplete { needed_bytes };
+        }
+        Ok(_) => begin_draft(guard, value_bytes, &input[head_bytes..]).map_err(Failure::from),
+        Err(error) => Err(Failure::from(error)),
+    };
+    match draft {
+        Ok(draft) => Begun::Receiving { head_bytes, draft },
+        Err(failure) => {
+            dialect.reply(tag, now_ms, out).failed(failure);
+            let frame_bytes = head_bytes as u64 + value_bytes;
+            Begun::Refused { frame_bytes }
+        }
+    }
+}
+
+/// Carries out a store whose value is whole. `head` is what came before the value.
+pub(crate) fn finish_store<D: Dialect>(
+    dialect: &D,
+    guard: &mut Guard<'_>,
+    now_ms: u64,
+    head: &[u8],
+    draft: LargeDraft,
+    out: &mut Vec<u8>,
+) {
+    // INVARIANT: the head was parsed before as what it is.
+    let Head::Store {
+        tag,
+        key,
+        mode,
+        entry,
+        ..
+    } = dialect.parse_head(head, now_ms)
+    else {
+        return;
+    };
+    let mut reply = dialect.reply(tag, now_ms, out);
+    let stored = match guard.key(key) {
+        Ok(key) => guard
+            .store_large(&key, mode, &entry, draft)
+            .map_err(Failure::from)
+            .and_then(store_outcome),
+        Err(error) => Err(error.into()),
+    };
+    match stored {
+        Ok(version) => reply.stored(version),
+        Err(failure) => reply.failed(failure),
+    }
+}
+
+/// Answers a store whose value found no room on its way.
+pub(crate) fn fail_store<D: Dialect>(
+    dialect: &D,
+    now_ms: u64,
+    head: &[u8],
+    error: StoreError,
+    out: &mut Vec<u8>,
+) {
+    if let Head::Store { tag, .. } = dialect.parse_head(head, now_ms) {
+        dialect.reply(tag, now_ms, out).failed(error.into());
+    }
+}
+
+/// Answers with an item; with a large one up to its value, which is to follow.
+#[inline]
+pub(super) fn reply_with(item: &Item<'_>, value: Option<&LargeValue>, reply: &mut impl Reply) {
+    match value {
+        Some(_) => reply.large_item(item),
+        None => reply.item(item),
+    }
+}
+
+/// A draft that has what is there of its value.
+fn begin_draft(
+    guard: &mut Guard<'_>,
+    value_bytes: u64,
+    mut begun: &[u8],
+) -> Result<LargeDraft, StoreError> {
+    let mut draft = guard.begin_large(value_bytes)?;
+    while !begun.is_empty() {
+        if draft.space().is_empty() {
+            guard.extend_large(&mut draft)?;
+        }
+        let space = draft.space();
+        let bytes = space.len().min(begun.len());
+        space[..bytes].copy_from_slice(&begun[..bytes]);
+        draft.advance(bytes);
+        begun = &begun[bytes..];
+    }
+    Ok(draft)
+}

@@ -1,0 +1,113 @@
+//! Requests for many keys: looked up a batch at a time, answered one by one.
+
+use std::ops::ControlFlow;
+
+use larder_protocol::{Entries, Keys};
+
+use super::{BATCH, delete, store};
+use crate::dialect::{Failure, Reply, Room};
+use crate::engine::{Entry, Guard, Key, KeyError, Mode};
+
+/// LIMIT: keys on a page of a scan for which no number was asked.
+const SCAN_KEYS_DEFAULT: u32 = 256;
+
+/// LIMIT: keys on a page of a scan, however many were asked for: bounds a connection's turn.
+const SCAN_KEYS_MAX: u32 = 1024;
+
+/// Checks, hashes and prefetches up to a batch of keys. The array holds `None` past the last.
+fn prepare_keys<'i>(
+    guard: &Guard<'_>,
+    keys: &mut impl Iterator<Item = &'i [u8]>,
+) -> [Option<Result<Key<'i>, KeyError>>; BATCH] {
+    let mut prepared = [const { None }; BATCH];
+    for (place, bytes) in prepared.iter_mut().zip(keys) {
+        let key = guard.key(bytes);
+        if let Ok(key) = &key {
+            guard.prefetch_bucket(key);
+        }
+        *place = Some(key);
+    }
+    for key in prepared.iter().flatten().flatten() {
+        guard.prefetch_item(key);
+    }
+    prepared
+}
+
+pub(super) fn multi_get(guard: &Guard<'_>, keys: Keys<'_>, reply: &mut impl Reply) {
+    reply.begin_items(keys.count());
+    let mut rest = keys.iter();
+    'reply: for _ in 0..keys.count().div_ceil(BATCH as u32) {
+        for key in prepare_keys(guard, &mut rest).iter().flatten() {
+            let item = match key {
+                Ok(key) => guard.get(key).ok_or(Failure::NotFound),
+                Err(error) => Err(Failure::from(*error)),
+            };
+            let large = match &item {
+                Ok(item) if item.is_large() => guard.hold(item),
+                _ => None,
+            };
+            let item = item.as_ref().map_err(|failure| *failure);
+            if reply.push_item(item, large.as_ref()) == Room::Full {
+                break 'reply;
+            }
+        }
+    }
+    reply.end_items();
+}
+
+pub(super) fn multi_set(
+    guard: &mut Guard<'_>,
+    entries: Entries<'_>,
+    now_ms: u64,
+    reply: &mut impl Reply,
+) {
+    reply.begin_outcomes();
+    let mut keys = entries.iter().map(|entry| entry.key);
+    let mut rest = entries.iter();
+    for _ in 0..entries.count().div_ceil(BATCH as u32) {
+        let prepared = prepare_keys(guard, &mut keys);
+        for (key, entry) in prepared.iter().flatten().zip(rest.by_ref()) {
+            let wanted = Entry {
+                value: entry.value,
+                flags: entry.client_flags,
+                expires_at_ms: entry.expire_in_ms.map(|in_ms| now_ms.saturating_add(in_ms)),
+            };
+            let outcome = match key {
+                Ok(key) => store(guard, key, Mode::Set, &wanted).map(|_| ()),
+                Err(error) => Err(Failure::from(*error)),
+            };
+            reply.push_outcome(outcome);
+        }
+    }
+    reply.end_outcomes();
+}
+
+pub(super) fn multi_delete(guard: &mut Guard<'_>, keys: Keys<'_>, reply: &mut impl Reply) {
+    reply.begin_outcomes();
+    let mut rest = keys.iter();
+    for _ in 0..keys.count().div_ceil(BATCH as u32) {
+        for key in prepare_keys(guard, &mut rest).iter().flatten() {
+            reply.push_outcome(match key {
+                Ok(key) => delete(guard, key, None),
+                Err(error) => Err(Failure::from(*error)),
+            });
+        }
+    }
+    reply.end_outcomes();
+}
+
+/// Fills a page; the key that does not fit is the first of the next page.
+pub(super) fn scan(guard: &Guard<'_>, cursor: u64, keys_max: u32, reply: &mut impl Reply) {
+    let wanted = match keys_max {
+        0 => SCAN_KEYS_DEFAULT,
+        asked => asked.min(SCAN_KEYS_MAX),
+    };
+    reply.begin_page();
+    let next = guard.scan_while(cursor, wanted as usize, |item| {
+        match reply.push_key(&item) {
+            Room::Taken => ControlFlow::Continue(()),
+            Room::Full => ControlFlow::Break(()),
+        }
+    });
+    reply.end_page(next);
+}

@@ -1,0 +1,58 @@
+//! The maintenance thread: keeps segments free and removes what has expired, so that workers seldom
+//! have to.
+//!
+//! It works in small steps while there is something to do, and sleeps in between. A worker whose
+//! turn has left few segments free wakes it; without that it looks by itself now and then, for what
+//! has expired meanwhile.
+
+use std::thread::Thread;
+use std::time::Duration;
+
+use super::shared::{Shared, Stage};
+use crate::engine::Session;
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+
+/// LIMIT: how long the thread sleeps when nobody wakes it: the memory of what has expired is back
+/// within two seconds.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Wakes the maintenance thread.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    thread: Mutex<Option<Thread>>,
+    /// 1 while the thread sleeps.
+    sleeping: AtomicU64,
+}
+
+impl Bell {
+    /// Wakes the thread, if it sleeps.
+    #[inline]
+    pub(crate) fn ring(&self) {
+        // ORDERING: Relaxed; a ring that comes too early is made up for by the next one, or by the
+        // thread's own patience.
+        if self.sleeping.load(Ordering::Relaxed) != 0 {
+            self.ring_always();
+        }
+    }
+
+    /// The same, or keeps it from falling asleep.
+    pub(crate) fn ring_always(&self) {
+        if let Some(thread) = &*self.thread.lock() {
+            thread.unpark();
+        }
+    }
+}
+
+/// Tends the cache until the server ends.
+pub(crate) fn run(shared: &Arc<Shared>, mut session: Session) {
+    *shared.bell.thread.lock() = Some(std::thread::current());
+    while shared.stage() < Stage::Stopped && !shared.workers_are_done() {
+        if session.maintain(shared.clock.now().wall_ms) {
+            continue;
+        }
+        // ORDERING: Relaxed, as in `ring`.
+        shared.bell.sleeping.store(1, Ordering::Relaxed);
+        std::thread::park_timeout(PATIENCE);
+        shared.bell.sleeping.store(0, Ordering::Relaxed);
+    }
+}
