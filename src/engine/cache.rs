@@ -47,7 +47,7 @@ const FLUSH_AHEAD: u64 = 16 * shape::VERSION_BLOCK;
 /// let mut guard = session.pin(0);
 /// let key = guard.key(b"greeting")?;
 /// guard.store(&key, Mode::Set, &Entry::of(b"hello"))?;
-/// assert_eq!(guard.get(&key).map(|item| item.value()), Some(&b"hello"[..]));
+/// assert_eq!(*guard.get(&key).expect("just stored").value(), *b"hello");
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]

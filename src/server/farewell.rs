@@ -31,6 +31,8 @@ impl Service {
             service.say_behind(connection);
             Ok(match service.send(connection)? {
                 Sent::UpToSlice => Turned::Again,
+                // What waited behind a value that is through now gets no other event.
+                Sent::All if connection.has_work() => Turned::Again,
                 Sent::All | Sent::Some => Turned::Wait,
             })
         })

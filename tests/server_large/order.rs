@@ -174,6 +174,8 @@ fn what_cannot_be_done_with_a_large_value_is_said() {
     let told = answer(&mut raw);
     assert_eq!(told.status, Status::TOO_LARGE);
     assert!(told.sentence().contains("APPEND"), "{}", told.sentence());
+    raw.send(&request(0x0B, 1, 4, b"long"));
+    assert_eq!(answer(&mut raw).status, Status::OK);
     raw.send(&request(0x18, 2, 3, b"key"));
     assert_eq!(answer(&mut raw).status, Status::NOT_A_NUMBER);
     // TOUCH and GET_AND_TOUCH are done as ever; so is SCAN, which tells the length.
@@ -193,7 +195,7 @@ fn what_cannot_be_done_with_a_large_value_is_said() {
     raw.send(&frame);
     let told = answer(&mut raw);
     let left_ms = u64::from_le_bytes(told.body[8..16].try_into().unwrap());
-    assert!((1..=60_000).contains(&left_ms) && told.body[16..] == value);
+    assert!((1..=60_000).contains(&left_ms) && told.body[16..] == [&value[..], b"+"].concat());
     let mut cursor = 0_u64.to_le_bytes();
     let page = loop {
         raw.send(&request(0x06, 5, 1000, &cursor));
@@ -205,7 +207,7 @@ fn what_cannot_be_done_with_a_large_value_is_said() {
         assert_ne!(cursor, [0; 8], "the key is listed");
     };
     let value_bytes = u32::from_le_bytes(page[12..16].try_into().unwrap());
-    assert_eq!(value_bytes, 200_000);
+    assert_eq!(value_bytes, 200_001);
 }
 
 #[test]
