@@ -176,6 +176,8 @@ pub(crate) struct Geometry {
     pub(crate) segments_kept: u32,
     /// Free segments below which sessions evict ahead.
     pub(crate) segments_reserved: u32,
+    /// Free segments below which maintenance does.
+    pub(crate) segments_maintained: u32,
     pub(crate) sessions_max: u32,
     pub(crate) key_bytes_max: u32,
     pub(crate) buckets_per_chunk: u64,
@@ -278,6 +280,7 @@ impl Geometry {
         let segments = chunks - 2;
         let open_most = u64::from(sessions_max) * 2 * CLASSES_MAX as u64;
         let ahead = (segments / RESERVE_SHARE).max(1 + u64::from(sessions_max) / SESSIONS_AHEAD);
+        let reserved = SEGMENTS_KEPT + ahead.clamp(1, 16) as u32;
         let has_classes = open_most <= segments / CLASSES_SHARE;
         let inline_bytes_max = match segment_bytes < SMALL_SEGMENT_BYTES {
             true => (segment_bytes / 2).saturating_sub(INLINE_MARGIN_BYTES),
@@ -296,7 +299,8 @@ impl Geometry {
             segment_bytes,
             segments: segments as u32,
             segments_kept: SEGMENTS_KEPT,
-            segments_reserved: SEGMENTS_KEPT + ahead.clamp(1, 16) as u32,
+            segments_reserved: reserved,
+            segments_maintained: reserved + reserved / 4,
             classes: if has_classes { CLASSES_MAX } else { 1 },
             dead_percent_max: DEAD_PERCENT_MAX,
             inline_bytes_max,

@@ -395,10 +395,10 @@ impl Step<'_> {
             let id = segments.claim_emptiest()?;
             return Some(Walk::of(self.shared, id, Purpose::Clean));
         }
-        let reserved = self.shared.geometry.segments_reserved;
+        let geometry = &self.shared.geometry;
         let is_wanted = match demand {
-            Demand::Usual => segments.is_short(reserved),
-            Demand::Maintenance => segments.is_short(reserved + reserved / 4),
+            Demand::Usual => segments.is_short(geometry.segments_reserved),
+            Demand::Maintenance => segments.is_short(geometry.segments_maintained),
             Demand::Segment => true,
         };
         let id = is_wanted.then(|| segments.claim_victim()).flatten()?;

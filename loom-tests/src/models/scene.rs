@@ -73,6 +73,7 @@ impl Layout {
             segments: self.segments,
             segments_kept: 0,
             segments_reserved: self.segments_reserved,
+            segments_maintained: self.segments_reserved * 2,
             buckets_per_chunk: self.buckets_per_chunk,
             overflow_per_chunk: self.buckets_per_chunk,
             bucket_chunks_max: self.bucket_chunks_max,
