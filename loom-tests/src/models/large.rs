@@ -17,6 +17,7 @@ models! {
     Some(4) => a_sender_keeps_a_large_value_that_is_evicted,
     Some(3) => a_reader_takes_hold_of_a_large_value_that_is_deleted,
     Some(3) => a_reader_takes_hold_of_a_large_value_that_is_overwritten,
+    Some(3) => two_readers_take_hold_of_one_large_value,
     Some(3) => a_reader_takes_hold_of_a_large_value_that_moves,
     Some(2) => a_large_value_that_moves_is_deleted,
     Some(2) => a_removal_empties_a_segment_whose_eviction_is_put_off,
@@ -169,6 +170,23 @@ fn a_reader_takes_hold_of_a_large_value_that_is_overwritten() {
     drop(writing.join().expect("writer"));
     verify(&mut two);
     assert_eq!(get(&mut two, b"a"), Some(large(b'y')));
+}
+
+fn two_readers_take_hold_of_one_large_value() {
+    let (cache, mut one, mut two) = with_large(ROOMY);
+    let reading = spawn(move || {
+        let held = hold(&mut two);
+        (two, held)
+    });
+    let held = hold(&mut one).expect("the value is there");
+    let (mut two, other) = reading.join().expect("reader");
+    drop(other);
+    assert_eq!(delete(&mut one, b"a"), Deletion::Deleted);
+    set(&mut one, b"b", &large(b'y'));
+    assert_eq!(send(&held), large(b'x'), "freed while it was held");
+    drop(held);
+    assert_eq!(delete(&mut one, b"b"), Deletion::Deleted);
+    expect_no_extent(&cache, &mut two);
 }
 
 /// Maintenance moves the value of `a` to main; only its item moves.
