@@ -17,9 +17,11 @@ models! {
     Some(4) => a_sender_keeps_a_large_value_that_is_evicted,
     Some(3) => a_reader_takes_hold_of_a_large_value_that_is_deleted,
     Some(3) => a_reader_takes_hold_of_a_large_value_that_is_overwritten,
+    Some(3) => two_readers_take_hold_of_one_large_value,
     Some(3) => a_reader_takes_hold_of_a_large_value_that_moves,
     Some(2) => a_large_value_that_moves_is_deleted,
     Some(2) => a_removal_empties_a_segment_whose_eviction_is_put_off,
+    Some(1) => a_segment_that_is_used_again_is_walked_from_its_beginning,
     Some(2) => two_sessions_go_on_with_an_eviction_that_was_put_off,
     Some(3) => a_large_value_that_is_touched_is_deleted,
     Some(2) => a_large_value_that_is_touched_is_touched_again,
@@ -170,6 +172,23 @@ fn a_reader_takes_hold_of_a_large_value_that_is_overwritten() {
     assert_eq!(get(&mut two, b"a"), Some(large(b'y')));
 }
 
+fn two_readers_take_hold_of_one_large_value() {
+    let (cache, mut one, mut two) = with_large(ROOMY);
+    let reading = spawn(move || {
+        let held = hold(&mut two);
+        (two, held)
+    });
+    let held = hold(&mut one).expect("the value is there");
+    let (mut two, other) = reading.join().expect("reader");
+    drop(other);
+    assert_eq!(delete(&mut one, b"a"), Deletion::Deleted);
+    set(&mut one, b"b", &large(b'y'));
+    assert_eq!(send(&held), large(b'x'), "freed while it was held");
+    drop(held);
+    assert_eq!(delete(&mut one, b"b"), Deletion::Deleted);
+    expect_no_extent(&cache, &mut two);
+}
+
 /// Maintenance moves the value of `a` to main; only its item moves.
 const SHORT: Layout = Layout {
     segments: 6,
@@ -219,10 +238,11 @@ fn a_large_value_that_moves_is_deleted() {
 /// A cache whose memory is used up: by a large value of two extents and a short one, whose items
 /// share a sealed segment, and by what another session has open. An eviction that has freed the
 /// extents leaves the rest of the segment for another time.
-fn used_up() -> (Cache, [Session; 3]) {
+fn used_up(buckets: u64) -> (Cache, [Session; 3]) {
     let layout = Layout {
         items_per_segment: 4,
         segments: 4,
+        buckets_per_chunk: buckets,
         ..ROOMY
     };
     let cache = layout.cache();
@@ -236,7 +256,7 @@ fn used_up() -> (Cache, [Session; 3]) {
 }
 
 fn a_removal_empties_a_segment_whose_eviction_is_put_off() {
-    let (cache, [mut one, mut two, _third]) = used_up();
+    let (cache, [mut one, mut two, _third]) = used_up(1);
     let evicting = spawn(move || {
         // May find no room while the other one is at it.
         let stored = try_set(&mut one, b"b", b"new");
@@ -254,8 +274,26 @@ fn a_removal_empties_a_segment_whose_eviction_is_put_off() {
     expect_no_extent(&cache, &mut two);
 }
 
+fn a_segment_that_is_used_again_is_walked_from_its_beginning() {
+    let (_cache, [mut one, mut two, _third]) = used_up(8);
+    assert!(try_set(&mut one, b"b", b"new"));
+    assert_eq!(delete(&mut two, b"k"), Deletion::Deleted);
+    // Its eviction had been put off. It is filled again, and evicted again.
+    let reading = spawn(move || {
+        let found = get(&mut two, b"f");
+        assert!(found.is_none_or(|value| value == b"new"));
+        two
+    });
+    for key in (b'c'..=b'v').map(|byte| [byte]) {
+        try_set(&mut one, &key, b"new");
+    }
+    drop(reading.join().expect("reader"));
+    verify(&mut one);
+    assert_eq!(get(&mut one, b"f"), None);
+}
+
 fn two_sessions_go_on_with_an_eviction_that_was_put_off() {
-    let (_cache, [mut one, mut two, _third]) = used_up();
+    let (_cache, [mut one, mut two, _third]) = used_up(1);
     let evicting = spawn(move || {
         let stored = try_set(&mut one, b"b", b"one");
         (one, stored)
