@@ -272,7 +272,7 @@ fn set_batches(cache: &Cache, session: &mut Session, drawn: &Drawn) {
     for_each_batch(cache, drawn, |keys| {
         let mut guard = session.pin(NOW_MS);
         keys.iter().for_each(|key| guard.prefetch_bucket(key));
-        keys.iter().for_each(|key| guard.prefetch_item(key));
+        guard.prefetch_items(keys.iter());
         for key in keys {
             store(&mut guard, key, &value);
         }

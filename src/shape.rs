@@ -11,9 +11,9 @@ pub(crate) const SLOTS: u64 = 7;
 pub(crate) const OVERFLOW_SLOTS: u64 = 3;
 
 /// LIMIT: overflow buckets that one bucket may chain. With ten entries a bucket, the most that growth
-/// lets those come to that wait for their split, one bucket in a million has more than the 28 that
+/// lets those come to that wait for their split, one bucket in 10^11 has more than the 37 that
 /// this makes room for.
-pub(crate) const OVERFLOW_BUCKETS_MAX: u32 = 7;
+pub(crate) const OVERFLOW_BUCKETS_MAX: u32 = 10;
 
 /// Versions that a session takes from the shared counter at a time.
 pub(crate) const VERSION_BLOCK: u64 = 4096;
@@ -51,3 +51,6 @@ pub(crate) const CLEANED_BELOW_SHARE: u32 = 16;
 
 /// Whether sessions note since when they are pinned, for whoever looks for what holds memory back.
 pub(crate) const PINS_ARE_NAMED: bool = true;
+
+/// Entries of a set of ghosts: a cache line of them.
+pub(crate) const GHOST_WAYS: u64 = 16;

@@ -22,8 +22,8 @@ use crate::shape;
 pub(crate) const SEGMENT_LINE_BYTES: u64 = 64;
 /// Bytes of a session's counter block.
 pub(crate) const COUNTERS_BYTES: u64 = 512;
-/// Bytes of a set of ghosts: 16 entries.
-pub(crate) const GHOST_SET_BYTES: u64 = 64;
+/// Bytes of a set of ghosts.
+pub(crate) const GHOST_SET_BYTES: u64 = shape::GHOST_WAYS * 4;
 /// Classes of the time that items have to live.
 pub(crate) const CLASSES_MAX: usize = 4;
 /// Bytes of a bucket: its slots and the control word.

@@ -31,10 +31,11 @@ use crate::engine::config::{GHOST_SET_BYTES, Geometry};
 use crate::engine::header;
 use crate::engine::index::word::KeyHash;
 use crate::engine::log::Segments;
+use crate::shape;
 use crate::sync::{Arc, Mutex, Ordering};
 
 /// Entries of a set.
-const WAYS: u64 = 16;
+const WAYS: u64 = shape::GHOST_WAYS;
 const WORDS: usize = WAYS as usize / 2;
 /// LIMIT: units of age in which the largest table that memory allows is filled: half of what 16 bits
 /// can tell apart.
@@ -120,7 +121,7 @@ impl Ghosts {
         let sets = items * ENTRIES_EIGHTHS / 8 / WAYS;
         // To the nearest whole chunk.
         let wanted = (sets + self.sets_per_chunk / 2) / self.sets_per_chunk.max(1);
-        if chunks >= wanted.min(self.geometry.ghost_chunks_max) {
+        if items == 0 || chunks >= wanted.max(1).min(self.geometry.ghost_chunks_max) {
             return;
         }
         let Some(_held) = self.growing.try_lock() else {
@@ -142,7 +143,8 @@ impl Ghosts {
 
     fn set_at(&self, hash: KeyHash, chunks: u64) -> u64 {
         // The upper half of a product spreads hashes evenly over any number of sets.
-        let set = (hash.0 >> 16 & 0xffff_ffff) * self.sets_per_chunk >> 32;
+        let bits = hash.0 >> 16 & 0xffff_ffff;
+        let set = (bits * self.sets_per_chunk) >> 32;
         let chunk = jump(hash.0, chunks);
         let chunk_at = self.geometry.ghosts_at + chunk * self.geometry.segment_bytes;
         chunk_at + set * GHOST_SET_BYTES
@@ -177,6 +179,7 @@ mod tests {
     use crate::engine::config::{Config, Geometry};
     use crate::engine::index::word::KeyHash;
     use crate::engine::log::Segments;
+    use crate::shape;
     use crate::sync::Arc;
 
     fn ghosts(items: u64) -> Ghosts {

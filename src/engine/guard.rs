@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use crate::engine::cache::{Key, KeyError, Limits, Shared};
-use crate::engine::index::Found;
+use crate::engine::index::word::KeyHash;
+use crate::engine::index::{Ahead, Found};
 use crate::engine::item::Item;
 use crate::engine::stats::Figure;
 use crate::engine::writer::Writer;
@@ -46,36 +47,31 @@ enum Sighting<'g> {
 }
 
 impl<'s> Guard<'s> {
+    #[inline]
     pub(crate) fn new(
         shared: &'s Shared,
         pin: Pin<'s>,
         writer: &'s mut Writer,
         now_ms: u64,
     ) -> Self {
-        let mut guard = Self {
+        writer.note_pin(&pin);
+        flush_if_due(shared, writer, now_ms);
+        if shape::PINS_ARE_NAMED {
+            let since_ms = now_ms.max(1);
+            writer.tally.set(shared, Figure::PinnedSinceMs, since_ms);
+        }
+        Self {
             shared,
             pin,
             writer,
             now_ms,
-        };
-        guard.writer.note_pin(&guard.pin);
-        guard.set_now(now_ms);
-        if shape::PINS_ARE_NAMED {
-            let since_ms = now_ms.max(1);
-            guard
-                .writer
-                .tally
-                .set(shared, Figure::PinnedSinceMs, since_ms);
         }
-        guard
     }
 
     /// Moves the guard's time on.
     pub fn set_now(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
-        if self.shared.is_flush_due(now_ms) && self.shared.flush_if_due(now_ms) {
-            self.count(Figure::Flushes);
-        }
+        flush_if_due(self.shared, self.writer, now_ms);
     }
 
     /// What the cache accepts.
@@ -99,23 +95,35 @@ impl<'s> Guard<'s> {
         self.shared.index.prefetch_bucket(key.hash);
     }
 
-    /// Looks into the bucket and asks the processor for the item: the second stage of a batch, to
-    /// be run some time after the first.
+    /// Looks into the buckets of up to 16 keys, and asks the processor for their items: the second
+    /// stage of a batch, to be run some time after the first. (Where a key's item is named in an
+    /// overflow bucket, that is asked for first, and looked into after the other keys.)
     #[inline]
-    pub fn prefetch_item(&self, key: &Key<'_>) {
-        self.shared.index.prefetch_item(key.hash);
+    pub fn prefetch_items<'k>(&self, keys: impl Iterator<Item = &'k Key<'k>>) {
+        let index = &self.shared.index;
+        let mut overflowed = [(KeyHash(0), 0); BATCH];
+        let mut count = 0;
+        for key in keys.take(BATCH) {
+            if let Ahead::Overflow(id) = index.prefetch_item(key.hash) {
+                overflowed[count] = (key.hash, id);
+                count += 1;
+            }
+        }
+        for &(hash, id) in &overflowed[..count] {
+            index.prefetch_overflowed(hash, id);
+        }
     }
 
     /// Reads an item.
     #[inline]
     pub fn get(&self, key: &Key<'_>) -> Option<Item<'_>> {
         // SAFETY: pinned for as long as the guard is.
-        let found = unsafe { self.shared.index.find(key.hash, key.bytes) };
-        let Some(found) = found else {
+        let found = unsafe { self.shared.index.find_item(key.hash, key.bytes) };
+        let Some((found, item)) = found else {
             self.count(Figure::GetMisses);
             return None;
         };
-        let figure = match self.sight(&found) {
+        let figure = match self.judge(item) {
             Sighting::Live(item) => {
                 self.shared.index.bump(&found);
                 self.count(Figure::GetHits);
@@ -138,7 +146,7 @@ impl<'s> Guard<'s> {
     ) {
         for (batch, keys) in keys.chunks(BATCH).enumerate() {
             keys.iter().for_each(|key| self.prefetch_bucket(key));
-            keys.iter().for_each(|key| self.prefetch_item(key));
+            self.prefetch_items(keys.iter());
             for (at, key) in keys.iter().enumerate() {
                 visit(batch * BATCH + at, self.get(key));
             }
@@ -195,7 +203,11 @@ impl<'s> Guard<'s> {
     #[inline]
     fn sight(&self, found: &Found) -> Sighting<'s> {
         // SAFETY: found under this guard's pin.
-        let item = unsafe { self.shared.item(found.entry) };
+        self.judge(unsafe { self.shared.item(found.entry) })
+    }
+
+    #[inline]
+    fn judge<'g>(&self, item: Item<'g>) -> Sighting<'g> {
         if item.expires_at_ms().is_some_and(|at| at <= self.now_ms) {
             Sighting::Expired
         } else if item.version() <= self.shared.flushed_version() {
@@ -234,7 +246,15 @@ impl<'s> Guard<'s> {
     }
 }
 
+#[inline]
+fn flush_if_due(shared: &Shared, writer: &Writer, now_ms: u64) {
+    if shared.is_flush_due(now_ms) && shared.flush_if_due(now_ms) {
+        writer.count(shared, Figure::Flushes);
+    }
+}
+
 impl Drop for Guard<'_> {
+    #[inline]
     fn drop(&mut self) {
         if shape::PINS_ARE_NAMED {
             self.writer.tally.set(self.shared, Figure::PinnedSinceMs, 0);

@@ -45,6 +45,7 @@ impl Session {
     /// `now_ms` is the time that they all use, in milliseconds since the Unix epoch (or of any other
     /// clock that the whole program agrees on). Hold a guard for a batch, not for long: memory that
     /// is freed meanwhile cannot be used.
+    #[inline]
     pub fn pin(&mut self, now_ms: u64) -> Guard<'_> {
         let pin = self.handle.pin();
         Guard::new(&self.shared, pin, &mut self.writer, now_ms)

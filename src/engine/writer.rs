@@ -25,9 +25,11 @@ use crate::sync::relax;
 const WALKED_BYTES_PER_BYTE: u64 = 4;
 /// LIMIT: bytes that are owed before a session goes on walking: a batch of small items.
 const STEP_BYTES: u64 = 1024;
-/// LIMIT: pins after which a session that pays for upkeep lets time pass: it takes a hundred
-/// nanoseconds, and two of them free what is in limbo.
+/// LIMIT: pins after which a session that has done upkeep lets time pass: it takes a microsecond, and
+/// two of them free what is in limbo.
 const PINS_PER_COLLECTION: u32 = 8;
+/// LIMIT: how often it does so, unless there is more upkeep.
+const COLLECTIONS: u32 = 3;
 /// LIMIT: bytes that one call of maintenance walks.
 const MAINTENANCE_BYTES: u64 = 64 << 10;
 /// LIMIT: evictions that move what was read, before a session that needs a segment lets go of it.
@@ -43,8 +45,9 @@ pub(crate) struct Writer {
     upkeep: Upkeep,
     /// Bytes that should have been walked by now.
     owed_bytes: u64,
-    /// Pins since time was last made to pass.
+    /// Pins since time was last made to pass, and how often it should still be.
     pins: u32,
+    collections: u32,
     /// Versions that were taken and not used yet.
     versions: std::ops::Range<u64>,
     /// An overflow bucket for the next chain that needs one.
@@ -64,6 +67,7 @@ impl Writer {
             upkeep: Upkeep::Done,
             owed_bytes: 0,
             pins: 0,
+            collections: 0,
             versions: 0..0,
             overflow: None,
             tally: Tally::new(Counters::of_session(&shared.geometry, session)),
@@ -202,13 +206,15 @@ impl Writer {
         }
     }
 
-    /// At the beginning of a batch: while segments are being freed, lets time pass, so that they do
+    /// At the beginning of a batch: after upkeep, lets time pass now and then, so that segments do
     /// not stay in limbo for long.
     #[inline]
     pub(crate) fn note_pin(&mut self, pin: &Pin<'_>) {
-        if self.upkeep != Upkeep::Done {
+        if self.collections > 0 {
             self.pins += 1;
-            if self.pins % PINS_PER_COLLECTION == 0 {
+            if self.pins >= PINS_PER_COLLECTION {
+                self.pins = 0;
+                self.collections -= 1;
                 pin.collect();
             }
         }
@@ -240,7 +246,11 @@ impl Writer {
             now_ms,
             tally,
         };
-        step.tend(&mut self.appender, demand, bytes, mercy)
+        let upkeep = step.tend(&mut self.appender, demand, bytes, mercy);
+        if upkeep == Upkeep::More {
+            self.collections = COLLECTIONS;
+        }
+        upkeep
     }
 
     /// Counts an entry for a key that the index did not have, and lets the index grow.

@@ -27,9 +27,7 @@ fn prepare_keys<'i>(
         }
         *place = Some(key);
     }
-    for key in prepared.iter().flatten().flatten() {
-        guard.prefetch_item(key);
-    }
+    guard.prefetch_items(prepared.iter().flatten().flatten());
     prepared
 }
 

@@ -93,11 +93,8 @@ pub(crate) fn execute_batch<D: Dialect>(
         }
     };
     if count > 1 {
-        for prepared in batch[..count].iter().flatten() {
-            if let Some(Ok(key)) = &prepared.key {
-                guard.prefetch_item(key);
-            }
-        }
+        let keys = batch[..count].iter().flatten();
+        guard.prefetch_items(keys.filter_map(|prepared| prepared.key.as_ref()?.as_ref().ok()));
     }
     let mut large = None;
     for (index, prepared) in batch[..count].iter().flatten().enumerate() {

@@ -229,7 +229,7 @@ impl Mapping {
     }
 
     fn touch_each_page(&self, range: &Range<u64>) {
-        let page_bytes = rustix::param::page_size();
+        let page_bytes = page_bytes() as usize;
         for offset in (range.start..range.end).step_by(page_bytes) {
             let word = self.address(offset).cast::<AtomicU64>();
             // SAFETY: inside the mapping, which the plan's ranges never leave; aligned, since the
@@ -269,7 +269,7 @@ impl Mapping {
     /// The address and length of the whole pages that a range touches.
     fn pages_of(&self, range: &Range<u64>) -> (*mut u8, usize) {
         debug_assert!(range.start <= range.end && range.end <= self.bytes);
-        let page_bytes = rustix::param::page_size() as u64;
+        let page_bytes = page_bytes();
         let start = range.start - range.start % page_bytes;
         (self.address(start), (range.end - start) as usize)
     }
@@ -318,6 +318,14 @@ fn whole_huge_pages(range: &Range<u64>) -> Range<u64> {
     let start = range.start.next_multiple_of(HUGE_PAGE_BYTES);
     let end = range.end - range.end % HUGE_PAGE_BYTES;
     start.min(end)..end
+}
+
+/// The size of the system's pages. (Asked of the C library, since `rustix` reads it from where
+/// valgrind, which counts our instructions, lets nobody read.)
+fn page_bytes() -> u64 {
+    // SAFETY: asks for a number.
+    let told = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(told).unwrap_or(4096)
 }
 
 #[cfg(test)]

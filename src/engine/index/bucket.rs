@@ -95,9 +95,9 @@ impl<'i> LockedBucket<'i> {
         empty: &mut Option<Found>,
     ) {
         let words = self.index.arena.words::<N>(at);
-        for slot in 0..N - 1 {
+        for (slot, word) in (0..N - 1).map(|slot| (slot, &words[slot])) {
             // ORDERING: Relaxed, here and below: the lock orders its holders.
-            let entry = Entry(words[slot].load(Ordering::Relaxed));
+            let entry = Entry(word.load(Ordering::Relaxed));
             let found = Found {
                 slot: at + slot as u64 * 8,
                 entry,

@@ -70,6 +70,15 @@ pub(crate) struct Index {
     returned: Arc<Mutex<Vec<u32>>>,
 }
 
+/// What was asked for ahead of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// The item, as far as can be seen.
+    Item,
+    /// The overflow bucket of this number, which may name the item.
+    Overflow(u32),
+}
+
 /// An entry and the slot it was found in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found {
@@ -123,21 +132,49 @@ impl Index {
             .prefetch(self.bucket_at(hash.bucket(self.buckets())));
     }
 
-    /// Looks for the tag in the first bucket and asks for the first line of the items it names.
+    /// Looks for the tag in the first bucket, and asks for the first lines of the items that it
+    /// names, or else for the overflow bucket.
     #[inline]
-    pub(crate) fn prefetch_item(&self, hash: KeyHash) {
-        let words = self
-            .arena
-            .words::<WORDS>(self.bucket_at(hash.bucket(self.buckets())));
-        for word in (0..CONTROL).map(|slot| &words[slot]) {
-            // ORDERING: Relaxed; a hint.
+    pub(crate) fn prefetch_item(&self, hash: KeyHash) -> Ahead {
+        let bucket = hash.bucket(self.buckets());
+        let control = self.prefetch_named::<WORDS>(self.bucket_at(bucket), hash);
+        match control.and_then(Control::overflow) {
+            Some(id) => {
+                self.arena.prefetch(self.overflow_at(id));
+                Ahead::Overflow(id)
+            }
+            None => Ahead::Item,
+        }
+    }
+
+    /// The same for an overflow bucket that was asked for before.
+    #[inline]
+    pub(crate) fn prefetch_overflowed(&self, hash: KeyHash, id: u32) {
+        self.prefetch_named::<OVERFLOW_WORDS>(self.overflow_at(id), hash);
+    }
+
+    /// Asks for the items of the tag that a bucket of `N` words names; gives its control word if it
+    /// names none.
+    #[inline]
+    fn prefetch_named<const N: usize>(&self, at: u64, hash: KeyHash) -> Option<Control> {
+        let words = self.arena.words::<N>(at);
+        let mut is_named = false;
+        for word in (0..N - 1).map(|slot| &words[slot]) {
+            // ORDERING: Relaxed, here and below; a hint.
             let entry = Entry(word.load(Ordering::Relaxed));
             if entry.tag() == hash.tag() {
-                // Two lines: few items fit into what is left of one.
-                self.arena.prefetch(entry.offset());
-                self.arena.prefetch(entry.offset() + 64);
+                self.prefetch_lines(entry);
+                is_named = true;
             }
         }
+        (!is_named).then(|| Control(words[N - 1].load(Ordering::Relaxed)))
+    }
+
+    /// Asks for the first two lines of an item: few fit into what is left of one.
+    #[inline]
+    fn prefetch_lines(&self, entry: Entry) {
+        self.arena.prefetch(entry.offset());
+        self.arena.prefetch(entry.offset() + 64);
     }
 
     /// Finds the entry whose item has this key.
@@ -147,12 +184,21 @@ impl Index {
     /// The caller is pinned, since before this call.
     #[inline]
     pub(crate) unsafe fn find(&self, hash: KeyHash, key: &[u8]) -> Option<Found> {
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.find_item(hash, key) }.map(|(found, _)| found)
+    }
+
+    /// [`Index::find`] that also gives the item.
+    ///
+    /// # Safety
+    ///
+    /// The caller is pinned, since before this call, for as long as the result lives.
+    #[inline]
+    pub(crate) unsafe fn find_item(&self, hash: KeyHash, key: &[u8]) -> Option<(Found, Item<'_>)> {
         let mut bucket = hash.bucket(self.buckets());
         loop {
-            let found = self.walk(self.bucket_at(bucket), |found| {
-                // SAFETY: the entry was loaded with Acquire under the caller's pin.
-                found.entry.tag() == hash.tag() && unsafe { self.has_key(found.entry, key) }
-            });
+            // SAFETY: the caller's promise is the same.
+            let found = unsafe { self.find_in_chain(self.bucket_at(bucket), hash, key) };
             if found.is_some() {
                 return found;
             }
@@ -163,6 +209,66 @@ impl Index {
             }
             bucket = now;
         }
+    }
+
+    /// The entry and the item of this key in a chain. The path of every read: written out, where
+    /// [`Index::walk`] would do.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Index::find_item`].
+    #[inline]
+    unsafe fn find_in_chain(
+        &self,
+        first: u64,
+        hash: KeyHash,
+        key: &[u8],
+    ) -> Option<(Found, Item<'_>)> {
+        // SAFETY: the caller's promise is the same.
+        let mut next = match unsafe { self.find_in::<WORDS>(first, hash, key) } {
+            Ok(found) => return Some(found),
+            Err(control) => control.overflow(),
+        };
+        while let Some(id) = next {
+            let at = self.overflow_at(id);
+            // SAFETY: likewise.
+            next = match unsafe { self.find_in::<OVERFLOW_WORDS>(at, hash, key) } {
+                Ok(found) => return Some(found),
+                Err(control) => control.overflow(),
+            };
+        }
+        None
+    }
+
+    /// The same for one bucket of `N` words; its control word, if it has not the key.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Index::find_item`].
+    #[inline(always)]
+    unsafe fn find_in<const N: usize>(
+        &self,
+        at: u64,
+        hash: KeyHash,
+        key: &[u8],
+    ) -> Result<(Found, Item<'_>), Control> {
+        let words = self.arena.words::<N>(at);
+        for (slot, word) in (0..N - 1).map(|slot| (slot, &words[slot])) {
+            // ORDERING: Acquire, with the Release of `put` and `clear`.
+            let entry = Entry(word.load(Ordering::Acquire));
+            if entry.tag() != hash.tag() || entry.is_empty() {
+                continue;
+            }
+            self.prefetch_lines(entry);
+            // SAFETY: the entry was loaded with Acquire under the caller's pin.
+            let item = unsafe { Item::read(&self.arena, entry.offset()) };
+            if item.key() == key {
+                let slot = at + slot as u64 * 8;
+                return Ok((Found { slot, entry }, item));
+            }
+        }
+        // ORDERING: Acquire, with the Release of `link`.
+        Err(Control(words[N - 1].load(Ordering::Acquire)))
     }
 
     /// Whether the item that an entry names has this key.
