@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const SEED: u64 = 1;
 /// What one bucket holds with all the overflow buckets it may have.
-const CHAIN: usize = 7 * 4;
+const CHAIN: usize = 7 + 10 * 3;
 
 fn cache() -> Cache {
     let mut config = Config::new(32 << 20);

@@ -179,7 +179,6 @@ mod tests {
     use crate::engine::config::{Config, Geometry};
     use crate::engine::index::word::KeyHash;
     use crate::engine::log::Segments;
-    use crate::shape;
     use crate::sync::Arc;
 
     fn ghosts(items: u64) -> Ghosts {
