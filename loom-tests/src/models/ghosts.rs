@@ -1,7 +1,7 @@
 //! Ghosts: remembered by those who evict, taken by those who store, while the table comes into being.
 //!
-//! Two pairs of keys: `a` and `b` in a sealed segment, `c` and `d` in another one. An eviction of
-//! either leaves two ghosts in a table of three sets.
+//! A table wants so many keys that a model has 20 of them, `a` to `t`, four to a sealed segment. An
+//! eviction leaves four ghosts.
 
 use crate::engine::{Cache, Session};
 use crate::model::{models, spawn};
@@ -14,21 +14,22 @@ models! {
 }
 
 const HAUNTED: Layout = Layout {
-    segments: 6,
+    items_per_segment: 4,
+    segments: 8,
     segments_reserved: 3,
     ghost_chunks_max: 1,
-    buckets_per_chunk: 2,
+    buckets_per_chunk: 16,
     ..Layout::ONE_BUCKET
 };
 
-fn two_pairs() -> (Cache, Session, Session) {
+fn about_to_evict() -> (Cache, Session, Session) {
     let cache = HAUNTED.cache();
-    for pair in [[b"a", b"b"], [b"c", b"d"]] {
-        let mut writer = session(&cache);
-        for key in pair {
-            set(&mut writer, key, b"old");
-        }
+    let mut writer = session(&cache);
+    for key in (b'a'..=b't').map(|byte| [byte]) {
+        set(&mut writer, &key, b"old");
     }
+    drop(writer);
+    assert_eq!(cache.stats().items, 20);
     let (one, two) = (session(&cache), session(&cache));
     (cache, one, two)
 }
@@ -44,7 +45,7 @@ fn expect_one_chunk(cache: &Cache) {
 }
 
 fn two_evictions_make_one_table_of_ghosts() {
-    let (cache, mut one, mut two) = two_pairs();
+    let (cache, mut one, mut two) = about_to_evict();
     let evicting = spawn(move || {
         maintain(&mut one);
         one
@@ -57,7 +58,7 @@ fn two_evictions_make_one_table_of_ghosts() {
 }
 
 fn a_key_comes_back_while_others_leave() {
-    let (cache, mut one, mut two) = two_pairs();
+    let (cache, mut one, mut two) = about_to_evict();
     maintain(&mut one);
     expect_one_chunk(&cache);
     assert_eq!(get(&mut two, b"a"), None);
@@ -75,7 +76,7 @@ fn a_key_comes_back_while_others_leave() {
 }
 
 fn two_sessions_take_one_ghost() {
-    let (cache, mut one, mut two) = two_pairs();
+    let (cache, mut one, mut two) = about_to_evict();
     maintain(&mut one);
     let storing = spawn(move || {
         set(&mut one, b"a", b"one");

@@ -6,7 +6,7 @@
 use crate::engine::{Cache, Deletion, Session};
 use crate::model::{models, spawn};
 use crate::models::scene::{
-    Layout, NOW_MS, delete, expect_absent, expect_no_segment_lost, expect_single, get, key,
+    Layout, NOW_MS, delete, expect_absent, expect_no_segment_lost, expect_single, get, key, key_in,
     keys_of_one_tag, maintain, session, set, verify,
 };
 
@@ -23,6 +23,7 @@ models! {
     Some(2) => a_key_that_stays_is_cleaned_through_a_split,
     Some(2) => a_key_is_evicted_while_it_moves_to_another_bucket,
     Some(2) => a_key_that_stays_is_evicted_through_a_split,
+    Some(2) => a_reader_finds_its_key_while_it_leaves_an_overflow_bucket,
     Some(2) => a_scan_never_meets_memory_of_a_key_that_moved,
     Some(2) => a_reader_of_the_same_tag_never_meets_memory_of_a_key_that_moved,
 }
@@ -211,6 +212,40 @@ fn a_key_is_evicted_while_it_moves_to_another_bucket() {
 fn a_key_that_stays_is_evicted_through_a_split() {
     let (moving, staying) = keys();
     relocated_through_a_split(SHORT, &staying, &moving, 2);
+}
+
+/// Two keys that fill the first bucket of two, and one that overflows, and belongs to the third
+/// bucket: its insertion makes that.
+fn overflowing() -> (Cache, [u8; 1]) {
+    let layout = Layout {
+        buckets_per_chunk: 4,
+        ..TIDY
+    };
+    let cache = layout.cache();
+    let mut writer = session(&cache);
+    for nth in 0..2 {
+        set(&mut writer, &key_in(0, 4, nth), b"first");
+    }
+    (cache, key_in(2, 4, 0))
+}
+
+fn a_reader_finds_its_key_while_it_leaves_an_overflow_bucket() {
+    let (cache, leaving) = overflowing();
+    let (mut writer, mut reader) = (session(&cache), session(&cache));
+    let growing = spawn(move || {
+        set(&mut writer, &leaving, b"new");
+        writer
+    });
+    if get(&mut reader, &leaving).is_some() {
+        assert!(
+            get(&mut reader, &leaving).is_some(),
+            "a key that was seen is lost"
+        );
+    }
+    let ended = growing.join();
+    verify(&mut reader);
+    assert_eq!(cache.stats().buckets, 3);
+    drop(ended);
 }
 
 fn figures_are_read_during_a_split() {

@@ -92,10 +92,15 @@ impl Layout {
 /// The `nth` single-byte key whose hash has this lowest bit: 0 stays where it is when the first
 /// bucket splits, 1 moves to the new one.
 pub(crate) fn key(lowest_bit: u64, nth: usize) -> [u8; 1] {
+    key_in(lowest_bit, 2, nth)
+}
+
+/// The `nth` single-byte key that belongs to this bucket when there are so many, a power of two.
+pub(crate) fn key_in(bucket: u64, buckets: u64, nth: usize) -> [u8; 1] {
     let mut keys = (b'a'..=b'z').map(|byte| [byte]);
-    let wanted = |key: &[u8; 1]| hash(key) & 1 == lowest_bit;
+    let wanted = |key: &[u8; 1]| hash(key) & (buckets - 1) == bucket;
     let key = keys.by_ref().filter(wanted).nth(nth);
-    key.expect("26 letters have enough of both")
+    key.expect("26 letters have enough of each")
 }
 
 /// Two keys with the same tag: the first moves when the first bucket splits, the second stays.
