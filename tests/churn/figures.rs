@@ -45,11 +45,12 @@ pub(crate) struct Memory {
     pub(crate) budget_bytes: u64,
     /// Of the ledger's lines.
     pub(crate) sum_bytes: u64,
-    live_bytes: u64,
+    ledger: Vec<(String, u64)>,
     items: u64,
     /// Keys and values that a SCAN names.
     scanned_bytes: u64,
     /// Of these, values that do not lie in the log.
+    large_values: u64,
     large_bytes: u64,
 }
 
@@ -120,17 +121,24 @@ impl Memory {
         let number = |text: &String| text.parse::<u64>().expect("a number");
         let end = figures.iter().position(|(name, _)| name == "memory_bytes");
         let (lines, beside) = figures.split_at(end.expect("the budget"));
-        let live = lines.iter().find(|(name, _)| name == "live");
+        let line = |(name, bytes): &(String, String)| (name.clone(), number(bytes));
+        let ledger: Vec<_> = lines.iter().map(line).collect();
         let mut memory = Self {
             budget_bytes: number(&beside[0].1),
-            sum_bytes: lines.iter().map(|(_, bytes)| number(bytes)).sum(),
-            live_bytes: number(&live.expect("what is live").1),
+            sum_bytes: ledger.iter().map(|(_, bytes)| bytes).sum(),
+            ledger,
             items: 0,
             scanned_bytes: 0,
+            large_values: 0,
             large_bytes: 0,
         };
         memory.scan(client).await;
         memory
+    }
+
+    fn line(&self, name: &str) -> u64 {
+        let found = self.ledger.iter().find(|(of, _)| of == name);
+        found.expect("a line of the ledger").1
     }
 
     async fn scan(&mut self, client: &Client) {
@@ -148,6 +156,7 @@ impl Memory {
                 self.items += 1;
                 self.scanned_bytes += value_bytes + key.key.len() as u64;
                 if value_bytes > log_bytes_max {
+                    self.large_values += 1;
                     self.large_bytes += value_bytes;
                 }
             }
@@ -204,20 +213,27 @@ impl fmt::Display for Tally {
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let share = |bytes| 100.0 * bytes as f64 / self.budget_bytes as f64;
+        let (live_bytes, extent_bytes) = (self.line("live"), self.line("large"));
         writeln!(
             f,
-            "live share {:.1} %: {} bytes of items in the log, {} of large values",
-            share(self.live_bytes + self.large_bytes),
-            self.live_bytes,
-            self.large_bytes
+            "live share {:.1} %: {:.1} % items of the log, {:.1} % bytes of {} large values",
+            share(live_bytes + self.large_bytes),
+            share(live_bytes),
+            share(self.large_bytes),
+            self.large_values
         )?;
         writeln!(
             f,
-            "keys and values alone {:.1} %, of {} items; the ledger sums to {} of {}",
+            "{:.1} % with what large values leave of their last segments; keys and values alone \
+             {:.1} %, of {} items",
+            share(live_bytes + extent_bytes),
             share(self.scanned_bytes),
-            self.items,
-            self.sum_bytes,
-            self.budget_bytes
-        )
+            self.items
+        )?;
+        write!(f, "ledger:")?;
+        for (name, bytes) in &self.ledger {
+            write!(f, " {name} {bytes},")?;
+        }
+        writeln!(f, " sum {} of {}", self.sum_bytes, self.budget_bytes)
     }
 }

@@ -14,7 +14,7 @@
 //! - *The live share*: the ledger's `live` (items that the index names, with their headers, in segments
 //!   that have not expired as a whole) and the bytes of large values that a SCAN names, by the budget.
 //!   A large value's extents are whole segments; what the last one has left does not count as live.
-//!   Beside it, what a SCAN names of keys and values alone.
+//!   Beside it, the share with it, and that of the keys and values alone that a SCAN names.
 //!
 //! The short run is part of `cargo test`. The long one, on a server of 256 MiB:
 //!
