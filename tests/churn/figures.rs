@@ -56,9 +56,10 @@ pub(crate) struct Memory {
 
 impl Class {
     fn of(value_bytes: u64) -> Self {
+        const MEDIUM_BYTES_MIN: u64 = SMALL_BYTES_MAX + 1;
         match value_bytes {
-            0..=SMALL_BYTES_MAX => Self::Small,
-            ..=MIB => Self::Medium,
+            ..MEDIUM_BYTES_MIN => Self::Small,
+            MEDIUM_BYTES_MIN..=MIB => Self::Medium,
             _ => Self::Large,
         }
     }

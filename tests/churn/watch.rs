@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const EVERY: Duration = Duration::from_millis(100);
 
@@ -21,6 +21,8 @@ pub(crate) struct Peak {
     pub(crate) rss_bytes: u64,
     sampled_bytes: u64,
     samples: u64,
+    /// How long the watch itself had to wait for a processor: what no operation can be held to.
+    late: Duration,
 }
 
 impl Watch {
@@ -33,9 +35,11 @@ impl Watch {
                 peak.sampled_bytes = peak.sampled_bytes.max(now);
                 peak.rss_bytes = peak.sampled_bytes.max(high);
                 peak.samples += 1;
+                let looked = Instant::now();
                 if ended.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout) {
                     return peak;
                 }
+                peak.late = peak.late.max(looked.elapsed().saturating_sub(EVERY));
             }
         };
         let thread = std::thread::spawn(look);
@@ -65,10 +69,12 @@ impl fmt::Display for Peak {
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         writeln!(
             f,
-            "RSS at most {:.1} MiB in {} samples, {:.1} MiB by the system's high-water mark",
+            "RSS at most {:.1} MiB in {} samples, {:.1} MiB by the system's high-water mark; the watch \
+             woke up to {:.1} ms late",
             mebibytes(self.sampled_bytes),
             self.samples,
-            mebibytes(self.rss_bytes)
+            mebibytes(self.rss_bytes),
+            self.late.as_secs_f64() * 1e3
         )
     }
 }
