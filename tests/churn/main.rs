@@ -1,0 +1,136 @@
+//! The memory bound of a server under a churn of everything: values of one byte up to a quarter of
+//! the memory, items that live for ever, for a second, for ten, for two minutes, or longer since they
+//! are touched, overwrites, deletes, counters.
+//!
+//! What must hold in any run: the process never has more in memory than its budget and 64 MiB, looked
+//! at every 100 ms; every value that comes back is whole, its key's own and not older than what the
+//! same client stored last; the ledger's lines sum to the budget in the end.
+//!
+//! What is only told, since it depends on the machine:
+//!
+//! - *The longest operation*: of those that move up to 64 KiB of values, from the call to the result
+//!   in the client. Those that move up to 1 MiB are told apart, and those beyond by the time for each
+//!   MiB: what moves 64 MiB over loopback takes its time.
+//! - *The live share*: the ledger's `live` (items that the index names, with their headers, in segments
+//!   that have not expired as a whole) and the bytes of large values that a SCAN names, by the budget.
+//!   A large value's extents are whole segments; what the last one has left does not count as live.
+//!   Beside it, the share with it, and that of the keys and values alone that a SCAN names.
+//!
+//! The short run is part of `cargo test`. The long one, on a server of 256 MiB:
+//!
+//! ```text
+//! LARDER_TEST_SECONDS=600 cargo test --release --test churn -- --nocapture
+//! ```
+//!
+//! `LARDER_TEST_MEMORY` (`256MiB`) and `LARDER_TEST_CONNECTIONS` (8) change the rest, and
+//! `LARDER_TEST_SERVER_CORE` moves the server to a core of its own.
+#![cfg(feature = "server")]
+
+mod caller;
+mod contents;
+mod figures;
+#[path = "../support/process.rs"]
+mod process;
+mod watch;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use caller::{Caller, Mix};
+use contents::Pool;
+use figures::{Memory, Tally};
+use larder_client::{Client, Config};
+use process::ServerProcess;
+use watch::Watch;
+
+/// LIMIT: what the process may have in memory beside its budget.
+const BESIDE_BYTES: u64 = 64 << 20;
+
+/// What a run is like.
+#[derive(Debug)]
+struct Setup {
+    memory: String,
+    time: Duration,
+    connections: u64,
+    server_core: Option<String>,
+}
+
+impl Setup {
+    fn from_environment() -> Self {
+        let text = |name| std::env::var(name).ok();
+        let number = |name, unless: u64| {
+            let given = text(name).map(|text: String| text.parse());
+            given.map_or(unless, |number| number.expect("a whole number"))
+        };
+        Self {
+            memory: text("LARDER_TEST_MEMORY").unwrap_or_else(|| "256MiB".to_owned()),
+            time: Duration::from_secs(number("LARDER_TEST_SECONDS", 2)),
+            connections: number("LARDER_TEST_CONNECTIONS", 8),
+            server_core: text("LARDER_TEST_SERVER_CORE"),
+        }
+    }
+
+    fn serve(&self) -> ServerProcess {
+        let listen = "127.0.0.1:0";
+        let options = ["--memory", &self.memory, "--workers", "2"];
+        let quiet = ["--listen", listen, "--log-level", "warn"];
+        let server = ServerProcess::serve(&[options, quiet].concat());
+        if let Some(core) = &self.server_core {
+            let pid = server.pid().to_string();
+            let mut move_to = Command::new("taskset");
+            let moved = move_to.args(["-a", "-c", "-p", core, &pid]).output();
+            let moved = moved.expect("taskset is there");
+            assert!(moved.status.success(), "{moved:?}");
+        }
+        server
+    }
+}
+
+async fn connect(server: &ServerProcess) -> Client {
+    let config = Config {
+        // Longer than anything takes: what is slow is told, and what stands still fails.
+        request_timeout: Duration::from_secs(60),
+        ..Config::default()
+    };
+    let connected = Client::connect_with(&server.url(), config).await;
+    connected.expect("the server listens")
+}
+
+/// Runs the churn to its end and gives what came of it.
+async fn churn(server: &ServerProcess, setup: &Setup, memory_bytes: u64) -> Tally {
+    let pool = Arc::new(Pool::new());
+    let mix = Arc::new(Mix::new(memory_bytes));
+    let started = Instant::now();
+    let mut callers = Vec::new();
+    for number in 1..=setup.connections {
+        let client = connect(server).await;
+        let caller = Caller::new(number, client, Arc::clone(&mix), Arc::clone(&pool));
+        callers.push(tokio::spawn(caller.run(started + setup.time)));
+    }
+    let mut tally = Tally::default();
+    for caller in callers {
+        tally.add(caller.await.expect("no value is wrong"));
+    }
+    tally
+}
+
+#[tokio::test]
+async fn a_server_keeps_to_its_memory_in_a_churn_of_everything() {
+    let setup = Setup::from_environment();
+    let server = setup.serve();
+    let control = connect(&server).await;
+    let memory_bytes = Memory::of(&control).await.budget_bytes;
+    let watch = Watch::start(server.pid());
+    let tally = churn(&server, &setup, memory_bytes).await;
+    let memory = Memory::of(&control).await;
+    let peak = watch.end();
+    println!(
+        "{} for {:?}\n{tally}{memory}{peak}",
+        setup.memory, setup.time
+    );
+    assert_eq!(memory.sum_bytes, memory.budget_bytes, "{memory}");
+    let bound_bytes = memory_bytes + BESIDE_BYTES;
+    assert!(peak.rss_bytes <= bound_bytes, "{peak}");
+    assert!(tally.checked() > 0, "no value was read");
+}
