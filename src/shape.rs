@@ -10,8 +10,8 @@ pub(crate) const SLOTS: u64 = 7;
 /// chains that need one need few slots more.
 pub(crate) const OVERFLOW_SLOTS: u64 = 3;
 
-/// LIMIT: overflow buckets that one bucket may chain. With ten entries a bucket, the most that growth
-/// lets those come to that wait for their split, one bucket in 10^11 has more than the 37 that
+/// LIMIT: overflow buckets that one bucket may chain. With eleven entries a bucket, the most that growth
+/// lets those come to that wait for their split, one bucket in 10^9 has more than the 37 that
 /// this makes room for.
 pub(crate) const OVERFLOW_BUCKETS_MAX: u32 = 10;
 
@@ -23,7 +23,7 @@ pub(crate) const VERSION_BLOCK: u64 = 4096;
 pub(crate) const INSERTS_PER_REPORT: u64 = 16;
 
 /// Entries per bucket, on average, at which a round of growth begins.
-pub(crate) const ENTRIES_PER_BUCKET: u64 = 7;
+pub(crate) const ENTRIES_PER_BUCKET: u64 = 8;
 
 /// Entries for which such a round splits one bucket. More keep the index smaller, and the buckets that
 /// wait for their split fuller.

@@ -177,9 +177,9 @@ impl<'i> LockedBucket<'i> {
             }
             let word = self.index.arena.word(self.control_at(before));
             let control = Control(word.load(Ordering::Relaxed)).without_overflow();
-            // ORDERING: Relaxed; a reader that still follows the link finds nothing there, as
-            // another one that does not.
-            word.store(control.0, Ordering::Relaxed);
+            // ORDERING: Release, with the Acquire of `walk`, as in `clear`: a reader that does not
+            // follow the link any more also sees the bucket count that a split raised before.
+            word.store(control.0, Ordering::Release);
             *unlinked = Some(id);
         }
         unlinked
