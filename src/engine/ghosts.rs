@@ -142,7 +142,7 @@ impl Ghosts {
 
     fn set_at(&self, hash: KeyHash, chunks: u64) -> u64 {
         // The upper half of a product spreads hashes evenly over any number of sets.
-        let set = (hash.0 >> 16 & 0xffff_ffff) * self.sets_per_chunk >> 32;
+        let set = ((hash.0 >> 16 & 0xffff_ffff) * self.sets_per_chunk) >> 32;
         let chunk = jump(hash.0, chunks);
         let chunk_at = self.geometry.ghosts_at + chunk * self.geometry.segment_bytes;
         chunk_at + set * GHOST_SET_BYTES
