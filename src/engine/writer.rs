@@ -208,7 +208,7 @@ impl Writer {
     pub(crate) fn note_pin(&mut self, pin: &Pin<'_>) {
         if self.upkeep != Upkeep::Done {
             self.pins += 1;
-            if self.pins % PINS_PER_COLLECTION == 0 {
+            if self.pins.is_multiple_of(PINS_PER_COLLECTION) {
                 pin.collect();
             }
         }

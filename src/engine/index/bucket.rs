@@ -95,11 +95,11 @@ impl<'i> LockedBucket<'i> {
         empty: &mut Option<Found>,
     ) {
         let words = self.index.arena.words::<N>(at);
-        for slot in 0..N - 1 {
+        for (slot, word) in (0..N - 1).map(|slot| (slot as u64, &words[slot])) {
             // ORDERING: Relaxed, here and below: the lock orders its holders.
-            let entry = Entry(words[slot].load(Ordering::Relaxed));
+            let entry = Entry(word.load(Ordering::Relaxed));
             let found = Found {
-                slot: at + slot as u64 * 8,
+                slot: at + slot * 8,
                 entry,
             };
             if entry.is_empty() {

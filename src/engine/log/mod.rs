@@ -218,7 +218,7 @@ impl Segments {
         };
         let victim = order.into_iter().find_map(|log| {
             // Whoever else has a claim to one, or retires it in this very moment, sees to it.
-            let mut queue = lists.queues.from_oldest(log);
+            let mut queue = lists.queues.oldest_first(log);
             queue.find(|&id| self.segment(id).claim())
         })?;
         lists.queues.unlink(victim);

@@ -51,7 +51,7 @@ impl Queues {
     }
 
     /// The segments of a log, the oldest first.
-    pub(crate) fn from_oldest(&self, log: Log) -> impl Iterator<Item = u32> {
+    pub(crate) fn oldest_first(&self, log: Log) -> impl Iterator<Item = u32> {
         let mut next = self.ends[log as usize].oldest;
         std::iter::from_fn(move || {
             let id = (next != NONE).then_some(next)?;
@@ -124,7 +124,7 @@ mod tests {
     use crate::engine::log::segment::Log;
 
     fn order(queues: &Queues, log: Log) -> Vec<u32> {
-        queues.from_oldest(log).collect()
+        queues.oldest_first(log).collect()
     }
 
     #[test]
