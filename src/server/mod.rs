@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A connection belongs to one worker for life; every worker serves every key, through its own
-//! [`Session`](crate::Session) of the one [`Cache`]. The server knows nothing of what bytes mean
+//! [`Session`] of the one [`Cache`]. The server knows nothing of what bytes mean
 //! (that is the dialect's) nor of where items lie (that is the engine's).
 
 mod acceptor;
