@@ -22,7 +22,7 @@ mod shape;
 mod sync;
 
 pub use engine::{
-    Arithmetic, Cache, Config, ConfigError, Counter, Deletion, Entry, Guard, HugePages, Initial,
-    Item, Key, KeyError, LargeDraft, LargeValue, Limits, Mode, Outcome, Pages, PagesError,
+    Arithmetic, Cache, Census, Config, ConfigError, Counter, Deletion, Entry, Guard, HugePages,
+    Initial, Item, Key, KeyError, LargeDraft, LargeValue, Limits, Mode, Outcome, Pages, PagesError,
     Prefault, Session, Stats, StoreError, TooManySessions,
 };

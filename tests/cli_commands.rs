@@ -294,6 +294,73 @@ fn the_memory_is_a_ledger_that_sums_to_the_budget() {
 }
 
 #[test]
+fn each_worker_counts_for_itself_and_the_table_sums_them() {
+    let server = ServerProcess::start();
+    for _ in 0..3 {
+        server.run(&["get", "nothing"]);
+    }
+    let ended = server.run(&["stats", "workers"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let words =
+        |line: &str| -> Vec<String> { line.split_whitespace().map(str::to_owned).collect() };
+    let mut lines = ended.stdout.lines().map(words);
+    assert_eq!(
+        lines.next().unwrap(),
+        ["worker_0", "worker_1", "upkeep", "sum"]
+    );
+    let misses = lines.find(|words| words[0] == "get_misses").unwrap();
+    let misses: Vec<u64> = misses[1..]
+        .iter()
+        .map(|word| word.parse().unwrap())
+        .collect();
+    assert_eq!((misses[3], misses[2], misses[0] + misses[1]), (3, 0, 3));
+    assert!(lines.any(|words| words[0] == "requests"));
+    let json = server.run(&["stats", "workers", "--json"]);
+    let figures: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let opened = |worker: u64| figures[format!("worker_{worker}.connections_opened")].as_u64();
+    assert_eq!(opened(0).unwrap() + opened(1).unwrap(), 5);
+}
+
+#[test]
+fn items_are_told_by_frequency_and_size() {
+    let server = ServerProcess::start();
+    for (key, value) in [("a", "1"), ("b", "12345"), ("c", "1234567")] {
+        server.run(&["set", key, value]);
+    }
+    server.run(&["get", "b"]);
+    let table = server.run(&["stats", "items"]).stdout;
+    assert!(table.starts_with("3 items, from 3 in "), "{table}");
+    let json = server.run(&["stats", "items", "--json"]);
+    let figures: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let expected = [
+        ("items", 3),
+        ("frequency_0", 2),
+        ("frequency_1", 1),
+        ("value_bytes_to_1", 1),
+        ("value_bytes_to_4", 0),
+        ("value_bytes_to_8", 2),
+    ];
+    for (name, value) in expected {
+        assert_eq!(figures[name], value, "{name}");
+    }
+}
+
+#[test]
+fn the_cache_tells_ages_and_who_is_pinned() {
+    let server = ServerProcess::start();
+    server.run(&["set", "k", "v"]);
+    let json = server.run(&["stats", "cache", "--json"]);
+    let figures: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert!(figures["main_age_s"].as_u64().unwrap() < 600, "{figures}");
+    assert_eq!(figures["small_age_s"], 0);
+    // Whoever answers is pinned.
+    let pinned_by = figures["pinned_by"].as_str().unwrap();
+    assert!(pinned_by.starts_with("worker_"), "{pinned_by}");
+    assert!(figures["pinned_ms"].as_u64().unwrap() < 60_000, "{figures}");
+    assert!(figures["limbo_bytes"].is_u64());
+}
+
+#[test]
 fn a_server_that_is_not_there_ends_every_command_with_3() {
     let nobody = nobody();
     for arguments in [

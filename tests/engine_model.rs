@@ -23,6 +23,7 @@ struct Shape {
     value_bytes_max: usize,
     steps: usize,
     time: Time,
+    clock: Clock,
 }
 
 /// Whether items expire and flushes come.
@@ -32,6 +33,13 @@ enum Time {
     Passes,
 }
 
+/// Whether the clock only goes on, or is also set to another time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    GoesOn,
+    Jumps,
+}
+
 const SMALL: Shape = Shape {
     memory_bytes: 16 << 20,
     keys: 40,
@@ -39,6 +47,7 @@ const SMALL: Shape = Shape {
     value_bytes_max: 100,
     steps: 6000,
     time: Time::Passes,
+    clock: Clock::GoesOn,
 };
 
 fn expiry(time: Time) -> impl Strategy<Value = Option<u64>> {
@@ -105,6 +114,7 @@ fn step(shape: Shape) -> impl Strategy<Value = Step> {
     let key = || 0..shape.keys;
     let session = || 0..3_usize;
     let passes = u32::from(shape.time == Time::Passes);
+    let jumps = u32::from(shape.clock == Clock::Jumps);
     let bursts = u32::from(shape.burst_keys > 0);
     let burst = (session(), key(), 0..=shape.burst_keys, 0..200_usize);
     let value = option::of(value(shape.value_bytes_max));
@@ -116,7 +126,9 @@ fn step(shape: Shape) -> impl Strategy<Value = Step> {
         20 => (session(), key(), 0..40_u64)
             .prop_map(|(session, first, keys)| Step::GetMany { session, first, keys }),
         20 * passes => (0..15_u64).prop_map(|ms| Step::Pass { ms }),
+        5 * jumps => jump(),
         2 * passes => (0..100_u64).prop_map(|ms| Step::FlushIn { ms }),
+        4 => session().prop_map(|session| Step::Maintain { session }),
         4 * bursts => burst.prop_map(|(session, first, keys, value_bytes)| Step::Burst {
             session,
             first,
@@ -126,6 +138,13 @@ fn step(shape: Shape) -> impl Strategy<Value = Step> {
         1 => (1..50_usize).prop_map(|items| Step::Scan { items }),
         1 => session().prop_map(|session| Step::Renew { session }),
     ]
+}
+
+/// To about where programs begin, to the beginning of time, and far ahead.
+fn jump() -> impl Strategy<Value = Step> {
+    let about = 999_000..1_001_000_u64;
+    let to_ms = prop_oneof![6 => about, 1 => 0..2_u64, 1 => Just(1 << 42)];
+    to_ms.prop_map(|to_ms| Step::Jump { to_ms })
 }
 
 /// Runs programs of a shape; what `reached` says of the figures must hold for one of them at least.
@@ -180,7 +199,7 @@ fn a_growing_index_answers_like_the_model() {
     };
     run(shape, 4, |stats| {
         assert_eq!(stats.evicted, 0);
-        stats.buckets_split > 1000
+        stats.buckets_split > 500
     });
 }
 
@@ -197,6 +216,43 @@ fn a_cache_that_evicts_loses_no_more_than_it_says() {
     run(shape, 4, |stats| {
         stats.segments_evicted > 100 && stats.buckets_split > 100
     });
+}
+
+#[test]
+fn a_clock_that_jumps_brings_back_nothing_but_what_had_expired() {
+    let shape = Shape {
+        clock: Clock::Jumps,
+        ..SMALL
+    };
+    // A segment that was claimed since all of it had expired is made free also if that is no longer so.
+    run(shape, 4, |stats| {
+        assert!(stats.evicted < 100, "{stats:#?}");
+        stats.get_expired > 0
+    });
+    let shape = Shape {
+        memory_bytes: 2 << 20,
+        keys: 3000,
+        burst_keys: 1000,
+        value_bytes_max: 12_000,
+        steps: 5000,
+        ..shape
+    };
+    run(shape, 4, |stats| {
+        stats.segments_evicted > 100 && stats.expired > 10
+    });
+}
+
+#[test]
+fn values_grow_out_of_the_log_and_into_it() {
+    let shape = Shape {
+        memory_bytes: 2 << 20,
+        keys: 1500,
+        value_bytes_max: 16_000,
+        steps: 8000,
+        time: Time::Stands,
+        ..SMALL
+    };
+    run(shape, 4, |stats| stats.evicted_large > 20);
 }
 
 #[test]

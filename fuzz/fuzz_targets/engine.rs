@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! step   kind u8 | arguments
-//! value  length u8: below 200 so many bytes follow; else one byte follows, repeated
+//! value  length u8: below 200 so many bytes follow; else one byte follows, repeated: a few
+//!        thousand times, or from 250 on hundred thousands of times
+//! time   below 192: so many milliseconds pass; below 224: the clock is set to another time;
+//!        else a session maintains
 //! ```
 
 #![no_main]
@@ -24,9 +27,23 @@ const KEYS: u64 = 5000;
 const STEPS_MAX: usize = 200;
 /// LIMIT: of these, steps that touch many keys: enough to fill the memory a few times.
 const LARGE_STEPS_MAX: usize = 14;
-/// LIMIT: from here on a value's length stands for many bytes, up to more than are accepted.
+/// LIMIT: from here on a value's length stands for many bytes, up to more than lie beside their key.
 const LONG_VALUE: u8 = 200;
 const LONG_VALUE_STEP_BYTES: usize = 310;
+/// From here on for very many, up to more than are accepted.
+const HUGE_VALUE: u8 = 250;
+const HUGE_VALUE_STEP_BYTES: usize = 105_000;
+/// Where a clock may be set to: when programs begin, before and after, and far from that.
+const TIMES_MS: [u64; 8] = [
+    0,
+    1,
+    999_900,
+    1_000_000,
+    1_000_060,
+    1_000_300,
+    2_000_000,
+    1 << 42,
+];
 
 struct Program<'b> {
     bytes: &'b [u8],
@@ -54,6 +71,10 @@ impl Program<'_> {
 
     fn value(&mut self) -> Vec<u8> {
         let length = self.byte();
+        if let Some(steps) = length.checked_sub(HUGE_VALUE) {
+            self.large_steps += 1;
+            return vec![self.byte(); usize::from(steps) * HUGE_VALUE_STEP_BYTES];
+        }
         if let Some(steps) = length.checked_sub(LONG_VALUE) {
             return vec![self.byte(); usize::from(steps) * LONG_VALUE_STEP_BYTES];
         }
@@ -114,6 +135,16 @@ impl Program<'_> {
         Step::Call { session, key, call }
     }
 
+    fn time(&mut self, session: usize) -> Step {
+        match self.byte() {
+            ms @ 0..192 => Step::Pass { ms: ms.into() },
+            time @ 192..224 => Step::Jump {
+                to_ms: TIMES_MS[usize::from(time % 8)],
+            },
+            _ => Step::Maintain { session },
+        }
+    }
+
     fn other(&mut self, kind: u8, session: usize) -> Step {
         self.large_steps += usize::from((11..14).contains(&kind));
         match kind {
@@ -139,9 +170,7 @@ impl Program<'_> {
                 },
                 _ => Step::Renew { session },
             },
-            14 => Step::Pass {
-                ms: u64::from(self.byte()),
-            },
+            14 => self.time(session),
             _ => Step::FlushIn {
                 ms: u64::from(self.byte()),
             },

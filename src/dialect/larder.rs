@@ -345,7 +345,7 @@ impl Reply for LarderReply<'_> {
         larder_protocol::encode_pong(self.out, self.tag.id, bytes);
     }
 
-    fn stats(&mut self, figures: &[(&str, String)]) {
+    fn stats(&mut self, figures: &[(String, String)]) {
         let mut reply = StatsReply::begin(self.out, self.tag.id, self.frame_bytes_max);
         for (name, value) in figures {
             if reply.push(self.out, name, value) == Fit::Full {

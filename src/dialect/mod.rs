@@ -136,7 +136,7 @@ pub(crate) trait Reply {
     fn done(&mut self);
     fn failed(&mut self, failure: Failure);
     fn echo(&mut self, bytes: &[u8]);
-    fn stats(&mut self, figures: &[(&str, String)]);
+    fn stats(&mut self, figures: &[(String, String)]);
 
     /// The reply to a multi-get: one `push_item` per key, in order, until it says that it is full.
     fn begin_items(&mut self, asked: u32);

@@ -197,6 +197,17 @@ impl Cache {
     pub fn stats_at(&self, now_ms: u64) -> Stats {
         Stats::collect(&self.shared, &self.shared.segments.usage(now_ms))
     }
+
+    /// What one [session](Session::number) counted, and those that had its number before: the
+    /// figures of [`Stats`] that are sums over the sessions, by the same names. None for a number
+    /// that no session has.
+    pub fn session_figures(&self, number: u32) -> Vec<(&'static str, u64)> {
+        let session = number.checked_sub(1);
+        let session = session.filter(|&session| session < self.shared.geometry.sessions_max);
+        session.map_or(Vec::new(), |session| {
+            Stats::of_session(&self.shared, session)
+        })
+    }
 }
 
 /// What the memory covers from the start: everything below the first chunk of buckets and that

@@ -9,10 +9,12 @@
 //! [`index`] finds them. [`writer`] is a session's own part of both, with its [`appender`] and its
 //! [`tally`]; [`upkeep`] evicts, cleans and expires, and [`ghosts`] remembers what was evicted.
 //! [`guard`] has the reads, [`write`] the one path of every write, [`operations`] the operations in
-//! its terms. [`verify`] checks that all of it agrees.
+//! its terms. [`stats`] are its figures,
+//! [`census`] counts the items by kind, and [`verify`] checks that all of it agrees.
 
 mod appender;
 mod cache;
+mod census;
 mod config;
 mod ghosts;
 mod guard;
@@ -33,6 +35,7 @@ mod write;
 mod writer;
 
 pub use cache::{Cache, Key, KeyError, Limits, TooManySessions};
+pub use census::Census;
 pub use config::{Config, ConfigError};
 pub use guard::Guard;
 pub use item::Item;

@@ -40,6 +40,13 @@ impl Session {
         }
     }
 
+    /// Its number, from 1 on: what [`Stats`](crate::Stats) and
+    /// [`Cache::session_figures`](crate::Cache::session_figures) know it by. Once it ends, another
+    /// session may get it.
+    pub fn number(&self) -> u32 {
+        self.number + 1
+    }
+
     /// Pins: operations run on the guard, a whole batch on one.
     ///
     /// `now_ms` is the time that they all use, in milliseconds since the Unix epoch (or of any other

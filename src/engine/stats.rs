@@ -36,6 +36,7 @@ pub(crate) enum Figure {
     EvictedSmall,
     EvictedMain,
     EvictedBucket,
+    EvictedLarge,
     Expired,
     FlushedRemoved,
     Promoted,
@@ -96,7 +97,7 @@ impl Counters {
 }
 
 macro_rules! stats {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[$doc:meta])* $name:ident $(= $figure:ident)?,)*) => {
         /// Figures about a cache: counts since it was created, sizes in bytes now.
         ///
         /// Collected while sessions go on, so figures that belong together may be a moment apart.
@@ -111,7 +112,18 @@ macro_rules! stats {
             pub fn figures(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name),)*]
             }
+
+            /// What sessions count, the rest being 0.
+            fn counted(count: impl Fn(Figure) -> u64) -> Self {
+                Self {
+                    $($($name: count(Figure::$figure),)?)*
+                    ..Self::default()
+                }
+            }
         }
+
+        /// What a session counts that is a figure of its own, by name.
+        const COUNTS: &[(&str, Figure)] = &[$($((stringify!($name), Figure::$figure),)?)*];
     };
 }
 
@@ -119,73 +131,75 @@ stats! {
     /// Items that the index names, expired and flushed ones included until they leave.
     items,
     /// Reads that found a live item.
-    get_hits,
+    get_hits = GetHits,
     /// Reads that found none.
-    get_misses,
+    get_misses = GetMisses,
     /// Of the misses, those that found an expired item.
-    get_expired,
+    get_expired = GetExpired,
     /// Of the misses, those that found a flushed item.
-    get_flushed,
+    get_flushed = GetFlushed,
     /// Items stored.
-    stored,
+    stored = Stored,
     /// Of these and of the counters, those that took the place of an item.
-    overwritten,
+    overwritten = Overwritten,
     /// Stores whose condition on the key's presence did not hold.
-    not_stored,
+    not_stored = NotStored,
     /// Increments and decrements that found their key, or created it.
-    counter_hits,
+    counter_hits = CounterHits,
     /// Of these, those that changed the number in place.
-    counted_in_place,
+    counted_in_place = CountedInPlace,
     /// Increments and decrements that did not.
-    counter_misses,
+    counter_misses = CounterMisses,
     /// Touches that found their key, reads that touch included.
-    touch_hits,
+    touch_hits = TouchHits,
     /// Touches that did not.
-    touch_misses,
+    touch_misses = TouchMisses,
     /// Deletes that found their key.
-    delete_hits,
+    delete_hits = DeleteHits,
     /// Deletes that did not.
-    delete_misses,
+    delete_misses = DeleteMisses,
     /// Conditional stores and deletes that found another version.
-    cas_mismatches,
+    cas_mismatches = CasMismatches,
     /// Flushes carried out.
-    flushes,
+    flushes = Flushes,
     /// Writes refused because no memory could be freed at once.
-    no_space,
+    no_space = NoSpace,
     /// Items that left to make space.
     evicted,
     /// Of these, those that left the small log, not read twice.
-    evicted_small,
+    evicted_small = EvictedSmall,
     /// Of these, those that left the main log, not read since they last moved.
-    evicted_main,
+    evicted_main = EvictedMain,
     /// Of these, those whose bucket was full.
-    evicted_bucket,
+    evicted_bucket = EvictedBucket,
+    /// Of those of the logs, those with a large value.
+    evicted_large = EvictedLarge,
     /// Items that were removed since they had expired.
-    expired,
+    expired = Expired,
     /// Items that were removed since they were flushed.
-    flushed,
+    flushed = FlushedRemoved,
     /// Items that moved from the small log to the main log.
-    promoted,
+    promoted = Promoted,
     /// Items that moved to the other end of the main log.
-    reinserted,
+    reinserted = Reinserted,
     /// New keys that began in the main log, since they had been evicted not long before.
-    ghost_hits,
+    ghost_hits = GhostHits,
     /// Items that were moved by cleaning.
-    cleaned,
+    cleaned = Cleaned,
     /// Segments evicted.
-    segments_evicted,
+    segments_evicted = SegmentsEvicted,
     /// Segments cleaned.
-    segments_cleaned,
+    segments_cleaned = SegmentsCleaned,
     /// Bytes of items stored, headers and padding included.
-    stored_bytes,
+    stored_bytes = StoredBytes,
     /// Bytes of items moved by eviction.
-    evict_moved_bytes,
+    evict_moved_bytes = EvictMovedBytes,
     /// Bytes of items moved by cleaning.
-    clean_moved_bytes,
+    clean_moved_bytes = CleanMovedBytes,
     /// Buckets of the index, overflow buckets aside.
     buckets,
     /// Buckets split since the start.
-    buckets_split,
+    buckets_split = BucketsSplit,
     /// The whole budget.
     memory_bytes,
     /// Of the budget: the arena's header.
@@ -244,12 +258,6 @@ impl Stats {
         let geometry = &shared.geometry;
         let sum = |figure: Figure| shared.sum(figure);
         let segments = |count: u64| count * geometry.segment_bytes;
-        let evicted = [
-            Figure::EvictedSmall,
-            Figure::EvictedMain,
-            Figure::EvictedBucket,
-        ]
-        .map(sum);
         // A segment that is withdrawn at this moment may not be counted as either.
         let ghost_chunks = shared.ghosts.chunks().min(usage.withdrawn);
         let index_chunks = 2 + usage.withdrawn - ghost_chunks;
@@ -258,40 +266,10 @@ impl Stats {
         let used = geometry.buckets_at + segments(u64::from(geometry.segments) + 2);
         Self {
             items: sum(Figure::Inserted).saturating_sub(sum(Figure::Removed)),
-            get_hits: sum(Figure::GetHits),
-            get_misses: sum(Figure::GetMisses),
-            get_expired: sum(Figure::GetExpired),
-            get_flushed: sum(Figure::GetFlushed),
-            stored: sum(Figure::Stored),
-            overwritten: sum(Figure::Overwritten),
-            not_stored: sum(Figure::NotStored),
-            counter_hits: sum(Figure::CounterHits),
-            counted_in_place: sum(Figure::CountedInPlace),
-            counter_misses: sum(Figure::CounterMisses),
-            touch_hits: sum(Figure::TouchHits),
-            touch_misses: sum(Figure::TouchMisses),
-            delete_hits: sum(Figure::DeleteHits),
-            delete_misses: sum(Figure::DeleteMisses),
-            cas_mismatches: sum(Figure::CasMismatches),
-            flushes: sum(Figure::Flushes),
-            no_space: sum(Figure::NoSpace),
-            evicted: evicted.iter().sum(),
-            evicted_small: evicted[0],
-            evicted_main: evicted[1],
-            evicted_bucket: evicted[2],
-            expired: sum(Figure::Expired),
-            flushed: sum(Figure::FlushedRemoved),
-            promoted: sum(Figure::Promoted),
-            reinserted: sum(Figure::Reinserted),
-            ghost_hits: sum(Figure::GhostHits),
-            cleaned: sum(Figure::Cleaned),
-            segments_evicted: sum(Figure::SegmentsEvicted),
-            segments_cleaned: sum(Figure::SegmentsCleaned),
-            stored_bytes: sum(Figure::StoredBytes),
-            evict_moved_bytes: sum(Figure::EvictMovedBytes),
-            clean_moved_bytes: sum(Figure::CleanMovedBytes),
+            evicted: sum(Figure::EvictedSmall)
+                + sum(Figure::EvictedMain)
+                + sum(Figure::EvictedBucket),
             buckets: shared.index.buckets(),
-            buckets_split: sum(Figure::BucketsSplit),
             memory_bytes: geometry.memory_bytes,
             header_bytes: geometry.counters_at,
             counter_bytes: geometry.segment_table_at - geometry.counters_at,
@@ -317,7 +295,15 @@ impl Stats {
             main_since_ms: usage.oldest_ms[1].unwrap_or(0),
             pinned_session,
             pinned_since_ms,
+            ..Self::counted(sum)
         }
+    }
+
+    /// What one session counted, with its names.
+    pub(crate) fn of_session(shared: &Shared, session: u32) -> Vec<(&'static str, u64)> {
+        let counters = Counters::of_session(&shared.geometry, session);
+        let count = |&(name, figure)| (name, counters.get(&shared.arena, figure));
+        COUNTS.iter().map(count).collect()
     }
 
     /// What the budget is used for, line by line: the bytes add up to `memory_bytes`.

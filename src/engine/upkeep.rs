@@ -271,6 +271,9 @@ impl Step<'_> {
                 .removed_item(self.shared, self.pin, &item, offset);
             self.tally.count_removal(self.shared);
             self.tally.count(self.shared, why);
+            if extents > 0 && matches!(why, Figure::EvictedSmall | Figure::EvictedMain) {
+                self.tally.count(self.shared, Figure::EvictedLarge);
+            }
         }
     }
 

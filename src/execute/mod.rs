@@ -20,8 +20,9 @@ const BATCH: usize = 16;
 
 /// Figures for STATS, from whoever runs the dialects.
 pub(crate) trait Report {
-    /// The figures of a group; `None` where there is no such group.
-    fn figures(&self, group: &[u8]) -> Option<Vec<(&'static str, String)>>;
+    /// The figures of a group, by name; `None` where there is no such group. The guard is that of
+    /// the batch that asks.
+    fn figures(&self, group: &[u8], guard: &Guard<'_>) -> Option<Vec<(String, String)>>;
 }
 
 /// What a batch came to.
@@ -220,7 +221,7 @@ fn execute_other(
             reply.done();
         }
         Request::Scan { cursor, keys_max } => scan(guard, cursor, keys_max, reply),
-        Request::Stats { group } => match report.figures(group) {
+        Request::Stats { group } => match report.figures(group, guard) {
             Some(figures) => reply.stats(&figures),
             None => reply.failed(Failure::NoSuchStats),
         },

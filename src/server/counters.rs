@@ -35,7 +35,7 @@ macro_rules! counters {
 
         impl Counters {
             /// Every count with its name, in a fixed order.
-            fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+            pub(crate) fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name.get()),)*].into_iter()
             }
         }

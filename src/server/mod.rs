@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A connection belongs to one worker for life; every worker serves every key, through its own
-//! [`Session`](crate::Session) of the one [`Cache`]. The server knows nothing of what bytes mean
+//! [`Session`] of the one [`Cache`]. The server knows nothing of what bytes mean
 //! (that is the dialect's) nor of where items lie (that is the engine's).
 
 mod acceptor;
@@ -43,7 +43,7 @@ pub use settings::{
 };
 
 use crate::dialect::larder::Larder;
-use crate::engine::{Cache, TooManySessions};
+use crate::engine::{Cache, Session, TooManySessions};
 use crate::sync::{Arc, Mutex};
 use acceptor::Acceptor;
 use counters::Counters;
@@ -103,11 +103,13 @@ impl Server {
             listeners.push(listener);
             addresses.push(bound);
         }
-        let (polls, stations) = stations(workers).map_err(system)?;
+        let (polls, stations) = stations(&sessions).map_err(system)?;
         let poll = Poll::new().map_err(system)?;
         let waker = Waker::new(poll.registry(), acceptor::WAKER).map_err(system)?;
         let dialect = Larder { limits };
-        let shared = Arc::new(Shared::new(settings, dialect, cache, waker, stations));
+        let tended_by = upkeep.as_ref().map(Session::number);
+        let shared = Shared::new(settings, dialect, cache, waker, stations, tended_by);
+        let shared = Arc::new(shared);
         let acceptor = Acceptor::new(poll, listeners, Arc::clone(&shared)).map_err(system)?;
         let mut running = Running {
             shared: Arc::clone(&shared),
@@ -140,13 +142,14 @@ impl Server {
     }
 }
 
-fn stations(workers: usize) -> io::Result<(Vec<Poll>, Vec<Arc<Station>>)> {
+fn stations(sessions: &[Session]) -> io::Result<(Vec<Poll>, Vec<Arc<Station>>)> {
     let (mut polls, mut stations) = (Vec::new(), Vec::new());
-    for _ in 0..workers {
+    for session in sessions {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), worker::WAKER)?;
         let (counters, mailbox) = (Counters::default(), Mutex::new(Vec::new()));
         stations.push(Arc::new(Station {
+            session: session.number(),
             counters,
             mailbox,
             waker,

@@ -4,14 +4,18 @@ use std::fs;
 
 use super::counters;
 use super::shared::Shared;
+use crate::engine::{Census, Guard};
 use crate::execute::Report;
 
 /// LIMIT: what the process holds beside the cache's memory and the connections' buffers: its code,
 /// stacks, the threads' own buffers, and what it keeps about connections and segments.
 const PROCESS_BYTES_MAX: u64 = 32 << 20;
 
+/// LIMIT: buckets that the group `items` samples: some thousand items, a millisecond or two.
+const SAMPLED_BUCKETS: u64 = 1024;
+
 impl Report for Shared {
-    fn figures(&self, group: &[u8]) -> Option<Vec<(&'static str, String)>> {
+    fn figures(&self, group: &[u8], guard: &Guard<'_>) -> Option<Vec<(String, String)>> {
         match group {
             b"" => {
                 let mut figures = self.server_figures();
@@ -21,25 +25,79 @@ impl Report for Shared {
             b"server" => Some(self.server_figures()),
             b"cache" => Some(self.cache_figures()),
             b"memory" => Some(self.memory_figures()),
+            b"items" => Some(item_figures(&guard.census(SAMPLED_BUCKETS))),
+            b"workers" => Some(self.worker_figures()),
             _ => None,
         }
     }
 }
 
 impl Shared {
-    fn cache_figures(&self) -> Vec<(&'static str, String)> {
+    fn cache_figures(&self) -> Vec<(String, String)> {
         let pages = self.cache.pages();
-        let stats = self.cache.stats_at(self.clock.now().wall_ms);
-        let figures = stats.figures().into_iter();
-        let mut figures: Vec<_> = figures.map(as_text).collect();
-        figures.push(("pages", pages.name().to_owned()));
-        figures.push(("huge_page_bytes", pages.huge_bytes().to_string()));
+        let now_ms = self.clock.now().wall_ms;
+        let stats = self.cache.stats_at(now_ms);
+        let mut figures: Vec<_> = stats.figures().into_iter().map(as_text).collect();
+        // An age is 0 where there is nothing that could be old.
+        let age_ms = |since_ms: u64| match since_ms {
+            0 => 0,
+            _ => now_ms.saturating_sub(since_ms),
+        };
+        figures.extend(
+            [
+                ("small_age_s", age_ms(stats.small_since_ms) / 1000),
+                ("main_age_s", age_ms(stats.main_since_ms) / 1000),
+                ("pinned_ms", age_ms(stats.pinned_since_ms)),
+                ("huge_page_bytes", pages.huge_bytes()),
+            ]
+            .map(as_text),
+        );
+        let pinned_by = self.name_of_session(stats.pinned_session);
+        figures.push(("pinned_by".to_owned(), pinned_by));
+        figures.push(("pages".to_owned(), pages.name().to_owned()));
+        figures
+    }
+
+    /// Who has a session; `nobody` has number 0.
+    fn name_of_session(&self, number: u64) -> String {
+        let mut names = self.sessions().into_iter();
+        let named = names.find(|(_, session)| u64::from(*session) == number);
+        match (named, number) {
+            (Some((name, _)), _) => name,
+            (None, 0) => "nobody".to_owned(),
+            // Of whoever else shares the cache in this process.
+            (None, _) => format!("session_{number}"),
+        }
+    }
+
+    /// The sessions of the server's threads, with their names.
+    fn sessions(&self) -> Vec<(String, u32)> {
+        let workers = self.stations.iter().enumerate();
+        workers
+            .map(|(index, station)| (format!("worker_{index}"), station.session))
+            .chain(
+                self.upkeep_session
+                    .map(|session| ("upkeep".to_owned(), session)),
+            )
+            .collect()
+    }
+
+    /// What each thread has counted: for the cache, and for its connections.
+    fn worker_figures(&self) -> Vec<(String, String)> {
+        let mut figures = Vec::new();
+        for (index, (name, session)) in self.sessions().into_iter().enumerate() {
+            let of_cache = self.cache.session_figures(session).into_iter();
+            let station = self.stations.get(index);
+            let of_server = station.into_iter().flat_map(|s| s.counters.figures());
+            let all = of_cache.chain(of_server);
+            figures.extend(all.map(|(of, value)| (format!("{name}.{of}"), value.to_string())));
+        }
         figures
     }
 
     /// The ledger of the memory, its lines first and their sum, the whole budget, after them; then
     /// what the process has in memory, and what it may come to have.
-    fn memory_figures(&self) -> Vec<(&'static str, String)> {
+    fn memory_figures(&self) -> Vec<(String, String)> {
         let stats = self.cache.stats_at(self.clock.now().wall_ms);
         let rss_bytes_max = stats.memory_bytes + self.settings.buffer_bytes_max + PROCESS_BYTES_MAX;
         let process = [
@@ -55,7 +113,7 @@ impl Shared {
             .collect()
     }
 
-    fn server_figures(&self) -> Vec<(&'static str, String)> {
+    fn server_figures(&self) -> Vec<(String, String)> {
         let process = ProcessFigures::read();
         let stations = self.stations.iter().map(|station| &station.counters);
         let sums = counters::sum(stations.chain([&self.acceptor_counters]));
@@ -65,30 +123,42 @@ impl Shared {
                 .map_or(0, |(_, value)| *value)
         };
         let connections = figure("connections_opened").saturating_sub(figure("connections_closed"));
-        let mut figures = vec![
-            ("version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("pid", std::process::id().to_string()),
-            ("uptime_ms", self.clock.now().uptime_ms.to_string()),
-            ("workers", self.stations.len().to_string()),
-            ("rss_bytes", process.rss_bytes.to_string()),
-            ("cpu_us", process.cpu_us.to_string()),
-            ("cpu_user_us", process.cpu_user_us.to_string()),
-            ("cpu_system_us", process.cpu_system_us.to_string()),
-            ("connections", connections.to_string()),
-            ("connections_max", self.settings.connections_max.to_string()),
-            ("buffer_bytes", self.budget.held_bytes().to_string()),
-            (
-                "buffer_bytes_max",
-                self.settings.buffer_bytes_max.to_string(),
-            ),
+        let figures = [
+            ("pid", u64::from(std::process::id())),
+            ("uptime_ms", self.clock.now().uptime_ms),
+            ("workers", self.stations.len() as u64),
+            ("rss_bytes", process.rss_bytes),
+            ("cpu_us", process.cpu_us),
+            ("cpu_user_us", process.cpu_user_us),
+            ("cpu_system_us", process.cpu_system_us),
+            ("connections", connections),
+            ("connections_max", self.settings.connections_max as u64),
+            ("buffer_bytes", self.budget.held_bytes()),
+            ("buffer_bytes_max", self.settings.buffer_bytes_max),
         ];
-        figures.extend(sums.into_iter().map(as_text));
-        figures
+        let version = ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let figures = figures.into_iter().chain(sums).map(as_text);
+        std::iter::once(version).chain(figures).collect()
     }
 }
 
-fn as_text((name, value): (&'static str, u64)) -> (&'static str, String) {
-    (name, value.to_string())
+fn as_text((name, value): (&'static str, u64)) -> (String, String) {
+    (name.to_owned(), value.to_string())
+}
+
+fn item_figures(census: &Census) -> Vec<(String, String)> {
+    let mut figures = vec![
+        ("items".to_owned(), census.items()),
+        ("sampled_items".to_owned(), census.sampled_items),
+        ("sampled_buckets".to_owned(), census.sampled_buckets),
+        ("buckets".to_owned(), census.buckets),
+    ];
+    let frequencies = census.by_frequency().into_iter().enumerate();
+    figures.extend(frequencies.map(|(reads, items)| (format!("frequency_{reads}"), items)));
+    let sizes = census.by_value_bytes().into_iter();
+    figures.extend(sizes.map(|(bytes, items)| (format!("value_bytes_to_{bytes}"), items)));
+    let as_text = |(name, value): (String, u64)| (name, value.to_string());
+    figures.into_iter().map(as_text).collect()
 }
 
 /// What the system says about this process. What it does not say is 0.

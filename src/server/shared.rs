@@ -29,6 +29,8 @@ pub(crate) enum Stage {
 /// One worker as the other threads see it.
 #[derive(Debug)]
 pub(crate) struct Station {
+    /// The number of its session with the cache.
+    pub(crate) session: u32,
     pub(crate) counters: Counters,
     /// Connections accepted for this worker and not yet taken over.
     pub(crate) mailbox: Mutex<Vec<Stream>>,
@@ -47,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) acceptor_waker: Waker,
     pub(crate) stations: Vec<Arc<Station>>,
     pub(crate) bell: Bell,
+    /// The number of the maintenance thread's session; `None`: there is no such thread.
+    pub(crate) upkeep_session: Option<u32>,
     /// Workers that have not ended.
     workers_left: AtomicU64,
     stage: AtomicU64,
@@ -60,6 +64,7 @@ impl Shared {
         cache: Cache,
         acceptor_waker: Waker,
         stations: Vec<Arc<Station>>,
+        upkeep_session: Option<u32>,
     ) -> Self {
         Self {
             budget: Arc::new(BufferBudget::new(settings.buffer_bytes_max)),
@@ -71,6 +76,7 @@ impl Shared {
             acceptor_waker,
             workers_left: AtomicU64::new(stations.len() as u64),
             stations,
+            upkeep_session,
             bell: Bell::default(),
             stage: AtomicU64::new(Stage::Serving as u64),
             drain_deadline_ms: AtomicU64::new(u64::MAX),

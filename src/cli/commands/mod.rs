@@ -4,6 +4,7 @@ mod files;
 mod items;
 mod ledger;
 mod server;
+mod tables;
 
 use std::process::ExitCode;
 use std::time::Duration;

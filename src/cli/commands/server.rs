@@ -6,8 +6,7 @@ use clap::Args;
 use larder_client::Client;
 use serde_json::{Map, Value};
 
-use super::ledger;
-use super::{ClientCommand, ServerOptions};
+use super::{ClientCommand, ServerOptions, ledger, tables};
 use crate::cli::ending::{Ending, Failure, print};
 
 const PING_EXAMPLE: &str = "\
@@ -18,6 +17,8 @@ const STATS_EXAMPLE: &str = "\
 Examples:
   larder stats
   larder stats memory
+  larder stats workers
+  larder stats items
   larder stats server --json";
 
 /// The options of `larder ping`.
@@ -32,7 +33,8 @@ pub(crate) struct PingOptions {
 #[derive(Debug, Args)]
 #[command(about = "Print a server's figures", after_help = STATS_EXAMPLE)]
 pub(crate) struct StatsOptions {
-    /// A group of figures: server, cache, or memory, the ledger of the budget [default: the first two]
+    /// A group of figures: server; cache; memory, the ledger of the budget; items, by frequency and
+    /// size; workers, what each of them counted [default: the first two]
     #[arg(default_value = "", hide_default_value = true)]
     group: String,
 
@@ -70,14 +72,16 @@ impl ClientCommand for StatsOptions {
 
     async fn ask(&self, client: &Client) -> Result<Ending, Failure> {
         let figures = client.stats(&self.group).await?;
-        let ledger = match self.group.as_str() {
+        let table = match self.group.as_str() {
             "memory" => ledger::as_table(&figures),
+            "workers" => tables::of_workers(&figures),
+            "items" => tables::of_items(&figures),
             _ => None,
         };
         let text = if self.json {
             as_json(&figures)
         } else {
-            ledger.unwrap_or_else(|| as_text(&figures))
+            table.unwrap_or_else(|| as_text(&figures))
         };
         print(text.as_bytes())?;
         Ok(Ending::Done)

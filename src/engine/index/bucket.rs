@@ -99,7 +99,7 @@ impl<'i> LockedBucket<'i> {
             // ORDERING: Relaxed, here and below: the lock orders its holders.
             let entry = Entry(word.load(Ordering::Relaxed));
             let found = Found {
-                slot: at + slot as u64 * 8,
+                slot: at + slot * 8,
                 entry,
             };
             if entry.is_empty() {

@@ -1,5 +1,9 @@
 //! Segments of which something has expired, or was flushed: found by a walk of the segment table, no
 //! more often than needed, and claimed one by one.
+//!
+//! Clocks differ a little between sessions, and may be set back: what is not due yet by the clock of
+//! whoever looks is looked at again when it is, and a clock that is far behind the last walk has the
+//! table walked anew.
 
 use crate::engine::log::Segments;
 use crate::engine::log::segment::{Lifetime, NEVER_MS, State};
@@ -7,6 +11,10 @@ use crate::engine::log::segment::{Lifetime, NEVER_MS, State};
 /// LIMIT: how often the segment table is walked for what has expired; a walk of the largest table
 /// takes about a millisecond.
 const DUE_EVERY_MS: u64 = 100;
+
+/// LIMIT: a clock that is so far behind the last walk was set back; those of sessions that share the
+/// walks differ by less.
+const SET_BACK_MS: u64 = 10_000;
 
 /// A segment of which something has expired, claimed by the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,12 +79,16 @@ impl Segments {
         let lists = &mut *lists;
         let due = &mut lists.due;
         let is_flush_new = due.flushed_version < flushed_version;
-        if is_flush_new || (now_ms >= due.next_ms && now_ms >= due.walk_ms) {
+        let was_set_back = due.walk_ms > now_ms.saturating_add(SET_BACK_MS);
+        let may_walk = now_ms >= due.next_ms && now_ms >= due.walk_ms;
+        if is_flush_new || was_set_back || may_walk {
             self.walk_table(due, now_ms, flushed_version);
         }
         while let Some(id) = due.whole.pop() {
             // What was due may have been evicted, and its segment reused, since the walk.
-            if self.is_whole(id, now_ms, flushed_version) && self.segment(id).claim() {
+            if !self.is_whole(id, now_ms, flushed_version) {
+                due.look_at(self.segment(id).lifetime().first_ms);
+            } else if self.segment(id).claim() {
                 lists.queues.unlink(id);
                 lists.evicting += 1;
                 return Some(Due::Whole(id));
@@ -87,7 +99,10 @@ impl Segments {
         }
         while let Some(id) = due.part.pop() {
             let segment = self.segment(id);
-            if segment.lifetime().first_ms <= now_ms && segment.claim() {
+            let Lifetime { first_ms, .. } = segment.lifetime();
+            if first_ms > now_ms {
+                due.look_at(first_ms);
+            } else if segment.claim() {
                 return Some(Due::Part(id));
             }
         }
@@ -103,7 +118,7 @@ impl Segments {
         due.whole.clear();
         due.part.clear();
         due.next_ms = NEVER_MS;
-        due.walk_ms = now_ms + DUE_EVERY_MS;
+        due.walk_ms = now_ms.saturating_add(DUE_EVERY_MS);
         due.flushed_version = flushed_version;
         for id in 0..self.geometry.segments {
             let segment = self.segment(id);
