@@ -95,7 +95,7 @@ impl<'i> LockedBucket<'i> {
         empty: &mut Option<Found>,
     ) {
         let words = self.index.arena.words::<N>(at);
-        for (slot, word) in (0..N - 1).map(|slot| (slot, &words[slot])) {
+        for (slot, word) in (0..N - 1).map(|slot| (slot as u64, &words[slot])) {
             // ORDERING: Relaxed, here and below: the lock orders its holders.
             let entry = Entry(word.load(Ordering::Relaxed));
             let found = Found {
