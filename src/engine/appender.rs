@@ -99,6 +99,17 @@ impl Appender {
         }
     }
 
+    /// Seals what is open and has nothing in it that has not expired.
+    pub(crate) fn seal_expired(&mut self, shared: &Shared, now_ms: u64, pin: &Pin<'_>) {
+        for place in self.open.iter_mut().flatten() {
+            let is_expired =
+                |open: &mut Open| open.used_bytes > 0 && open.lifetime.last_ms <= now_ms;
+            if let Some(open) = place.take_if(is_expired) {
+                shared.segments.seal(open.id, open.newest_version, pin);
+            }
+        }
+    }
+
     /// Seals all that is open.
     pub(crate) fn seal_all(&mut self, shared: &Shared, pin: &Pin<'_>) {
         for open in self.open.iter_mut().flatten().filter_map(Option::take) {

@@ -60,6 +60,15 @@ impl Session {
 }
 
 impl Session {
+    /// Lets go of the segments that this session has open and all of whose items have expired, so that
+    /// upkeep can free them. For a session that has nothing else to do.
+    pub fn rest(&mut self, now_ms: u64) {
+        let pin = self.handle.pin();
+        self.writer
+            .appender
+            .seal_expired(&self.shared, now_ms, &pin);
+    }
+
     /// Whether there is upkeep that this session will do as it writes, as far as it knows.
     #[inline]
     pub fn owes_upkeep(&self) -> bool {

@@ -99,6 +99,11 @@ impl Service {
         }
     }
 
+    /// Lets go of what has expired in the worker's own open segments.
+    pub(crate) fn rest(&mut self) {
+        self.session.rest(self.shared.clock.now().wall_ms);
+    }
+
     /// Serves what the connection has to be served. A panic ends this connection and no other.
     pub(crate) fn turn(&mut self, connection: &mut Connection) -> Turned {
         self.guarded(connection, Self::take_turn)

@@ -234,6 +234,7 @@ impl Worker {
             self.sweep_every_ms
         };
         self.sweep_at_ms = now_ms + every_ms;
+        self.service.rest();
         let over = self.draining && now_ms >= self.service.shared.drain_deadline_ms();
         for key in 0..self.connections.capacity() {
             let Some(connection) = self.connections.get(key) else {

@@ -1,0 +1,232 @@
+//! What stays and what goes: eviction, ghosts, cleaning, expiry, counters in place.
+
+use larder::{
+    Arithmetic, Cache, Config, Counter, Entry, Guard, Initial, Mode, Outcome, Session, Stats,
+};
+
+const NOW_MS: u64 = 1_000_000;
+
+fn cache(memory_bytes: u64) -> Cache {
+    let mut config = Config::new(memory_bytes);
+    config.sessions_max = 2;
+    config.hash_seed = Some(11);
+    Cache::new(config).expect("the configuration is accepted")
+}
+
+fn set(guard: &mut Guard<'_>, name: &str, value: &[u8], expires_at_ms: Option<u64>) {
+    let key = guard.key(name.as_bytes()).expect("a key");
+    let entry = Entry {
+        value,
+        flags: 0,
+        expires_at_ms,
+    };
+    let stored = guard.store(&key, Mode::Set, &entry);
+    assert!(matches!(stored, Ok(Outcome::Stored { .. })), "{stored:?}");
+}
+
+fn is_there(guard: &Guard<'_>, name: &str) -> bool {
+    let key = guard.key(name.as_bytes()).expect("a key");
+    guard.get(&key).is_some()
+}
+
+/// Upkeep until there is nothing to do, as a maintenance thread would.
+fn maintain(session: &mut Session, now_ms: u64) {
+    while session.maintain(now_ms) {}
+    // What was freed waits for the pins of that moment.
+    for _ in 0..4 {
+        let _ = session.maintain(now_ms);
+    }
+}
+
+fn verified(cache: &Cache, session: &mut Session) -> Stats {
+    assert_eq!(session.verify(), Ok(()));
+    cache.stats()
+}
+
+#[test]
+fn keys_that_are_read_survive_a_flood_of_keys_that_are_not() {
+    let cache = cache(4 << 20);
+    let mut session = cache.session().expect("a session is free");
+    let hot: Vec<_> = (0..500).map(|n| format!("hot {n}")).collect();
+    for name in &hot {
+        set(&mut session.pin(NOW_MS), name, &[1; 500], None);
+    }
+    let mut lost = 0;
+    for n in 0..40_000 {
+        let mut guard = session.pin(NOW_MS);
+        set(&mut guard, &format!("cold {n}"), &[2; 500], None);
+        if n % 1000 == 0 {
+            for name in &hot {
+                if !is_there(&guard, name) {
+                    lost += 1;
+                    set(&mut guard, name, &[1; 500], None);
+                }
+            }
+        }
+    }
+    // While the index and the ghosts take their memory, a few may find no place to move to.
+    assert!(lost < 100, "{lost} of 20,000 reads");
+    let stats = verified(&cache, &mut session);
+    assert!(stats.evicted_small > 30_000, "{stats:#?}");
+    assert!(stats.ghost_bytes > 0);
+}
+
+#[test]
+fn a_key_that_comes_back_soon_after_it_was_evicted_begins_in_main() {
+    let cache = cache(4 << 20);
+    let mut session = cache.session().expect("a session is free");
+    for n in 0..20_000 {
+        let mut guard = session.pin(NOW_MS);
+        set(&mut guard, &format!("key {n}"), &[2; 500], None);
+    }
+    let before = cache.stats();
+    let mut back = 0;
+    for n in (0..20_000).rev() {
+        let mut guard = session.pin(NOW_MS);
+        let name = format!("key {n}");
+        if !is_there(&guard, &name) && back < 500 {
+            back += 1;
+            set(&mut guard, &name, &[3; 500], None);
+        }
+    }
+    let stats = verified(&cache, &mut session);
+    assert!(stats.ghost_hits - before.ghost_hits > 300, "{stats:#?}");
+}
+
+#[test]
+fn expired_items_give_their_memory_back_before_anything_alive_leaves() {
+    let cache = cache(8 << 20);
+    let mut session = cache.session().expect("a session is free");
+    // Half of the memory lives for half a minute, the other half for ever.
+    for n in 0..6_000 {
+        let mut guard = session.pin(NOW_MS);
+        let expires_at_ms = (n % 2 == 0).then_some(NOW_MS + 30_000);
+        set(&mut guard, &format!("key {n}"), &[5; 1000], expires_at_ms);
+    }
+    let full = cache.stats();
+    assert_eq!(full.evicted, 0);
+    let later_ms = NOW_MS + 31_000;
+    session.rest(later_ms);
+    maintain(&mut session, later_ms);
+    let stats = verified(&cache, &mut session);
+    assert_eq!((stats.items, stats.expired), (3_000, 3_000), "{stats:#?}");
+    assert!(stats.free_bytes > full.free_bytes + 2_800_000, "{stats:#?}");
+    // As much again: nothing that is alive has to leave for it.
+    for n in 0..2_800 {
+        let mut guard = session.pin(later_ms);
+        set(&mut guard, &format!("new {n}"), &[6; 1000], None);
+    }
+    assert_eq!(verified(&cache, &mut session).evicted, 0);
+}
+
+#[test]
+fn a_session_short_of_segments_takes_expired_ones_first_though_nobody_maintains() {
+    let cache = cache(8 << 20);
+    let mut session = cache.session().expect("a session is free");
+    for n in 0..6_000 {
+        let mut guard = session.pin(NOW_MS);
+        let expires_at_ms = (n % 2 == 0).then_some(NOW_MS + 30_000);
+        set(&mut guard, &format!("key {n}"), &[5; 1000], expires_at_ms);
+    }
+    for n in 0..3_000 {
+        let mut guard = session.pin(NOW_MS + 31_000);
+        set(&mut guard, &format!("new {n}"), &[6; 1000], None);
+    }
+    let stats = verified(&cache, &mut session);
+    assert_eq!(stats.evicted, 0, "{stats:#?}");
+    assert!(stats.expired > 2_000, "{stats:#?}");
+}
+
+#[test]
+fn an_item_whose_life_was_lengthened_outlives_its_segment() {
+    let cache = cache(8 << 20);
+    let mut session = cache.session().expect("a session is free");
+    for n in 0..1_000 {
+        let mut guard = session.pin(NOW_MS);
+        set(
+            &mut guard,
+            &format!("key {n}"),
+            &[5; 1000],
+            Some(NOW_MS + 5_000),
+        );
+    }
+    for n in (0..1_000).step_by(10) {
+        let mut guard = session.pin(NOW_MS);
+        let name = format!("key {n}");
+        let key = guard.key(name.as_bytes()).expect("a key");
+        assert_eq!(guard.touch(&key, Some(NOW_MS + 500_000)), Ok(true));
+    }
+    let later_ms = NOW_MS + 6_000;
+    session.rest(later_ms);
+    maintain(&mut session, later_ms);
+    let guard = session.pin(later_ms);
+    for n in 0..1_000 {
+        assert_eq!(is_there(&guard, &format!("key {n}")), n % 10 == 0, "{n}");
+    }
+    drop(guard);
+    assert_eq!(verified(&cache, &mut session).items, 100);
+}
+
+#[test]
+fn overwritten_items_are_cleaned_away_and_nothing_is_evicted_for_them() {
+    let cache = cache(4 << 20);
+    let mut session = cache.session().expect("a session is free");
+    // Most of the memory alive, and overwritten over and over in a scattered order.
+    const KEYS: u64 = 2_900;
+    for n in 0..KEYS * 20 {
+        let mut guard = session.pin(NOW_MS);
+        let key = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) % KEYS;
+        set(&mut guard, &format!("key {key}"), &[n as u8; 950], None);
+    }
+    let stats = verified(&cache, &mut session);
+    assert_eq!((stats.items, stats.evicted), (KEYS, 0), "{stats:#?}");
+    assert!(stats.segments_cleaned > 0);
+    let log_bytes = stats.live_bytes + stats.dead_bytes;
+    assert!(stats.live_bytes * 4 >= log_bytes * 3, "{stats:#?}");
+}
+
+#[test]
+fn a_hot_counter_makes_no_garbage() {
+    let cache = cache(2 << 20);
+    let mut session = cache.session().expect("a session is free");
+    let mut guard = session.pin(NOW_MS);
+    let key = guard.key(b"hits").expect("a key");
+    let initial = Some(Initial {
+        value: 0,
+        expires_at_ms: None,
+    });
+    let mut versions = Vec::new();
+    for n in 0..10_000 {
+        match guard.arithmetic(&key, Arithmetic::Increment(1), initial) {
+            Ok(Counter::Value { value, version }) => {
+                assert_eq!(value, n);
+                versions.push(version);
+            }
+            other => panic!("{other:?}"),
+        }
+        let item = guard.get(&key).expect("it is there");
+        assert_eq!(*item.value(), *n.to_string().as_bytes());
+        assert_eq!(Some(&item.version()), versions.last());
+    }
+    assert!(versions.is_sorted_by(|one, next| one < next));
+    drop(guard);
+    let stats = verified(&cache, &mut session);
+    assert_eq!(stats.counted_in_place, 9_999);
+    assert_eq!(stats.dead_bytes, 0, "{stats:#?}");
+}
+
+#[test]
+fn flushed_items_give_their_memory_back() {
+    let cache = cache(4 << 20);
+    let mut session = cache.session().expect("a session is free");
+    for n in 0..3_000 {
+        let mut guard = session.pin(NOW_MS);
+        set(&mut guard, &format!("key {n}"), &[5; 1000], None);
+    }
+    session.pin(NOW_MS).flush(None);
+    maintain(&mut session, NOW_MS + 1);
+    let stats = verified(&cache, &mut session);
+    assert_eq!(stats.evicted, 0);
+    // But for what is in segments that are still open.
+    assert!(stats.items < 40, "{stats:#?}");
+}
