@@ -34,7 +34,7 @@ pub(crate) const BUCKETS_FIRST: u64 = 256;
 
 /// LIMIT: tries to get a free segment before a write is refused for lack of space: enough for
 /// threads that lost their core while pinned to get it back.
-pub(crate) const ROOM_ATTEMPTS: u32 = 256;
+pub(crate) const ROOM_ATTEMPTS: u32 = 2048;
 
 /// LIMIT: buckets that a session splits after a report: several times what its own entries need,
 /// since a session that finds another one splitting goes on without.
