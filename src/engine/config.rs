@@ -65,6 +65,9 @@ const CLASSES_SHARE: u64 = 8;
 const SMALL_SEGMENT_BYTES: u64 = 64 << 10;
 /// LIMIT: what an item takes beside a key of half a segment and a value of the other half.
 const INLINE_MARGIN_BYTES: u64 = 64;
+/// LIMIT: parts of a segment that extents are made of. More waste less of the last one of a value,
+/// and make more and smaller pieces of it.
+const PARTS: u64 = 16;
 /// LIMIT: the share (1/N) of the memory that one value may take.
 const VALUE_SHARE: u64 = 4;
 /// LIMIT: the share of sealed segments' bytes, in percent, that may be dead before they are cleaned.
@@ -192,6 +195,8 @@ pub(crate) struct Geometry {
     pub(crate) classes: usize,
     /// The share of dead bytes above which sealed segments are cleaned.
     pub(crate) dead_percent_max: u64,
+    /// What extents are made of: a share of a segment, a multiple of 8.
+    pub(crate) part_bytes: u64,
     /// The longest value that lies in the log beside its key; a longer one has extents.
     pub(crate) inline_bytes_max: u64,
     /// The longest value.
@@ -303,6 +308,7 @@ impl Geometry {
             segments_maintained: reserved + reserved / 4,
             classes: if has_classes { CLASSES_MAX } else { 1 },
             dead_percent_max: DEAD_PERCENT_MAX,
+            part_bytes: segment_bytes / PARTS,
             inline_bytes_max,
             value_bytes_max: segments * segment_bytes / VALUE_SHARE,
             sessions_max,
@@ -320,11 +326,6 @@ impl Geometry {
             segments_at,
             arena_bytes,
         }
-    }
-
-    /// Segments that a value of so many bytes takes.
-    pub(crate) fn extents(&self, value_bytes: u64) -> u32 {
-        value_bytes.div_ceil(self.segment_bytes) as u32
     }
 }
 

@@ -1,9 +1,11 @@
-//! Large values: in extents, segments of their own, with an ordinary small item in the log that
-//! describes them.
+//! Large values: in [extents](crate::engine::log::extents), with an ordinary small item in the log
+//! that describes them.
 //!
 //! ```text
-//!  description   | value bytes u64 | extent bytes u64 | offset of each extent u64 ... |
+//!  description   | value bytes u64 | segment bytes u32 | part bytes u32 | each extent u64 ... |
 //! ```
+//!
+//! Extents that are whole segments come first, then those that are not: less than a segment in all.
 //!
 //! A value is received into its extents piece by piece, into memory that nobody else can see
 //! ([`LargeDraft`]), and published with the item that describes it. A reader that sends it slowly
@@ -17,7 +19,7 @@
 //! | what | writer | reader | pairs | caught by |
 //! |---|---|---|---|---|
 //! | a value's bytes | [`LargeDraft`], plainly | who reads or holds it | the index word of the item that describes them (Release / Acquire) | `a_reader_takes_hold_of_a_large_value_that_is_overwritten` |
-//! | the same bytes | whoever takes the extents next | who held them before | the references, see [`segment`](crate::engine::log::segment), and then the pool's lock | `a_large_value_is_freed_after_its_last_reader` |
+//! | the same bytes | whoever takes the extents next | who held them before | the references, see [`extents`](crate::engine::log::extents), and then the pool's lock | `a_large_value_is_freed_after_its_last_reader` |
 //! | the index's reference | `share_value`, before the item is published | `drop_extents`, a grace period after it is removed | the pin of who sees an item keeps its reference | `a_large_value_that_is_touched_is_deleted` |
 //! | extents of a draft | `take_extent` | `abandon_extents` | nobody else has seen them; the pool's lock | `an_abandoned_draft_leaves_nothing_behind` |
 
@@ -27,6 +29,7 @@ use crate::engine::config::Geometry;
 use crate::engine::guard::Guard;
 use crate::engine::item::{Item, Value};
 use crate::engine::log::Segments;
+use crate::engine::log::extents::{Extent, REFERENCES_BYTES, parts};
 use crate::engine::operations::{Entry, Mode, Outcome, plan_described};
 use crate::engine::write::{Plan, StoreError};
 use crate::sync::Arc;
@@ -60,30 +63,93 @@ impl<'g> Extents<'g> {
         self.word(0)
     }
 
-    fn extent_bytes(&self) -> u64 {
-        self.word(8)
+    fn sizes(&self) -> Sizes {
+        let word = self.word(8);
+        Sizes {
+            segment_bytes: word & u64::from(u32::MAX),
+            part_bytes: word >> 32,
+        }
     }
 
-    pub(crate) fn count(&self) -> u32 {
-        ((self.description.len() - HEAD_BYTES) / 8) as u32
+    fn iter(&self) -> impl Iterator<Item = Extent> {
+        let words = self.description[HEAD_BYTES..].chunks_exact(8);
+        words.map(|word| Extent(u64::from_le_bytes(word.try_into().expect("8 bytes"))))
     }
 
-    pub(crate) fn offsets(&self) -> Box<[u64]> {
-        let places = (0..self.count() as usize).map(|extent| HEAD_BYTES + extent * 8);
-        places.map(|at| self.word(at)).collect()
+    /// All of them, in order.
+    pub(crate) fn all(&self) -> Box<[Extent]> {
+        self.iter().collect()
+    }
+
+    pub(crate) fn parts(&self) -> u32 {
+        self.iter().map(Extent::parts).sum()
     }
 
     /// The value, in order.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = &'g [u8]> {
-        let (extents, arena) = (*self, self.arena);
-        (0..self.count()).map(move |extent| {
-            let begin = u64::from(extent) * extents.extent_bytes();
-            let bytes = extents.extent_bytes().min(extents.value_bytes() - begin);
-            let offset = extents.word(HEAD_BYTES + extent as usize * 8);
+        let (arena, all, sizes) = (self.arena, self.all(), self.sizes());
+        let value_bytes = self.value_bytes();
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let (offset, bytes) = sizes.piece_at(&all, at, value_bytes)?;
+            at += bytes;
             // SAFETY: the value was written before its item was published, and does not change
             // while the item can be read, under the pin that `'g` stands for.
-            unsafe { arena.read(offset, bytes as usize) }
+            Some(unsafe { arena.read(offset, bytes as usize) })
         })
+    }
+}
+
+/// What extents are made of.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    segment_bytes: u64,
+    part_bytes: u64,
+}
+
+impl Sizes {
+    fn of(geometry: &Geometry) -> Self {
+        Self {
+            segment_bytes: geometry.segment_bytes,
+            part_bytes: geometry.part_bytes,
+        }
+    }
+
+    fn bytes(self, extent: Extent) -> u64 {
+        u64::from(extent.parts()) * self.part_bytes
+    }
+
+    /// Bytes before the value in the first extent.
+    fn references_bytes(self, extents: &[Extent]) -> u64 {
+        let first = extents.first().copied();
+        match first.is_some_and(|first| self.bytes(first) < self.segment_bytes) {
+            true => REFERENCES_BYTES,
+            false => 0,
+        }
+    }
+
+    /// Bytes of a value that these extents have room for.
+    fn room_bytes(self, extents: &[Extent]) -> u64 {
+        let bytes: u64 = extents.iter().map(|&extent| self.bytes(extent)).sum();
+        bytes - self.references_bytes(extents)
+    }
+
+    /// Where the bytes of the value from `at` on lie, and how many of them lie there together;
+    /// `None` at the end.
+    fn piece_at(self, extents: &[Extent], at: u64, value_bytes: u64) -> Option<(u64, u64)> {
+        let left_bytes = value_bytes.checked_sub(at).filter(|&bytes| bytes > 0)?;
+        let position = at + self.references_bytes(extents);
+        // Those before this one are whole, since all that are not make less than a segment.
+        let before = position / self.segment_bytes;
+        let mut within = position % self.segment_bytes;
+        for &extent in extents.get(before as usize..)? {
+            let bytes = self.bytes(extent);
+            if within < bytes {
+                return Some((extent.offset() + within, (bytes - within).min(left_bytes)));
+            }
+            within -= bytes;
+        }
+        None
     }
 }
 
@@ -96,12 +162,11 @@ impl<'g> Extents<'g> {
 pub struct LargeDraft {
     arena: Arc<Arena>,
     segments: Arc<Segments>,
-    extent_bytes: u64,
     value_bytes: u64,
     filled_bytes: u64,
-    /// Extents that were promised, and those of them that were taken.
+    /// Parts that were promised, and the extents that were made of them.
     promised: u32,
-    taken: Vec<u32>,
+    taken: Vec<Extent>,
 }
 
 impl LargeDraft {
@@ -115,20 +180,21 @@ impl LargeDraft {
         self.value_bytes - self.filled_bytes
     }
 
+    fn sizes(&self) -> Sizes {
+        Sizes::of(self.segments.geometry())
+    }
+
     fn room_bytes(&self) -> u64 {
-        let end = (self.taken.len() as u64 * self.extent_bytes).min(self.value_bytes);
+        let end = self.sizes().room_bytes(&self.taken).min(self.value_bytes);
         end - self.filled_bytes
     }
 
     /// The next bytes to be filled in; none, if more memory must be had first.
     pub fn space(&mut self) -> &mut [u8] {
-        let extent = (self.filled_bytes / self.extent_bytes) as usize;
-        let Some(&id) = self.taken.get(extent) else {
+        let (sizes, end) = (self.sizes(), self.value_bytes);
+        let Some((offset, bytes)) = sizes.piece_at(&self.taken, self.filled_bytes, end) else {
             return &mut [];
         };
-        let within = self.filled_bytes % self.extent_bytes;
-        let bytes = (self.extent_bytes - within).min(self.missing_bytes());
-        let offset = self.segments.start(id) + within;
         // SAFETY: the extents are this draft's alone, and the result borrows it mutably.
         unsafe { self.arena.lend(offset, bytes as usize) }
     }
@@ -144,9 +210,11 @@ impl LargeDraft {
     }
 
     fn description(&self) -> Vec<u8> {
-        let offsets = self.taken.iter().map(|&id| self.segments.start(id));
-        let words = [self.value_bytes, self.extent_bytes].into_iter();
-        words.chain(offsets).flat_map(u64::to_le_bytes).collect()
+        let sizes = self.sizes();
+        let sizes = sizes.part_bytes << 32 | sizes.segment_bytes;
+        let words = [self.value_bytes, sizes].into_iter();
+        let extents = self.taken.iter().map(|extent| extent.0);
+        words.chain(extents).flat_map(u64::to_le_bytes).collect()
     }
 }
 
@@ -162,8 +230,7 @@ impl Drop for LargeDraft {
 pub struct LargeValue {
     arena: Arc<Arena>,
     segments: Arc<Segments>,
-    extents: Box<[u64]>,
-    extent_bytes: u64,
+    extents: Box<[Extent]>,
     value_bytes: u64,
 }
 
@@ -175,14 +242,12 @@ impl LargeValue {
 
     /// The bytes from `offset` on that lie in one piece; none at the end.
     pub fn piece_at(&self, offset: u64) -> &[u8] {
-        if offset >= self.value_bytes {
+        let sizes = Sizes::of(self.segments.geometry());
+        let Some((offset, bytes)) = sizes.piece_at(&self.extents, offset, self.value_bytes) else {
             return &[];
-        }
-        let within = offset % self.extent_bytes;
-        let bytes = (self.extent_bytes - within).min(self.value_bytes - offset);
-        let extent = self.extents[(offset / self.extent_bytes) as usize];
+        };
         // SAFETY: this reference keeps the extents, and nobody writes to a published value.
-        unsafe { self.arena.read(extent + within, bytes as usize) }
+        unsafe { self.arena.read(offset, bytes as usize) }
     }
 }
 
@@ -217,18 +282,17 @@ impl Guard<'_> {
                 value_bytes_max: geometry.value_bytes_max,
             });
         }
-        let promised = geometry.extents(value_bytes);
-        if !self.shared.segments.promise_extents(promised) {
+        let promised = geometry.parts(value_bytes);
+        if !self.shared.segments.promise_parts(promised) {
             return Err(self.no_space());
         }
         Ok(LargeDraft {
             arena: Arc::clone(&self.shared.arena),
             segments: Arc::clone(&self.shared.segments),
-            extent_bytes: geometry.segment_bytes,
             value_bytes,
             filled_bytes: 0,
             promised,
-            taken: Vec::with_capacity(promised as usize),
+            taken: Vec::new(),
         })
     }
 
@@ -242,9 +306,10 @@ impl Guard<'_> {
         if draft.room_bytes() > 0 || draft.missing_bytes() == 0 {
             return Ok(());
         }
+        let parts = draft.promised - parts(&draft.taken);
         let taken = self
             .writer
-            .take_extent(self.shared, &mut self.pin, self.now_ms);
+            .take_extent(self.shared, &mut self.pin, self.now_ms, parts);
         draft.taken.push(taken.map_err(|_| self.no_space())?);
         Ok(())
     }
@@ -277,13 +342,13 @@ impl Guard<'_> {
     ) -> Result<Outcome, StoreError> {
         assert_eq!(draft.missing_bytes(), 0, "the value is not complete");
         let description = draft.description();
-        self.shared.segments.segment(draft.taken[0]).hold_first();
+        self.shared.segments.hold_first(draft.taken[0]);
         let (outcome, stored) = self.store_described(key, &description, plan)?;
         if let Some(log) = stored {
             // The index has them now.
-            let extents = std::mem::take(&mut draft.taken).len() as u32;
-            self.shared.segments.adopt_extents(log, extents);
-            draft.promised = 0;
+            draft.taken.clear();
+            let parts = std::mem::take(&mut draft.promised);
+            self.shared.segments.adopt_parts(log, parts);
         }
         Ok(outcome)
     }
@@ -390,22 +455,25 @@ impl Guard<'_> {
 /// A reference to the large value of an item that was read under a pin that is still live.
 fn hold(shared: &Shared, item: &Item<'_>) -> Option<LargeValue> {
     let extents = item.extents()?;
-    let offsets = extents.offsets();
+    let value_bytes = extents.value_bytes();
+    let extents = extents.all();
     // Under that pin, the index's reference is still there.
-    let first = shared.segments.id_at(offsets[0]);
-    shared.segments.segment(first).hold();
+    shared.segments.hold(extents[0]);
     Some(LargeValue {
         arena: Arc::clone(&shared.arena),
         segments: Arc::clone(&shared.segments),
-        extents: offsets,
-        extent_bytes: extents.extent_bytes(),
-        value_bytes: extents.value_bytes(),
+        extents,
+        value_bytes,
     })
 }
 
 impl LargeValue {
     fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let begins = (0..self.extents.len() as u64).map(|extent| extent * self.extent_bytes);
-        begins.map(|begin| self.piece_at(begin))
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let piece = self.piece_at(at);
+            at += piece.len() as u64;
+            (!piece.is_empty()).then_some(piece)
+        })
     }
 }

@@ -220,6 +220,8 @@ stats! {
     expired_bytes,
     /// Of the budget: extents of large values.
     large_bytes,
+    /// Of the budget: what is free of the segments that large values share.
+    large_free_bytes,
     /// Of the budget: what is left of the segments that sessions append to.
     open_bytes,
     /// Of the budget: what was left of segments when they were sealed.
@@ -279,7 +281,8 @@ impl Stats {
             live_bytes: usage.live_bytes,
             dead_bytes: usage.dead_bytes,
             expired_bytes: usage.expired_bytes,
-            large_bytes: segments(usage.extents),
+            large_bytes: usage.used_parts * geometry.part_bytes,
+            large_free_bytes: usage.free_parts * geometry.part_bytes,
             open_bytes: usage.open_bytes,
             tail_bytes: usage.tail_bytes,
             free_bytes: segments(usage.free),
@@ -318,6 +321,7 @@ impl Stats {
             ("dead", self.dead_bytes),
             ("expired", self.expired_bytes),
             ("large", self.large_bytes),
+            ("large_free", self.large_free_bytes),
             ("open", self.open_bytes),
             ("tails", self.tail_bytes),
             ("free", self.free_bytes),

@@ -83,7 +83,7 @@ impl Tally {
         self.add(shared, Figure::RemovedBytes, bytes);
         if let Some(extents) = item.extents() {
             let log = shared.segments.label_at(offset).log;
-            shared.segments.drop_extents(log, extents.offsets(), pin);
+            shared.segments.drop_extents(log, extents.all(), pin);
         }
         shared.segments.remove_live(offset, bytes, pin);
     }

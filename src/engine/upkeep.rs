@@ -265,13 +265,13 @@ impl Step<'_> {
     fn remove(&mut self, walk: &mut Walk, hash: KeyHash, offset: u64, why: Figure) {
         if self.shared.index.remove_exact(hash, offset, self.pin) {
             let item = self.item(offset);
-            let extents = item.extents().map_or(0, |extents| extents.count());
-            walk.freed_bytes += u64::from(extents) * self.shared.geometry.segment_bytes;
+            let parts = item.extents().map_or(0, |extents| extents.parts());
+            walk.freed_bytes += u64::from(parts) * self.shared.geometry.part_bytes;
             self.tally
                 .removed_item(self.shared, self.pin, &item, offset);
             self.tally.count_removal(self.shared);
             self.tally.count(self.shared, why);
-            if extents > 0 && matches!(why, Figure::EvictedSmall | Figure::EvictedMain) {
+            if parts > 0 && matches!(why, Figure::EvictedSmall | Figure::EvictedMain) {
                 self.tally.count(self.shared, Figure::EvictedLarge);
             }
         }
@@ -324,7 +324,7 @@ impl Step<'_> {
         let bytes = item.bytes();
         if let Some(extents) = item.extents() {
             let (from, to) = (walk.label.log, label.log);
-            self.shared.segments.move_extents(from, to, extents.count());
+            self.shared.segments.move_parts(from, to, extents.parts());
         }
         let (items, moved_bytes) = match (walk.purpose, walk.label.log) {
             (Purpose::Clean, _) => (Figure::Cleaned, Figure::CleanMovedBytes),

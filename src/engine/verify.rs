@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::engine::cache::Shared;
 use crate::engine::index::word::Entry;
 use crate::engine::item::Item;
+use crate::engine::log::extents::Extent;
 use crate::engine::log::segment::State;
 use crate::engine::session::Session;
 
@@ -14,8 +15,8 @@ struct Findings {
     /// Bytes of named items, by segment.
     live_bytes: HashMap<u32, u64>,
     /// Items that name each first extent.
-    named: HashMap<u64, u64>,
-    extents: HashSet<u64>,
+    named: HashMap<Extent, u64>,
+    extents: HashSet<Extent>,
     keys: HashSet<Vec<u8>>,
     places: HashSet<u64>,
 }
@@ -74,16 +75,16 @@ impl Findings {
             return Err(format!("the key of the item at {offset} is there twice"));
         }
         if let Some(extents) = item.extents() {
-            let offsets = extents.offsets();
-            *self.named.entry(offsets[0]).or_default() += 1;
-            self.extents.extend(offsets.iter());
+            let extents = extents.all();
+            *self.named.entry(extents[0]).or_default() += 1;
+            self.extents.extend(extents.iter());
         }
         *self.live_bytes.entry(id).or_default() += item.bytes();
         Ok(())
     }
 
     fn agree_with_segments(&self, shared: &Shared) -> Result<(), String> {
-        let mut extents = 0;
+        let mut used = 0;
         for id in 0..shared.geometry.segments {
             let segment = shared.segments.segment(id);
             let (state, live_bytes) = segment.state();
@@ -97,24 +98,22 @@ impl Findings {
                 State::Sealed if live_bytes == 0 => {
                     return Err(format!("segment {id} is empty and was not retired"));
                 }
-                State::Extent => extents += 1,
+                State::Extent => used += shared.segments.used_parts(id),
                 _ => {}
             }
         }
-        if extents != self.extents.len() {
-            let named = self.extents.len();
+        let named: u32 = self.extents.iter().map(|extent| extent.parts()).sum();
+        if used != named {
             return Err(format!(
-                "{extents} segments are extents, and {named} are named"
+                "{used} parts of extents are used, and {named} are named"
             ));
         }
         for (&first, &items) in &self.named {
-            let references = shared
-                .segments
-                .segment(shared.segments.id_at(first))
-                .references();
+            let references = shared.segments.references(first);
             if references != items {
+                let at = first.offset();
                 return Err(format!(
-                    "the value at {first} has {references} references, and {items} items name it"
+                    "the value at {at} has {references} references, and {items} items name it"
                 ));
             }
         }

@@ -14,6 +14,7 @@ use crate::engine::index::Found;
 use crate::engine::index::bucket::Room;
 use crate::engine::index::word::Entry as IndexEntry;
 use crate::engine::item::{Draft, DraftValue, Item, Value};
+use crate::engine::log::extents::{Extent, parts};
 use crate::engine::log::segment::{Label, Log};
 use crate::engine::number::Number;
 use crate::engine::stats::Figure;
@@ -245,20 +246,19 @@ impl Guard<'_> {
     }
 
     /// Where the new item names the extents of the old one: one more reference to them.
-    fn share_value(&self, put: &Put, old: &Item<'_>) -> Option<Box<[u64]>> {
-        let extents = old.extents()?.offsets();
+    fn share_value(&self, put: &Put, old: &Item<'_>) -> Option<Box<[Extent]>> {
+        let extents = old.extents()?.all();
         if !matches!(put.value, NewValue::Old) {
             return None;
         }
-        let first = self.shared.segments.id_at(extents[0]);
-        self.shared.segments.segment(first).hold();
+        self.shared.segments.hold(extents[0]);
         Some(extents)
     }
 
     /// The reference is the new item's, if that was published, and goes back if it was not.
-    fn settle_shared(&self, extents: &[u64], label: Label, published: bool) {
+    fn settle_shared(&self, extents: &[Extent], label: Label, published: bool) {
         match published {
-            true => (self.shared.segments).share_extents(label.log, extents.len() as u32),
+            true => (self.shared.segments).share_parts(label.log, parts(extents)),
             false => self.shared.segments.release_extents(extents),
         }
     }

@@ -12,6 +12,7 @@ use crate::engine::appender::Appender;
 use crate::engine::cache::Shared;
 use crate::engine::index::word::Entry;
 use crate::engine::log::Place;
+use crate::engine::log::extents::Extent;
 use crate::engine::log::segment::{Label, Log};
 use crate::engine::stats::{Counters, Figure};
 use crate::engine::tally::Tally;
@@ -121,21 +122,23 @@ impl Writer {
         Err(NoSpace)
     }
 
-    /// Takes a segment for a large value. As [`Writer::make_room`].
+    /// Takes up to `parts` of a segment for a large value. As [`Writer::make_room`].
     pub(crate) fn take_extent(
         &mut self,
         shared: &Shared,
         pin: &mut Pin<'_>,
         now_ms: u64,
-    ) -> Result<u32, NoSpace> {
+        parts: u32,
+    ) -> Result<Extent, NoSpace> {
         for attempt in 0..shape::ROOM_ATTEMPTS {
-            if let Some(id) = shared.segments.take_extent() {
+            if let Some(extent) = shared.segments.take_extent(parts) {
                 self.begin_upkeep(shared);
                 // An extent is written all at once: so is its share of the upkeep paid.
-                let bytes = shared.geometry.segment_bytes * WALKED_BYTES_PER_BYTE;
+                let extent_bytes = u64::from(extent.parts()) * shared.geometry.part_bytes;
+                let bytes = extent_bytes * WALKED_BYTES_PER_BYTE;
                 let mercy = Mercy::KeepWhatWasRead;
                 self.upkeep = self.tend(shared, pin, now_ms, (Demand::Usual, bytes, mercy));
-                return Ok(id);
+                return Ok(extent);
             }
             self.free_some(shared, pin, now_ms, attempt);
         }

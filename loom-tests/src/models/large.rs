@@ -28,6 +28,9 @@ models! {
     Some(2) => an_append_to_a_large_value_keeps_a_touch,
     Some(3) => an_abandoned_draft_leaves_nothing_behind,
     Some(2) => two_large_values_of_one_key_leave_one,
+    Some(3) => two_values_share_a_segment_that_one_of_them_leaves,
+    Some(1) => two_sessions_share_a_segment_of_parts,
+    Some(3) => a_reader_takes_hold_of_a_value_in_a_part_that_is_overwritten,
 }
 
 /// Bytes of a large value: more than one segment, less than two.
@@ -75,7 +78,7 @@ fn send(value: &LargeValue) -> Vec<u8> {
 fn expect_no_extent(cache: &Cache, session: &mut Session) {
     verify(session);
     let (shared, _pin) = session.parts();
-    assert_eq!(shared.segments.usage(NOW_MS).extents, 0);
+    assert_eq!(shared.segments.usage(NOW_MS).used_parts, 0);
     assert_eq!(cache.stats().limbo_bytes, 0);
 }
 
@@ -405,5 +408,87 @@ fn two_large_values_of_one_key_leave_one() {
     verify(&mut two);
     assert_eq!(get(&mut two, b"a"), Some(large(b'x')));
     assert_eq!(delete(&mut two, b"a"), Deletion::Deleted);
+    expect_no_extent(&cache, &mut two);
+}
+
+/// Bytes of a value that takes one part of three, its references included.
+const PART: usize = 14;
+
+/// A segment has three parts, and every value has extents.
+const SHARED: Layout = Layout {
+    inline_bytes_max: 8,
+    parts_per_segment: 3,
+    ..ROOMY
+};
+
+fn in_part(byte: u8) -> Vec<u8> {
+    vec![byte; PART]
+}
+
+fn two_values_share_a_segment_that_one_of_them_leaves() {
+    let cache = SHARED.cache();
+    let (mut one, mut two) = (session(&cache), session(&cache));
+    set(&mut one, b"a", &in_part(b'x'));
+    set(&mut one, b"b", &in_part(b'y'));
+    let held = hold(&mut two).expect("the value is there");
+    let sending = spawn(move || {
+        assert_eq!(send(&held), in_part(b'x'), "a neighbour was written over");
+    });
+    assert_eq!(delete(&mut one, b"b"), Deletion::Deleted);
+    // One more than fits the segment: what `b` had is used again, and another segment is begun.
+    for key in [b"c", b"d", b"e"] {
+        set(&mut one, key, &in_part(b'z'));
+    }
+    sending.join().expect("sender");
+    assert_eq!(get(&mut two, b"a"), Some(in_part(b'x')));
+    assert_eq!(get(&mut two, b"c"), Some(in_part(b'z')));
+    for key in [b"a", b"c", b"d", b"e"] {
+        assert_eq!(delete(&mut one, key), Deletion::Deleted);
+    }
+    expect_no_extent(&cache, &mut two);
+}
+
+fn two_sessions_share_a_segment_of_parts() {
+    let cache = SHARED.cache();
+    let (mut one, mut two) = (session(&cache), session(&cache));
+    // A whole segment, and a part of the one that the others share.
+    set(&mut one, b"a", &large(b'x'));
+    let other = spawn(move || {
+        set(&mut two, b"b", &in_part(b'y'));
+        assert_eq!(get(&mut two, b"b"), Some(in_part(b'y')));
+        two
+    });
+    assert_eq!(delete(&mut one, b"a"), Deletion::Deleted);
+    set(&mut one, b"c", &in_part(b'z'));
+    let mut two = other.join().expect("session");
+    assert_eq!(get(&mut one, b"b"), Some(in_part(b'y')));
+    assert_eq!(get(&mut two, b"c"), Some(in_part(b'z')));
+    for key in [b"b", b"c"] {
+        assert_eq!(delete(&mut one, key), Deletion::Deleted);
+    }
+    expect_no_extent(&cache, &mut two);
+}
+
+fn a_reader_takes_hold_of_a_value_in_a_part_that_is_overwritten() {
+    let cache = SHARED.cache();
+    let (mut one, mut two) = (session(&cache), session(&cache));
+    set(&mut one, b"a", &in_part(b'x'));
+    let reading = spawn(move || {
+        let held = hold(&mut two).expect("the key always has a value");
+        let sent = send(&held);
+        assert!(
+            sent == in_part(b'x') || sent == in_part(b'y'),
+            "freed while it was held"
+        );
+        drop(held);
+        two
+    });
+    set(&mut one, b"a", &in_part(b'y'));
+    set(&mut one, b"b", &in_part(b'z'));
+    let mut two = reading.join().expect("reader");
+    assert_eq!(get(&mut two, b"a"), Some(in_part(b'y')));
+    for key in [b"a", b"b"] {
+        assert_eq!(delete(&mut one, key), Deletion::Deleted);
+    }
     expect_no_extent(&cache, &mut two);
 }

@@ -33,6 +33,8 @@ pub(crate) struct Layout {
     pub(crate) dead_percent_max: u64,
     /// The longest value that has no extents.
     pub(crate) inline_bytes_max: u64,
+    /// Parts of a segment that extents are made of.
+    pub(crate) parts_per_segment: u64,
     /// Free segments below which sessions evict; below twice as many, [`maintain`] does.
     pub(crate) segments_reserved: u32,
     /// Chunks that the table of ghosts may come to use.
@@ -48,6 +50,7 @@ impl Layout {
         bucket_chunks_max: 1,
         dead_percent_max: 101,
         inline_bytes_max: 1 << 20,
+        parts_per_segment: 1,
         segments_reserved: 1,
         ghost_chunks_max: 0,
     };
@@ -82,6 +85,7 @@ impl Layout {
             classes: 1,
             dead_percent_max: self.dead_percent_max,
             inline_bytes_max: self.inline_bytes_max,
+            part_bytes: segment_bytes / self.parts_per_segment,
             ..Geometry::new(segment_bytes, CHUNKS, SESSIONS_MAX, KEY_BYTES_MAX)
         };
         let arena = Arena::new(geometry.arena_bytes).expect("an arena");

@@ -12,7 +12,7 @@
 //! whoever removed it counts it down before it unpins.
 
 mod due;
-mod extents;
+pub(crate) mod extents;
 mod queue;
 pub(crate) mod segment;
 mod usage;
@@ -65,18 +65,20 @@ struct Lists {
     evicting: u32,
     /// How many are retired: they are free once their readers are gone.
     limbo: u32,
-    /// Extents that the index has let go of: the same.
-    leaving: u32,
+    /// Parts of extents that the index has let go of: the same.
+    leaving: u64,
     withdrawn: u32,
     /// 1 if the index or the ghosts wait for one, or else 0.
     wanted: u32,
     /// How many of each log are open, sealed or claimed.
     held: [u32; 2],
-    /// Extents of the large values whose items are in each log. A value can be removed before it is
+    /// Parts of the large values whose items are in each log. A value can be removed before it is
     /// counted, so for a moment it may be below 0.
-    extents: [i64; 2],
-    /// Extents that values being received have, or will need.
-    drafted: u32,
+    parts: [i64; 2],
+    /// Parts that values being received have, or will need.
+    drafted: u64,
+    /// INVARIANT: extents of which some parts are used and some are free, each once.
+    shared: Vec<u32>,
     /// Committed bytes of the sealed and claimed ones.
     sealed_bytes: u64,
     /// Committed bytes of all that were ever retired.
@@ -110,8 +112,9 @@ impl Segments {
             withdrawn: 0,
             wanted: 0,
             held: [0; 2],
-            extents: [0; 2],
+            parts: [0; 2],
             drafted: 0,
+            shared: Vec::new(),
             sealed_bytes: 0,
             retired_bytes: 0,
             has_evicted: false,
@@ -123,6 +126,10 @@ impl Segments {
             geometry,
             lists: Mutex::new(lists),
         }
+    }
+
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
     }
 
     pub(crate) fn segment(&self, id: u32) -> Segment<'_> {
@@ -230,7 +237,9 @@ impl Segments {
     /// Whether the small log has more than its share.
     fn is_small_over(&self, lists: &Lists) -> bool {
         let usable = self.geometry.segments - lists.withdrawn;
-        let small = i64::from(lists.held[Log::Small as usize]) + lists.extents[Log::Small as usize];
+        let parts_per_segment = i64::from(self.geometry.parts_per_segment());
+        let small = i64::from(lists.held[Log::Small as usize])
+            + lists.parts[Log::Small as usize] / parts_per_segment;
         small > i64::from(usable / shape::SMALL_SHARE).max(1)
     }
 
@@ -310,15 +319,20 @@ impl Segments {
     /// Whether fewer than `reserved` segments are free, or about to be.
     pub(crate) fn is_short(&self, reserved: u32) -> bool {
         let lists = self.lists.lock();
-        let coming = lists.evicting + lists.limbo + lists.leaving;
+        let coming = lists.evicting + lists.limbo + self.leaving(&lists);
         lists.free.len() as u32 + coming < reserved + lists.wanted
     }
 
     /// Whether no segment is to be had for new items, nor will be without an eviction.
     pub(crate) fn is_out(&self) -> bool {
         let lists = self.lists.lock();
-        let coming = lists.limbo + lists.leaving;
+        let coming = lists.limbo + self.leaving(&lists);
         lists.free.len() as u32 + coming <= self.geometry.segments_kept + lists.wanted
+    }
+
+    /// Segments' worth of the extents that are leaving.
+    fn leaving(&self, lists: &Lists) -> u32 {
+        (lists.leaving / u64::from(self.geometry.parts_per_segment())) as u32
     }
 
     /// Whether so many bytes of sealed segments are dead, with `removed_bytes` the bytes of all

@@ -44,11 +44,9 @@
 //! | label | `open` Relaxed | `label` Relaxed | ordered by the index word of an item in it, or by the lists' lock | - |
 //! | lifetime, newest | `commit`, `seal`, `unclaim` Relaxed | `claim_due` Relaxed | the lists' lock, which walks of the table hold, orders them | `what_expires_while_its_segment_is_claimed_is_not_forgotten` |
 //! | walked | `put_off_evict` Relaxed | `Walk::of` Relaxed | `unclaim` and the next `claim` order them | `two_sessions_go_on_with_an_eviction_that_was_put_off` |
-//! | references | `hold_first` Relaxed | `hold`, `release` | ordered by the index word of the item that names the value | `a_reader_takes_hold_of_a_large_value_that_is_overwritten` |
-//! | references | `hold` Relaxed, `release` AcqRel | `release` | who frees the extents has every reader's release behind it | `a_large_value_is_freed_after_its_last_reader` |
 
 use crate::arena::Arena;
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
 
 const STATE: u64 = 0xff;
 const LIVE_SHIFT: u32 = 32;
@@ -75,7 +73,7 @@ pub(crate) enum State {
     Retired = 4,
     /// Its memory was given to the index or the ghosts for good.
     Withdrawn = 5,
-    /// It holds a piece of a large value.
+    /// It holds pieces of large values.
     Extent = 6,
 }
 
@@ -342,8 +340,9 @@ impl<'a> Segment<'a> {
     /// Free → Extent. The caller took the segment from the pool.
     pub(crate) fn become_extent(self) {
         // ORDERING: Relaxed, as in `open`.
-        let word = self.arena.word(self.line);
-        word.store(State::Extent as u64, Ordering::Relaxed);
+        let words = self.arena.words::<2>(self.line);
+        words[1].store(0, Ordering::Relaxed);
+        words[0].store(State::Extent as u64, Ordering::Relaxed);
     }
 
     /// Extent → Free. The caller knows that nobody can see it.
@@ -353,31 +352,34 @@ impl<'a> Segment<'a> {
         word.store(State::Free as u64, Ordering::Relaxed);
     }
 
-    /// Gives a first extent, which nobody else can see yet, its first reference.
-    pub(crate) fn hold_first(self) {
-        self.arena.word(self.line + 48).store(1, Ordering::Relaxed);
+    /// The word that counts the references to the large value that begins in this segment.
+    pub(crate) fn references(self) -> &'a AtomicU64 {
+        self.arena.word(self.line + 48)
     }
 
-    /// Counts one more reference to a large value. The caller knows of one that will not go before
-    /// this returns: the index's, under a pin.
-    pub(crate) fn hold(self) {
-        // ORDERING: Relaxed; it continues from a reference that is there.
-        let word = self.arena.word(self.line + 48);
-        let before = word.fetch_add(1, Ordering::Relaxed);
-        debug_assert!(before > 0, "held after it was freed");
+    /// The parts that large values use, a bit each.
+    pub(crate) fn used_parts(self) -> u64 {
+        // ORDERING: Relaxed, here and in the next three; the lists' lock orders them.
+        self.arena.word(self.line + 8).load(Ordering::Relaxed)
     }
 
-    /// Gives a reference back; true if it was the last.
-    #[must_use]
-    pub(crate) fn release(self) -> bool {
-        // ORDERING: AcqRel: whoever gives the last one back has all reading behind it.
-        let word = self.arena.word(self.line + 48);
-        word.fetch_sub(1, Ordering::AcqRel) == 1
+    /// Says which are. Of an extent.
+    pub(crate) fn set_used_parts(self, used: u64) {
+        self.arena
+            .word(self.line + 8)
+            .store(used, Ordering::Relaxed);
     }
 
-    /// References to the large value that begins in this extent.
-    pub(crate) fn references(self) -> u64 {
-        self.arena.word(self.line + 48).load(Ordering::Relaxed)
+    /// Where it is in the list of segments that values share.
+    pub(crate) fn place(self) -> u64 {
+        self.arena.word(self.line + 16).load(Ordering::Relaxed)
+    }
+
+    /// Says where.
+    pub(crate) fn set_place(self, place: u64) {
+        self.arena
+            .word(self.line + 16)
+            .store(place, Ordering::Relaxed);
     }
 
     fn retire_if_empty(self) -> Emptied {

@@ -11,7 +11,9 @@ pub(crate) struct Usage {
     pub(crate) sealed: u64,
     pub(crate) limbo: u64,
     pub(crate) withdrawn: u64,
-    pub(crate) extents: u64,
+    /// Parts of extents that large values use, and that are free.
+    pub(crate) used_parts: u64,
+    pub(crate) free_parts: u64,
     /// Segments of each log: open, sealed or claimed.
     pub(crate) held: [u64; 2],
     /// When the oldest segment of each log was opened; `None`: it has none.
@@ -39,7 +41,12 @@ impl Segments {
                 State::Free => usage.free += 1,
                 State::Retired => usage.limbo += 1,
                 State::Withdrawn => usage.withdrawn += 1,
-                State::Extent => usage.extents += 1,
+                State::Extent => {
+                    let used = u64::from(self.used_parts(id));
+                    let all = u64::from(self.geometry.parts_per_segment());
+                    usage.used_parts += used;
+                    usage.free_parts += all - used;
+                }
                 State::Open | State::Sealed | State::Claimed => {
                     self.add_held(&mut usage, segment, state, live_bytes, now_ms);
                 }
@@ -90,8 +97,8 @@ impl Segments {
             ("withdrawn", u64::from(lists.withdrawn), usage.withdrawn),
             ("small's", u64::from(lists.held[0]), usage.held[0]),
             ("main's", u64::from(lists.held[1]), usage.held[1]),
-            ("half received", u64::from(lists.drafted), 0),
-            ("leaving", u64::from(lists.leaving), 0),
+            ("half received", lists.drafted, 0),
+            ("leaving", lists.leaving, 0),
         ];
         for (name, listed, counted) in told {
             if listed != counted {
@@ -100,6 +107,7 @@ impl Segments {
                 ));
             }
         }
+        self.verify_shared(&lists)?;
         let is_queued = |id: u32| lists.queues.contains(id);
         let sealed = (0..self.geometry.segments)
             .filter(|&id| self.segment(id).state().0 == State::Sealed)
