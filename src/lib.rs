@@ -22,7 +22,8 @@ mod shape;
 mod sync;
 
 pub use engine::{
-    Arithmetic, Cache, Census, Config, ConfigError, Counter, Deletion, Entry, Guard, HugePages,
-    Initial, Item, Key, KeyError, LargeDraft, LargeValue, Limits, Mode, Outcome, Pages, PagesError,
-    Prefault, Session, Stats, StoreError, TooManySessions,
+    Arithmetic, Cache, Census, Config, ConfigError, Counter, Deletion, Entry, Freshness, Guard,
+    History, HugePages, Initial, Invalidated, Invalidation, Item, Key, KeyError, LargeDraft,
+    LargeValue, Lease, Leased, Limits, Mode, NewExpiry, OldValue, Outcome, Pages, PagesError,
+    Placeholders, Prefault, Reading, Session, Stats, StoreError, Terms, TooManySessions,
 };

@@ -12,7 +12,7 @@ pub(crate) mod larder;
 
 use larder_protocol::{Entries, Keys};
 
-use crate::engine::{Arithmetic, Entry, Initial, Item, LargeValue, Mode};
+use crate::engine::{Arithmetic, Entry, Initial, Item, LargeValue, Mode, Placeholders};
 
 /// What a client asks for, whatever it speaks. Borrows from the bytes it was read from; expiries
 /// are absolute, in milliseconds of the wall clock.
@@ -231,6 +231,9 @@ pub(crate) trait Dialect: Sized {
     type Reply<'o>: Reply
     where
         Self: 'o;
+
+    /// What placeholders are to this protocol's requests.
+    const PLACEHOLDERS: Placeholders = Placeholders::Hidden;
 
     /// Takes what comes before the first request off the front of `input`, and answers it.
     fn greet(&self, input: &[u8], out: &mut Vec<u8>) -> Greeting;

@@ -182,7 +182,7 @@ impl Commitment {
         Self {
             bytes: item.bytes(),
             version: item.version(),
-            expires_at_ms: item.expires_at_ms(),
+            expires_at_ms: item.stored_expiry_ms(),
         }
     }
 }

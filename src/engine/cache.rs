@@ -314,6 +314,15 @@ impl Shared {
         start..start + shape::VERSION_BLOCK
     }
 
+    /// Versions from this one on were never given out.
+    pub(crate) fn versions_taken(&self) -> u64 {
+        // ORDERING: Relaxed; the word only rises, and who has read a version of the key is ordered
+        // behind whoever took it.
+        self.arena
+            .word(header::NEXT_VERSION)
+            .load(Ordering::Relaxed)
+    }
+
     /// Sets a flush for later, in place of one that is not due yet.
     pub(crate) fn flush_at(&self, at_ms: u64) {
         let _held = self.later_flush.lock();

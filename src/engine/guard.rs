@@ -30,6 +30,25 @@ pub struct Guard<'s> {
     pub(crate) pin: Pin<'s>,
     pub(crate) writer: &'s mut Writer,
     pub(crate) now_ms: u64,
+    pub(crate) placeholders: Placeholders,
+}
+
+/// What operations take a placeholder for that [`Guard::get_or_lease`] has left for an absent key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Placeholders {
+    /// For nothing: the key is absent.
+    #[default]
+    Hidden,
+    /// For an item with an empty value, as memcached's protocol has it.
+    Shown,
+}
+
+impl Placeholders {
+    /// Whether an item counts as absent, being a placeholder.
+    #[inline]
+    pub(crate) fn hide(self, item: &Item<'_>) -> bool {
+        item.is_placeholder() && self == Self::Hidden
+    }
 }
 
 impl std::fmt::Debug for Guard<'_> {
@@ -44,6 +63,8 @@ enum Sighting<'g> {
     Live(Item<'g>),
     Expired,
     Flushed,
+    /// Which is hidden.
+    Placeholder(Item<'g>),
 }
 
 impl<'s> Guard<'s> {
@@ -65,7 +86,14 @@ impl<'s> Guard<'s> {
             pin,
             writer,
             now_ms,
+            placeholders: Placeholders::Hidden,
         }
+    }
+
+    /// Says what the operations from here on take placeholders for.
+    #[inline]
+    pub fn set_placeholders(&mut self, placeholders: Placeholders) {
+        self.placeholders = placeholders;
     }
 
     /// Moves the guard's time on.
@@ -123,16 +151,16 @@ impl<'s> Guard<'s> {
             self.count(Figure::GetMisses);
             return None;
         };
-        let figure = match self.judge(item) {
+        match self.judge(item) {
             Sighting::Live(item) => {
                 self.shared.index.bump(&found);
                 self.count(Figure::GetHits);
                 return Some(item);
             }
-            Sighting::Expired => Figure::GetExpired,
-            Sighting::Flushed => Figure::GetFlushed,
-        };
-        self.count(figure);
+            Sighting::Expired => self.count(Figure::GetExpired),
+            Sighting::Flushed => self.count(Figure::GetFlushed),
+            Sighting::Placeholder(_) => {}
+        }
         self.count(Figure::GetMisses);
         None
     }
@@ -208,20 +236,31 @@ impl<'s> Guard<'s> {
 
     #[inline]
     fn judge<'g>(&self, item: Item<'g>) -> Sighting<'g> {
-        if item.expires_at_ms().is_some_and(|at| at <= self.now_ms) {
+        let expires_at_ms = item.stored_expiry_ms();
+        if expires_at_ms.is_some_and(|at| at <= self.now_ms) {
             Sighting::Expired
         } else if item.version() <= self.shared.flushed_version() {
             Sighting::Flushed
+        } else if expires_at_ms.is_some() && self.placeholders.hide(&item) {
+            Sighting::Placeholder(item)
         } else {
             Sighting::Live(item)
         }
     }
 
-    /// The item that an entry names, if it is neither expired nor flushed; for as long as
+    /// The item that an entry names, if it is neither expired nor flushed nor hidden; for as long as
     /// [`Guard::sight`] says.
     pub(crate) fn live(&self, found: &Found) -> Option<Item<'s>> {
         match self.sight(found) {
             Sighting::Live(item) => Some(item),
+            Sighting::Expired | Sighting::Flushed | Sighting::Placeholder(_) => None,
+        }
+    }
+
+    /// [`Guard::live`] that gives placeholders too, hidden or not.
+    pub(crate) fn standing(&self, found: &Found) -> Option<Item<'s>> {
+        match self.sight(found) {
+            Sighting::Live(item) | Sighting::Placeholder(item) => Some(item),
             Sighting::Expired | Sighting::Flushed => None,
         }
     }

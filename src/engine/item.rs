@@ -13,7 +13,8 @@
 //! ```
 //!
 //! The value of a large item (kind LARGE) is the description of its extents, see
-//! [`large`](crate::engine::large).
+//! [`large`](crate::engine::large). A placeholder (kind PLACEHOLDER) has no value, and always has an
+//! expiry: it stands where somebody was told to store one, see [`lease`](crate::engine::lease).
 //!
 //! The CRC covers everything but itself, a number's words and the padding. It is written with the
 //! item and read by whoever must decide whether bytes found after a crash are an item.
@@ -34,6 +35,7 @@ const KIND_FLAGS: u8 = 2;
 const KIND_LONG_KEY: u8 = 4;
 const KIND_NUMBER: u8 = 8;
 const KIND_LARGE: u8 = 16;
+const KIND_PLACEHOLDER: u8 = 32;
 const VALUE_BYTES_MAX: usize = (1 << 24) - 1;
 
 /// The first two words of an item.
@@ -104,7 +106,7 @@ pub struct Item<'g> {
 /// What an item's value is made of.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Value<'g> {
-    /// Bytes beside the key.
+    /// Bytes beside the key; none where the item is a placeholder.
     Inline(&'g [u8]),
     /// A number, as it stood when the item was read.
     Number(Versioned),
@@ -193,6 +195,13 @@ impl<'g> Item<'g> {
         matches!(self.value, Value::Large(_))
     }
 
+    /// Whether this is no item but the place of one that somebody was told to store, see
+    /// [`Guard::get_or_lease`](crate::Guard::get_or_lease). Its value is empty.
+    #[inline]
+    pub fn is_placeholder(&self) -> bool {
+        self.header.has(KIND_PLACEHOLDER)
+    }
+
     #[inline]
     pub(crate) fn stored_value(&self) -> Value<'g> {
         self.value
@@ -250,6 +259,13 @@ impl<'g> Item<'g> {
     /// When the item expires, in milliseconds of the clock that the guards are given.
     #[inline]
     pub fn expires_at_ms(&self) -> Option<u64> {
+        let stored = self.stored_expiry_ms();
+        stored.filter(|&at_ms| at_ms != u64::MAX || !self.is_placeholder())
+    }
+
+    /// The same as it is stored: that of a placeholder is there also where it never comes.
+    #[inline]
+    pub(crate) fn stored_expiry_ms(&self) -> Option<u64> {
         self.header
             .has(KIND_EXPIRES)
             .then(|| u64::from_le_bytes(self.optional[..8].try_into().expect("8 bytes")))
@@ -350,6 +366,8 @@ pub(crate) enum DraftValue<'d> {
     Number(u64),
     /// The description of extents.
     Large(&'d [u8]),
+    /// None: the draft is a placeholder, and has an expiry.
+    Placeholder,
 }
 
 impl<'d> DraftValue<'d> {
@@ -357,7 +375,7 @@ impl<'d> DraftValue<'d> {
     fn parts(&self) -> [&'d [u8]; 2] {
         match *self {
             Self::Bytes(parts) => parts,
-            Self::Number(_) => [&[], &[]],
+            Self::Number(_) | Self::Placeholder => [&[], &[]],
             Self::Large(description) => [description, &[]],
         }
     }
@@ -367,6 +385,7 @@ impl<'d> DraftValue<'d> {
             Self::Bytes(_) => 0,
             Self::Number(_) => KIND_NUMBER,
             Self::Large(_) => KIND_LARGE,
+            Self::Placeholder => KIND_PLACEHOLDER,
         }
     }
 }
@@ -422,6 +441,8 @@ impl Draft<'_> {
     /// [`Draft::bytes`] bytes from `offset` belong to the caller and nobody else reads them yet.
     pub(crate) unsafe fn write(&self, arena: &Arena, offset: u64, version: u64) {
         debug_assert!(version <= VERSION_MAX && self.value_bytes() <= VALUE_BYTES_MAX as u64);
+        let is_placeholder = matches!(self.value, DraftValue::Placeholder);
+        debug_assert!(self.expires_at_ms.is_some() || !is_placeholder);
         let (fields, fields_bytes, kind) = self.optional();
         let optional = &fields[..fields_bytes];
         let key_bytes = u8::try_from(self.key.len()).unwrap_or(0);

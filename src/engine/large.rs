@@ -30,8 +30,8 @@ use crate::engine::guard::Guard;
 use crate::engine::item::{Item, Value};
 use crate::engine::log::Segments;
 use crate::engine::log::extents::{Extent, REFERENCES_BYTES, parts};
-use crate::engine::operations::{Entry, Mode, Outcome, plan_described};
-use crate::engine::write::{Plan, StoreError};
+use crate::engine::operations::{Entry, Mode, Outcome};
+use crate::engine::write::{NewValue, Plan, Put, StoreError};
 use crate::sync::Arc;
 
 const HEAD_BYTES: usize = 16;
@@ -331,7 +331,8 @@ impl Guard<'_> {
         draft: LargeDraft,
     ) -> Result<Outcome, StoreError> {
         assert!(!matches!(mode, Mode::Append | Mode::Prepend));
-        self.publish_large(key, draft, |old| plan_described(mode, entry, old))
+        let plan = self.store_plan(mode, entry, NewValue::Described);
+        self.publish_large(key, draft, |old| plan.decide(old))
     }
 
     fn publish_large(
@@ -433,17 +434,7 @@ impl Guard<'_> {
                 Mode::Prepend => pieces.insert(0, given),
                 _ => pieces.push(given),
             }
-            let unchanged = Mode::CompareAndSet { version };
-            // A touch leaves the version: flags and expiry are those of the item that is replaced.
-            let plan = |old: Option<&Item<'_>>| {
-                let entry = Entry {
-                    value: &[],
-                    flags: old.map_or(0, Item::flags),
-                    expires_at_ms: old.and_then(Item::expires_at_ms),
-                };
-                plan_described(unchanged, &entry, old)
-            };
-            match self.store_pieces(key, &pieces, plan) {
+            match self.store_pieces(key, &pieces, |old| plan_joined(version, old)) {
                 Ok(Outcome::Exists) => {}
                 Ok(Outcome::NotFound) => return Some(Ok(Outcome::NotStored)),
                 other => return Some(other),
@@ -452,8 +443,21 @@ impl Guard<'_> {
     }
 }
 
+/// The plan of a value that was joined to that of the item of this version.
+fn plan_joined(version: u64, old: Option<&Item<'_>>) -> Plan<Outcome> {
+    match old {
+        // A touch leaves the version: flags and expiry are those of the item that is replaced.
+        Some(old) if old.version() == version => {
+            let joined = Put::new(NewValue::Described, old.flags(), old.expires_at_ms());
+            Plan::Put(joined.made_from_value())
+        }
+        Some(_) => Plan::Answer(Outcome::Exists),
+        None => Plan::Answer(Outcome::NotFound),
+    }
+}
+
 /// A reference to the large value of an item that was read under a pin that is still live.
-fn hold(shared: &Shared, item: &Item<'_>) -> Option<LargeValue> {
+pub(crate) fn hold(shared: &Shared, item: &Item<'_>) -> Option<LargeValue> {
     let extents = item.extents()?;
     let value_bytes = extents.value_bytes();
     let extents = extents.all();

@@ -9,7 +9,7 @@
 //! [`index`] finds them. [`writer`] is a session's own part of both, with its [`appender`] and its
 //! [`tally`]; [`upkeep`] evicts, cleans and expires, and [`ghosts`] remembers what was evicted.
 //! [`guard`] has the reads, [`write`] the one path of every write, [`operations`] the operations in
-//! its terms. [`stats`] are its figures,
+//! its terms, [`lease`] those that tell who is to store. [`stats`] are its figures,
 //! [`census`] counts the items by kind, and [`verify`] checks that all of it agrees.
 
 mod appender;
@@ -23,6 +23,7 @@ mod in_place;
 mod index;
 mod item;
 mod large;
+mod lease;
 mod log;
 mod number;
 mod operations;
@@ -37,9 +38,13 @@ mod writer;
 pub use cache::{Cache, Key, KeyError, Limits, TooManySessions};
 pub use census::Census;
 pub use config::{Config, ConfigError};
-pub use guard::Guard;
+pub use guard::{Guard, Placeholders};
 pub use item::Item;
 pub use large::{LargeDraft, LargeValue};
+pub use lease::{
+    Freshness, History, Invalidated, Invalidation, Lease, Leased, NewExpiry, OldValue, Reading,
+    Terms,
+};
 pub use operations::{Arithmetic, Counter, Deletion, Entry, Initial, Mode, Outcome};
 pub use session::Session;
 pub use stats::Stats;

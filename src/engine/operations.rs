@@ -1,8 +1,11 @@
 //! The operations that write, in terms of plans.
 
 use crate::engine::cache::Key;
-use crate::engine::guard::Guard;
+use crate::engine::guard::{Guard, Placeholders};
 use crate::engine::in_place::Versioned;
+use crate::engine::index::Found;
+use crate::engine::index::bucket::LockedBucket;
+use crate::engine::index::word::Marks;
 use crate::engine::item::{self, Item};
 use crate::engine::log::segment::Log;
 use crate::engine::stats::Figure;
@@ -23,6 +26,16 @@ pub enum Mode {
     Prepend,
     /// Stores if the present item has this version.
     CompareAndSet {
+        /// The version that the caller has read.
+        version: u64,
+    },
+    /// Stores if the present item has this version; and if the key had it before, stores too, but
+    /// the value is stale from the start. Then the item keeps its expiry, and whoever was told to
+    /// renew it is still to do so.
+    ///
+    /// (A version that differs from the present one and was ever given out is taken for an earlier
+    /// one of the key: whoever names it has read it there.)
+    CompareAndSetStale {
         /// The version that the caller has read.
         version: u64,
     },
@@ -139,23 +152,37 @@ impl Guard<'_> {
             return done;
         }
         if !is_joined && self.is_large(entry.value.len() as u64) {
-            let plan = |old: Option<&Item<'_>>| plan_described(mode, entry, old);
-            return self.store_pieces(key, &[entry.value], plan);
+            let plan = self.store_plan(mode, entry, NewValue::Described);
+            return self.store_pieces(key, &[entry.value], |old| plan.decide(old));
         }
-        let value = NewValue::Given;
-        let written = self.write(key, entry.value, |old| plan_store(mode, entry, value, old))?;
+        let plan = self.store_plan(mode, entry, NewValue::Given);
+        let written = self.write_over(key, entry.value, |old, _| plan.decide(old))?;
         Ok(self.stored(written).0)
     }
 
-    /// Stores an item whose value is described, as planned by [`plan_described`]; tells the log that
-    /// it went to.
+    pub(crate) fn store_plan(&self, mode: Mode, entry: &Entry<'_>, value: NewValue) -> StorePlan {
+        StorePlan {
+            mode,
+            value,
+            flags: entry.flags,
+            expires_at_ms: entry.expires_at_ms,
+            placeholders: self.placeholders,
+            versions_taken: match mode {
+                Mode::CompareAndSetStale { .. } => self.shared.versions_taken(),
+                _ => 0,
+            },
+        }
+    }
+
+    /// Stores an item whose value is described, as planned by a [`StorePlan`]; tells the log that it
+    /// went to.
     pub(crate) fn store_described(
         &mut self,
         key: &Key<'_>,
         description: &[u8],
-        plan: impl FnMut(Option<&Item<'_>>) -> Plan<Outcome>,
+        mut plan: impl FnMut(Option<&Item<'_>>) -> Plan<Outcome>,
     ) -> Result<(Outcome, Option<Log>), StoreError> {
-        let written = self.write(key, description, plan)?;
+        let written = self.write_over(key, description, |old, _| plan(old))?;
         Ok(self.stored(written))
     }
 
@@ -191,21 +218,21 @@ impl Guard<'_> {
         }
         let mut value = 0;
         let written = self.write(key, &[], |old| {
-            let (flags, expires_at_ms) = match (old, initial) {
+            Plan::Put(match (old, initial) {
                 (Some(old), _) => {
                     let Some(number) = old.number() else {
                         return Plan::Answer(Counter::NotANumber);
                     };
                     value = by.apply(number);
-                    (old.flags(), old.expires_at_ms())
+                    let number = NewValue::Number(value);
+                    Put::new(number, old.flags(), old.expires_at_ms()).made_from_value()
                 }
                 (None, Some(initial)) => {
                     value = initial.value;
-                    (0, initial.expires_at_ms)
+                    Put::new(NewValue::Number(value), 0, initial.expires_at_ms)
                 }
                 (None, None) => return Plan::Answer(Counter::NotFound),
-            };
-            Plan::Put(Put::new(NewValue::Number(value), flags, expires_at_ms))
+            })
         })?;
         let counter = match written {
             Written::Put { version, .. } => Counter::Value { value, version },
@@ -238,7 +265,12 @@ impl Guard<'_> {
                 let value = by.apply(old.number()?);
                 let number = item::number_at(&shared.arena, found.entry.offset());
                 number.update(Versioned { value, version });
-                shared.index.bump(&found);
+                // The lease was for the version that was.
+                let entry = found.entry.without(Marks::LEASED);
+                match entry == found.entry {
+                    true => shared.index.bump(&found),
+                    false => bucket.put(&found, entry),
+                }
                 return Some(Counter::Value { value, version });
             }
         }
@@ -265,8 +297,8 @@ impl Guard<'_> {
     ) -> Result<Option<Item<'_>>, StoreError> {
         let written = self.write(key, &[], |old| match old {
             Some(old) => Plan::Put(Put {
-                version: Some(old.version()),
-                ..Put::new(NewValue::Old, old.flags(), expires_at_ms)
+                gets: Marks::FETCHED,
+                ..Put::again(old, expires_at_ms)
             }),
             None => Plan::Answer(()),
         })?;
@@ -294,7 +326,8 @@ impl Guard<'_> {
         deletion
     }
 
-    fn delete_uncounted(&mut self, key: &Key<'_>, version: Option<u64>) -> Deletion {
+    /// A placeholder goes too, whatever it is taken for.
+    pub(crate) fn delete_uncounted(&mut self, key: &Key<'_>, version: Option<u64>) -> Deletion {
         let shared = self.shared;
         // SAFETY: pinned for as long as the guard is.
         let Some(seen) = (unsafe { shared.index.find(key.hash, key.bytes) }) else {
@@ -305,54 +338,91 @@ impl Guard<'_> {
         let Some(found) = (unsafe { bucket.find(key.hash, key.bytes, Some(&seen)) }) else {
             return Deletion::NotFound;
         };
-        let live = self.live(&found).map(|item| item.version());
-        if let (Some(live), Some(wanted)) = (live, version)
-            && live != wanted
+        let standing = self.standing(&found);
+        let live = standing.filter(|item| !self.placeholders.hide(item));
+        if let (Some(standing), Some(wanted)) = (standing, version)
+            && standing.version() != wanted
         {
-            return Deletion::Exists;
+            return live.map_or(Deletion::NotFound, |_| Deletion::Exists);
         }
-        let unlinked = bucket.clear(&found);
-        drop(bucket);
-        shared.index.return_unlinked(unlinked, &self.pin);
-        self.writer.tally.removed(shared, &self.pin, found.entry);
-        self.writer.tally.count_removal(shared);
+        self.remove_found(bucket, &found);
         match live {
             Some(_) => Deletion::Deleted,
             None => Deletion::NotFound,
         }
     }
+
+    /// Removes an entry of a locked bucket, and accounts for it.
+    pub(crate) fn remove_found(&mut self, bucket: LockedBucket<'_>, found: &Found) {
+        let shared = self.shared;
+        let unlinked = bucket.clear(found);
+        drop(bucket);
+        shared.index.return_unlinked(unlinked, &self.pin);
+        self.writer.tally.removed(shared, &self.pin, found.entry);
+        self.writer.tally.count_removal(shared);
+    }
 }
 
-/// The plan of a store whose value lies in extents.
-pub(crate) fn plan_described(
+/// How a store decides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StorePlan {
     mode: Mode,
-    entry: &Entry<'_>,
-    old: Option<&Item<'_>>,
-) -> Plan<Outcome> {
-    plan_store(mode, entry, NewValue::Described, old)
-}
-
-fn plan_store(
-    mode: Mode,
-    entry: &Entry<'_>,
     value: NewValue,
-    old: Option<&Item<'_>>,
-) -> Plan<Outcome> {
-    let kept = |value, old: &Item<'_>| Put::new(value, old.flags(), old.expires_at_ms());
-    let given = || Put::new(value, entry.flags, entry.expires_at_ms);
-    Plan::Put(match (mode, old) {
-        (Mode::Set, _) => Put {
-            depends: Depends::OnNothing,
-            ..given()
-        },
-        (Mode::Add, None) | (Mode::Replace, Some(_)) => given(),
-        (Mode::Append, Some(old)) => kept(NewValue::OldThenGiven, old),
-        (Mode::Prepend, Some(old)) => kept(NewValue::GivenThenOld, old),
-        (Mode::CompareAndSet { version }, Some(old)) if version == old.version() => given(),
-        (Mode::CompareAndSet { .. }, Some(_)) => return Plan::Answer(Outcome::Exists),
-        (Mode::CompareAndSet { .. }, None) => return Plan::Answer(Outcome::NotFound),
-        (Mode::Add, Some(_)) | (Mode::Replace | Mode::Append | Mode::Prepend, None) => {
-            return Plan::Answer(Outcome::NotStored);
+    flags: u32,
+    expires_at_ms: Option<u64>,
+    placeholders: Placeholders,
+    /// Versions below this may have been given out, where the mode asks for that.
+    versions_taken: u64,
+}
+
+impl StorePlan {
+    /// The plan, with what is there of the key, placeholders included.
+    pub(crate) fn decide(&self, old: Option<&Item<'_>>) -> Plan<Outcome> {
+        let live = old.filter(|old| !self.placeholders.hide(old));
+        Plan::Put(match (self.mode, live) {
+            (Mode::Set, _) => Put {
+                depends: Depends::OnNothing,
+                ..self.given()
+            },
+            (Mode::Add, None) | (Mode::Replace, Some(_)) => self.given(),
+            (Mode::Append, Some(live)) => Self::joined(NewValue::OldThenGiven, live),
+            (Mode::Prepend, Some(live)) => Self::joined(NewValue::GivenThenOld, live),
+            (Mode::CompareAndSet { version } | Mode::CompareAndSetStale { version }, _) => {
+                // Who holds a lease names the version of the placeholder, seen or not.
+                match old.is_some_and(|old| old.version() == version) {
+                    true => self.given(),
+                    false => return self.decide_outdated(live),
+                }
+            }
+            (Mode::Add, Some(_)) | (Mode::Replace | Mode::Append | Mode::Prepend, None) => {
+                return Plan::Answer(Outcome::NotStored);
+            }
+        })
+    }
+
+    /// A compare-and-set that found another version than it names.
+    fn decide_outdated(&self, live: Option<&Item<'_>>) -> Plan<Outcome> {
+        match (self.mode, live) {
+            (_, None) => Plan::Answer(Outcome::NotFound),
+            (Mode::CompareAndSetStale { version }, Some(live))
+                if (1..self.versions_taken).contains(&version) =>
+            {
+                let stale = Put::new(self.value, self.flags, live.expires_at_ms());
+                Plan::Put(Put {
+                    keeps: Marks::LEASED,
+                    gets: Marks::STALE,
+                    ..stale
+                })
+            }
+            (_, Some(_)) => Plan::Answer(Outcome::Exists),
         }
-    })
+    }
+
+    fn given(&self) -> Put {
+        Put::new(self.value, self.flags, self.expires_at_ms)
+    }
+
+    fn joined(value: NewValue, live: &Item<'_>) -> Put {
+        Put::new(value, live.flags(), live.expires_at_ms()).made_from_value()
+    }
 }

@@ -28,6 +28,9 @@ pub(crate) enum Figure {
     DeleteMisses,
     CasMismatches,
     Flushes,
+    LeasesWon,
+    StaleServed,
+    Invalidated,
     NoSpace,
     /// Entries that the session added to the index.
     Inserted,
@@ -37,7 +40,9 @@ pub(crate) enum Figure {
     EvictedMain,
     EvictedBucket,
     EvictedLarge,
+    EvictedUnfetched,
     Expired,
+    ExpiredUnfetched,
     FlushedRemoved,
     Promoted,
     Reinserted,
@@ -162,6 +167,12 @@ stats! {
     cas_mismatches = CasMismatches,
     /// Flushes carried out.
     flushes = Flushes,
+    /// Leases given: callers that were told to store a new value.
+    leases_won = LeasesWon,
+    /// Reads on the terms of leases that found a stale item.
+    stale_served = StaleServed,
+    /// Items that were marked stale.
+    invalidated = Invalidated,
     /// Writes refused because no memory could be freed at once.
     no_space = NoSpace,
     /// Items that left to make space.
@@ -174,8 +185,12 @@ stats! {
     evicted_bucket = EvictedBucket,
     /// Of those of the logs, those with a large value.
     evicted_large = EvictedLarge,
+    /// Of all evicted ones, those whose value was never read.
+    evicted_unfetched = EvictedUnfetched,
     /// Items that were removed since they had expired.
     expired = Expired,
+    /// Of these, those whose value was never read.
+    expired_unfetched = ExpiredUnfetched,
     /// Items that were removed since they were flushed.
     flushed = FlushedRemoved,
     /// Items that moved from the small log to the main log.

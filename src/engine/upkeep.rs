@@ -29,7 +29,7 @@
 use crate::engine::appender::{self, Appender, Commitment};
 use crate::engine::cache::Shared;
 use crate::engine::header;
-use crate::engine::index::word::{Entry, KeyHash};
+use crate::engine::index::word::{Entry, KeyHash, Marks};
 use crate::engine::item::{self, Item};
 use crate::engine::log::segment::{Label, Lifetime, Log};
 use crate::engine::log::{Due, Place, Wanted};
@@ -263,16 +263,25 @@ impl Step<'_> {
     }
 
     fn remove(&mut self, walk: &mut Walk, hash: KeyHash, offset: u64, why: Figure) {
-        if self.shared.index.remove_exact(hash, offset, self.pin) {
-            let item = self.item(offset);
-            let parts = item.extents().map_or(0, |extents| extents.parts());
-            walk.freed_bytes += u64::from(parts) * self.shared.geometry.part_bytes;
-            self.tally
-                .removed_item(self.shared, self.pin, &item, offset);
-            self.tally.count_removal(self.shared);
-            self.tally.count(self.shared, why);
-            if parts > 0 && matches!(why, Figure::EvictedSmall | Figure::EvictedMain) {
-                self.tally.count(self.shared, Figure::EvictedLarge);
+        let Some(entry) = self.shared.index.remove_exact(hash, offset, self.pin) else {
+            return;
+        };
+        let item = self.item(offset);
+        let parts = item.extents().map_or(0, |extents| extents.parts());
+        walk.freed_bytes += u64::from(parts) * self.shared.geometry.part_bytes;
+        self.tally
+            .removed_item(self.shared, self.pin, &item, offset);
+        self.tally.count_removal(self.shared);
+        self.tally.count(self.shared, why);
+        let is_evicted = matches!(why, Figure::EvictedSmall | Figure::EvictedMain);
+        if is_evicted && parts > 0 {
+            self.tally.count(self.shared, Figure::EvictedLarge);
+        }
+        if !entry.marks().has(Marks::FETCHED) {
+            match why {
+                Figure::Expired => self.tally.count(self.shared, Figure::ExpiredUnfetched),
+                _ if is_evicted => self.tally.count(self.shared, Figure::EvictedUnfetched),
+                _ => {}
             }
         }
     }
@@ -310,7 +319,8 @@ impl Step<'_> {
                 item::copy_number(&shared.arena, offset, copy);
             }
             target.commit(shared, label, Commitment::of(&item));
-            Entry::new(hash, copy).with_frequency(frequency(entry))
+            let copy = Entry::new(hash, copy).with_frequency(frequency(entry));
+            copy.with(entry.marks())
         });
         if moved {
             self.moved(walk, label, offset);

@@ -67,6 +67,11 @@ impl Findings {
                 "the item at {offset} is in the wrong place of the index"
             ));
         }
+        if entry.has_reserved() || (item.is_placeholder() && item.stored_expiry_ms().is_none()) {
+            return Err(format!(
+                "the entry or the kind of the item at {offset} makes no sense"
+            ));
+        }
         // SAFETY: as above.
         if offset + item.bytes() > end || !unsafe { Item::is_intact(&shared.arena, offset) } {
             return Err(format!("the item at {offset} is torn"));

@@ -12,7 +12,7 @@ use crate::engine::cache::Key;
 use crate::engine::guard::Guard;
 use crate::engine::index::Found;
 use crate::engine::index::bucket::Room;
-use crate::engine::index::word::Entry as IndexEntry;
+use crate::engine::index::word::{Entry as IndexEntry, Marks};
 use crate::engine::item::{Draft, DraftValue, Item, Value};
 use crate::engine::log::extents::{Extent, parts};
 use crate::engine::log::segment::{Label, Log};
@@ -38,6 +38,10 @@ pub(crate) struct Put {
     pub(crate) version: Option<u64>,
     /// Whether it holds only if the key is still as the plan saw it.
     pub(crate) depends: Depends,
+    /// Marks of the old item that the new one keeps.
+    pub(crate) keeps: Marks,
+    /// Marks that the new one gets.
+    pub(crate) gets: Marks,
 }
 
 /// Where a new item's value comes from.
@@ -51,6 +55,7 @@ pub(crate) enum NewValue {
     Old,
     /// A number that can change in place.
     Number(u64),
+    Placeholder,
 }
 
 /// Whether a put holds only for the item that its plan saw.
@@ -90,6 +95,7 @@ struct Prepared {
     label: Label,
     item: Commitment,
     depends: Depends,
+    keeps: Marks,
     old: Option<OldItem>,
 }
 
@@ -123,20 +129,34 @@ enum Published {
 }
 
 impl Guard<'_> {
-    /// Carries a plan out.
+    /// Carries a plan out to which a hidden placeholder is nothing.
     pub(crate) fn write<T>(
         &mut self,
         key: &Key<'_>,
         given: &[u8],
         mut plan: impl FnMut(Option<&Item<'_>>) -> Plan<T>,
     ) -> Result<Written<T>, StoreError> {
+        let placeholders = self.placeholders;
+        self.write_over(key, given, |old, _| {
+            plan(old.filter(|old| !placeholders.hide(old)))
+        })
+    }
+
+    /// Carries a plan out that sees placeholders, and the marks of what is there.
+    pub(crate) fn write_over<T>(
+        &mut self,
+        key: &Key<'_>,
+        given: &[u8],
+        mut plan: impl FnMut(Option<&Item<'_>>, Marks) -> Plan<T>,
+    ) -> Result<Written<T>, StoreError> {
         let mut overflow_tried = false;
         let mut first = None;
         loop {
             // SAFETY: pinned for as long as the guard is; a renewed pin starts the loop again.
             let seen = unsafe { self.shared.index.find(key.hash, key.bytes) };
-            let old = seen.as_ref().and_then(|seen| self.live(seen));
-            let put = match plan(old.as_ref()) {
+            let old = seen.as_ref().and_then(|seen| self.standing(seen));
+            let marks = seen.as_ref().map_or(Marks::NONE, |seen| seen.entry.marks());
+            let put = match plan(old.as_ref(), marks) {
                 Plan::Put(put) => put,
                 Plan::Answer(answer) => return Ok(Written::Answer(answer)),
             };
@@ -229,7 +249,7 @@ impl Guard<'_> {
             .appender
             .append(self.shared, label, draft, version);
         Prepared {
-            entry: IndexEntry::new(key.hash, offset),
+            entry: IndexEntry::new(key.hash, offset).with(put.gets),
             frequency,
             label,
             item: Commitment {
@@ -238,6 +258,7 @@ impl Guard<'_> {
                 expires_at_ms: put.expires_at_ms,
             },
             depends: put.depends,
+            keeps: put.keeps,
             old: old.map(|old| OldItem {
                 version: old.version(),
                 is_in_place: old.is_in_place(),
@@ -277,7 +298,7 @@ impl Guard<'_> {
         let current = unsafe { bucket.find(key.hash, key.bytes, seen) };
         let unchanged = match (seen, &current) {
             (None, None) => true,
-            (Some(seen), Some(current)) => seen.entry.names_same(current.entry),
+            (Some(seen), Some(current)) => seen.entry.stands_like(current.entry),
             _ => false,
         };
         // A flush may have come in between. It would take an item with a version from before it,
@@ -299,8 +320,9 @@ impl Guard<'_> {
         let entry = prepared.entry;
         if let Some(current) = current {
             self.commit(prepared);
+            let kept = current.entry.marks().within(prepared.keeps);
             let frequency = current.entry.frequency();
-            bucket.put(&current, entry.with_frequency(frequency));
+            bucket.put(&current, entry.with_frequency(frequency).with(kept));
             return Published::Replaced(current.entry);
         }
         let entry = entry.with_frequency(prepared.frequency);
@@ -364,6 +386,26 @@ impl Put {
             expires_at_ms,
             version: None,
             depends: Depends::OnWhatWasSeen,
+            keeps: Marks::NONE,
+            gets: Marks::NONE,
+        }
+    }
+
+    /// The old item once more, with its version and marks, and another expiry.
+    pub(crate) fn again(old: &Item<'_>, expires_at_ms: Option<u64>) -> Self {
+        let never = old.is_placeholder().then_some(u64::MAX);
+        Self {
+            version: Some(old.version()),
+            keeps: Marks::ALL,
+            ..Self::new(NewValue::Old, old.flags(), expires_at_ms.or(never))
+        }
+    }
+
+    /// The same, made from a value: it is as stale as that, and nobody was told to renew it yet.
+    pub(crate) fn made_from_value(self) -> Self {
+        Self {
+            keeps: Marks::STALE,
+            ..self
         }
     }
 
@@ -375,6 +417,7 @@ impl Put {
         digits: Option<&'d Number>,
     ) -> Draft<'d> {
         let stored = old.map(Item::stored_value);
+        let was_placeholder = old.is_some_and(Item::is_placeholder);
         let old = match (stored, digits) {
             (Some(Value::Inline(bytes)), _) => bytes,
             (_, Some(digits)) => digits.digits(),
@@ -386,6 +429,8 @@ impl Put {
             (NewValue::OldThenGiven, _) => DraftValue::Bytes([old, given]),
             (NewValue::GivenThenOld, _) => DraftValue::Bytes([given, old]),
             (NewValue::Number(number), _) => DraftValue::Number(number),
+            (NewValue::Placeholder, _) => DraftValue::Placeholder,
+            (NewValue::Old, _) if was_placeholder => DraftValue::Placeholder,
             (NewValue::Old, Some(Value::Number(number))) => DraftValue::Number(number.value),
             (NewValue::Old, Some(Value::Large(extents))) => {
                 DraftValue::Large(extents.description())

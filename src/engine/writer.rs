@@ -10,7 +10,7 @@
 
 use crate::engine::appender::Appender;
 use crate::engine::cache::Shared;
-use crate::engine::index::word::Entry;
+use crate::engine::index::word::{Entry, Marks};
 use crate::engine::log::Place;
 use crate::engine::log::extents::Extent;
 use crate::engine::log::segment::{Label, Log};
@@ -292,5 +292,8 @@ impl Writer {
         self.tally.removed(shared, pin, entry);
         self.tally.count_removal(shared);
         self.count(shared, Figure::EvictedBucket);
+        if !entry.marks().has(Marks::FETCHED) {
+            self.count(shared, Figure::EvictedUnfetched);
+        }
     }
 }

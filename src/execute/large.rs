@@ -82,6 +82,7 @@ pub(crate) fn finish_store<D: Dialect>(
     else {
         return;
     };
+    guard.set_placeholders(D::PLACEHOLDERS);
     let mut reply = dialect.reply(tag, now_ms, out);
     let stored = match guard.key(key) {
         Ok(key) => guard

@@ -69,6 +69,7 @@ pub(crate) fn execute_batch<D: Dialect>(
     out: &mut Vec<u8>,
     out_bytes_max: usize,
 ) -> Round<D> {
+    guard.set_placeholders(D::PLACEHOLDERS);
     let mut batch: [Option<Prepared<'_, D::Tag>>; BATCH] = [const { None }; BATCH];
     let (mut count, mut consumed_bytes) = (0, 0);
     let next = loop {

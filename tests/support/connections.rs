@@ -360,6 +360,7 @@ async fn execute(client: &Client, name: &[u8], call: &Call) -> Result<Answer, Er
                 Mode::Replace => stored(client.replace(name, value).flags(*flags).await?),
                 Mode::Append => stored(client.append(name, value).await?),
                 Mode::Prepend => stored(client.prepend(name, value).await?),
+                Mode::CompareAndSetStale { .. } => unreachable!("the client has no such store"),
                 Mode::CompareAndSet { version } => {
                     match client.cas(name, version, value).flags(*flags).await? {
                         Conditional::Done(version) => stored(Some(version)),

@@ -30,6 +30,7 @@
 //! | entry | `move_exact`, Release | `find`, Acquire | the copy's bytes come before the entry that names it | `a_reader_keeps_an_item_that_moves_to_main` |
 //! | entry | `clear`, Release | `find`, Acquire | a reader that sees a moved entry gone sees the raised count | `a_reader_finds_its_key_through_a_split` |
 //! | entry | frequency bump, Relaxed | - | a read-modify-write continues the writer's release sequence | `a_reader_sees_a_whole_item_or_none` |
+//! | entry | marks, by `LockedBucket::put`, Release | `find`, Acquire | who sees the mark sees the item that it is about; a bump that was under way fails | `of_two_callers_that_miss_one_wins` |
 //! | control | `lock`, Acquire / `unlock`, Release | writers | what one holder wrote, the next one sees | `two_writers_of_one_key_leave_one_entry` |
 //! | control | `link`, Release | `find`, Acquire | an overflow bucket's entries come before the link to it | `a_reader_follows_a_new_overflow_bucket` |
 //! | count | `growth`, Release | `find` and `lock`, Acquire | the new bucket is filled before it can be found | `a_reader_finds_its_key_through_a_split` |
@@ -400,20 +401,16 @@ impl Index {
         }
     }
 
-    /// Removes the entry that names the item at `offset`, if there is one.
+    /// Removes the entry that names the item at `offset`, and gives it, if there is one.
     #[must_use]
-    pub(crate) fn remove_exact(&self, hash: KeyHash, offset: u64, pin: &Pin<'_>) -> bool {
-        if self.find_exact(hash, offset).is_none() {
-            return false;
-        }
+    pub(crate) fn remove_exact(&self, hash: KeyHash, offset: u64, pin: &Pin<'_>) -> Option<Entry> {
+        self.find_exact(hash, offset)?;
         let locked = self.lock(hash);
-        let Some(found) = locked.search(|found| found.entry.offset() == offset) else {
-            return false;
-        };
+        let found = locked.search(|found| found.entry.offset() == offset)?;
         let unlinked = locked.clear(&found);
         drop(locked);
         self.return_unlinked(unlinked, pin);
-        true
+        Some(found.entry)
     }
 
     /// Has unlinked overflow buckets used again, once nobody can be in them.

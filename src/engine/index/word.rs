@@ -1,14 +1,22 @@
 //! The 8-byte words of a bucket: one names an item, the last controls the bucket.
 //!
 //! ```text
-//!  entry    | tag 16 | frequency 2 | reserved 6 | offset / 8: 40 |     0: empty
-//!  control  | reserved 31 | overflow bucket + 1: 32 | locked 1 |       overflow 0: none
+//!  entry    | tag 16 | frequency 2 | marks 3 | reserved 3 | offset / 8: 40 |     0: empty
+//!  control  | reserved 31 | overflow bucket + 1: 32 | locked 1 |                overflow 0: none
 //! ```
+//!
+//! The frequency and the mark FETCHED lie side by side and change together, by the one
+//! compare-exchange of a reader that finds the item. The other [`Marks`] change only under the
+//! bucket's lock, and wherever an entry moves they go along.
 
 const OFFSET_BITS: u32 = 40;
 const OFFSET: u64 = (1 << OFFSET_BITS) - 1;
-const FREQUENCY_SHIFT: u32 = 46;
+const RESERVED: u64 = 0b111 << OFFSET_BITS;
+const FETCHED_SHIFT: u32 = 45;
+const FREQUENCY_SHIFT: u32 = FETCHED_SHIFT + 1;
 const FREQUENCY_MAX: u64 = 3;
+/// Frequency and FETCHED of an entry whose reads change nothing any more.
+const READ_MAX: u64 = FREQUENCY_MAX << 1 | 1;
 const TAG_SHIFT: u32 = 48;
 
 /// A key's hash: the low bits choose the bucket, the upper 16 are the tag.
@@ -32,6 +40,38 @@ impl KeyHash {
         } else {
             bucket & (mask >> 1)
         }
+    }
+}
+
+/// What an entry says about the value of its item, beside how often it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Marks(u64);
+
+impl Marks {
+    pub(crate) const NONE: Self = Self(0);
+    /// The item was read since its value was stored.
+    pub(crate) const FETCHED: Self = Self(1 << FETCHED_SHIFT);
+    /// The value is out of date, and served all the same.
+    pub(crate) const STALE: Self = Self(1 << (FETCHED_SHIFT - 1));
+    /// Somebody was told to store a new value.
+    pub(crate) const LEASED: Self = Self(1 << (FETCHED_SHIFT - 2));
+    /// The marks of a value, that whoever depends on it depends on as well.
+    pub(crate) const OF_VALUE: Self = Self::STALE.and(Self::LEASED);
+    pub(crate) const ALL: Self = Self::OF_VALUE.and(Self::FETCHED);
+
+    /// These marks and those.
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Those of these marks that are also among the others.
+    pub(crate) const fn within(self, others: Self) -> Self {
+        Self(self.0 & others.0)
+    }
+
+    /// Whether all of the others are among these marks.
+    pub(crate) const fn has(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
     }
 }
 
@@ -69,10 +109,35 @@ impl Entry {
         self.0 >> FREQUENCY_SHIFT & FREQUENCY_MAX
     }
 
-    /// The same entry read once more; `None` once the count is full.
+    /// The same entry read once more; `None` once the count is full, and it is known that the value
+    /// was read.
     #[inline]
     pub(crate) fn read_again(self) -> Option<Self> {
-        (self.frequency() < FREQUENCY_MAX).then(|| Self(self.0 + (1 << FREQUENCY_SHIFT)))
+        let read = self.0 >> FETCHED_SHIFT & READ_MAX;
+        (read < READ_MAX).then(|| {
+            let counted = u64::from(self.frequency() < FREQUENCY_MAX) << FREQUENCY_SHIFT;
+            Self((self.0 + counted) | Marks::FETCHED.0)
+        })
+    }
+
+    #[inline]
+    pub(crate) fn marks(self) -> Marks {
+        Marks(self.0).within(Marks::ALL)
+    }
+
+    /// The same entry with these marks as well.
+    pub(crate) fn with(self, marks: Marks) -> Self {
+        Self(self.0 | marks.0)
+    }
+
+    /// The same entry without these marks.
+    pub(crate) fn without(self, marks: Marks) -> Self {
+        Self(self.0 & !marks.0)
+    }
+
+    /// Whether bits are set that mean nothing.
+    pub(crate) fn has_reserved(self) -> bool {
+        self.0 & RESERVED != 0
     }
 
     /// This entry, which was never read, with a frequency of up to 3.
@@ -82,7 +147,13 @@ impl Entry {
         Self(self.0 | frequency << FREQUENCY_SHIFT)
     }
 
-    /// Whether both name the same item, however often it was read.
+    /// Whether both name the same item, and say the same about its value.
+    pub(crate) fn stands_like(self, other: Self) -> bool {
+        let said = |entry: Self| entry.marks().within(Marks::OF_VALUE);
+        self.names_same(other) && said(self) == said(other)
+    }
+
+    /// Whether both name the same item, however often it was read and however it is marked.
     #[inline]
     pub(crate) fn names_same(self, other: Self) -> bool {
         self.0 & OFFSET == other.0 & OFFSET
@@ -134,7 +205,7 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
-    use super::{Control, Entry, KeyHash};
+    use super::{Control, Entry, KeyHash, Marks};
 
     #[test]
     fn a_split_moves_entries_only_from_a_bucket_to_its_child() {
@@ -159,9 +230,40 @@ mod tests {
             assert_eq!(entry.frequency(), frequency);
             assert_eq!(entry.tag(), 0xabcd);
             assert_eq!(entry.offset(), 0xff_ffff_ffff << 3);
+            assert_eq!(entry.marks().has(Marks::FETCHED), frequency > 0);
+            assert!(!entry.has_reserved());
             entry = entry.read_again().unwrap_or(entry);
         }
         assert_eq!(entry.read_again(), None);
+    }
+
+    #[test]
+    fn a_mark_is_set_and_taken_away_by_itself() {
+        let marks = [Marks::FETCHED, Marks::STALE, Marks::LEASED];
+        let entry = Entry::new(KeyHash(u64::MAX), 0xff_ffff_ffff << 3).with_frequency(3);
+        assert_eq!(entry.marks(), Marks::NONE);
+        for mark in marks {
+            let marked = entry.with(mark);
+            assert_eq!(marked.marks(), mark);
+            assert_eq!((marked.frequency(), marked.tag()), (3, 0xffff));
+            assert!(marked.names_same(entry) && !marked.has_reserved());
+            assert_eq!(marked.without(mark), entry);
+            assert_eq!(
+                entry.with(Marks::ALL).without(mark).with(mark).marks(),
+                Marks::ALL
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_read_of_a_value_is_noted_also_where_the_count_is_full() {
+        let entry = Entry::new(KeyHash(0), 8)
+            .with_frequency(3)
+            .with(Marks::STALE);
+        let read = entry.read_again().expect("not known yet that it was read");
+        assert_eq!(read.frequency(), 3);
+        assert_eq!(read.marks(), Marks::STALE.and(Marks::FETCHED));
+        assert_eq!(read.read_again(), None);
     }
 
     #[test]
