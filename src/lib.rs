@@ -22,7 +22,8 @@ mod shape;
 mod sync;
 
 pub use engine::{
-    Arithmetic, Cache, Census, Config, ConfigError, Counter, Deletion, Entry, Guard, HugePages,
-    Initial, Item, Key, KeyError, LargeDraft, LargeValue, Limits, Mode, Outcome, Pages, PagesError,
-    Prefault, Session, Stats, StoreError, TooManySessions,
+    Arithmetic, Cache, Calculated, Calculation, Census, Config, ConfigError, Counter, Deletion,
+    Entry, Guard, HugePages, Initial, Item, Key, KeyError, LargeDraft, LargeValue, Limits, Mode,
+    NewExpiry, Outcome, Pages, PagesError, Prefault, Session, Side, Stats, StoreError,
+    TooManySessions,
 };

@@ -9,12 +9,13 @@
 //! [`index`] finds them. [`writer`] is a session's own part of both, with its [`appender`] and its
 //! [`tally`]; [`upkeep`] evicts, cleans and expires, and [`ghosts`] remembers what was evicted.
 //! [`guard`] has the reads, [`write`] the one path of every write, [`operations`] the operations in
-//! its terms. [`stats`] are its figures,
+//! its terms, and [`conditional`] those that may depend on a version and change an expiry as well. [`stats`] are its figures,
 //! [`census`] counts the items by kind, and [`verify`] checks that all of it agrees.
 
 mod appender;
 mod cache;
 mod census;
+mod conditional;
 mod config;
 mod ghosts;
 mod guard;
@@ -36,6 +37,7 @@ mod writer;
 
 pub use cache::{Cache, Key, KeyError, Limits, TooManySessions};
 pub use census::Census;
+pub use conditional::{Calculated, Calculation, NewExpiry, Side};
 pub use config::{Config, ConfigError};
 pub use guard::Guard;
 pub use item::Item;
