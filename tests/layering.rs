@@ -85,7 +85,14 @@ const PARTS: &[Part] = &[
     Part {
         path: "src/dialect/",
         parts: &["dialect", "engine"],
-        crates: &["larder_protocol", "thiserror"],
+        crates: &[
+            "base64",
+            "bumpalo",
+            "itoa",
+            "larder_protocol",
+            "memchr",
+            "thiserror",
+        ],
         never: BELOW_THE_SERVER,
     },
     Part {

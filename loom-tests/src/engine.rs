@@ -5,6 +5,8 @@
 pub(crate) mod appender;
 #[path = "../../src/engine/cache.rs"]
 pub(crate) mod cache;
+#[path = "../../src/engine/conditional.rs"]
+pub(crate) mod conditional;
 #[path = "../../src/engine/config.rs"]
 pub(crate) mod config;
 #[path = "../../src/engine/ghosts.rs"]

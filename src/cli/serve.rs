@@ -37,6 +37,10 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "ADDRESS", default_value = server::DEFAULT_ADDRESS)]
     listen: Vec<Address>,
 
+    /// Where to speak memcached's text protocol: as --listen, and nowhere by default
+    #[arg(long, value_name = "ADDRESS")]
+    memcached: Vec<Address>,
+
     /// Event-loop threads [default: the cores that may be used]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -186,6 +190,7 @@ fn settings(options: &ServeOptions) -> Result<Settings, Refusal> {
     };
     Ok(Settings {
         listen: options.listen.clone(),
+        memcached: options.memcached.clone(),
         workers: options.workers.unwrap_or(defaults.workers),
         pinning: if options.pin {
             Pinning::OneCoreEach
@@ -290,11 +295,18 @@ fn drain_on_signal(mut signals: Signals, drainer: Drainer) {
 
 /// Says in one line on standard output that the server is ready, and where.
 fn announce(running: &Running, workers: usize, memory_bytes: u64) {
-    let addresses: Vec<String> = running.addresses().iter().map(Address::to_string).collect();
+    let list = |addresses: &[Address]| {
+        let texts: Vec<String> = addresses.iter().map(Address::to_string).collect();
+        texts.join(", ")
+    };
+    let memcached = match running.memcached_addresses() {
+        [] => String::new(),
+        addresses => format!(", memcached on {}", list(addresses)),
+    };
     let line = format!(
-        "larder {} ready on {} ({workers} {}, {})",
+        "larder {} ready on {}{memcached} ({workers} {}, {})",
         env!("CARGO_PKG_VERSION"),
-        addresses.join(", "),
+        list(running.addresses()),
         if workers == 1 { "worker" } else { "workers" },
         units::size_text(memory_bytes),
     );

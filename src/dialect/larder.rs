@@ -6,7 +6,10 @@ use larder_protocol::{
     StatsReply, Status, Store as WireStore, StoreMode, ValueMeta, ValuesAsked, ValuesReply,
 };
 
-use super::{After, Dialect, Ending, Failure, Greeting, Head, Parsed, Reply, Request, Room};
+use super::{
+    After, Circumstances, Dialect, Ending, Failure, Greeting, Head, Parsed, Reply, Request, Room,
+    Touch,
+};
 use crate::engine::{Arithmetic, Entry, Initial, Item, LargeValue, Mode};
 
 /// What the server calls itself in the handshake.
@@ -31,7 +34,7 @@ pub(crate) struct Tag {
 }
 
 impl Dialect for Larder {
-    type Tag = Tag;
+    type Tag<'i> = Tag;
     type Refusal = Refusal;
     type Reply<'o> = LarderReply<'o>;
 
@@ -54,7 +57,7 @@ impl Dialect for Larder {
     }
 
     #[inline]
-    fn parse<'i>(&self, input: &'i [u8], now_ms: u64) -> Parsed<'i, Self> {
+    fn parse<'i>(&self, input: &'i [u8], with: Circumstances<'i>) -> Parsed<'i, Self> {
         match larder_protocol::decode_request(input, &self.limits) {
             Decoded::Frame { frame, consumed } => {
                 let tag = Tag {
@@ -65,7 +68,7 @@ impl Dialect for Larder {
                 };
                 Parsed::Asked {
                     tag,
-                    request: neutral(frame.request, now_ms),
+                    request: neutral(frame.request, with.now_ms),
                     bytes: consumed,
                 }
             }
@@ -80,7 +83,7 @@ impl Dialect for Larder {
         }
     }
 
-    fn parse_head<'i>(&self, input: &'i [u8], now_ms: u64) -> Head<'i, Self> {
+    fn parse_head<'i>(&self, input: &'i [u8], with: Circumstances<'i>) -> Head<'i, Self> {
         match larder_protocol::decode_store_head(input, &self.limits) {
             Decoded::Frame { frame, consumed } => Head::Store {
                 tag: Tag {
@@ -91,9 +94,10 @@ impl Dialect for Larder {
                 },
                 key: frame.store.key,
                 mode: store_mode(frame.store.mode),
-                entry: entry(&frame.store, now_ms),
+                entry: entry(&frame.store, with.now_ms),
                 value_bytes: frame.value_bytes.into(),
                 head_bytes: consumed,
+                trailer: b"",
             },
             Decoded::Incomplete { needed_bytes } => Head::Incomplete { needed_bytes },
             Decoded::Refused(_) => Head::Other,
@@ -119,7 +123,7 @@ impl Dialect for Larder {
     }
 
     #[inline]
-    fn reply<'o>(&'o self, tag: Tag, now_ms: u64, out: &'o mut Vec<u8>) -> LarderReply<'o> {
+    fn reply<'o, 'i: 'o>(&'o self, tag: Tag, now_ms: u64, out: &'o mut Vec<u8>) -> LarderReply<'o> {
         LarderReply {
             out,
             tag,
@@ -244,6 +248,8 @@ fn count<'i>(asked: &WireArithmetic<'i>, expires_at_ms: Option<u64>) -> Request<
         key: asked.key,
         by,
         initial,
+        version: None,
+        touch: Touch::Keep,
     }
 }
 
@@ -309,7 +315,7 @@ impl Reply for LarderReply<'_> {
         }
     }
 
-    fn counter(&mut self, value: u64, version: u64) {
+    fn counter(&mut self, value: u64, version: u64, _expires_at_ms: Option<u64>) {
         if !self.is_silent(Status::OK) {
             let Tag { opcode, id, .. } = self.tag;
             larder_protocol::encode_counter(self.out, opcode, id, value, version);
@@ -353,6 +359,10 @@ impl Reply for LarderReply<'_> {
             }
         }
         reply.finish(self.out);
+    }
+
+    fn written_bytes(&self) -> usize {
+        self.out.len()
     }
 
     fn begin_items(&mut self, asked: u32) {
@@ -479,5 +489,7 @@ fn status_of(failure: Failure) -> Status {
             Status::TOO_LARGE
         }
         Failure::NoSpace => Status::NO_SPACE,
+        // Frames say how long they are, and nothing else ends a value.
+        Failure::Unterminated => Status::BAD_FRAME,
     }
 }

@@ -9,16 +9,24 @@
 //! the form of a reply) is the dialect's own [`Tag`](Dialect::Tag), which travels beside it.
 
 pub(crate) mod larder;
+pub(crate) mod memcached;
+mod scratch;
 
 use larder_protocol::{Entries, Keys};
 
-use crate::engine::{Arithmetic, Entry, Initial, Item, LargeValue, Mode, Placeholders};
+use crate::engine::{Arithmetic, Entry, Initial, Item, LargeValue, Mode, Placeholders, Side};
+
+pub(crate) use scratch::Scratch;
 
 /// What a client asks for, whatever it speaks. Borrows from the bytes it was read from; expiries
 /// are absolute, in milliseconds of the wall clock.
 #[derive(Debug)]
 pub(crate) enum Request<'i> {
     Get {
+        key: &'i [u8],
+    },
+    /// A read that does not count as a use.
+    Peek {
         key: &'i [u8],
     },
     GetAndTouch {
@@ -34,14 +42,29 @@ pub(crate) enum Request<'i> {
         mode: Mode,
         entry: Entry<'i>,
     },
+    /// Adds to the value that is there. Without one, and with `vivify`, that entry is stored.
+    Join {
+        key: &'i [u8],
+        side: Side,
+        value: &'i [u8],
+        version: Option<u64>,
+        vivify: Option<Entry<'i>>,
+    },
     Count {
         key: &'i [u8],
         by: Arithmetic,
         initial: Option<Initial>,
+        version: Option<u64>,
+        touch: Touch,
     },
     Delete {
         key: &'i [u8],
         version: Option<u64>,
+    },
+    /// Many keys, each of which is answered by itself. Such a request may be answered in parts.
+    GetEach {
+        keys: SpacedKeys<'i>,
+        touch: Touch,
     },
     MultiGet(Keys<'i>),
     MultiSet(Entries<'i>),
@@ -56,6 +79,8 @@ pub(crate) enum Request<'i> {
     Stats {
         group: &'i [u8],
     },
+    /// Counts for `Stats` of the group `since_reset` begin anew.
+    ResetStats,
     Ping {
         echo: &'i [u8],
     },
@@ -70,11 +95,43 @@ impl<'i> Request<'i> {
             Self::Get { key }
             | Self::GetAndTouch { key, .. }
             | Self::Touch { key, .. }
+            | Self::Peek { key }
             | Self::Store { key, .. }
+            | Self::Join { key, .. }
             | Self::Count { key, .. }
             | Self::Delete { key, .. } => Some(key),
             _ => None,
         }
+    }
+}
+
+/// Whether a read changes when the item expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Touch {
+    Keep,
+    To { expires_at_ms: Option<u64> },
+}
+
+/// Keys with spaces between them, and perhaps around.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpacedKeys<'i> {
+    /// What is left of them.
+    pub(crate) text: &'i [u8],
+    /// Where that begins, counted from the beginning of the request.
+    pub(crate) at: usize,
+}
+
+impl<'i> Iterator for SpacedKeys<'i> {
+    type Item = &'i [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'i [u8]> {
+        let start = self.text.iter().position(|&byte| byte != b' ')?;
+        let from_key = &self.text[start..];
+        let key_bytes = memchr::memchr(b' ', from_key).unwrap_or(from_key.len());
+        self.at += start + key_bytes;
+        self.text = &from_key[key_bytes..];
+        Some(&from_key[..key_bytes])
     }
 }
 
@@ -114,6 +171,8 @@ pub(crate) enum Failure {
     ToBeReadAlone,
     #[error("there is no memory for the item at this moment")]
     NoSpace,
+    #[error("the value does not end where it was said to")]
+    Unterminated,
     #[error("there are no statistics of that name; accepted: none, `server`, `cache`")]
     NoSuchStats,
 }
@@ -132,11 +191,42 @@ pub(crate) trait Reply {
     /// An item whose value follows the reply, from where it lies.
     fn large_item(&mut self, item: &Item<'_>);
     fn stored(&mut self, version: u64);
-    fn counter(&mut self, value: u64, version: u64);
+    /// What was added to is stored, and has so many bytes now.
+    fn joined(&mut self, version: u64, value_bytes: u64) {
+        let _ = value_bytes;
+        self.stored(version);
+    }
+    fn counter(&mut self, value: u64, version: u64, expires_at_ms: Option<u64>);
     fn done(&mut self);
     fn failed(&mut self, failure: Failure);
     fn echo(&mut self, bytes: &[u8]);
     fn stats(&mut self, figures: &[(String, String)]);
+
+    /// What must come behind a large value that follows the reply.
+    fn behind_large(&self) -> &'static [u8] {
+        b""
+    }
+
+    /// Whether the answer has the item's value in it.
+    fn wants_value(&self) -> bool {
+        true
+    }
+
+    /// One of the keys that are answered each by itself; with `large`, the value of an item that has
+    /// a large one follows.
+    fn each(&mut self, found: Result<&Item<'_>, Failure>, large: Option<&LargeValue>) {
+        match (found, large) {
+            (Ok(item), Some(_)) => self.large_item(item),
+            (Ok(item), None) => self.item(item),
+            (Err(failure), _) => self.failed(failure),
+        }
+    }
+
+    /// After the last of the keys that are answered each by itself.
+    fn end_each(&mut self) {}
+
+    /// How long all replies are that are written and not sent.
+    fn written_bytes(&self) -> usize;
 
     /// The reply to a multi-get: one `push_item` per key, in order, until it says that it is full.
     fn begin_items(&mut self, asked: u32);
@@ -167,7 +257,7 @@ pub(crate) enum After {
 /// What the bytes at the front of the input are.
 pub(crate) enum Parsed<'i, D: Dialect> {
     Asked {
-        tag: D::Tag,
+        tag: D::Tag<'i>,
         request: Request<'i>,
         bytes: usize,
     },
@@ -182,14 +272,16 @@ pub(crate) enum Parsed<'i, D: Dialect> {
 
 /// What the front of a request says, before the whole of it is there.
 pub(crate) enum Head<'i, D: Dialect> {
-    /// A store of `value_bytes` bytes that follow after `head_bytes`; the entry lacks them.
+    /// A store of `value_bytes` bytes that follow after `head_bytes`, and end with `trailer`; the
+    /// entry lacks them.
     Store {
-        tag: D::Tag,
+        tag: D::Tag<'i>,
         key: &'i [u8],
         mode: Mode,
         entry: Entry<'i>,
         value_bytes: u64,
         head_bytes: usize,
+        trailer: &'static [u8],
     },
     /// Too little to tell.
     Incomplete { needed_bytes: usize },
@@ -221,10 +313,34 @@ pub(crate) enum Ending {
     Internal,
 }
 
+/// What a store that fails leaves of the item that it was to replace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailedSet {
+    /// All of it.
+    Keeps,
+    /// Nothing: rather no value than one that the client believes to have replaced.
+    Deletes,
+}
+
+/// What a parser may need beside the bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Circumstances<'i> {
+    /// Relative expiries count from here.
+    pub(crate) now_ms: u64,
+    /// How much of the request at the front is answered already; 0 unless it is one that is
+    /// answered in parts.
+    pub(crate) answered_bytes: usize,
+    /// For what does not lie in the input as it is meant.
+    pub(crate) scratch: &'i Scratch,
+}
+
 /// One way to speak to the server.
 pub(crate) trait Dialect: Sized {
+    /// What a plain set that is refused for its size, or for want of memory, does to the old item.
+    const FAILED_SET: FailedSet = FailedSet::Keeps;
+
     /// What the answer to a request needs to know about it.
-    type Tag: Copy;
+    type Tag<'i>: Copy;
     /// Why bytes were not understood.
     type Refusal;
     /// Writes the answer to one request.
@@ -238,11 +354,11 @@ pub(crate) trait Dialect: Sized {
     /// Takes what comes before the first request off the front of `input`, and answers it.
     fn greet(&self, input: &[u8], out: &mut Vec<u8>) -> Greeting;
 
-    /// Reads the request at the front of `input`. Relative expiries count from `now_ms`.
-    fn parse<'i>(&self, input: &'i [u8], now_ms: u64) -> Parsed<'i, Self>;
+    /// Reads the request at the front of `input`.
+    fn parse<'i>(&self, input: &'i [u8], with: Circumstances<'i>) -> Parsed<'i, Self>;
 
     /// Reads the front of a request of which [`parse`](Dialect::parse) says that it is incomplete.
-    fn parse_head<'i>(&self, input: &'i [u8], now_ms: u64) -> Head<'i, Self>;
+    fn parse_head<'i>(&self, input: &'i [u8], with: Circumstances<'i>) -> Head<'i, Self>;
 
     /// Answers what was not understood.
     fn refuse(&self, refusal: &Self::Refusal, out: &mut Vec<u8>);
@@ -251,7 +367,12 @@ pub(crate) trait Dialect: Sized {
     fn refuse_overloaded(&self, begun: &[u8], out: &mut Vec<u8>) -> After;
 
     /// The writer of one answer.
-    fn reply<'o>(&'o self, tag: Self::Tag, now_ms: u64, out: &'o mut Vec<u8>) -> Self::Reply<'o>;
+    fn reply<'o, 'i: 'o>(
+        &'o self,
+        tag: Self::Tag<'i>,
+        now_ms: u64,
+        out: &'o mut Vec<u8>,
+    ) -> Self::Reply<'o>;
 
     /// Says that the server will soon close the connection.
     fn notice_drain(&self, left_ms: u64, out: &mut Vec<u8>);

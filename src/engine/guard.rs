@@ -165,6 +165,17 @@ impl<'s> Guard<'s> {
         None
     }
 
+    /// Reads an item without noting that it was read: what stays in the cache does not depend on it.
+    #[inline]
+    pub fn peek(&self, key: &Key<'_>) -> Option<Item<'_>> {
+        // SAFETY: pinned for as long as the guard is.
+        let (_, item) = unsafe { self.shared.index.find_item(key.hash, key.bytes) }?;
+        match self.judge(item) {
+            Sighting::Live(item) => Some(item),
+            Sighting::Expired | Sighting::Flushed | Sighting::Placeholder(_) => None,
+        }
+    }
+
     /// Reads many items: faster than one at a time, since the memory that they need is fetched
     /// ahead. `visit` gets the position of each key with what was found, in order.
     pub fn get_many<'g>(

@@ -271,9 +271,9 @@ impl<'g> Item<'g> {
             .then(|| u64::from_le_bytes(self.optional[..8].try_into().expect("8 bytes")))
     }
 
-    /// The bytes that the item takes in its segment.
+    /// The bytes that the item takes in its segment: for a large value, what describes it.
     #[inline]
-    pub(crate) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         let body = self.optional.len() + self.key.len() + self.header.value_bytes();
         (self.header.fixed_bytes() + body as u64).next_multiple_of(8)
     }

@@ -332,7 +332,9 @@ impl Guard<'_> {
     ) -> Result<Outcome, StoreError> {
         assert!(!matches!(mode, Mode::Append | Mode::Prepend));
         let plan = self.store_plan(mode, entry, NewValue::Described);
-        self.publish_large(key, draft, |old| plan.decide(old))
+        let outcome = self.publish_large(key, draft, |old| plan.decide(old))?;
+        self.note_comparison(mode, outcome);
+        Ok(outcome)
     }
 
     fn publish_large(
@@ -396,18 +398,23 @@ impl Guard<'_> {
         self.publish_large(key, draft, plan)
     }
 
-    /// Joins `given` to a present value where the result, or that value, is a large one; `None` if
-    /// neither is.
+    /// Joins `given` to a present value where the result, or that value, is a large one, and gives
+    /// the length of the result; `None` if neither is. With `wanted`, only if the item has that
+    /// version.
     pub(crate) fn join_large(
         &mut self,
         key: &Key<'_>,
         mode: Mode,
         given: &[u8],
-    ) -> Option<Result<Outcome, StoreError>> {
+        wanted: Option<u64>,
+    ) -> Option<Result<(Outcome, u64), StoreError>> {
         loop {
             // SAFETY: pinned for as long as the guard is.
             let found = unsafe { self.shared.index.find(key.hash, key.bytes) }?;
             let item = self.live(&found)?;
+            if wanted.is_some_and(|wanted| wanted != item.version()) {
+                return Some(Ok((Outcome::Exists, 0)));
+            }
             let value_bytes = item.value_bytes() + given.len() as u64;
             if !self.is_large(value_bytes) {
                 return None;
@@ -436,8 +443,8 @@ impl Guard<'_> {
             }
             match self.store_pieces(key, &pieces, |old| plan_joined(version, old)) {
                 Ok(Outcome::Exists) => {}
-                Ok(Outcome::NotFound) => return Some(Ok(Outcome::NotStored)),
-                other => return Some(other),
+                Ok(Outcome::NotFound) => return Some(Ok((Outcome::NotStored, 0))),
+                other => return Some(other.map(|outcome| (outcome, value_bytes))),
             }
         }
     }

@@ -9,12 +9,14 @@
 //! [`index`] finds them. [`writer`] is a session's own part of both, with its [`appender`] and its
 //! [`tally`]; [`upkeep`] evicts, cleans and expires, and [`ghosts`] remembers what was evicted.
 //! [`guard`] has the reads, [`write`] the one path of every write, [`operations`] the operations in
-//! its terms, [`lease`] those that tell who is to store. [`stats`] are its figures,
+//! its terms, [`conditional`] those that may depend on a version and change an expiry as well,
+//! [`lease`] those that tell who is to store. [`stats`] are its figures,
 //! [`census`] counts the items by kind, and [`verify`] checks that all of it agrees.
 
 mod appender;
 mod cache;
 mod census;
+mod conditional;
 mod config;
 mod ghosts;
 mod guard;
@@ -37,6 +39,7 @@ mod writer;
 
 pub use cache::{Cache, Key, KeyError, Limits, TooManySessions};
 pub use census::Census;
+pub use conditional::{Calculated, Calculation, Side};
 pub use config::{Config, ConfigError};
 pub use guard::{Guard, Placeholders};
 pub use item::Item;

@@ -1,12 +1,13 @@
 //! The operations that write, in terms of plans.
 
 use crate::engine::cache::Key;
+use crate::engine::conditional::{Calculated, Calculation};
 use crate::engine::guard::{Guard, Placeholders};
-use crate::engine::in_place::Versioned;
 use crate::engine::index::Found;
 use crate::engine::index::bucket::LockedBucket;
 use crate::engine::index::word::Marks;
-use crate::engine::item::{self, Item};
+use crate::engine::item::Item;
+use crate::engine::lease::NewExpiry;
 use crate::engine::log::segment::Log;
 use crate::engine::stats::Figure;
 use crate::engine::write::{Depends, NewValue, Plan, Put, StoreError, Written};
@@ -89,7 +90,7 @@ pub enum Arithmetic {
 }
 
 impl Arithmetic {
-    fn apply(self, value: u64) -> u64 {
+    pub(crate) fn apply(self, value: u64) -> u64 {
         match self {
             Self::Increment(by) => value.wrapping_add(by),
             Self::Decrement(by) => value.saturating_sub(by),
@@ -148,16 +149,36 @@ impl Guard<'_> {
         entry: &Entry<'_>,
     ) -> Result<Outcome, StoreError> {
         let is_joined = matches!(mode, Mode::Append | Mode::Prepend);
-        if is_joined && let Some(done) = self.join_large(key, mode, entry.value) {
-            return done;
+        if is_joined && let Some(done) = self.join_large(key, mode, entry.value, None) {
+            return done.map(|(outcome, _)| outcome);
         }
         if !is_joined && self.is_large(entry.value.len() as u64) {
             let plan = self.store_plan(mode, entry, NewValue::Described);
-            return self.store_pieces(key, &[entry.value], |old| plan.decide(old));
+            let outcome = self.store_pieces(key, &[entry.value], |old| plan.decide(old))?;
+            self.note_comparison(mode, outcome);
+            return Ok(outcome);
         }
         let plan = self.store_plan(mode, entry, NewValue::Given);
         let written = self.write_over(key, entry.value, |old, _| plan.decide(old))?;
-        Ok(self.stored(written).0)
+        let outcome = self.stored(written).0;
+        self.note_comparison(mode, outcome);
+        Ok(outcome)
+    }
+
+    /// Counts how a conditional store ended; one that found another version is counted already.
+    #[inline]
+    pub(crate) fn note_comparison(&self, mode: Mode, outcome: Outcome) {
+        let figure = match (mode, outcome) {
+            (
+                Mode::CompareAndSet { .. } | Mode::CompareAndSetStale { .. },
+                Outcome::Stored { .. },
+            ) => Figure::CasHits,
+            (Mode::CompareAndSet { .. } | Mode::CompareAndSetStale { .. }, Outcome::NotFound) => {
+                Figure::CasMisses
+            }
+            _ => return,
+        };
+        self.count(figure);
     }
 
     pub(crate) fn store_plan(&self, mode: Mode, entry: &Entry<'_>, value: NewValue) -> StorePlan {
@@ -186,7 +207,7 @@ impl Guard<'_> {
         Ok(self.stored(written))
     }
 
-    fn stored(&self, written: Written<Outcome>) -> (Outcome, Option<Log>) {
+    pub(crate) fn stored(&self, written: Written<Outcome>) -> (Outcome, Option<Log>) {
         let (outcome, log, figure) = match written {
             Written::Put { version, entry } => {
                 let log = self.shared.segments.label_at(entry.offset()).log;
@@ -211,69 +232,18 @@ impl Guard<'_> {
         by: Arithmetic,
         initial: Option<Initial>,
     ) -> Result<Counter, StoreError> {
-        if let Some(counter) = self.count_in_place(key, by) {
-            self.count(Figure::CounterHits);
-            self.count(Figure::CountedInPlace);
-            return Ok(counter);
-        }
-        let mut value = 0;
-        let written = self.write(key, &[], |old| {
-            Plan::Put(match (old, initial) {
-                (Some(old), _) => {
-                    let Some(number) = old.number() else {
-                        return Plan::Answer(Counter::NotANumber);
-                    };
-                    value = by.apply(number);
-                    let number = NewValue::Number(value);
-                    Put::new(number, old.flags(), old.expires_at_ms()).made_from_value()
-                }
-                (None, Some(initial)) => {
-                    value = initial.value;
-                    Put::new(NewValue::Number(value), 0, initial.expires_at_ms)
-                }
-                (None, None) => return Plan::Answer(Counter::NotFound),
-            })
-        })?;
-        let counter = match written {
-            Written::Put { version, .. } => Counter::Value { value, version },
-            Written::Answer(counter) => counter,
+        let calculation = Calculation {
+            by,
+            initial,
+            version: None,
+            expiry: NewExpiry::Kept,
         };
-        self.count(match counter {
-            Counter::NotFound => Figure::CounterMisses,
-            Counter::Value { .. } | Counter::NotANumber => Figure::CounterHits,
-        });
-        Ok(counter)
-    }
-
-    /// Adds to, or subtracts from, a number that can change in place; `None` if the key's value is
-    /// none.
-    fn count_in_place(&mut self, key: &Key<'_>, by: Arithmetic) -> Option<Counter> {
-        let shared = self.shared;
-        loop {
-            // SAFETY: pinned for as long as the guard is.
-            let seen = unsafe { shared.index.find(key.hash, key.bytes) }?;
-            if !self.live(&seen)?.is_in_place() {
-                return None;
-            }
-            let version = self.writer.next_version(shared);
-            let bucket = shared.index.lock(key.hash);
-            // SAFETY: pinned since before `seen` was found.
-            let found = unsafe { bucket.find(key.hash, key.bytes, Some(&seen)) }?;
-            let old = self.live(&found).filter(Item::is_in_place)?;
-            // A flush that came in between would take the new version, though not what it counts.
-            if version > shared.flushed_version() {
-                let value = by.apply(old.number()?);
-                let number = item::number_at(&shared.arena, found.entry.offset());
-                number.update(Versioned { value, version });
-                // The lease was for the version that was.
-                let entry = found.entry.without(Marks::LEASED);
-                match entry == found.entry {
-                    true => shared.index.bump(&found),
-                    false => bucket.put(&found, entry),
-                }
-                return Some(Counter::Value { value, version });
-            }
-        }
+        Ok(match self.calculate(key, &calculation)? {
+            Calculated::Value { value, version, .. } => Counter::Value { value, version },
+            Calculated::NotANumber => Counter::NotANumber,
+            // INVARIANT: without a version there is none that could differ.
+            Calculated::NotFound | Calculated::Exists => Counter::NotFound,
+        })
     }
 
     /// Changes when an item expires; false if there is none. The version stays.

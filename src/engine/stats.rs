@@ -22,11 +22,15 @@ pub(crate) enum Figure {
     CounterHits,
     CounterMisses,
     CountedInPlace,
+    DecrementHits,
+    DecrementMisses,
     TouchHits,
     TouchMisses,
     DeleteHits,
     DeleteMisses,
     CasMismatches,
+    CasHits,
+    CasMisses,
     Flushes,
     LeasesWon,
     StaleServed,
@@ -118,6 +122,14 @@ macro_rules! stats {
                 vec![$((stringify!($name), self.$name),)*]
             }
 
+            /// The figures that are counts, with their names.
+            pub fn counts(&self) -> Vec<(&'static str, u64)> {
+                let counted = [$($((stringify!($name), Figure::$figure),)?)*].map(|(name, _)| name);
+                let mut figures = self.figures();
+                figures.retain(|(name, _)| counted.contains(name) || *name == "evicted");
+                figures
+            }
+
             /// What sessions count, the rest being 0.
             fn counted(count: impl Fn(Figure) -> u64) -> Self {
                 Self {
@@ -153,8 +165,12 @@ stats! {
     counter_hits = CounterHits,
     /// Of these, those that changed the number in place.
     counted_in_place = CountedInPlace,
+    /// Of the counter's hits, those of decrements.
+    decrement_hits = DecrementHits,
     /// Increments and decrements that did not.
     counter_misses = CounterMisses,
+    /// Of these, those of decrements.
+    decrement_misses = DecrementMisses,
     /// Touches that found their key, reads that touch included.
     touch_hits = TouchHits,
     /// Touches that did not.
@@ -165,6 +181,10 @@ stats! {
     delete_misses = DeleteMisses,
     /// Conditional stores and deletes that found another version.
     cas_mismatches = CasMismatches,
+    /// Conditional stores that found the version that they wanted.
+    cas_hits = CasHits,
+    /// Conditional stores that found no item.
+    cas_misses = CasMisses,
     /// Flushes carried out.
     flushes = Flushes,
     /// Leases given: callers that were told to store a new value.

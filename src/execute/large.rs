@@ -7,8 +7,8 @@
 //! A read of one is answered up to the value, which is handed on to follow the answer from where it
 //! lies.
 
-use super::store_outcome;
-use crate::dialect::{Dialect, Failure, Head, Reply};
+use super::{Follow, delete_after_failed_set, store_outcome};
+use crate::dialect::{Circumstances, Dialect, Failure, Head, Reply, Scratch};
 use crate::engine::{Guard, Item, LargeDraft, LargeValue, StoreError};
 
 /// What the front of a request comes to whose end is not there.
@@ -18,10 +18,20 @@ pub(crate) enum Begun {
     /// It is a store, and its value goes straight into the draft, which has what was there of it.
     Receiving {
         head_bytes: usize,
+        value_bytes: u64,
         draft: LargeDraft,
+        /// What must come behind the value.
+        trailer: &'static [u8],
     },
     /// It was answered, and the rest of it is to be dropped.
     Refused { frame_bytes: u64 },
+}
+
+/// How the receipt of a value ended.
+pub(crate) enum Received {
+    Whole(LargeDraft),
+    /// What came behind the value is not what must come there.
+    Unterminated,
 }
 
 /// Begins to receive a large value, if `input` begins with a store of one. `needed_bytes` is what
@@ -34,31 +44,58 @@ pub(crate) fn begin_store<D: Dialect>(
     needed_bytes: usize,
     out: &mut Vec<u8>,
 ) -> Begun {
-    let (tag, key, value_bytes, head_bytes) = match dialect.parse_head(input, now_ms) {
-        Head::Store {
-            tag,
-            key,
-            value_bytes,
-            head_bytes,
-            ..
-        } => (tag, key, value_bytes, head_bytes),
+    let scratch = Scratch::default();
+    let Head::Store {
+        tag,
+        key,
+        mode,
+        value_bytes,
+        head_bytes,
+        trailer,
+        ..
+    } = (match dialect.parse_head(input, circumstances(now_ms, &scratch)) {
         Head::Incomplete { needed_bytes } => return Begun::Incomplete { needed_bytes },
         Head::Other => return Begun::Incomplete { needed_bytes },
+        head => head,
+    })
+    else {
+        return Begun::Incomplete { needed_bytes };
     };
     let draft = match guard.key(key) {
         Ok(_) if !guard.is_large(value_bytes) => {
             return Begun::Incomplete { needed_bytes };
         }
-        Ok(_) => begin_draft(guard, value_bytes, &input[head_bytes..]).map_err(Failure::from),
+        Ok(key) => {
+            let begun = &input[head_bytes..];
+            let begun = &begun[..begun.len().min(value_bytes as usize)];
+            let draft = begin_draft(guard, value_bytes, begun).map_err(Failure::from);
+            if let Err(failure) = draft {
+                delete_after_failed_set::<D>(guard, &key, mode, failure);
+            }
+            draft
+        }
         Err(error) => Err(Failure::from(error)),
     };
     match draft {
-        Ok(draft) => Begun::Receiving { head_bytes, draft },
+        Ok(draft) => Begun::Receiving {
+            head_bytes,
+            value_bytes,
+            draft,
+            trailer,
+        },
         Err(failure) => {
             dialect.reply(tag, now_ms, out).failed(failure);
-            let frame_bytes = head_bytes as u64 + value_bytes;
+            let frame_bytes = head_bytes as u64 + value_bytes + trailer.len() as u64;
             Begun::Refused { frame_bytes }
         }
+    }
+}
+
+fn circumstances(now_ms: u64, scratch: &Scratch) -> Circumstances<'_> {
+    Circumstances {
+        now_ms,
+        answered_bytes: 0,
+        scratch,
     }
 }
 
@@ -68,9 +105,10 @@ pub(crate) fn finish_store<D: Dialect>(
     guard: &mut Guard<'_>,
     now_ms: u64,
     head: &[u8],
-    draft: LargeDraft,
+    received: Received,
     out: &mut Vec<u8>,
 ) {
+    let scratch = Scratch::default();
     // INVARIANT: the head was parsed before as what it is.
     let Head::Store {
         tag,
@@ -78,18 +116,23 @@ pub(crate) fn finish_store<D: Dialect>(
         mode,
         entry,
         ..
-    } = dialect.parse_head(head, now_ms)
+    } = dialect.parse_head(head, circumstances(now_ms, &scratch))
     else {
         return;
     };
     guard.set_placeholders(D::PLACEHOLDERS);
     let mut reply = dialect.reply(tag, now_ms, out);
-    let stored = match guard.key(key) {
-        Ok(key) => guard
-            .store_large(&key, mode, &entry, draft)
-            .map_err(Failure::from)
-            .and_then(store_outcome),
-        Err(error) => Err(error.into()),
+    let stored = match (guard.key(key), received) {
+        (Ok(key), Received::Whole(draft)) => {
+            let stored = guard.store_large(&key, mode, &entry, draft);
+            let stored = stored.map_err(Failure::from).and_then(store_outcome);
+            if let Err(failure) = stored {
+                delete_after_failed_set::<D>(guard, &key, mode, failure);
+            }
+            stored
+        }
+        (Ok(_), Received::Unterminated) => Err(Failure::Unterminated),
+        (Err(error), _) => Err(error.into()),
     };
     match stored {
         Ok(version) => reply.stored(version),
@@ -100,23 +143,36 @@ pub(crate) fn finish_store<D: Dialect>(
 /// Answers a store whose value found no room on its way.
 pub(crate) fn fail_store<D: Dialect>(
     dialect: &D,
+    guard: &mut Guard<'_>,
     now_ms: u64,
     head: &[u8],
     error: StoreError,
     out: &mut Vec<u8>,
 ) {
-    if let Head::Store { tag, .. } = dialect.parse_head(head, now_ms) {
+    let scratch = Scratch::default();
+    let parsed = dialect.parse_head(head, circumstances(now_ms, &scratch));
+    if let Head::Store { tag, key, mode, .. } = parsed {
+        if let Ok(key) = guard.key(key) {
+            delete_after_failed_set::<D>(guard, &key, mode, error.into());
+        }
         dialect.reply(tag, now_ms, out).failed(error.into());
     }
 }
 
 /// Answers with an item; with a large one up to its value, which is to follow.
 #[inline]
-pub(super) fn reply_with(item: &Item<'_>, value: Option<&LargeValue>, reply: &mut impl Reply) {
-    match value {
-        Some(_) => reply.large_item(item),
-        None => reply.item(item),
-    }
+pub(super) fn reply_with(
+    item: &Item<'_>,
+    value: Option<LargeValue>,
+    reply: &mut impl Reply,
+    large: &mut Option<Follow>,
+) {
+    let Some(value) = value else {
+        return reply.item(item);
+    };
+    reply.large_item(item);
+    let behind = reply.behind_large();
+    *large = Some(Follow { value, behind });
 }
 
 /// A draft that has what is there of its value.

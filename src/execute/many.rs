@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use larder_protocol::{Entries, Keys};
 
-use super::{BATCH, delete, store};
-use crate::dialect::{Failure, Reply, Room};
+use super::{BATCH, Follow, delete, store};
+use crate::dialect::{Failure, Reply, Room, SpacedKeys, Touch};
 use crate::engine::{Entry, Guard, Key, KeyError, Mode};
 
 /// LIMIT: keys on a page of a scan for which no number was asked.
@@ -29,6 +29,75 @@ fn prepare_keys<'i>(
     }
     guard.prefetch_items(prepared.iter().flatten().flatten());
     prepared
+}
+
+/// How many of the keys are answered.
+pub(super) enum Answered {
+    All,
+    /// Those that lie in so many bytes of the request.
+    UpTo {
+        bytes: usize,
+    },
+}
+
+/// Answers keys one by one. Stops before a key once the replies are as long as they may be, and
+/// behind a key whose value is large and has to follow.
+pub(super) fn get_each(
+    guard: &mut Guard<'_>,
+    mut keys: SpacedKeys<'_>,
+    touch: Touch,
+    out_bytes_max: usize,
+    reply: &mut impl Reply,
+    large: &mut Option<Follow>,
+) -> Answered {
+    let mut ahead = keys;
+    loop {
+        let prepared = prepare_keys(guard, &mut ahead);
+        if prepared[0].is_none() {
+            reply.end_each();
+            return Answered::All;
+        }
+        for key in prepared.iter().flatten() {
+            if reply.written_bytes() >= out_bytes_max {
+                return Answered::UpTo { bytes: keys.at };
+            }
+            keys.next();
+            get_one(guard, key, touch, reply, large);
+            if large.is_some() {
+                return Answered::UpTo { bytes: keys.at };
+            }
+        }
+    }
+}
+
+#[inline]
+fn get_one(
+    guard: &mut Guard<'_>,
+    key: &Result<Key<'_>, KeyError>,
+    touch: Touch,
+    reply: &mut impl Reply,
+    large: &mut Option<Follow>,
+) {
+    let (item, value) = match (key, touch) {
+        (Err(error), _) => return reply.each(Err(Failure::from(*error)), None),
+        (Ok(key), Touch::Keep) => match guard.get(key) {
+            Some(item) if item.is_large() => (item, guard.hold(&item)),
+            Some(item) => (item, None),
+            None => return reply.each(Err(Failure::NotFound), None),
+        },
+        (Ok(key), Touch::To { expires_at_ms }) => {
+            match guard.get_and_touch_held(key, expires_at_ms) {
+                Ok(Some(found)) => found,
+                Ok(None) => return reply.each(Err(Failure::NotFound), None),
+                Err(error) => return reply.each(Err(error.into()), None),
+            }
+        }
+    };
+    reply.each(Ok(&item), value.as_ref());
+    if let Some(value) = value {
+        let behind = reply.behind_large();
+        *large = Some(Follow { value, behind });
+    }
 }
 
 pub(super) fn multi_get(guard: &Guard<'_>, keys: Keys<'_>, reply: &mut impl Reply) {

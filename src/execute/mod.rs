@@ -7,13 +7,16 @@
 mod large;
 mod many;
 
-use crate::dialect::{After, Dialect, Failure, Parsed, Reply, Request};
+use crate::dialect::{
+    After, Circumstances, Dialect, FailedSet, Failure, Parsed, Reply, Request, Scratch, Touch,
+};
 use crate::engine::{
-    Counter, Deletion, Entry, Guard, Key, KeyError, LargeValue, Mode, Outcome, StoreError,
+    Calculated, Calculation, Deletion, Entry, Guard, Key, KeyError, LargeValue, Mode, NewExpiry,
+    Outcome, Side, StoreError,
 };
 use large::reply_with;
-pub(crate) use large::{Begun, begin_store, fail_store, finish_store};
-use many::{multi_delete, multi_get, multi_set, scan};
+pub(crate) use large::{Begun, Received, begin_store, fail_store, finish_store};
+use many::{Answered, get_each, multi_delete, multi_get, multi_set, scan};
 
 /// LIMIT: enough to hide memory's latency; measured, longer batches bring no more.
 const BATCH: usize = 16;
@@ -23,18 +26,41 @@ pub(crate) trait Report {
     /// The figures of a group, by name; `None` where there is no such group. The guard is that of
     /// the batch that asks.
     fn figures(&self, group: &[u8], guard: &Guard<'_>) -> Option<Vec<(String, String)>>;
+
+    /// Counts of the group `since_reset` begin anew.
+    fn reset(&self);
 }
 
 /// What a batch came to.
 pub(crate) struct Round<D: Dialect> {
     /// Bytes of the input that it took.
     pub(crate) consumed_bytes: usize,
+    /// How much of the request behind those is answered already.
+    pub(crate) answered_bytes: usize,
     /// Requests that it executed.
     pub(crate) requests: u64,
     /// What comes next in the input.
     pub(crate) next: Next<D>,
     /// A value that must follow the replies before anything else does; then `next` is `More`.
-    pub(crate) large: Option<LargeValue>,
+    pub(crate) large: Option<Follow>,
+}
+
+/// A large value that follows its reply, and what follows it.
+pub(crate) struct Follow {
+    pub(crate) value: LargeValue,
+    pub(crate) behind: &'static [u8],
+}
+
+/// What a batch runs with.
+#[derive(Clone, Copy)]
+pub(crate) struct Setting<'s> {
+    pub(crate) now_ms: u64,
+    /// How much of the first request is answered already.
+    pub(crate) answered_bytes: usize,
+    pub(crate) scratch: &'s Scratch,
+    pub(crate) report: &'s dyn Report,
+    /// Replies of this many bytes or more end the batch.
+    pub(crate) out_bytes_max: usize,
 }
 
 /// What comes after a batch.
@@ -58,25 +84,37 @@ struct Prepared<'i, T> {
     end: usize,
 }
 
+/// How far the execution of one request has come.
+enum Executed {
+    Whole,
+    /// Some of its keys are answered; the rest follows when the replies are sent.
+    Part {
+        answered_bytes: usize,
+    },
+}
+
 /// Parses and executes up to a batch of requests, and writes their replies. Stops early once the
-/// replies have `out_bytes_max` bytes or more, or a large value must follow them.
-pub(crate) fn execute_batch<D: Dialect>(
+/// replies are as long as they may be, or a large value must follow them.
+pub(crate) fn execute_batch<'i, D: Dialect>(
     dialect: &D,
     guard: &mut Guard<'_>,
-    now_ms: u64,
-    input: &[u8],
-    report: &dyn Report,
+    setting: Setting<'i>,
+    input: &'i [u8],
     out: &mut Vec<u8>,
-    out_bytes_max: usize,
 ) -> Round<D> {
     guard.set_placeholders(D::PLACEHOLDERS);
-    let mut batch: [Option<Prepared<'_, D::Tag>>; BATCH] = [const { None }; BATCH];
+    let mut batch: [Option<Prepared<'i, D::Tag<'i>>>; BATCH] = [const { None }; BATCH];
     let (mut count, mut consumed_bytes) = (0, 0);
+    let mut with = Circumstances {
+        now_ms: setting.now_ms,
+        answered_bytes: setting.answered_bytes,
+        scratch: setting.scratch,
+    };
     let next = loop {
         if count == BATCH {
             break Next::More;
         }
-        match dialect.parse(&input[consumed_bytes..], now_ms) {
+        match dialect.parse(&input[consumed_bytes..], with) {
             Parsed::Asked {
                 tag,
                 request,
@@ -86,6 +124,7 @@ pub(crate) fn execute_batch<D: Dialect>(
                 let quit = matches!(request, Request::Quit);
                 batch[count] = Some(prepare(guard, tag, request, consumed_bytes));
                 count += 1;
+                with.answered_bytes = 0;
                 if quit {
                     break Next::Quit;
                 }
@@ -98,18 +137,28 @@ pub(crate) fn execute_batch<D: Dialect>(
         let keys = batch[..count].iter().flatten();
         guard.prefetch_items(keys.filter_map(|prepared| prepared.key.as_ref()?.as_ref().ok()));
     }
-    let mut large = None;
+    let (mut large, mut begin) = (None, 0);
     for (index, prepared) in batch[..count].iter().flatten().enumerate() {
-        {
-            let mut reply = dialect.reply(prepared.tag, now_ms, out);
-            execute(guard, prepared, now_ms, report, &mut reply, &mut large);
-        }
-        let is_full = out.len() >= out_bytes_max && index + 1 < count;
-        if is_full || large.is_some() {
-            let requests = index as u64 + 1;
+        let executed = {
+            let mut reply = dialect.reply(prepared.tag, setting.now_ms, out);
+            execute::<D>(guard, prepared, &setting, &mut reply, &mut large)
+        };
+        if let Executed::Part { answered_bytes } = executed {
             return Round {
-                consumed_bytes: prepared.end,
-                requests,
+                consumed_bytes: begin,
+                answered_bytes,
+                requests: index as u64,
+                next: Next::More,
+                large,
+            };
+        }
+        begin = prepared.end;
+        let is_full = out.len() >= setting.out_bytes_max && index + 1 < count;
+        if is_full || large.is_some() {
+            return Round {
+                consumed_bytes: begin,
+                answered_bytes: 0,
+                requests: index as u64 + 1,
                 next: Next::More,
                 large,
             };
@@ -117,6 +166,7 @@ pub(crate) fn execute_batch<D: Dialect>(
     }
     Round {
         consumed_bytes,
+        answered_bytes: 0,
         requests: count as u64,
         next,
         large: None,
@@ -138,34 +188,33 @@ fn prepare<'i, T>(guard: &Guard<'_>, tag: T, request: Request<'i>, end: usize) -
 }
 
 #[inline]
-fn execute<T>(
+fn execute<'i, D: Dialect>(
     guard: &mut Guard<'_>,
-    prepared: &Prepared<'_, T>,
-    now_ms: u64,
-    report: &dyn Report,
+    prepared: &Prepared<'i, D::Tag<'i>>,
+    setting: &Setting<'_>,
     reply: &mut impl Reply,
-    large: &mut Option<LargeValue>,
-) {
+    large: &mut Option<Follow>,
+) -> Executed {
     match &prepared.key {
-        Some(Ok(key)) => execute_keyed(guard, &prepared.request, key, reply, large),
+        Some(Ok(key)) => execute_keyed::<D>(guard, &prepared.request, key, reply, large),
         Some(Err(error)) => reply.failed(Failure::from(*error)),
-        None => execute_other(guard, &prepared.request, now_ms, report, reply),
+        None => return execute_other(guard, &prepared.request, setting, reply, large),
     }
+    Executed::Whole
 }
 
 #[inline]
-fn execute_keyed(
+fn execute_keyed<D: Dialect>(
     guard: &mut Guard<'_>,
     request: &Request<'_>,
     key: &Key<'_>,
     reply: &mut impl Reply,
-    large: &mut Option<LargeValue>,
+    large: &mut Option<Follow>,
 ) {
     match *request {
         Request::Get { .. } => match guard.get(key) {
-            Some(item) if item.is_large() => {
-                *large = guard.hold(&item);
-                reply_with(&item, large.as_ref(), reply);
+            Some(item) if item.is_large() && reply.wants_value() => {
+                reply_with(&item, guard.hold(&item), reply, large);
             }
             Some(item) => reply.item(&item),
             None => reply.failed(Failure::NotFound),
@@ -174,13 +223,16 @@ fn execute_keyed(
             mode, ref entry, ..
         } => match store(guard, key, mode, entry) {
             Ok(version) => reply.stored(version),
-            Err(failure) => reply.failed(failure),
+            Err(failure) => {
+                delete_after_failed_set::<D>(guard, key, mode, failure);
+                reply.failed(failure);
+            }
         },
         Request::GetAndTouch { expires_at_ms, .. } => {
             match guard.get_and_touch_held(key, expires_at_ms) {
                 Ok(Some((item, value))) => {
-                    reply_with(&item, value.as_ref(), reply);
-                    *large = value;
+                    let value = value.filter(|_| reply.wants_value());
+                    reply_with(&item, value, reply, large);
                 }
                 Ok(None) => reply.failed(Failure::NotFound),
                 Err(error) => reply.failed(error.into()),
@@ -191,12 +243,41 @@ fn execute_keyed(
             Ok(false) => reply.failed(Failure::NotFound),
             Err(error) => reply.failed(error.into()),
         },
-        Request::Count { by, initial, .. } => match guard.arithmetic(key, by, initial) {
-            Ok(Counter::Value { value, version }) => reply.counter(value, version),
-            Ok(Counter::NotFound) => reply.failed(Failure::NotFound),
-            Ok(Counter::NotANumber) => reply.failed(Failure::NotANumber),
-            Err(error) => reply.failed(error.into()),
+        Request::Peek { .. } => match guard.peek(key) {
+            Some(item) if item.is_large() && reply.wants_value() => {
+                reply_with(&item, guard.hold(&item), reply, large);
+            }
+            Some(item) => reply.item(&item),
+            None => reply.failed(Failure::NotFound),
         },
+        Request::Join {
+            side,
+            value,
+            version,
+            vivify,
+            ..
+        } => match join(guard, key, (side, value), version, vivify.as_ref()) {
+            Ok(joined) => reply.joined(joined.version, joined.value_bytes),
+            Err(failure) => reply.failed(failure),
+        },
+        Request::Count {
+            by,
+            initial,
+            version,
+            touch,
+            ..
+        } => {
+            let calculation = Calculation {
+                by,
+                initial,
+                version,
+                expiry: match touch {
+                    Touch::Keep => NewExpiry::Kept,
+                    Touch::To { expires_at_ms } => NewExpiry::At(expires_at_ms),
+                },
+            };
+            count(guard, key, &calculation, reply);
+        }
         Request::Delete { version, .. } => match delete(guard, key, version) {
             Ok(()) => reply.done(),
             Err(failure) => reply.failed(failure),
@@ -209,11 +290,21 @@ fn execute_keyed(
 fn execute_other(
     guard: &mut Guard<'_>,
     request: &Request<'_>,
-    now_ms: u64,
-    report: &dyn Report,
+    setting: &Setting<'_>,
     reply: &mut impl Reply,
-) {
+    large: &mut Option<Follow>,
+) -> Executed {
+    let now_ms = setting.now_ms;
     match *request {
+        Request::GetEach { keys, touch } => {
+            let out_bytes_max = setting.out_bytes_max;
+            let answered = get_each(guard, keys, touch, out_bytes_max, reply, large);
+            if let Answered::UpTo { bytes } = answered {
+                return Executed::Part {
+                    answered_bytes: bytes,
+                };
+            }
+        }
         Request::MultiGet(keys) => multi_get(guard, keys, reply),
         Request::MultiSet(entries) => multi_set(guard, entries, now_ms, reply),
         Request::MultiDelete(keys) => multi_delete(guard, keys, reply),
@@ -222,14 +313,33 @@ fn execute_other(
             reply.done();
         }
         Request::Scan { cursor, keys_max } => scan(guard, cursor, keys_max, reply),
-        Request::Stats { group } => match report.figures(group, guard) {
+        Request::Stats { group } => match setting.report.figures(group, guard) {
             Some(figures) => reply.stats(&figures),
             None => reply.failed(Failure::NoSuchStats),
         },
+        Request::ResetStats => {
+            setting.report.reset();
+            reply.done();
+        }
         Request::Ping { echo } => reply.echo(echo),
         Request::Quit => reply.done(),
         // INVARIANT: requests with one key are executed in `execute_keyed`.
         _ => {}
+    }
+    Executed::Whole
+}
+
+/// Lets go of the item that a refused set was to replace, where the dialect wants that.
+#[cold]
+fn delete_after_failed_set<D: Dialect>(
+    guard: &mut Guard<'_>,
+    key: &Key<'_>,
+    mode: Mode,
+    failure: Failure,
+) {
+    let no_memory = matches!(failure, Failure::TooLarge { .. } | Failure::NoSpace);
+    if D::FAILED_SET == FailedSet::Deletes && mode == Mode::Set && no_memory {
+        let _ = guard.delete(key, None);
     }
 }
 
@@ -252,16 +362,75 @@ fn extend(
     mode: Mode,
     entry: &Entry<'_>,
 ) -> Result<u64, Failure> {
-    match guard.store(key, mode, entry) {
-        Ok(outcome) => store_outcome(outcome),
-        Err(StoreError::TooLarge {
+    let stored = guard.store(key, mode, entry);
+    store_outcome(stored.map_err(extended_too_large)?)
+}
+
+fn extended_too_large(error: StoreError) -> Failure {
+    match error {
+        StoreError::TooLarge {
             value_bytes,
             value_bytes_max,
-        }) => Err(Failure::ExtendedTooLarge {
+        } => Failure::ExtendedTooLarge {
             value_bytes,
             value_bytes_max,
-        }),
-        Err(error) => Err(error.into()),
+        },
+        error => error.into(),
+    }
+}
+
+/// An item that was added to.
+struct Joined {
+    version: u64,
+    value_bytes: u64,
+}
+
+/// Adds to the value that is there, or stores `vivify` where none is.
+fn join(
+    guard: &mut Guard<'_>,
+    key: &Key<'_>,
+    (side, value): (Side, &[u8]),
+    version: Option<u64>,
+    vivify: Option<&Entry<'_>>,
+) -> Result<Joined, Failure> {
+    // Each further round is one more write of others between our two: they came forward.
+    loop {
+        let joined = guard.join(key, side, value, version);
+        let (outcome, value_bytes) = joined.map_err(extended_too_large)?;
+        match (outcome, vivify) {
+            (Outcome::NotStored, Some(entry)) => match guard.store(key, Mode::Add, entry)? {
+                Outcome::NotStored => {}
+                outcome => {
+                    let value_bytes = entry.value.len() as u64;
+                    let joined = |version| Joined {
+                        version,
+                        value_bytes,
+                    };
+                    return store_outcome(outcome).map(joined);
+                }
+            },
+            (outcome, _) => {
+                let joined = |version| Joined {
+                    version,
+                    value_bytes,
+                };
+                return store_outcome(outcome).map(joined);
+            }
+        }
+    }
+}
+
+fn count(guard: &mut Guard<'_>, key: &Key<'_>, calculation: &Calculation, reply: &mut impl Reply) {
+    match guard.calculate(key, calculation) {
+        Ok(Calculated::Value {
+            value,
+            version,
+            expires_at_ms,
+        }) => reply.counter(value, version, expires_at_ms),
+        Ok(Calculated::NotFound) => reply.failed(Failure::NotFound),
+        Ok(Calculated::NotANumber) => reply.failed(Failure::NotANumber),
+        Ok(Calculated::Exists) => reply.failed(Failure::Exists),
+        Err(error) => reply.failed(error.into()),
     }
 }
 

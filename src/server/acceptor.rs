@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use mio::{Events, Poll, Token};
 
-use super::listener::{Listener, Stream};
+use super::listener::{Accepted, Listener, Stream};
 use super::shared::{Shared, Stage};
+use super::tongue::{Spoken, in_tongue};
 use crate::dialect::{Dialect, Ending};
 use crate::sync::Arc;
 
@@ -95,7 +96,7 @@ impl Acceptor {
     fn accept_from(&mut self, index: usize) {
         loop {
             match self.listeners[index].accept() {
-                Ok(stream) => self.give(stream),
+                Ok(accepted) => self.give(accepted),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return,
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
@@ -112,7 +113,7 @@ impl Acceptor {
     }
 
     /// Gives the connection to the worker with the fewest, unless there are too many already.
-    fn give(&mut self, stream: Stream) {
+    fn give(&mut self, accepted: Accepted) {
         let open = |index: usize| {
             self.given[index]
                 - self.shared.stations[index]
@@ -123,25 +124,26 @@ impl Acceptor {
         let workers = 0..self.given.len();
         let connections: u64 = workers.clone().map(open).sum();
         if connections >= u64::from(self.shared.settings.connections_max) {
-            return self.refuse(stream);
+            return self.refuse(accepted);
         }
         let Some(fewest) = workers.min_by_key(|&index| open(index)) else {
             return;
         };
         self.given[fewest] += 1;
         let station = &self.shared.stations[fewest];
-        station.mailbox.lock().push(stream);
+        station.mailbox.lock().push(accepted);
         if let Err(error) = station.waker.wake() {
             tracing::error!(%error, "a worker cannot be woken");
         }
     }
 
-    fn refuse(&mut self, stream: Stream) {
+    fn refuse(&mut self, accepted: Accepted) {
+        let Accepted { stream, tongue } = accepted;
         let connections_max = self.shared.settings.connections_max;
         self.shared.acceptor_counters.connections_refused.add(1);
         let mut notice = Vec::new();
         let ending = Ending::TooManyConnections { connections_max };
-        self.shared.dialect.notice_ending(ending, &mut notice);
+        in_tongue!(tongue, D => D::of(&self.shared).notice_ending(ending, &mut notice));
         // The socket is new, so its buffer takes a sentence; a client that is gone needs none.
         let _ = stream.write(&notice);
         stream.finish_writing();

@@ -12,6 +12,7 @@
 use super::buffers::{BudgetSpent, BufferBudget, HeldBuffer};
 use super::large::Transfer;
 use super::listener::Stream;
+use super::tongue::Tongue;
 use crate::sync::Arc;
 
 /// A time that never comes.
@@ -47,6 +48,7 @@ pub(crate) enum Cause {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) stream: Stream,
+    pub(crate) tongue: Tongue,
     pub(crate) phase: Phase,
     /// Whether there may be bytes to read: set by events, cleared by a short read.
     pub(crate) readable: bool,
@@ -60,6 +62,8 @@ pub(crate) struct Connection {
     pub(crate) held: HeldBuffer,
     /// The length of `held` at which looking at it again makes sense.
     pub(crate) needed_bytes: usize,
+    /// How much of the request at the front of the input is answered already.
+    pub(crate) answered_bytes: u32,
     /// Input to drop before requests begin again.
     pub(crate) skip_bytes: u64,
     backlog: HeldBuffer,
@@ -75,16 +79,18 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: Stream, now_ms: u64) -> Self {
+    pub(crate) fn new(stream: Stream, tongue: Tongue, now_ms: u64) -> Self {
         Self {
             stream,
-            phase: Phase::Greeting,
+            tongue,
+            phase: tongue.first_phase(),
             readable: false,
             peer_finished: false,
             read_to_end: false,
             queued: false,
             held: HeldBuffer::default(),
             needed_bytes: 0,
+            answered_bytes: 0,
             skip_bytes: 0,
             backlog: HeldBuffer::default(),
             backlog_sent: 0,

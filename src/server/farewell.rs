@@ -2,6 +2,7 @@
 
 use super::connection::{Cause, Connection, Phase};
 use super::service::{Service, Turned};
+use super::tongue::{Spoken, in_tongue};
 use super::transfer::Sent;
 use crate::dialect::{Dialect, Ending};
 
@@ -13,10 +14,7 @@ impl Service {
                 // There is no place for a word in the middle of a value.
                 return Err(Cause::Finished);
             }
-            service
-                .shared
-                .dialect
-                .notice_ending(ending, &mut service.output);
+            service.say_ending(connection, ending);
             service.finish(connection)
         })
     }
@@ -24,10 +22,8 @@ impl Service {
     /// Tells the client that the server will end the connection soon.
     pub(crate) fn notice_drain(&mut self, connection: &mut Connection, left_ms: u64) -> Turned {
         self.guarded(connection, |service, connection| {
-            service
-                .shared
-                .dialect
-                .notice_drain(left_ms, &mut service.output);
+            let (shared, out) = (&service.shared, &mut service.output);
+            in_tongue!(connection.tongue, D => D::of(shared).notice_drain(left_ms, out));
             service.say_behind(connection);
             Ok(match service.send(connection)? {
                 Sent::UpToSlice => Turned::Again,
@@ -36,6 +32,11 @@ impl Service {
                 Sent::All | Sent::Some => Turned::Wait,
             })
         })
+    }
+
+    pub(super) fn say_ending(&mut self, connection: &Connection, ending: Ending) {
+        let (shared, out) = (&self.shared, &mut self.output);
+        in_tongue!(connection.tongue, D => D::of(shared).notice_ending(ending, out));
     }
 
     /// Executes nothing more: sends what is to be sent, then waits for the peer to close.

@@ -18,10 +18,11 @@ use std::io::IoSlice;
 use super::buffers::HeldBuffer;
 use super::connection::{Cause, Connection, NEVER_MS};
 use super::service::{SLICE_BYTES, Service, Stop, Turned};
+use super::tongue::{Spoken, in_tongue};
 use super::transfer::Sent;
 use crate::dialect::After;
 use crate::engine::{LargeDraft, LargeValue, StoreError};
-use crate::execute::{Begun, begin_store, fail_store, finish_store};
+use crate::execute::{Begun, Follow, Received, begin_store, fail_store, finish_store};
 
 /// LIMIT: what must move within a deadline for it to begin anew. With the usual deadlines of 10
 /// seconds, 100 kB/s: slow enough for any network between a service and its cache.
@@ -29,6 +30,9 @@ pub(crate) const PROGRESS_BYTES: u64 = 1 << 20;
 
 /// LIMIT: pieces of a value that one write takes; with the smallest segments 256 KiB.
 const PIECES: usize = 16;
+
+/// LIMIT: what has to come behind a value, in the dialect where that is longest.
+const TRAILER_BYTES_MAX: usize = 2;
 
 /// A value on its way.
 #[derive(Debug)]
@@ -43,6 +47,29 @@ pub(crate) struct Receiving {
     /// The request up to its value.
     head: HeldBuffer,
     draft: LargeDraft,
+    trailer: Trailer,
+}
+
+/// What has to come behind a value.
+#[derive(Debug)]
+struct Trailer {
+    expected: &'static [u8],
+    /// How much of it has come.
+    bytes: usize,
+    /// Whether something else came instead.
+    broken: bool,
+}
+
+impl Trailer {
+    fn missing_bytes(&self) -> usize {
+        self.expected.len() - self.bytes
+    }
+
+    fn take(&mut self, received: &[u8]) {
+        let expected = &self.expected[self.bytes..][..received.len()];
+        self.broken |= received != expected;
+        self.bytes += received.len();
+    }
 }
 
 /// A value that is being sent.
@@ -55,11 +82,11 @@ pub(crate) struct Sending {
 }
 
 impl Transfer {
-    pub(crate) fn sending(value: LargeValue) -> Self {
+    pub(crate) fn sending(follow: Follow) -> Self {
         Self::Sending(Sending {
-            value,
+            value: follow.value,
             sent_bytes: 0,
-            behind: Vec::new(),
+            behind: follow.behind.to_vec(),
         })
     }
 }
@@ -102,7 +129,7 @@ impl Service {
     /// Looks whether the beginning of a request that would be long to buffer is a store of a large
     /// value, and begins to receive it; says how much of the input it took.
     #[cold]
-    pub(super) fn begin_receiving(
+    pub(super) fn begin_receiving<D: Spoken>(
         &mut self,
         connection: &mut Connection,
         begun: &[u8],
@@ -110,7 +137,7 @@ impl Service {
     ) -> (usize, Option<Stop>) {
         let begins = {
             let mut guard = self.session.pin(self.now.wall_ms);
-            let (dialect, now_ms) = (&self.shared.dialect, self.now.wall_ms);
+            let (dialect, now_ms) = (D::of(&self.shared), self.now.wall_ms);
             let out = &mut self.output;
             begin_store(dialect, &mut guard, now_ms, begun, needed_bytes, out)
         };
@@ -121,13 +148,18 @@ impl Service {
                 connection.skip_bytes = frame_bytes;
                 (0, None)
             }
-            Begun::Receiving { head_bytes, draft } => {
+            Begun::Receiving {
+                head_bytes,
+                value_bytes,
+                draft,
+                trailer,
+            } => {
                 let mut head = HeldBuffer::default();
                 if head
                     .extend(&begun[..head_bytes], &self.shared.budget)
                     .is_err()
                 {
-                    return match self.say_overloaded(begun) {
+                    return match self.say_overloaded(connection, begun) {
                         After::Close => (begun.len(), Some(Stop::Finish)),
                         After::Skip { bytes } => {
                             connection.skip_bytes = bytes;
@@ -135,7 +167,18 @@ impl Service {
                         }
                     };
                 }
-                let receiving = Receiving { head, draft };
+                let mut trailer = Trailer {
+                    expected: trailer,
+                    bytes: 0,
+                    broken: false,
+                };
+                let behind = begun[head_bytes..].get(value_bytes as usize..);
+                trailer.take(behind.unwrap_or_default());
+                let receiving = Receiving {
+                    head,
+                    draft,
+                    trailer,
+                };
                 connection.transfer = Some(Box::new(Transfer::Receiving(receiving)));
                 (begun.len(), Some(Stop::Starved { needed_bytes: 0 }))
             }
@@ -176,6 +219,16 @@ impl Service {
                 };
             }
         }
+        while receiving.trailer.missing_bytes() > 0 {
+            let mut buffer = [0; TRAILER_BYTES_MAX];
+            let into = &mut buffer[..receiving.trailer.missing_bytes()];
+            let count = self.read(connection, into)?;
+            receiving.trailer.take(&into[..count]);
+            if count == 0 {
+                connection.transfer = Some(Box::new(Transfer::Receiving(receiving)));
+                return self.after_reading(connection);
+            }
+        }
         self.finish_receiving(connection, receiving)
     }
 
@@ -184,12 +237,22 @@ impl Service {
         connection: &mut Connection,
         receiving: Receiving,
     ) -> Result<Turned, Cause> {
-        let Receiving { head, draft } = receiving;
+        let Receiving {
+            head,
+            draft,
+            trailer,
+        } = receiving;
+        let received = match trailer.broken {
+            false => Received::Whole(draft),
+            true => Received::Unterminated,
+        };
         {
             let mut guard = self.session.pin(self.now.wall_ms);
-            let (dialect, now_ms) = (&self.shared.dialect, self.now.wall_ms);
+            let (shared, now_ms) = (&self.shared, self.now.wall_ms);
             let (head, out) = (head.as_slice(), &mut self.output);
-            finish_store(dialect, &mut guard, now_ms, head, draft, out);
+            in_tongue!(connection.tongue, D => {
+                finish_store(D::of(shared), &mut guard, now_ms, head, received, out)
+            });
         }
         self.count_request();
         self.station.counters.large_received.add(1);
@@ -203,11 +266,17 @@ impl Service {
         receiving: &Receiving,
         error: StoreError,
     ) -> Result<Turned, Cause> {
-        let head = receiving.head.as_slice();
-        let now_ms = self.now.wall_ms;
-        fail_store(&self.shared.dialect, now_ms, head, error, &mut self.output);
+        {
+            let mut guard = self.session.pin(self.now.wall_ms);
+            let (shared, now_ms) = (&self.shared, self.now.wall_ms);
+            let (head, out) = (receiving.head.as_slice(), &mut self.output);
+            in_tongue!(connection.tongue, D => {
+                fail_store(D::of(shared), &mut guard, now_ms, head, error, out)
+            });
+        }
         self.count_request();
-        connection.skip_bytes = receiving.draft.missing_bytes();
+        let trailer_bytes = receiving.trailer.missing_bytes() as u64;
+        connection.skip_bytes = receiving.draft.missing_bytes() + trailer_bytes;
         self.settle(connection, Stop::Starved { needed_bytes: 0 })
     }
 

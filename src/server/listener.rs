@@ -11,6 +11,7 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::address::Address;
+use super::tongue::Tongue;
 
 /// LIMIT: connections the kernel completes before they are accepted; the kernel caps it at
 /// `net.core.somaxconn`, whose usual value this is.
@@ -47,9 +48,16 @@ pub enum ListenError {
     },
 }
 
+/// A bound socket, and what is spoken there.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    door: Door,
+    tongue: Tongue,
+}
+
 /// A bound socket; a Unix one removes its file when dropped.
 #[derive(Debug)]
-pub(crate) enum Listener {
+enum Door {
     Tcp(mio::net::TcpListener),
     Unix {
         socket: mio::net::UnixListener,
@@ -60,7 +68,27 @@ pub(crate) enum Listener {
 
 impl Listener {
     /// Binds `address`; the address returned has the port that the system picked.
-    pub(crate) fn bind(address: &Address) -> Result<(Self, Address), ListenError> {
+    pub(crate) fn bind(address: &Address, tongue: Tongue) -> Result<(Self, Address), ListenError> {
+        let (door, bound) = Door::bind(address)?;
+        Ok((Self { door, tongue }, bound))
+    }
+
+    /// Takes one waiting connection, ready for a worker.
+    pub(crate) fn accept(&self) -> io::Result<Accepted> {
+        let (stream, tongue) = (self.door.accept()?, self.tongue);
+        Ok(Accepted { stream, tongue })
+    }
+
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.door {
+            Door::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
+            Door::Unix { socket, .. } => socket.register(registry, token, Interest::READABLE),
+        }
+    }
+}
+
+impl Door {
+    fn bind(address: &Address) -> Result<(Self, Address), ListenError> {
         let refused = |reason| ListenError::Refused {
             address: address.clone(),
             reason,
@@ -89,8 +117,7 @@ impl Listener {
         }
     }
 
-    /// Takes one waiting connection, ready for a worker.
-    pub(crate) fn accept(&self) -> io::Result<Stream> {
+    fn accept(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
@@ -99,13 +126,6 @@ impl Listener {
                 Ok(Stream::Tcp(stream))
             }
             Self::Unix { socket, .. } => Ok(Stream::Unix(socket.accept()?.0)),
-        }
-    }
-
-    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
-            Self::Unix { socket, .. } => socket.register(registry, token, Interest::READABLE),
         }
     }
 }
@@ -179,6 +199,13 @@ impl Drop for SocketFile {
     }
 }
 
+/// A connection that was accepted, and what is spoken on it.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) stream: Stream,
+    pub(crate) tongue: Tongue,
+}
+
 /// An accepted connection's socket: non-blocking, without Nagle's delay.
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -236,7 +263,8 @@ mod tests {
 
     #[test]
     fn port_zero_is_replaced_by_the_port_picked() {
-        let (_listener, bound) = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        let (_listener, bound) =
+            Listener::bind(&"127.0.0.1:0".parse().unwrap(), Tongue::Larder).unwrap();
         let Address::Tcp(bound) = bound else {
             panic!("bound to {bound}")
         };
@@ -247,7 +275,7 @@ mod tests {
     fn a_stale_unix_socket_is_replaced_and_removed_on_drop() {
         let path = scratch_path("stale");
         drop(unix::UnixListener::bind(&path).unwrap());
-        let (listener, _) = Listener::bind(&Address::Unix(path.clone())).unwrap();
+        let (listener, _) = Listener::bind(&Address::Unix(path.clone()), Tongue::Larder).unwrap();
         assert!(path.exists());
         drop(listener);
         assert!(!path.exists());
@@ -256,8 +284,8 @@ mod tests {
     #[test]
     fn a_live_unix_socket_is_left_alone() {
         let path = scratch_path("live");
-        let (_live, _) = Listener::bind(&Address::Unix(path.clone())).unwrap();
-        let error = Listener::bind(&Address::Unix(path.clone())).unwrap_err();
+        let (_live, _) = Listener::bind(&Address::Unix(path.clone()), Tongue::Larder).unwrap();
+        let error = Listener::bind(&Address::Unix(path.clone()), Tongue::Larder).unwrap_err();
         assert!(matches!(error, ListenError::Occupied { .. }), "{error}");
         assert!(path.exists());
     }
@@ -266,7 +294,7 @@ mod tests {
     fn a_file_that_is_no_socket_is_left_alone() {
         let path = scratch_path("file");
         std::fs::write(&path, b"precious").unwrap();
-        let error = Listener::bind(&Address::Unix(path.clone())).unwrap_err();
+        let error = Listener::bind(&Address::Unix(path.clone()), Tongue::Larder).unwrap_err();
         assert!(matches!(error, ListenError::NotASocket { .. }), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
         std::fs::remove_file(&path).unwrap();

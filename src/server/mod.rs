@@ -26,6 +26,7 @@ mod report;
 mod service;
 mod settings;
 mod shared;
+mod tongue;
 mod transfer;
 mod upkeep;
 mod worker;
@@ -43,12 +44,14 @@ pub use settings::{
 };
 
 use crate::dialect::larder::Larder;
+use crate::dialect::memcached::Memcached;
 use crate::engine::{Cache, Session, TooManySessions};
 use crate::sync::{Arc, Mutex};
 use acceptor::Acceptor;
 use counters::Counters;
 use listener::Listener;
 use shared::{Shared, Stage, Station};
+use tongue::{Dialects, Tongue};
 use worker::Worker;
 
 /// Why a server did not start.
@@ -88,7 +91,7 @@ impl Server {
     /// # Errors
     ///
     /// Settings that cannot work are refused before anything listens.
-    pub fn start(settings: Settings, cache: Cache) -> Result<Running, StartError> {
+    pub fn start(mut settings: Settings, cache: Cache) -> Result<Running, StartError> {
         let limits = settings.check(cache.limits())?;
         let workers = settings.workers;
         let system = |reason| StartError::System { workers, reason };
@@ -97,18 +100,18 @@ impl Server {
             .collect::<Result<Vec<_>, TooManySessions>>()?;
         // Without one more, the workers do all upkeep themselves.
         let upkeep = cache.session().ok();
-        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
-        for address in &settings.listen {
-            let (listener, bound) = Listener::bind(address)?;
-            listeners.push(listener);
-            addresses.push(bound);
-        }
+        let mut listeners = Vec::new();
+        let addresses = listen(&settings.listen, Tongue::Larder, &mut listeners)?;
+        settings.memcached = listen(&settings.memcached, Tongue::Memcached, &mut listeners)?;
         let (polls, stations) = stations(&sessions).map_err(system)?;
         let poll = Poll::new().map_err(system)?;
         let waker = Waker::new(poll.registry(), acceptor::WAKER).map_err(system)?;
-        let dialect = Larder { limits };
+        let dialects = Dialects {
+            larder: Larder { limits },
+            memcached: Memcached::default(),
+        };
         let tended_by = upkeep.as_ref().map(Session::number);
-        let shared = Shared::new(settings, dialect, cache, waker, stations, tended_by);
+        let shared = Shared::new(settings, dialects, cache, waker, stations, tended_by);
         let shared = Arc::new(shared);
         let acceptor = Acceptor::new(poll, listeners, Arc::clone(&shared)).map_err(system)?;
         let mut running = Running {
@@ -140,6 +143,20 @@ impl Server {
             .map_err(system)?;
         Ok(running)
     }
+}
+
+/// Binds addresses, and gives them back with the ports that the system picked.
+fn listen(
+    addresses: &[Address],
+    tongue: Tongue,
+    listeners: &mut Vec<Listener>,
+) -> Result<Vec<Address>, ListenError> {
+    let bind = |address| {
+        let (listener, bound) = Listener::bind(address, tongue)?;
+        listeners.push(listener);
+        Ok(bound)
+    };
+    addresses.iter().map(bind).collect()
 }
 
 fn stations(sessions: &[Session]) -> io::Result<(Vec<Poll>, Vec<Arc<Station>>)> {
@@ -187,9 +204,14 @@ pub struct Running {
 }
 
 impl Running {
-    /// The addresses listened on, with the ports that the system picked.
+    /// The addresses where Larder's own protocol is spoken, with the ports that the system picked.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// The addresses where memcached's protocol is spoken.
+    pub fn memcached_addresses(&self) -> &[Address] {
+        &self.shared.settings.memcached
     }
 
     /// Begins to end: no new connections, clients are told, what was received is answered, and all

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use super::address::Address;
+use super::clock::whole_ms;
 use super::counters;
 use super::shared::Shared;
 use crate::engine::{Census, Guard};
@@ -24,15 +26,74 @@ impl Report for Shared {
             }
             b"server" => Some(self.server_figures()),
             b"cache" => Some(self.cache_figures()),
+            b"since_reset" => Some(self.figures_since_reset()),
+            b"settings" => Some(self.setting_figures()),
             b"memory" => Some(self.memory_figures()),
             b"items" => Some(item_figures(&guard.census(SAMPLED_BUCKETS))),
             b"workers" => Some(self.worker_figures()),
             _ => None,
         }
     }
+
+    fn reset(&self) {
+        let counts = self.counts();
+        *self.counts_before.lock() = counts;
+    }
 }
 
 impl Shared {
+    /// All counts, by name.
+    fn counts(&self) -> Vec<(String, u64)> {
+        let stats = self.cache.stats_at(self.clock.now().wall_ms);
+        let of_cache = stats.counts().into_iter();
+        let stations = self.stations.iter().map(|station| &station.counters);
+        let of_server = counters::sum(stations.chain([&self.acceptor_counters])).into_iter();
+        let all = of_cache.chain(of_server);
+        all.map(|(name, count)| (name.to_owned(), count)).collect()
+    }
+
+    /// The figures of server and cache, counts less what they were when they were last reset.
+    fn figures_since_reset(&self) -> Vec<(String, String)> {
+        let mut figures = self.server_figures();
+        figures.extend(self.cache_figures());
+        let now_ms = self.clock.now().wall_ms;
+        figures.push(("time_ms".to_owned(), now_ms.to_string()));
+        for (name, before) in self.counts_before.lock().iter() {
+            let figure = figures.iter_mut().find(|(of, _)| of == name);
+            if let Some((_, text)) = figure
+                && let Ok(count) = text.parse::<u64>()
+            {
+                *text = count.saturating_sub(*before).to_string();
+            }
+        }
+        figures
+    }
+
+    /// What the server was told, as far as other figures do not say it.
+    fn setting_figures(&self) -> Vec<(String, String)> {
+        let (settings, limits) = (&self.settings, self.cache.limits());
+        let idle_timeout_ms = settings.idle_timeout.map_or(0, whole_ms);
+        let list = |addresses: &[Address]| {
+            let texts: Vec<String> = addresses.iter().map(Address::to_string).collect();
+            texts.join(" ")
+        };
+        let memory_bytes = self.cache.stats_at(self.clock.now().wall_ms).memory_bytes;
+        let numbers = [
+            ("memory_bytes", memory_bytes),
+            ("workers", self.stations.len() as u64),
+            ("connections_max", settings.connections_max.into()),
+            ("key_bytes_max", limits.key_bytes_max.into()),
+            ("value_bytes_max", limits.value_bytes_max),
+            ("idle_timeout_ms", idle_timeout_ms),
+        ];
+        let texts = [
+            ("addresses", list(&settings.listen)),
+            ("memcached_addresses", list(&settings.memcached)),
+        ];
+        let texts = texts.map(|(name, text)| (name.to_owned(), text));
+        numbers.into_iter().map(as_text).chain(texts).collect()
+    }
+
     fn cache_figures(&self) -> Vec<(String, String)> {
         let pages = self.cache.pages();
         let now_ms = self.clock.now().wall_ms;

@@ -11,11 +11,11 @@ use super::clock::Now;
 use super::connection::{Cause, Connection, NEVER_MS, Phase};
 use super::large::{Transfer, is_progress};
 use super::shared::{Shared, Station};
+use super::tongue::{Spoken, in_tongue};
 use super::transfer::Sent;
-use crate::dialect::larder::Larder;
-use crate::dialect::{After, Dialect, Ending, Greeting};
+use crate::dialect::{After, Dialect, Ending, Greeting, Scratch};
 use crate::engine::Session;
-use crate::execute::{Next, execute_batch};
+use crate::execute::{Next, Setting, execute_batch};
 use crate::sync::Arc;
 
 /// LIMIT: what one read may bring, and so the work of a turn; it stays in the processor's cache.
@@ -64,6 +64,7 @@ pub(crate) struct Service {
     pub(super) session: Session,
     pub(super) input: Box<[u8]>,
     pub(super) output: Vec<u8>,
+    scratch: Scratch,
     /// Requests of this turn, refused ones included.
     requests: u64,
     /// The counter of bytes sent, when the turn's slice began.
@@ -85,6 +86,7 @@ impl Service {
             session,
             input,
             output,
+            scratch: Scratch::default(),
             requests: 0,
             bytes_out_before: 0,
             inline_frame_bytes,
@@ -136,9 +138,7 @@ impl Service {
         if connection.waits_for_reader() {
             return Turned::Close(Cause::Panic);
         }
-        self.shared
-            .dialect
-            .notice_ending(Ending::Internal, &mut self.output);
+        self.say_ending(connection, Ending::Internal);
         self.finish(connection)
             .unwrap_or(Turned::Close(Cause::Panic))
     }
@@ -237,7 +237,8 @@ impl Service {
         }
         let missing_bytes = connection.needed_bytes - connection.held.len();
         let mut held = std::mem::take(&mut connection.held);
-        let chunk_bytes = missing_bytes.min(INPUT_BYTES);
+        let chunk_bytes = missing_bytes.max(connection.tongue.gather_bytes_min());
+        let chunk_bytes = chunk_bytes.min(INPUT_BYTES);
         let read = |buffer: &mut [u8]| self.read(connection, buffer);
         match held.fill(chunk_bytes, &self.shared.budget, read) {
             Ok(outcome) => {
@@ -257,7 +258,7 @@ impl Service {
         begun: &[u8],
     ) -> Result<Turned, Cause> {
         connection.needed_bytes = 0;
-        match self.say_overloaded(begun) {
+        match self.say_overloaded(connection, begun) {
             After::Close => self.finish(connection),
             After::Skip { bytes } => {
                 connection.skip_bytes = bytes.saturating_sub(begun.len() as u64);
@@ -266,11 +267,11 @@ impl Service {
         }
     }
 
-    pub(super) fn say_overloaded(&mut self, begun: &[u8]) -> After {
+    pub(super) fn say_overloaded(&mut self, connection: &Connection, begun: &[u8]) -> After {
         self.station.counters.refused_overloaded.add(1);
         self.requests += 1;
-        let dialect = &self.shared.dialect;
-        dialect.refuse_overloaded(begun, &mut self.output)
+        let (shared, out) = (&self.shared, &mut self.output);
+        in_tongue!(connection.tongue, D => D::of(shared).refuse_overloaded(begun, out))
     }
 
     /// Executes what can be executed of `bytes`; says how many it took and why it stopped.
@@ -291,7 +292,7 @@ impl Service {
             }
             let (took, stop) = match connection.phase {
                 Phase::Greeting => self.greet(connection, rest),
-                _ => self.execute(connection, rest),
+                _ => in_tongue!(connection.tongue, D => self.execute::<D>(connection, rest)),
             };
             at += took;
             if let Some(stop) = stop {
@@ -312,7 +313,8 @@ impl Service {
     }
 
     fn greet(&mut self, connection: &mut Connection, bytes: &[u8]) -> (usize, Option<Stop>) {
-        match self.shared.dialect.greet(bytes, &mut self.output) {
+        let (shared, out) = (&self.shared, &mut self.output);
+        match in_tongue!(connection.tongue, D => D::of(shared).greet(bytes, out)) {
             Greeting::Done { bytes } => {
                 connection.phase = Phase::Open;
                 self.requests += 1;
@@ -327,23 +329,29 @@ impl Service {
     }
 
     /// One batch, under one pin.
-    fn execute(&mut self, connection: &mut Connection, bytes: &[u8]) -> (usize, Option<Stop>) {
+    fn execute<D: Spoken>(
+        &mut self,
+        connection: &mut Connection,
+        bytes: &[u8],
+    ) -> (usize, Option<Stop>) {
         #[cfg(test)]
         tests::panic_where_asked(bytes);
         let shared: &Shared = &self.shared;
+        let dialect = D::of(shared);
+        self.scratch.clear();
+        let setting = Setting {
+            now_ms: self.now.wall_ms,
+            answered_bytes: connection.answered_bytes as usize,
+            scratch: &self.scratch,
+            report: shared,
+            out_bytes_max: OUTPUT_BYTES,
+        };
         let mut guard = self.session.pin(self.now.wall_ms);
-        let round = execute_batch::<Larder>(
-            &shared.dialect,
-            &mut guard,
-            self.now.wall_ms,
-            bytes,
-            shared,
-            &mut self.output,
-            OUTPUT_BYTES,
-        );
+        let round = execute_batch(dialect, &mut guard, setting, bytes, &mut self.output);
         drop(guard);
-        if let Some(value) = round.large {
-            connection.transfer = Some(Box::new(Transfer::sending(value)));
+        connection.answered_bytes = round.answered_bytes as u32;
+        if let Some(follow) = round.large {
+            connection.transfer = Some(Box::new(Transfer::sending(follow)));
         }
         let counters = &self.station.counters;
         self.requests += round.requests;
@@ -355,13 +363,13 @@ impl Service {
             Next::More => None,
             Next::Incomplete { needed_bytes } if needed_bytes > self.inline_frame_bytes => {
                 let begun = &bytes[round.consumed_bytes..];
-                let (took, stop) = self.begin_receiving(connection, begun, needed_bytes);
+                let (took, stop) = self.begin_receiving::<D>(connection, begun, needed_bytes);
                 return (round.consumed_bytes + took, stop);
             }
             Next::Incomplete { needed_bytes } => Some(Stop::Starved { needed_bytes }),
             Next::Quit => Some(Stop::Finish),
             Next::Refused { refusal, after } => {
-                shared.dialect.refuse(&refusal, &mut self.output);
+                dialect.refuse(&refusal, &mut self.output);
                 self.requests += 1;
                 counters.requests.add(1);
                 match after {

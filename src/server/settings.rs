@@ -38,6 +38,8 @@ pub enum Pinning {
 pub struct Settings {
     /// Addresses to listen on.
     pub listen: Vec<Address>,
+    /// Addresses to speak memcached's protocol on.
+    pub memcached: Vec<Address>,
     /// Event-loop threads.
     pub workers: usize,
     /// Whether workers stay on one core each.
@@ -64,6 +66,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: vec![Address::Tcp(([127, 0, 0, 1], 5273).into())],
+            memcached: Vec::new(),
             workers: usable_cores(),
             pinning: Pinning::default(),
             connections_max: 32_768,

@@ -5,10 +5,10 @@ use mio::Waker;
 use super::buffers::BufferBudget;
 use super::clock::{Clock, whole_ms};
 use super::counters::Counters;
-use super::listener::Stream;
+use super::listener::Accepted;
 use super::settings::Settings;
+use super::tongue::Dialects;
 use super::upkeep::Bell;
-use crate::dialect::larder::Larder;
 use crate::engine::Cache;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 
@@ -33,7 +33,7 @@ pub(crate) struct Station {
     pub(crate) session: u32,
     pub(crate) counters: Counters,
     /// Connections accepted for this worker and not yet taken over.
-    pub(crate) mailbox: Mutex<Vec<Stream>>,
+    pub(crate) mailbox: Mutex<Vec<Accepted>>,
     pub(crate) waker: Waker,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Station {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
-    pub(crate) dialect: Larder,
+    pub(crate) dialects: Dialects,
     pub(crate) cache: Cache,
     pub(crate) clock: Clock,
     pub(crate) budget: Arc<BufferBudget>,
@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) acceptor_waker: Waker,
     pub(crate) stations: Vec<Arc<Station>>,
     pub(crate) bell: Bell,
+    /// What the counts were when somebody last wanted them to begin anew.
+    pub(crate) counts_before: Mutex<Vec<(String, u64)>>,
     /// The number of the maintenance thread's session; `None`: there is no such thread.
     pub(crate) upkeep_session: Option<u32>,
     /// Workers that have not ended.
@@ -60,7 +62,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         settings: Settings,
-        dialect: Larder,
+        dialects: Dialects,
         cache: Cache,
         acceptor_waker: Waker,
         stations: Vec<Arc<Station>>,
@@ -69,7 +71,7 @@ impl Shared {
         Self {
             budget: Arc::new(BufferBudget::new(settings.buffer_bytes_max)),
             settings,
-            dialect,
+            dialects,
             cache,
             clock: Clock::start(),
             acceptor_counters: Counters::default(),
@@ -78,6 +80,7 @@ impl Shared {
             stations,
             upkeep_session,
             bell: Bell::default(),
+            counts_before: Mutex::new(Vec::new()),
             stage: AtomicU64::new(Stage::Serving as u64),
             drain_deadline_ms: AtomicU64::new(u64::MAX),
         }

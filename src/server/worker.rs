@@ -19,7 +19,7 @@ use slab::Slab;
 
 use super::clock::whole_ms;
 use super::connection::{Cause, Connection, NEVER_MS, Phase};
-use super::listener::Stream;
+use super::listener::Accepted;
 use super::service::{Service, Turned};
 use super::shared::{Shared, Stage, Station};
 use crate::dialect::Ending;
@@ -141,16 +141,17 @@ impl Worker {
 
     /// Takes the connections over that the acceptor has put into the mailbox.
     fn take_over(&mut self) {
-        let streams = std::mem::take(&mut *self.service.station.mailbox.lock());
+        let accepted = std::mem::take(&mut *self.service.station.mailbox.lock());
         if self.connections.is_empty() {
             self.sweep_at_ms = 0;
         }
-        for stream in streams {
-            self.adopt(stream);
+        for accepted in accepted {
+            self.adopt(accepted);
         }
     }
 
-    fn adopt(&mut self, mut stream: Stream) {
+    fn adopt(&mut self, accepted: Accepted) {
+        let Accepted { mut stream, tongue } = accepted;
         let counters = &self.service.station.counters;
         counters.connections_opened.add(1);
         let entry = self.connections.vacant_entry();
@@ -161,7 +162,7 @@ impl Worker {
             return;
         }
         let now = self.service.shared.clock.now();
-        entry.insert(Connection::new(stream, now.uptime_ms));
+        entry.insert(Connection::new(stream, tongue, now.uptime_ms));
     }
 
     fn on_event(&mut self, key: usize, event: &Event) {

@@ -1,0 +1,287 @@
+//! `stats`: the server's own figures under the names that dashboards for memcached read.
+//!
+//! A name is there only if its figure is known: what Larder does not count, or does not have, is left
+//! out. Its items are of one class, and its memory is of one kind, so that `stats items` and
+//! `stats slabs` have one class to tell of.
+
+use super::command::words;
+use super::reply::push_number;
+
+/// What the server says to `version`: the release whose protocol this is, and its own.
+pub(super) const VERSION_LINE: &[u8] = concat!(
+    "VERSION ",
+    "1.6.0-larder-",
+    env!("CARGO_PKG_VERSION"),
+    "\r\n"
+)
+.as_bytes();
+
+/// A list that `stats` gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    General,
+    Settings,
+    Items,
+    Slabs,
+    Sizes,
+    Connections,
+    /// No list: counts begin anew.
+    Reset,
+}
+
+impl Group {
+    /// The list that a client asks for by its name and what follows it, or what it is answered.
+    pub(super) fn named(name: &[u8], rest: &[u8]) -> Result<Self, &'static [u8]> {
+        Ok(match name {
+            b"" => Self::General,
+            b"settings" => Self::Settings,
+            b"items" => Self::Items,
+            b"slabs" => Self::Slabs,
+            b"sizes" => Self::Sizes,
+            b"conns" => Self::Connections,
+            b"reset" => Self::Reset,
+            b"detail" => return Err(detail(words(rest).next())),
+            b"cachedump" => return Err(b"CLIENT_ERROR stats cachedump not allowed\r\n"),
+            _ => return Err(b"ERROR\r\n"),
+        })
+    }
+
+    /// The server's group of figures that it is made of.
+    pub(super) fn asked(self) -> &'static [u8] {
+        match self {
+            Self::General | Self::Items | Self::Slabs | Self::Reset => b"since_reset",
+            Self::Settings | Self::Connections => b"settings",
+            Self::Sizes => b"items",
+        }
+    }
+}
+
+/// Figures by the beginnings of keys are not kept, so that they are off and there are none.
+fn detail(what: Option<&[u8]>) -> &'static [u8] {
+    match what {
+        Some(b"off") => b"OK\r\n",
+        Some(b"dump") => b"END\r\n",
+        Some(b"on") => b"SERVER_ERROR figures by key prefix are not kept\r\n",
+        _ => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
+    }
+}
+
+/// Writes a list, made of the server's figures.
+pub(super) fn write(group: Group, figures: &[(String, String)], out: &mut Vec<u8>) {
+    let list = List { figures, out };
+    match group {
+        Group::General => general(list),
+        Group::Settings => settings(list),
+        Group::Items => items(list),
+        Group::Slabs => slabs(list),
+        Group::Sizes => sizes(list),
+        Group::Connections => connections(list),
+        Group::Reset => {}
+    }
+    out.extend_from_slice(b"END\r\n");
+}
+
+/// A list under construction, and the figures that it is made of.
+struct List<'f> {
+    figures: &'f [(String, String)],
+    out: &'f mut Vec<u8>,
+}
+
+impl List<'_> {
+    fn text(&self, name: &str) -> Option<&str> {
+        let found = self.figures.iter().find(|(of, _)| of == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.text(name)?.parse().ok()
+    }
+
+    /// The sum of some figures, if all of them are known.
+    fn sum(&self, names: &[&str]) -> Option<u64> {
+        names.iter().map(|name| self.number(name)).sum()
+    }
+
+    fn push(&mut self, name: &str, value: &str) {
+        for part in ["STAT ", name, " ", value, "\r\n"] {
+            self.out.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    fn push_some(&mut self, name: &str, value: Option<u64>) {
+        if let Some(value) = value {
+            for part in ["STAT ", name, " "] {
+                self.out.extend_from_slice(part.as_bytes());
+            }
+            push_number(self.out, value);
+            self.out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// Figures under other names.
+    fn push_all(&mut self, names: &[(&str, &str)]) {
+        for (name, of) in names {
+            self.push_some(name, self.number(of));
+        }
+    }
+
+    /// Seconds with six decimals.
+    fn push_seconds(&mut self, name: &str, us: Option<u64>) {
+        if let Some(us) = us {
+            let (seconds, rest) = (us / 1_000_000, us % 1_000_000);
+            self.push(name, &format!("{seconds}.{rest:06}"));
+        }
+    }
+}
+
+fn general(mut list: List<'_>) {
+    let seconds = |ms: Option<u64>| ms.map(|ms| ms / 1000);
+    list.push_some("pid", list.number("pid"));
+    list.push_some("uptime", seconds(list.number("uptime_ms")));
+    list.push_some("time", seconds(list.number("time_ms")));
+    list.push(
+        "version",
+        &String::from_utf8_lossy(&VERSION_LINE[8..VERSION_LINE.len() - 2]),
+    );
+    list.push_some("pointer_size", Some(usize::BITS.into()));
+    list.push_seconds("rusage_user", list.number("cpu_user_us"));
+    list.push_seconds("rusage_system", list.number("cpu_system_us"));
+    list.push_all(&[
+        ("max_connections", "connections_max"),
+        ("curr_connections", "connections"),
+        ("total_connections", "connections_opened"),
+        ("rejected_connections", "connections_refused"),
+    ]);
+    let gets = ["get_hits", "get_misses"];
+    let sets = ["stored", "not_stored", "cas_mismatches"];
+    let touches = ["touch_hits", "touch_misses"];
+    list.push_some("cmd_get", list.sum(&gets));
+    list.push_some("cmd_set", list.sum(&sets));
+    list.push_some("cmd_flush", list.number("flushes"));
+    list.push_some("cmd_touch", list.sum(&touches));
+    list.push_all(&[
+        ("get_hits", "get_hits"),
+        ("get_misses", "get_misses"),
+        ("get_expired", "get_expired"),
+        ("get_flushed", "get_flushed"),
+        ("delete_misses", "delete_misses"),
+        ("delete_hits", "delete_hits"),
+    ]);
+    let without = |list: &List<'_>, all: &str, others: &str| {
+        Some(list.number(all)?.saturating_sub(list.number(others)?))
+    };
+    let increments = without(&list, "counter_misses", "decrement_misses");
+    list.push_some("incr_misses", increments);
+    let increments = without(&list, "counter_hits", "decrement_hits");
+    list.push_some("incr_hits", increments);
+    list.push_all(&[
+        ("decr_misses", "decrement_misses"),
+        ("decr_hits", "decrement_hits"),
+        ("cas_misses", "cas_misses"),
+        ("cas_hits", "cas_hits"),
+        ("cas_badval", "cas_mismatches"),
+        ("touch_hits", "touch_hits"),
+        ("touch_misses", "touch_misses"),
+        ("store_no_memory", "no_space"),
+        ("bytes_read", "bytes_in"),
+        ("bytes_written", "bytes_out"),
+        ("limit_maxbytes", "memory_bytes"),
+    ]);
+    list.push("accepting_conns", "1");
+    list.push_all(&[
+        ("threads", "workers"),
+        ("conn_yields", "slices_exhausted"),
+        ("hash_bytes", "index_bytes"),
+    ]);
+    list.push_some("bytes", list.sum(&["live_bytes", "large_bytes"]));
+    list.push_all(&[
+        ("curr_items", "items"),
+        ("total_items", "stored"),
+        ("evictions", "evicted"),
+    ]);
+}
+
+fn settings(mut list: List<'_>) {
+    let addresses = list
+        .text("memcached_addresses")
+        .unwrap_or_default()
+        .to_owned();
+    let first = |is_wanted: fn(&str) -> bool| addresses.split(' ').find(|one| is_wanted(one));
+    let tcp = first(|one| !one.starts_with("unix:")).and_then(|one| one.rsplit_once(':'));
+    let unix = first(|one| one.starts_with("unix:"));
+    list.push_all(&[
+        ("maxbytes", "memory_bytes"),
+        ("maxconns", "connections_max"),
+    ]);
+    list.push("tcpport", tcp.map_or("0", |(_, port)| port));
+    list.push("udpport", "0");
+    list.push("inter", tcp.map_or("NULL", |(host, _)| host));
+    list.push("evictions", "on");
+    list.push(
+        "domain_socket",
+        unix.map_or("NULL", |one| &one["unix:".len()..]),
+    );
+    list.push_some("num_threads", list.number("workers"));
+    list.push("detail_enabled", "no");
+    list.push("cas_enabled", "yes");
+    list.push("auth_enabled_sasl", "no");
+    list.push("auth_enabled_ascii", "no");
+    list.push_some("item_size_max", list.number("value_bytes_max"));
+    list.push("maxconns_fast", "yes");
+    list.push("flush_enabled", "yes");
+    list.push("dump_enabled", "no");
+    let idle = list.number("idle_timeout_ms").map(|ms| ms.div_ceil(1000));
+    list.push_some("idle_timeout", idle);
+}
+
+fn items(mut list: List<'_>) {
+    let ages = [list.number("small_age_s"), list.number("main_age_s")];
+    list.push_some("items:1:number", list.number("items"));
+    list.push_some("items:1:age", ages.into_iter().flatten().max());
+    list.push_some(
+        "items:1:mem_requested",
+        list.sum(&["live_bytes", "large_bytes"]),
+    );
+    list.push_some("items:1:evicted", list.number("evicted"));
+    list.push_some("items:1:outofmemory", list.number("no_space"));
+}
+
+fn slabs(mut list: List<'_>) {
+    let hits = [
+        ("1:get_hits", "get_hits"),
+        ("1:cmd_set", "stored"),
+        ("1:delete_hits", "delete_hits"),
+        ("1:cas_hits", "cas_hits"),
+        ("1:cas_badval", "cas_mismatches"),
+        ("1:touch_hits", "touch_hits"),
+    ];
+    list.push_all(&[("1:total_pages", "segments")]);
+    list.push_all(&hits);
+    list.push("active_slabs", "1");
+    list.push_some("total_malloced", list.number("memory_bytes"));
+}
+
+/// How many values are at most so long; from a sample.
+fn sizes(mut list: List<'_>) {
+    for (name, count) in list.figures {
+        if let Some(bytes) = name.strip_prefix("value_bytes_to_") {
+            list.push(bytes, count);
+        }
+    }
+}
+
+/// Those that listen; the others are known to their workers alone.
+fn connections(mut list: List<'_>) {
+    let addresses = list
+        .text("memcached_addresses")
+        .unwrap_or_default()
+        .to_owned();
+    for (index, address) in addresses.split(' ').enumerate() {
+        let address = match address.starts_with("unix:") {
+            true => address.to_owned(),
+            false => format!("tcp:{address}"),
+        };
+        list.push(&format!("{index}:addr"), &address);
+        list.push(&format!("{index}:state"), "conn_listening");
+    }
+}

@@ -1,0 +1,211 @@
+//! Operations that may depend on the item's version, and change more than one thing about it: what a
+//! counter and an append can do beyond their plain forms in [`operations`](super::operations).
+
+use crate::engine::cache::Key;
+use crate::engine::guard::Guard;
+use crate::engine::in_place::Versioned;
+use crate::engine::index::word::Marks;
+use crate::engine::item::{self, Item};
+use crate::engine::lease::NewExpiry;
+use crate::engine::operations::{Arithmetic, Initial, Mode, Outcome};
+use crate::engine::stats::Figure;
+use crate::engine::write::{NewValue, Plan, Put, StoreError, Written};
+
+/// An increment or decrement with all that can go with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Calculation {
+    /// What to do to the number.
+    pub by: Arithmetic,
+    /// What an absent counter starts with; `None`: it stays absent.
+    pub initial: Option<Initial>,
+    /// The version that a present item must have; `None`: any.
+    pub version: Option<u64>,
+    /// When a present item expires from now on.
+    pub expiry: NewExpiry,
+}
+
+/// How a calculation ended.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calculated {
+    /// The counter now has this value.
+    Value {
+        /// The value after the operation.
+        value: u64,
+        /// The item's new version.
+        version: u64,
+        /// When the item expires.
+        expires_at_ms: Option<u64>,
+    },
+    /// There is no such key, and no initial value was given.
+    NotFound,
+    /// The item's value is not an unsigned 64-bit number in decimal digits.
+    NotANumber,
+    /// The item has another version.
+    Exists,
+}
+
+/// The end of a value that something is added at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Before the value.
+    Front,
+    /// Behind the value.
+    Back,
+}
+
+impl Guard<'_> {
+    /// Adds to, or subtracts from, a number in decimal digits. The item keeps its flags; an absent
+    /// one is created with the initial value, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If no memory could be freed; nothing was changed then.
+    pub fn calculate(
+        &mut self,
+        key: &Key<'_>,
+        calculation: &Calculation,
+    ) -> Result<Calculated, StoreError> {
+        if let Some(calculated) = self.calculate_in_place(key, calculation) {
+            if calculated != Calculated::Exists {
+                self.count(Figure::CountedInPlace);
+            }
+            self.note(calculation.by, calculated);
+            return Ok(calculated);
+        }
+        let (mut value, mut expires_at_ms) = (0, None);
+        let written = self.write(key, &[], |old| {
+            Plan::Put(match (old, calculation.initial) {
+                (Some(old), _) if differs(old, calculation.version) => {
+                    return Plan::Answer(Calculated::Exists);
+                }
+                (Some(old), _) => {
+                    let Some(number) = old.number() else {
+                        return Plan::Answer(Calculated::NotANumber);
+                    };
+                    value = calculation.by.apply(number);
+                    expires_at_ms = match calculation.expiry {
+                        NewExpiry::Kept => old.expires_at_ms(),
+                        NewExpiry::At(expires_at_ms) => expires_at_ms,
+                    };
+                    let number = NewValue::Number(value);
+                    Put::new(number, old.flags(), expires_at_ms).made_from_value()
+                }
+                (None, Some(initial)) => {
+                    (value, expires_at_ms) = (initial.value, initial.expires_at_ms);
+                    Put::new(NewValue::Number(value), 0, expires_at_ms)
+                }
+                (None, None) => return Plan::Answer(Calculated::NotFound),
+            })
+        })?;
+        let calculated = match written {
+            Written::Put { version, .. } => Calculated::Value {
+                value,
+                version,
+                expires_at_ms,
+            },
+            Written::Answer(calculated) => calculated,
+        };
+        self.note(calculation.by, calculated);
+        Ok(calculated)
+    }
+
+    /// Counts how a calculation ended.
+    fn note(&self, by: Arithmetic, calculated: Calculated) {
+        let (figure, of_decrements) = match calculated {
+            Calculated::NotFound => (Figure::CounterMisses, Figure::DecrementMisses),
+            Calculated::Value { .. } | Calculated::NotANumber => {
+                (Figure::CounterHits, Figure::DecrementHits)
+            }
+            Calculated::Exists => return self.count(Figure::CasMismatches),
+        };
+        self.count(figure);
+        if matches!(by, Arithmetic::Decrement(_)) {
+            self.count(of_decrements);
+        }
+    }
+
+    /// Calculates with a number that can change in place; `None` if the key's value is none, or the
+    /// item has to change as well.
+    fn calculate_in_place(
+        &mut self,
+        key: &Key<'_>,
+        calculation: &Calculation,
+    ) -> Option<Calculated> {
+        if calculation.expiry != NewExpiry::Kept {
+            return None;
+        }
+        let shared = self.shared;
+        loop {
+            // SAFETY: pinned for as long as the guard is.
+            let seen = unsafe { shared.index.find(key.hash, key.bytes) }?;
+            if !self.live(&seen)?.is_in_place() {
+                return None;
+            }
+            let version = self.writer.next_version(shared);
+            let bucket = shared.index.lock(key.hash);
+            // SAFETY: pinned since before `seen` was found.
+            let found = unsafe { bucket.find(key.hash, key.bytes, Some(&seen)) }?;
+            let old = self.live(&found).filter(Item::is_in_place)?;
+            if differs(&old, calculation.version) {
+                return Some(Calculated::Exists);
+            }
+            // A flush that came in between would take the new version, though not what it counts.
+            if version > shared.flushed_version() {
+                let value = calculation.by.apply(old.number()?);
+                let number = item::number_at(&shared.arena, found.entry.offset());
+                number.update(Versioned { value, version });
+                // The lease was for the version that was.
+                let entry = found.entry.without(Marks::LEASED);
+                match entry == found.entry {
+                    true => shared.index.bump(&found),
+                    false => bucket.put(&found, entry),
+                }
+                let expires_at_ms = old.expires_at_ms();
+                return Some(Calculated::Value {
+                    value,
+                    version,
+                    expires_at_ms,
+                });
+            }
+        }
+    }
+
+    /// Adds to the value of a present item, which keeps its flags and expiry; with a version, only
+    /// if the item has it. Gives how that ended, and the length of the value where it is stored.
+    ///
+    /// # Errors
+    ///
+    /// If the value would be too large, or no memory could be freed; nothing was changed then.
+    pub fn join(
+        &mut self,
+        key: &Key<'_>,
+        side: Side,
+        given: &[u8],
+        version: Option<u64>,
+    ) -> Result<(Outcome, u64), StoreError> {
+        let (mode, value) = match side {
+            Side::Front => (Mode::Prepend, NewValue::GivenThenOld),
+            Side::Back => (Mode::Append, NewValue::OldThenGiven),
+        };
+        if let Some(done) = self.join_large(key, mode, given, version) {
+            return done;
+        }
+        let mut value_bytes = 0;
+        let written = self.write(key, given, |old| match old {
+            None => Plan::Answer(Outcome::NotStored),
+            Some(old) if differs(old, version) => Plan::Answer(Outcome::Exists),
+            Some(old) => {
+                value_bytes = old.value_bytes() + given.len() as u64;
+                let joined = Put::new(value, old.flags(), old.expires_at_ms());
+                Plan::Put(joined.made_from_value())
+            }
+        })?;
+        Ok((self.stored(written).0, value_bytes))
+    }
+}
+
+/// Whether an item has another version than the one that was asked for.
+fn differs(item: &Item<'_>, version: Option<u64>) -> bool {
+    version.is_some_and(|version| version != item.version())
+}
