@@ -271,8 +271,9 @@ fn set_batches(cache: &Cache, session: &mut Session, drawn: &Drawn) {
     let value = black_box([9; VALUE_BYTES]);
     for_each_batch(cache, drawn, |keys| {
         let mut guard = session.pin(NOW_MS);
+        let keys = &mut keys.to_vec();
         keys.iter().for_each(|key| guard.prefetch_bucket(key));
-        guard.prefetch_items(keys.iter());
+        guard.prefetch_items(keys.iter_mut());
         for key in keys {
             store(&mut guard, key, &value);
         }

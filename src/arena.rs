@@ -10,12 +10,18 @@
 //! [`Arena::lend`]). Which one is fixed by the layout; inside a segment it is up to the item that
 //! lies there, and changes only while nobody but the segment's owner can see it.
 
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
 use std::io;
 use std::ptr::NonNull;
 
 use crate::mapping::Mapping;
 use crate::pages::{PagePlan, Pages, PagesError};
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Ordering};
+
+/// Where the tag of a word begins.
+const TAG_SHIFT: u32 = 48;
 
 /// A fixed-size shared-memory mapping addressed by byte offsets.
 #[derive(Debug)]
@@ -87,6 +93,24 @@ impl Arena {
         let pointer = self.pointer(offset).cast::<[AtomicU64; N]>();
         // SAFETY: as in `word`.
         unsafe { &*pointer }
+    }
+
+    /// Which of the `N` atomic words from `offset` on, the last aside, have `tag` in their upper 16
+    /// bits: a bit for each, the first the lowest. Each word is loaded with Acquire.
+    ///
+    /// # Panics
+    ///
+    /// As [`Arena::words`].
+    #[inline]
+    pub(crate) fn tagged<const N: usize>(&self, offset: u64, tag: u64) -> u32 {
+        let words = self.words::<N>(offset);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(tagged) = wide::tagged(words, tag as u16) {
+            return tagged & ((1 << (N - 1)) - 1);
+        }
+        let has_tag = |word: &AtomicU64| word.load(Ordering::Acquire) >> TAG_SHIFT == tag;
+        let bits = words[..N - 1].iter().map(|word| u32::from(has_tag(word)));
+        bits.rev().fold(0, |bits, bit| bits << 1 | bit)
     }
 
     /// The plain bytes at `offset`.
@@ -181,11 +205,8 @@ impl Arena {
 
     #[inline]
     fn check(&self, offset: u64, bytes: usize) {
-        let end = offset.checked_add(bytes as u64);
-        assert!(
-            end.is_some_and(|end| end <= self.bytes),
-            "range outside arena"
-        );
+        let is_inside = offset <= self.bytes && bytes as u64 <= self.bytes - offset;
+        assert!(is_inside, "range outside arena");
     }
 
     #[inline]
@@ -198,8 +219,7 @@ impl Arena {
 
 #[cfg(test)]
 mod tests {
-    use super::Arena;
-    use crate::sync::Ordering;
+    use super::{Arena, Ordering};
 
     #[test]
     fn a_released_range_reads_as_zero() {

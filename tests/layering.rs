@@ -59,6 +59,12 @@ const PARTS: &[Part] = &[
         never: BELOW_THE_SERVER,
     },
     Part {
+        path: "src/arena/",
+        parts: &["sync"],
+        crates: &[],
+        never: BELOW_THE_SERVER,
+    },
+    Part {
         path: "src/mapping/",
         parts: &["sync", "pages"],
         crates: &["libc", "rustix"],
@@ -98,7 +104,7 @@ const PARTS: &[Part] = &[
     Part {
         path: "src/execute/",
         parts: &["execute", "dialect", "engine"],
-        crates: &["larder_protocol"],
+        crates: &["arrayvec", "larder_protocol"],
         never: BELOW_THE_SERVER,
     },
     Part {

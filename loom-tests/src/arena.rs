@@ -19,7 +19,7 @@ use std::io;
 use loom::cell::UnsafeCell;
 
 use crate::pages::{PagePlan, Pages, PagesError};
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Ordering};
 
 /// LIMIT: spare objects beyond the most that an earlier execution needed.
 const SPARE: usize = 16;
@@ -114,6 +114,13 @@ impl Arena {
     pub(crate) fn words<const N: usize>(&self, offset: u64) -> Words<'_, N> {
         self.check(offset, N * 8);
         Words(std::array::from_fn(|at| self.word(offset + at as u64 * 8)))
+    }
+
+    #[track_caller]
+    pub(crate) fn tagged<const N: usize>(&self, offset: u64, tag: u64) -> u32 {
+        let words = self.words::<N>(offset);
+        let has_tag = |at: usize| words[at].load(Ordering::Acquire) >> 48 == tag;
+        (0..N - 1).fold(0, |bits, at| bits | u32::from(has_tag(at)) << at)
     }
 
     /// # Safety

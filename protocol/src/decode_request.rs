@@ -49,6 +49,43 @@ pub fn decode_request<'a>(buf: &'a [u8], limits: &Limits) -> Decoded<RequestFram
     }
 }
 
+/// A GET, as [`decode_get`] reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GetFrame<'a> {
+    /// Chosen by the client, echoed in the answer.
+    pub id: u32,
+    /// See [`RequestFrame::quiet`].
+    pub quiet: bool,
+    /// Whether the answer says how long the item has left to live.
+    pub want_expiry: bool,
+    /// The key.
+    pub key: &'a [u8],
+}
+
+/// Reads the request at the front of `buf` if it is a GET that is in order and there whole, with its
+/// length: the shortest way to the request that comes most often. `None` says nothing about what
+/// else it is, which [`decode_request`] tells; of a GET, both say the same.
+#[inline]
+#[must_use]
+pub fn decode_get<'a>(buf: &'a [u8], limits: &Limits) -> Option<(GetFrame<'a>, usize)> {
+    let header = RequestHeader::read(buf)?;
+    let other_flags = header.flags & !(FLAG_QUIET | FLAG_WANT_EXPIRY);
+    let is_get = header.opcode == Opcode::Get as u8 && other_flags == 0 && header.fields == 0;
+    let key_bytes = header.body_bytes;
+    let is_key = key_bytes == header.word && (1..=limits.key_bytes_max).contains(&key_bytes);
+    let frame_bytes = HEADER_BYTES + key_bytes as usize;
+    if !is_get || !is_key || header.frame_bytes() > u64::from(limits.buffered_bytes_max) {
+        return None;
+    }
+    let frame = GetFrame {
+        id: header.id,
+        quiet: header.flags & FLAG_QUIET != 0,
+        want_expiry: header.flags & FLAG_WANT_EXPIRY != 0,
+        key: buf.get(HEADER_BYTES..frame_bytes)?,
+    };
+    Some((frame, frame_bytes))
+}
+
 /// The front of a SET, ADD, REPLACE or CAS: all of it but the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreHead<'a> {

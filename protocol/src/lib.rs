@@ -53,7 +53,7 @@ mod shape;
 mod status;
 mod wire;
 
-pub use decode_request::{StoreHead, decode_request, decode_store_head};
+pub use decode_request::{GetFrame, StoreHead, decode_get, decode_request, decode_store_head};
 pub use decode_response::{ValueHead, decode_response, decode_value_head};
 pub use decoded::{After, Decoded, Reason, Refusal};
 pub use encode_response::{

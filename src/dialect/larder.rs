@@ -7,8 +7,8 @@ use larder_protocol::{
 };
 
 use super::{
-    After, Circumstances, Dialect, Ending, Failure, Greeting, Head, Parsed, Reply, Request, Room,
-    Touch,
+    After, Circumstances, Dialect, Ending, Failure, Get, Greeting, Head, Parsed, Reply, Request,
+    Room, Touch,
 };
 use crate::engine::{Arithmetic, Entry, Initial, Item, LargeValue, Mode};
 
@@ -54,6 +54,19 @@ impl Dialect for Larder {
         };
         refusal.encode(out);
         Greeting::Refused
+    }
+
+    #[inline]
+    fn parse_get<'i>(&self, input: &'i [u8]) -> Option<Get<'i, Tag>> {
+        let (get, bytes) = larder_protocol::decode_get(input, &self.limits)?;
+        let tag = Tag {
+            id: get.id,
+            opcode: Opcode::Get,
+            quiet: get.quiet,
+            want_expiry: get.want_expiry,
+        };
+        let key = get.key;
+        Some(Get { tag, key, bytes })
     }
 
     #[inline]
@@ -274,7 +287,7 @@ pub(crate) struct LarderReply<'o> {
 }
 
 impl LarderReply<'_> {
-    #[inline]
+    #[inline(always)]
     fn meta(&self, item: &Item<'_>) -> ValueMeta {
         let expiry_left = match (self.tag.want_expiry, item.expires_at_ms()) {
             (false, _) => ExpiryLeft::NotAsked,
@@ -294,10 +307,14 @@ impl LarderReply<'_> {
 }
 
 impl Reply for LarderReply<'_> {
-    #[inline]
+    #[inline(always)]
     fn item(&mut self, item: &Item<'_>) {
         let meta = self.meta(item);
-        larder_protocol::encode_value(self.out, self.tag.opcode, self.tag.id, &meta, &item.value());
+        let Tag { opcode, id, .. } = self.tag;
+        match item.inline_value() {
+            Some(value) => larder_protocol::encode_value(self.out, opcode, id, &meta, value),
+            None => larder_protocol::encode_value(self.out, opcode, id, &meta, &item.value()),
+        }
     }
 
     fn large_item(&mut self, item: &Item<'_>) {

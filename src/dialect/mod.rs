@@ -270,6 +270,14 @@ pub(crate) enum Parsed<'i, D: Dialect> {
     },
 }
 
+/// A read of one key, and nothing else, at the front of the input.
+pub(crate) struct Get<'i, T> {
+    pub(crate) tag: T,
+    pub(crate) key: &'i [u8],
+    /// Bytes of the request.
+    pub(crate) bytes: usize,
+}
+
 /// What the front of a request says, before the whole of it is there.
 pub(crate) enum Head<'i, D: Dialect> {
     /// A store of `value_bytes` bytes that follow after `head_bytes`, and end with `trailer`; the
@@ -353,6 +361,11 @@ pub(crate) trait Dialect: Sized {
 
     /// Takes what comes before the first request off the front of `input`, and answers it.
     fn greet(&self, input: &[u8], out: &mut Vec<u8>) -> Greeting;
+
+    /// Reads the request at the front of `input` if it is the simplest there is, a read of one key
+    /// that is there whole; `None` for whatever else it is. Most requests are of this kind: it is
+    /// worth a way of its own, past all that others may be.
+    fn parse_get<'i>(&self, input: &'i [u8]) -> Option<Get<'i, Self::Tag<'i>>>;
 
     /// Reads the request at the front of `input`.
     fn parse<'i>(&self, input: &'i [u8], with: Circumstances<'i>) -> Parsed<'i, Self>;

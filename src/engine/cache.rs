@@ -19,8 +19,8 @@ use crate::arena::Arena;
 use crate::engine::config::{Config, ConfigError, Geometry};
 use crate::engine::ghosts::Ghosts;
 use crate::engine::header;
-use crate::engine::index::Index;
 use crate::engine::index::word::{Entry, KeyHash};
+use crate::engine::index::{Index, SeenAt};
 use crate::engine::item::Item;
 use crate::engine::log::Segments;
 use crate::engine::session::Session;
@@ -113,6 +113,10 @@ pub enum KeyError {
 pub struct Key<'k> {
     pub(crate) bytes: &'k [u8],
     pub(crate) hash: KeyHash,
+    /// The bucket that the hash belonged to when it was made.
+    pub(crate) bucket: u64,
+    /// Where its entry is, as far as was seen ahead.
+    pub(crate) seen_at: SeenAt,
 }
 
 impl Cache {
@@ -236,7 +240,7 @@ impl Shared {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn key<'k>(&self, bytes: &'k [u8]) -> Result<Key<'k>, KeyError> {
         let key_bytes_max = self.geometry.key_bytes_max;
         if bytes.is_empty() {
@@ -248,9 +252,13 @@ impl Shared {
                 key_bytes_max,
             });
         }
+        let hash = self.hash(bytes);
+        let bucket = self.index.bucket_of(hash);
         Ok(Key {
             bytes,
-            hash: self.hash(bytes),
+            hash,
+            bucket,
+            seen_at: SeenAt::NOWHERE,
         })
     }
 

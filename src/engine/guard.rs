@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 
 use crate::engine::cache::{Key, KeyError, Limits, Shared};
-use crate::engine::index::word::KeyHash;
 use crate::engine::index::{Ahead, Found};
 use crate::engine::item::Item;
 use crate::engine::stats::Figure;
@@ -58,13 +57,14 @@ impl std::fmt::Debug for Guard<'_> {
     }
 }
 
-/// What a read found.
-enum Sighting<'g> {
-    Live(Item<'g>),
+/// What an item that is named counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Live,
     Expired,
     Flushed,
-    /// Which is hidden.
-    Placeholder(Item<'g>),
+    /// A placeholder, which is hidden.
+    Hidden,
 }
 
 impl<'s> Guard<'s> {
@@ -120,60 +120,65 @@ impl<'s> Guard<'s> {
     /// Asks the processor for the key's bucket: the first stage of a batch.
     #[inline]
     pub fn prefetch_bucket(&self, key: &Key<'_>) {
-        self.shared.index.prefetch_bucket(key.hash);
+        self.shared.index.prefetch_bucket(key.bucket);
     }
 
-    /// Looks into the buckets of up to 16 keys, and asks the processor for their items: the second
-    /// stage of a batch, to be run some time after the first. (Where a key's item is named in an
-    /// overflow bucket, that is asked for first, and looked into after the other keys.)
+    /// Looks into the buckets of up to 16 keys, notes in the keys what is seen there, and asks the
+    /// processor for their items: the second stage of a batch, to be run some time after the first.
+    /// (Where a key's item is named in an overflow bucket, that is asked for first, and looked into
+    /// after the other keys.)
     #[inline]
-    pub fn prefetch_items<'k>(&self, keys: impl Iterator<Item = &'k Key<'k>>) {
+    pub fn prefetch_items<'a, 'k: 'a>(&self, keys: impl Iterator<Item = &'a mut Key<'k>>) {
         let index = &self.shared.index;
-        let mut overflowed = [(KeyHash(0), 0); BATCH];
+        let mut overflowed = [const { None }; BATCH];
         let mut count = 0;
         for key in keys.take(BATCH) {
-            if let Ahead::Overflow(id) = index.prefetch_item(key.hash) {
-                overflowed[count] = (key.hash, id);
-                count += 1;
+            match index.prefetch_item(key.bucket, key.hash) {
+                Ahead::Seen(seen_at) => key.seen_at = seen_at,
+                Ahead::Overflow(id) => {
+                    overflowed[count] = Some((key, id));
+                    count += 1;
+                }
             }
         }
-        for &(hash, id) in &overflowed[..count] {
-            index.prefetch_overflowed(hash, id);
+        for (key, id) in overflowed.into_iter().take(count).flatten() {
+            key.seen_at = index.prefetch_overflowed(key.hash, id);
         }
     }
 
     /// Reads an item.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, key: &Key<'_>) -> Option<Item<'_>> {
-        // SAFETY: pinned for as long as the guard is.
-        let found = unsafe { self.shared.index.find_item(key.hash, key.bytes) };
-        let Some((found, item)) = found else {
+        let Some((found, item)) = self.find(key) else {
             self.count(Figure::GetMisses);
             return None;
         };
-        match self.judge(item) {
-            Sighting::Live(item) => {
+        match self.judge(&item) {
+            Standing::Live => {
                 self.shared.index.bump(&found);
                 self.count(Figure::GetHits);
                 return Some(item);
             }
-            Sighting::Expired => self.count(Figure::GetExpired),
-            Sighting::Flushed => self.count(Figure::GetFlushed),
-            Sighting::Placeholder(_) => {}
+            Standing::Expired => self.count(Figure::GetExpired),
+            Standing::Flushed => self.count(Figure::GetFlushed),
+            Standing::Hidden => {}
         }
         self.count(Figure::GetMisses);
         None
     }
 
+    #[inline(always)]
+    fn find<'g>(&'g self, key: &Key<'_>) -> Option<(Found, Item<'g>)> {
+        let index = &self.shared.index;
+        // SAFETY: pinned for as long as the guard is.
+        unsafe { index.find_seen(key.seen_at, key.bucket, key.hash, key.bytes) }
+    }
+
     /// Reads an item without noting that it was read: what stays in the cache does not depend on it.
     #[inline]
     pub fn peek(&self, key: &Key<'_>) -> Option<Item<'_>> {
-        // SAFETY: pinned for as long as the guard is.
-        let (_, item) = unsafe { self.shared.index.find_item(key.hash, key.bytes) }?;
-        match self.judge(item) {
-            Sighting::Live(item) => Some(item),
-            Sighting::Expired | Sighting::Flushed | Sighting::Placeholder(_) => None,
-        }
+        let (_, item) = self.find(key)?;
+        (self.judge(&item) == Standing::Live).then_some(item)
     }
 
     /// Reads many items: faster than one at a time, since the memory that they need is fetched
@@ -184,9 +189,12 @@ impl<'s> Guard<'s> {
         mut visit: impl FnMut(usize, Option<Item<'g>>),
     ) {
         for (batch, keys) in keys.chunks(BATCH).enumerate() {
-            keys.iter().for_each(|key| self.prefetch_bucket(key));
-            self.prefetch_items(keys.iter());
-            for (at, key) in keys.iter().enumerate() {
+            let mut ahead = [keys[0]; BATCH];
+            let ahead = &mut ahead[..keys.len()];
+            ahead.copy_from_slice(keys);
+            ahead.iter().for_each(|key| self.prefetch_bucket(key));
+            self.prefetch_items(ahead.iter_mut());
+            for (at, key) in ahead.iter().enumerate() {
                 visit(batch * BATCH + at, self.get(key));
             }
         }
@@ -223,7 +231,7 @@ impl<'s> Guard<'s> {
                 return Some(bucket << SLOT_BITS);
             }
             let refused = self.shared.index.visit_from(bucket, slot, |found| {
-                let Sighting::Live(item) = self.sight(found) else {
+                let Some(item) = self.live(found) else {
                     return ControlFlow::Continue(());
                 };
                 visited += 1;
@@ -237,42 +245,37 @@ impl<'s> Guard<'s> {
         None
     }
 
-    /// The item that an entry names, as it stands now. It must not outlive the pin, which a write
-    /// that makes room renews.
+    /// The item that an entry names, if it is neither expired nor flushed nor hidden. It must not
+    /// outlive the pin, which a write that makes room renews.
     #[inline]
-    fn sight(&self, found: &Found) -> Sighting<'s> {
-        // SAFETY: found under this guard's pin.
-        self.judge(unsafe { self.shared.item(found.entry) })
-    }
-
-    #[inline]
-    fn judge<'g>(&self, item: Item<'g>) -> Sighting<'g> {
-        let expires_at_ms = item.stored_expiry_ms();
-        if expires_at_ms.is_some_and(|at| at <= self.now_ms) {
-            Sighting::Expired
-        } else if item.version() <= self.shared.flushed_version() {
-            Sighting::Flushed
-        } else if expires_at_ms.is_some() && self.placeholders.hide(&item) {
-            Sighting::Placeholder(item)
-        } else {
-            Sighting::Live(item)
-        }
-    }
-
-    /// The item that an entry names, if it is neither expired nor flushed nor hidden; for as long as
-    /// [`Guard::sight`] says.
     pub(crate) fn live(&self, found: &Found) -> Option<Item<'s>> {
-        match self.sight(found) {
-            Sighting::Live(item) => Some(item),
-            Sighting::Expired | Sighting::Flushed | Sighting::Placeholder(_) => None,
-        }
+        let item = self.named(found);
+        (self.judge(&item) == Standing::Live).then_some(item)
     }
 
     /// [`Guard::live`] that gives placeholders too, hidden or not.
     pub(crate) fn standing(&self, found: &Found) -> Option<Item<'s>> {
-        match self.sight(found) {
-            Sighting::Live(item) | Sighting::Placeholder(item) => Some(item),
-            Sighting::Expired | Sighting::Flushed => None,
+        let item = self.named(found);
+        matches!(self.judge(&item), Standing::Live | Standing::Hidden).then_some(item)
+    }
+
+    #[inline]
+    fn named(&self, found: &Found) -> Item<'s> {
+        // SAFETY: found under this guard's pin.
+        unsafe { self.shared.item(found.entry) }
+    }
+
+    #[inline(always)]
+    fn judge(&self, item: &Item<'_>) -> Standing {
+        let expires_at_ms = item.stored_expiry_ms();
+        if expires_at_ms.is_some_and(|at| at <= self.now_ms) {
+            Standing::Expired
+        } else if item.version() <= self.shared.flushed_version() {
+            Standing::Flushed
+        } else if expires_at_ms.is_some() && self.placeholders.hide(item) {
+            Standing::Hidden
+        } else {
+            Standing::Live
         }
     }
 

@@ -78,6 +78,12 @@ impl Header {
         (self.lengths >> 32) as usize & VALUE_BYTES_MAX
     }
 
+    /// Bytes of the key, if it is not a long one.
+    #[inline]
+    fn short_key_bytes(self) -> usize {
+        (self.lengths >> 56) as usize
+    }
+
     /// Bytes before the optional fields.
     #[inline]
     fn fixed_bytes(self) -> u64 {
@@ -87,10 +93,19 @@ impl Header {
     /// Bytes of the optional fields.
     #[inline]
     fn optional_bytes(self) -> usize {
-        let kind = self.kind();
-        usize::from(kind & KIND_EXPIRES) * 8
-            + usize::from(kind & KIND_FLAGS) * 2
-            + usize::from(kind & KIND_LONG_KEY)
+        // A byte for each of the eight combinations, in units of 4 bytes.
+        const BYTES: u64 = {
+            let (mut table, mut kind) = (0, 0);
+            while kind < 8 {
+                let flags_and_key = (kind & KIND_FLAGS as u64) * 2 + (kind & KIND_LONG_KEY as u64);
+                let bytes = (kind & KIND_EXPIRES as u64) * 8 + flags_and_key;
+                table |= bytes / 4 << (kind * 8);
+                kind += 1;
+            }
+            table
+        };
+        let kind = self.kind() & (KIND_EXPIRES | KIND_FLAGS | KIND_LONG_KEY);
+        (BYTES >> (kind * 8) & 0xff) as usize * 4
     }
 }
 
@@ -98,9 +113,20 @@ impl Header {
 #[derive(Debug, Clone, Copy)]
 pub struct Item<'g> {
     header: Header,
-    optional: &'g [u8],
-    key: &'g [u8],
-    value: Value<'g>,
+    /// INVARIANT: the optional fields, the key and the bytes of the value, as long as the header
+    /// says.
+    body: &'g [u8],
+    beside: Beside<'g>,
+}
+
+/// What an item of a special kind has beside its bytes.
+#[derive(Debug, Clone, Copy)]
+enum Beside<'g> {
+    Nothing,
+    /// The number, as it stood when the item was read.
+    Number(Versioned),
+    /// Where its extents lie.
+    Arena(&'g Arena),
 }
 
 /// What an item's value is made of.
@@ -120,22 +146,21 @@ impl<'g> Item<'g> {
     /// # Safety
     ///
     /// As for [`Header::read`], for as long as the result lives.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn read(arena: &'g Arena, offset: u64) -> Self {
         // SAFETY: the caller's promise is the same.
         let header = unsafe { Header::read(arena, offset) };
         // SAFETY: likewise.
-        let (optional, key, value) = unsafe { parts(arena, offset, header) };
-        let value = match header.kind() & (KIND_NUMBER | KIND_LARGE) {
-            0 => Value::Inline(value),
-            KIND_LARGE => Value::Large(Extents::described(arena, value)),
-            _ => Value::Number(number_at(arena, offset).read()),
+        let body = unsafe { body(arena, offset, header) };
+        let beside = match header.kind() & (KIND_NUMBER | KIND_LARGE) {
+            0 => Beside::Nothing,
+            KIND_LARGE => Beside::Arena(arena),
+            _ => number(arena, offset),
         };
         Self {
             header,
-            optional,
-            key,
-            value,
+            body,
+            beside,
         }
     }
 
@@ -149,30 +174,44 @@ impl<'g> Item<'g> {
         // SAFETY: the caller's promise is the same.
         let header = unsafe { Header::read(arena, offset) };
         // SAFETY: likewise.
-        unsafe { parts(arena, offset, header) }.1
+        parts(header, unsafe { body(arena, offset, header) }).1
     }
 
     /// The key.
     #[inline]
     pub fn key(&self) -> &'g [u8] {
-        self.key
+        parts(self.header, self.body).1
+    }
+
+    #[inline]
+    fn optional(&self) -> &'g [u8] {
+        parts(self.header, self.body).0
     }
 
     /// The value: borrowed from the cache where it lies there in one piece, as most do; copied
     /// together where it is in several, and spelled out where it is a counter.
     #[inline]
     pub fn value(&self) -> Cow<'g, [u8]> {
-        match self.value {
+        match self.stored_value() {
             Value::Inline(bytes) => Cow::Borrowed(bytes),
             Value::Number(number) => Cow::Owned(Number::new(number.value).digits().to_vec()),
             Value::Large(extents) => Cow::Owned(extents.pieces().collect::<Vec<_>>().concat()),
         }
     }
 
+    /// The value, if it is there as it is: not a counter, and in one piece.
+    #[inline]
+    pub(crate) fn inline_value(&self) -> Option<&'g [u8]> {
+        match self.beside {
+            Beside::Nothing => Some(parts(self.header, self.body).2),
+            Beside::Number(_) | Beside::Arena(_) => None,
+        }
+    }
+
     /// Appends the value to `out`.
     #[inline]
     pub fn append_value_to(&self, out: &mut Vec<u8>) {
-        match self.value {
+        match self.stored_value() {
             Value::Inline(bytes) => out.extend_from_slice(bytes),
             Value::Number(number) => out.extend_from_slice(Number::new(number.value).digits()),
             Value::Large(extents) => extents.pieces().for_each(|p| out.extend_from_slice(p)),
@@ -182,7 +221,7 @@ impl<'g> Item<'g> {
     /// The length of the value.
     #[inline]
     pub fn value_bytes(&self) -> u64 {
-        match self.value {
+        match self.stored_value() {
             Value::Inline(bytes) => bytes.len() as u64,
             Value::Number(number) => Number::new(number.value).digits().len() as u64,
             Value::Large(extents) => extents.value_bytes(),
@@ -192,7 +231,7 @@ impl<'g> Item<'g> {
     /// Whether the value lies in pieces of its own, apart from the key.
     #[inline]
     pub fn is_large(&self) -> bool {
-        matches!(self.value, Value::Large(_))
+        self.header.has(KIND_LARGE)
     }
 
     /// Whether this is no item but the place of one that somebody was told to store, see
@@ -204,12 +243,17 @@ impl<'g> Item<'g> {
 
     #[inline]
     pub(crate) fn stored_value(&self) -> Value<'g> {
-        self.value
+        let bytes = parts(self.header, self.body).2;
+        match self.beside {
+            Beside::Nothing => Value::Inline(bytes),
+            Beside::Number(number) => Value::Number(number),
+            Beside::Arena(arena) => Value::Large(Extents::described(arena, bytes)),
+        }
     }
 
     /// The number that the value is, or spells.
     pub(crate) fn number(&self) -> Option<u64> {
-        match self.value {
+        match self.stored_value() {
             Value::Inline(bytes) => Number::parse(bytes),
             Value::Number(number) => Some(number.value),
             Value::Large(_) => None,
@@ -218,7 +262,7 @@ impl<'g> Item<'g> {
 
     /// The digits of a value that changes in place.
     pub(crate) fn digits(&self) -> Option<Number> {
-        match self.value {
+        match self.stored_value() {
             Value::Number(number) => Some(Number::new(number.value)),
             Value::Inline(_) | Value::Large(_) => None,
         }
@@ -226,12 +270,12 @@ impl<'g> Item<'g> {
 
     /// Whether the value changes in place.
     pub(crate) fn is_in_place(&self) -> bool {
-        matches!(self.value, Value::Number(_))
+        self.header.has(KIND_NUMBER)
     }
 
     /// The extents of a large value.
     pub(crate) fn extents(&self) -> Option<Extents<'g>> {
-        match self.value {
+        match self.stored_value() {
             Value::Large(extents) => Some(extents),
             Value::Inline(_) | Value::Number(_) => None,
         }
@@ -244,15 +288,15 @@ impl<'g> Item<'g> {
             return 0;
         }
         let at = if self.header.has(KIND_EXPIRES) { 8 } else { 0 };
-        u32::from_le_bytes(self.optional[at..at + 4].try_into().expect("4 bytes"))
+        u32::from_le_bytes(self.optional()[at..at + 4].try_into().expect("4 bytes"))
     }
 
     /// The number that changes whenever the value does, unique within the cache.
     #[inline]
     pub fn version(&self) -> u64 {
-        match self.value {
-            Value::Number(number) => number.version,
-            Value::Inline(_) | Value::Large(_) => self.header.version & VERSION_MAX,
+        match self.beside {
+            Beside::Number(number) => number.version,
+            Beside::Nothing | Beside::Arena(_) => self.header.version & VERSION_MAX,
         }
     }
 
@@ -268,14 +312,13 @@ impl<'g> Item<'g> {
     pub(crate) fn stored_expiry_ms(&self) -> Option<u64> {
         self.header
             .has(KIND_EXPIRES)
-            .then(|| u64::from_le_bytes(self.optional[..8].try_into().expect("8 bytes")))
+            .then(|| u64::from_le_bytes(self.optional()[..8].try_into().expect("8 bytes")))
     }
 
     /// The bytes that the item takes in its segment: for a large value, what describes it.
     #[inline]
     pub fn bytes(&self) -> u64 {
-        let body = self.optional.len() + self.key.len() + self.header.value_bytes();
-        (self.header.fixed_bytes() + body as u64).next_multiple_of(8)
+        (self.header.fixed_bytes() + self.body.len() as u64).next_multiple_of(8)
     }
 
     /// Whether the bytes are what was written.
@@ -287,33 +330,43 @@ impl<'g> Item<'g> {
         // SAFETY: the caller's promise is the same.
         let header = unsafe { Header::read(arena, offset) };
         // SAFETY: likewise.
-        let (optional, key, value) = unsafe { parts(arena, offset, header) };
+        let (optional, key, value) = parts(header, unsafe { body(arena, offset, header) });
         let found = header.lengths as u32;
         found == checksum(header.lengths, header.version, &[optional, key, value])
     }
 }
 
-/// The optional fields, the key and the bytes of the value.
+/// The optional fields, the key and the bytes of the value, in one.
 ///
 /// # Safety
 ///
 /// As for [`Header::read`].
 #[inline]
-unsafe fn parts(arena: &Arena, offset: u64, header: Header) -> (&[u8], &[u8], &[u8]) {
-    let optional_bytes = header.optional_bytes();
-    let mut key_bytes = (header.lengths >> 56) as usize;
+unsafe fn body(arena: &Arena, offset: u64, header: Header) -> &[u8] {
     let body_at = offset + header.fixed_bytes();
+    let optional_bytes = header.optional_bytes();
+    let mut key_bytes = header.short_key_bytes();
     if header.has(KIND_LONG_KEY) {
         // SAFETY: the optional fields belong to the item.
         let field = unsafe { arena.read(body_at + optional_bytes as u64 - 4, 4) };
         key_bytes = u32::from_le_bytes(field.try_into().expect("4 bytes")) as usize;
     }
-    let body_bytes = optional_bytes + key_bytes + header.value_bytes();
+    let bytes = optional_bytes + key_bytes + header.value_bytes();
     // SAFETY: the body of a written item has these lengths.
-    let body = unsafe { arena.read(body_at, body_bytes) };
-    let (optional, rest) = body.split_at(optional_bytes);
-    let (key, value) = rest.split_at(key_bytes);
+    unsafe { arena.read(body_at, bytes) }
+}
+
+/// The optional fields, the key and the bytes of the value of a [`body`] that this header is of.
+#[inline]
+fn parts(header: Header, body: &[u8]) -> (&[u8], &[u8], &[u8]) {
+    let (optional, rest) = body.split_at(header.optional_bytes());
+    let (key, value) = rest.split_at(rest.len() - header.value_bytes());
     (optional, key, value)
+}
+
+#[cold]
+fn number(arena: &Arena, offset: u64) -> Beside<'_> {
+    Beside::Number(number_at(arena, offset).read())
 }
 
 /// The number of the item at `offset`, which is one of kind NUMBER.

@@ -171,7 +171,8 @@ impl Step<'_> {
             while items < BATCH && next < until {
                 let item = self.item(next);
                 let hash = self.shared.hash(item.key());
-                self.shared.index.prefetch_bucket(hash);
+                let bucket = self.shared.index.bucket_of(hash);
+                self.shared.index.prefetch_bucket(bucket);
                 batch[items] = (hash, next, item.bytes());
                 items += 1;
                 next += item.bytes();

@@ -27,7 +27,7 @@ fn prepare_keys<'i>(
         }
         *place = Some(key);
     }
-    guard.prefetch_items(prepared.iter().flatten().flatten());
+    guard.prefetch_items(prepared.iter_mut().flatten().flatten());
     prepared
 }
 

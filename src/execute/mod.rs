@@ -7,8 +7,10 @@
 mod large;
 mod many;
 
+use arrayvec::ArrayVec;
+
 use crate::dialect::{
-    After, Circumstances, Dialect, FailedSet, Failure, Parsed, Reply, Request, Scratch, Touch,
+    After, Circumstances, Dialect, FailedSet, Failure, Get, Parsed, Reply, Request, Scratch, Touch,
 };
 use crate::engine::{
     Calculated, Calculation, Deletion, Entry, Guard, Key, KeyError, LargeValue, Mode, NewExpiry,
@@ -75,13 +77,24 @@ pub(crate) enum Next<D: Dialect> {
     Quit,
 }
 
-/// A request whose key, if it has one, is checked and hashed.
+/// A request whose key, if it has one, is checked and hashed. Small, since a GET needs no more.
 struct Prepared<'i, T> {
     tag: T,
-    request: Request<'i>,
-    key: Option<Result<Key<'i>, KeyError>>,
+    key: Option<Key<'i>>,
+    act: Act,
     /// Where the input goes on after it.
     end: usize,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy)]
+enum Act {
+    /// A GET and nothing else: most requests.
+    Get,
+    /// The request that stands beside, at this place, with or without a key.
+    Request(u8),
+    /// Nothing, since the key cannot be one.
+    Refuse(KeyError),
 }
 
 /// How far the execution of one request has come.
@@ -103,18 +116,28 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
     out: &mut Vec<u8>,
 ) -> Round<D> {
     guard.set_placeholders(D::PLACEHOLDERS);
-    let mut batch: [Option<Prepared<'i, D::Tag<'i>>>; BATCH] = [const { None }; BATCH];
-    let (mut count, mut consumed_bytes) = (0, 0);
+    let mut batch: ArrayVec<Prepared<'i, D::Tag<'i>>, BATCH> = ArrayVec::new();
+    let mut requests: ArrayVec<Request<'i>, BATCH> = ArrayVec::new();
+    let mut consumed_bytes = 0;
     let mut with = Circumstances {
         now_ms: setting.now_ms,
         answered_bytes: setting.answered_bytes,
         scratch: setting.scratch,
     };
     let next = loop {
-        if count == BATCH {
+        if batch.is_full() {
             break Next::More;
         }
-        match dialect.parse(&input[consumed_bytes..], with) {
+        let rest = &input[consumed_bytes..];
+        if let Some(Get { tag, key, bytes }) = dialect.parse_get(rest) {
+            consumed_bytes += bytes;
+            let (key, act) = prepare(guard, Some(key), Act::Get);
+            let end = consumed_bytes;
+            batch.push(Prepared { tag, key, act, end });
+            with.answered_bytes = 0;
+            continue;
+        }
+        match dialect.parse(rest, with) {
             Parsed::Asked {
                 tag,
                 request,
@@ -122,8 +145,11 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
             } => {
                 consumed_bytes += bytes;
                 let quit = matches!(request, Request::Quit);
-                batch[count] = Some(prepare(guard, tag, request, consumed_bytes));
-                count += 1;
+                let beside = Act::Request(requests.len() as u8);
+                let (key, act) = prepare(guard, request.key(), beside);
+                let end = consumed_bytes;
+                batch.push(Prepared { tag, key, act, end });
+                requests.push(request);
                 with.answered_bytes = 0;
                 if quit {
                     break Next::Quit;
@@ -133,15 +159,18 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
             Parsed::Refused { refusal, after } => break Next::Refused { refusal, after },
         }
     };
-    if count > 1 {
-        let keys = batch[..count].iter().flatten();
-        guard.prefetch_items(keys.filter_map(|prepared| prepared.key.as_ref()?.as_ref().ok()));
+    if batch.len() > 1 {
+        guard.prefetch_items(
+            batch
+                .iter_mut()
+                .filter_map(|prepared| prepared.key.as_mut()),
+        );
     }
     let (mut large, mut begin) = (None, 0);
-    for (index, prepared) in batch[..count].iter().flatten().enumerate() {
+    for (index, prepared) in batch.iter().enumerate() {
         let executed = {
             let mut reply = dialect.reply(prepared.tag, setting.now_ms, out);
-            execute::<D>(guard, prepared, &setting, &mut reply, &mut large)
+            execute::<D>(guard, prepared, &requests, &setting, &mut reply, &mut large)
         };
         if let Executed::Part { answered_bytes } = executed {
             return Round {
@@ -153,7 +182,7 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
             };
         }
         begin = prepared.end;
-        let is_full = out.len() >= setting.out_bytes_max && index + 1 < count;
+        let is_full = out.len() >= setting.out_bytes_max && index + 1 < batch.len();
         if is_full || large.is_some() {
             return Round {
                 consumed_bytes: begin,
@@ -167,43 +196,60 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
     Round {
         consumed_bytes,
         answered_bytes: 0,
-        requests: count as u64,
+        requests: batch.len() as u64,
         next,
         large: None,
     }
 }
 
-#[inline]
-fn prepare<'i, T>(guard: &Guard<'_>, tag: T, request: Request<'i>, end: usize) -> Prepared<'i, T> {
-    let key = request.key().map(|bytes| guard.key(bytes));
-    if let Some(Ok(key)) = &key {
-        guard.prefetch_bucket(key);
-    }
-    Prepared {
-        tag,
-        request,
-        key,
-        end,
+/// Checks and hashes the key, if there is one, and asks for its bucket.
+#[inline(always)]
+fn prepare<'i>(guard: &Guard<'_>, bytes: Option<&'i [u8]>, act: Act) -> (Option<Key<'i>>, Act) {
+    match bytes.map(|bytes| guard.key(bytes)) {
+        Some(Ok(key)) => {
+            guard.prefetch_bucket(&key);
+            (Some(key), act)
+        }
+        Some(Err(error)) => (None, Act::Refuse(error)),
+        None => (None, act),
     }
 }
 
-#[inline]
+#[inline(always)]
 fn execute<'i, D: Dialect>(
     guard: &mut Guard<'_>,
     prepared: &Prepared<'i, D::Tag<'i>>,
+    requests: &[Request<'i>],
     setting: &Setting<'_>,
     reply: &mut impl Reply,
     large: &mut Option<Follow>,
 ) -> Executed {
-    match &prepared.key {
-        Some(Ok(key)) => execute_keyed::<D>(guard, &prepared.request, key, reply, large),
-        Some(Err(error)) => reply.failed(Failure::from(*error)),
-        None => return execute_other(guard, &prepared.request, setting, reply, large),
+    match (prepared.act, &prepared.key) {
+        (Act::Get, Some(key)) => get(guard, key, reply, large),
+        (Act::Request(at), Some(key)) => {
+            execute_keyed::<D>(guard, &requests[usize::from(at)], key, reply, large);
+        }
+        (Act::Request(at), None) => {
+            return execute_other(guard, &requests[usize::from(at)], setting, reply, large);
+        }
+        (Act::Refuse(error), _) => reply.failed(Failure::from(error)),
+        // INVARIANT: a GET has its key.
+        (Act::Get, None) => {}
     }
     Executed::Whole
 }
 
-#[inline]
+#[inline(always)]
+fn get(guard: &Guard<'_>, key: &Key<'_>, reply: &mut impl Reply, large: &mut Option<Follow>) {
+    match guard.get(key) {
+        Some(item) if item.is_large() && reply.wants_value() => {
+            reply_with(&item, guard.hold(&item), reply, large);
+        }
+        Some(item) => reply.item(&item),
+        None => reply.failed(Failure::NotFound),
+    }
+}
+
 fn execute_keyed<D: Dialect>(
     guard: &mut Guard<'_>,
     request: &Request<'_>,
@@ -212,13 +258,6 @@ fn execute_keyed<D: Dialect>(
     large: &mut Option<Follow>,
 ) {
     match *request {
-        Request::Get { .. } => match guard.get(key) {
-            Some(item) if item.is_large() && reply.wants_value() => {
-                reply_with(&item, guard.hold(&item), reply, large);
-            }
-            Some(item) => reply.item(&item),
-            None => reply.failed(Failure::NotFound),
-        },
         Request::Store {
             mode, ref entry, ..
         } => match store(guard, key, mode, entry) {
@@ -282,6 +321,7 @@ fn execute_keyed<D: Dialect>(
             Ok(()) => reply.done(),
             Err(failure) => reply.failed(failure),
         },
+        Request::Get { .. } => get(guard, key, reply, large),
         // INVARIANT: `Request::key` answers for the requests above and for no other.
         _ => {}
     }

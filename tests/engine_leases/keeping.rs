@@ -92,7 +92,10 @@ fn what_leaves_unread_is_counted_apart() {
 
 #[test]
 fn marks_stay_where_an_item_moves() {
-    let cache = Cache::new(Config::new(2 << 20)).expect("2 MiB are accepted");
+    let mut config = Config::new(2 << 20);
+    // What is cleaned depends on where keys meet.
+    config.hash_seed = Some(7);
+    let cache = Cache::new(config).expect("2 MiB are accepted");
     let mut session = cache.session().expect("a session");
     let names: Vec<_> = (0..4)
         .map(|number| format!("kept {number}").into_bytes())

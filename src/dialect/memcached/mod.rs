@@ -14,9 +14,11 @@ mod meta_reply;
 mod reply;
 mod stats;
 
-use super::{After, Circumstances, Dialect, Ending, FailedSet, Greeting, Head, Parsed, Scratch};
+use super::{
+    After, Circumstances, Dialect, Ending, FailedSet, Get, Greeting, Head, Parsed, Scratch,
+};
 use crate::engine::{Entry, Placeholders};
-use command::{Bounds, Complaint, Front, Then};
+use command::{Bounds, Complaint, Front, Then, Versions};
 use meaning::Tag;
 use reply::MemcachedReply;
 
@@ -41,6 +43,13 @@ impl Dialect for Memcached {
     /// There is none: the first bytes are a command.
     fn greet(&self, _input: &[u8], _out: &mut Vec<u8>) -> Greeting {
         Greeting::Done { bytes: 0 }
+    }
+
+    #[inline]
+    fn parse_get<'i>(&self, input: &'i [u8]) -> Option<Get<'i, Tag<'i>>> {
+        let (key, bytes) = command::quick_get(input)?;
+        let tag = Tag::Value(Versions::Hidden);
+        Some(Get { tag, key, bytes })
     }
 
     #[inline]

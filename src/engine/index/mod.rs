@@ -71,13 +71,21 @@ pub(crate) struct Index {
     returned: Arc<Mutex<Vec<u32>>>,
 }
 
-/// What was asked for ahead of a read.
+/// What was seen, and asked for, ahead of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ahead {
-    /// The item, as far as can be seen.
-    Item,
-    /// The overflow bucket of this number, which may name the item.
+    /// An entry with the tag, and its item asked for; or nothing.
+    Seen(SeenAt),
+    /// No such entry, but an overflow bucket of this number, which may have it.
     Overflow(u32),
+}
+
+/// The offset of a slot that had an entry with a key's tag when it was seen; 0: nothing was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SeenAt(u64);
+
+impl SeenAt {
+    pub(crate) const NOWHERE: Self = Self(0);
 }
 
 /// An entry and the slot it was found in.
@@ -86,6 +94,45 @@ pub(crate) struct Found {
     /// Offset of the slot's word.
     slot: u64,
     pub(crate) entry: Entry,
+}
+
+/// Whether two keys are the same. Most are short: comparing them here is cheaper than a call.
+#[inline(always)]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let (Some(one_end), Some(other_end)) = (one.last_chunk::<8>(), other.last_chunk::<8>()) else {
+        return one == other;
+    };
+    let (ones, _) = one.as_chunks::<8>();
+    let (others, _) = other.as_chunks::<8>();
+    one.len() == other.len()
+        && ones.iter().zip(others).all(|(one, other)| one == other)
+        && one_end == other_end
+}
+
+/// Slots of a bucket, a bit each.
+#[derive(Debug, Clone, Copy)]
+struct Slots(u32);
+
+impl Slots {
+    /// Those of the bucket of `N` words whose entries have the hash's tag.
+    #[inline]
+    fn tagged<const N: usize>(arena: &Arena, at: u64, hash: KeyHash) -> Self {
+        Self(arena.tagged::<N>(at, hash.tag()))
+    }
+
+    #[inline]
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Takes the first.
+    #[inline]
+    fn pop(&mut self) -> Option<usize> {
+        let slot = self.0.trailing_zeros();
+        let is_any = !self.is_empty();
+        self.0 &= self.0.wrapping_sub(1);
+        is_any.then_some(slot as usize)
+    }
 }
 
 /// How the walk through one bucket ended.
@@ -126,49 +173,56 @@ impl Index {
         self.geometry.overflow_at + u64::from(id) * OVERFLOW_BYTES
     }
 
-    /// Asks for the cache line of the hash's bucket.
+    /// The bucket that the hash belongs to.
     #[inline]
-    pub(crate) fn prefetch_bucket(&self, hash: KeyHash) {
-        self.arena
-            .prefetch(self.bucket_at(hash.bucket(self.buckets())));
+    pub(crate) fn bucket_of(&self, hash: KeyHash) -> u64 {
+        hash.bucket(self.buckets())
     }
 
-    /// Looks for the tag in the first bucket, and asks for the first lines of the items that it
-    /// names, or else for the overflow bucket.
+    /// Asks for the cache line of a bucket.
     #[inline]
-    pub(crate) fn prefetch_item(&self, hash: KeyHash) -> Ahead {
-        let bucket = hash.bucket(self.buckets());
-        let control = self.prefetch_named::<WORDS>(self.bucket_at(bucket), hash);
-        match control.and_then(Control::overflow) {
-            Some(id) => {
-                self.arena.prefetch(self.overflow_at(id));
-                Ahead::Overflow(id)
-            }
-            None => Ahead::Item,
+    pub(crate) fn prefetch_bucket(&self, bucket: u64) {
+        self.arena.prefetch(self.bucket_at(bucket));
+    }
+
+    /// Looks for the tag in this bucket, and asks for the first lines of the items that it names, or
+    /// else for the overflow bucket.
+    #[inline(always)]
+    pub(crate) fn prefetch_item(&self, bucket: u64, hash: KeyHash) -> Ahead {
+        let ahead = self.prefetch_named::<WORDS>(self.bucket_at(bucket), hash);
+        if let Ahead::Overflow(id) = ahead {
+            self.arena.prefetch(self.overflow_at(id));
         }
+        ahead
     }
 
     /// The same for an overflow bucket that was asked for before.
     #[inline]
-    pub(crate) fn prefetch_overflowed(&self, hash: KeyHash, id: u32) {
-        self.prefetch_named::<OVERFLOW_WORDS>(self.overflow_at(id), hash);
+    pub(crate) fn prefetch_overflowed(&self, hash: KeyHash, id: u32) -> SeenAt {
+        match self.prefetch_named::<OVERFLOW_WORDS>(self.overflow_at(id), hash) {
+            Ahead::Seen(seen_at) => seen_at,
+            Ahead::Overflow(_) => SeenAt::NOWHERE,
+        }
     }
 
-    /// Asks for the items of the tag that a bucket of `N` words names; gives its control word if it
-    /// names none.
+    /// The same for a bucket of `N` words.
     #[inline]
-    fn prefetch_named<const N: usize>(&self, at: u64, hash: KeyHash) -> Option<Control> {
+    fn prefetch_named<const N: usize>(&self, at: u64, hash: KeyHash) -> Ahead {
         let words = self.arena.words::<N>(at);
-        let mut is_named = false;
-        for word in (0..N - 1).map(|slot| &words[slot]) {
+        let mut tagged = Slots::tagged::<N>(&self.arena, at, hash);
+        let Some(first) = tagged.pop() else {
             // ORDERING: Relaxed, here and below; a hint.
-            let entry = Entry(word.load(Ordering::Relaxed));
-            if entry.tag() == hash.tag() {
-                self.prefetch_lines(entry);
-                is_named = true;
-            }
+            let control = Control(words[N - 1].load(Ordering::Relaxed));
+            return match control.overflow() {
+                Some(id) => Ahead::Overflow(id),
+                None => Ahead::Seen(SeenAt::NOWHERE),
+            };
+        };
+        self.prefetch_lines(Entry(words[first].load(Ordering::Relaxed)));
+        while let Some(slot) = tagged.pop() {
+            self.prefetch_lines(Entry(words[slot].load(Ordering::Relaxed)));
         }
-        (!is_named).then(|| Control(words[N - 1].load(Ordering::Relaxed)))
+        Ahead::Seen(SeenAt(at + first as u64 * 8))
     }
 
     /// Asks for the first two lines of an item: few fit into what is left of one.
@@ -185,31 +239,68 @@ impl Index {
     /// The caller is pinned, since before this call.
     #[inline]
     pub(crate) unsafe fn find(&self, hash: KeyHash, key: &[u8]) -> Option<Found> {
+        let bucket = self.bucket_of(hash);
         // SAFETY: the caller's promise is the same.
-        unsafe { self.find_item(hash, key) }.map(|(found, _)| found)
+        unsafe { self.find_item(bucket, hash, key) }.map(|(found, _)| found)
     }
 
-    /// [`Index::find`] that also gives the item.
+    /// [`Index::find`] that also gives the item. It looks first in `bucket`, which the hash belonged
+    /// to at some time: a bucket from before a split has what did not move, and what did is looked
+    /// for where it went.
     ///
     /// # Safety
     ///
     /// The caller is pinned, since before this call, for as long as the result lives.
-    #[inline]
-    pub(crate) unsafe fn find_item(&self, hash: KeyHash, key: &[u8]) -> Option<(Found, Item<'_>)> {
-        let mut bucket = hash.bucket(self.buckets());
+    #[cold]
+    pub(crate) unsafe fn find_item(
+        &self,
+        mut bucket: u64,
+        hash: KeyHash,
+        key: &[u8],
+    ) -> Option<(Found, Item<'_>)> {
         loop {
             // SAFETY: the caller's promise is the same.
             let found = unsafe { self.find_in_chain(self.bucket_at(bucket), hash, key) };
             if found.is_some() {
                 return found;
             }
-            // A split may have moved the key while this looked.
-            let now = hash.bucket(self.buckets());
+            // A split may have moved the key before this looked, or while it did.
+            let now = self.bucket_of(hash);
             if now == bucket {
                 return None;
             }
             bucket = now;
         }
+    }
+
+    /// The same, looking first at the slot that was seen ahead. What it has now counts, so it does
+    /// not matter what happened since.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Index::find_item`].
+    #[inline(always)]
+    pub(crate) unsafe fn find_seen(
+        &self,
+        seen_at: SeenAt,
+        bucket: u64,
+        hash: KeyHash,
+        key: &[u8],
+    ) -> Option<(Found, Item<'_>)> {
+        if seen_at != SeenAt::NOWHERE {
+            let slot = seen_at.0;
+            // ORDERING: Acquire, as in `find_in`.
+            let entry = Entry(self.arena.word(slot).load(Ordering::Acquire));
+            if entry.tag() == hash.tag() && !entry.is_empty() {
+                // SAFETY: the entry was loaded with Acquire under the caller's pin.
+                let item = unsafe { Item::read(&self.arena, entry.offset()) };
+                if is_same(item.key(), key) {
+                    return Some((Found { slot, entry }, item));
+                }
+            }
+        }
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.find_item(bucket, hash, key) }
     }
 
     /// The entry and the item of this key in a chain. The path of every read: written out, where
@@ -218,7 +309,6 @@ impl Index {
     /// # Safety
     ///
     /// As for [`Index::find_item`].
-    #[inline]
     unsafe fn find_in_chain(
         &self,
         first: u64,
@@ -254,9 +344,10 @@ impl Index {
         key: &[u8],
     ) -> Result<(Found, Item<'_>), Control> {
         let words = self.arena.words::<N>(at);
-        for (slot, word) in (0..N - 1).map(|slot| (slot, &words[slot])) {
-            // ORDERING: Acquire, with the Release of `put` and `clear`.
-            let entry = Entry(word.load(Ordering::Acquire));
+        let mut tagged = Slots::tagged::<N>(&self.arena, at, hash);
+        while let Some(slot) = tagged.pop() {
+            // ORDERING: Acquire, with the Release of `put` and `clear`. It may be another one by now.
+            let entry = Entry(words[slot].load(Ordering::Acquire));
             if entry.tag() != hash.tag() || entry.is_empty() {
                 continue;
             }

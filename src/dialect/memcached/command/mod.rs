@@ -20,6 +20,7 @@ mod meta;
 mod store;
 mod word;
 
+pub(crate) use classic::quick_get;
 pub(crate) use complaint::Complaint;
 pub(crate) use meta::{Flags, KeyForm, MetaCommand, MetaVerb, decode as decode_key};
 pub(crate) use store::{StoreHead, StoreStyle, StoreVerb, read_head};
@@ -170,8 +171,12 @@ impl Expiry {
 /// Reads what is at the front of the input.
 #[inline]
 pub(crate) fn read<'i>(input: &'i [u8], bounds: &Bounds) -> Front<'i> {
-    match classic::quick_get(input) {
-        Some(front) => front,
+    match quick_get(input) {
+        Some((key, bytes)) => {
+            let style = classic::PLAIN_GET;
+            let command = Command::Get { key, style };
+            Front::Command { command, bytes }
+        }
         None => read_any(input, bounds),
     }
 }
