@@ -12,7 +12,9 @@ pub(crate) mod larder;
 
 use larder_protocol::{Entries, Keys};
 
-use crate::engine::{Arithmetic, Entry, Initial, Item, LargeValue, Mode, Placeholders};
+use crate::engine::{
+    Arithmetic, Entry, Initial, Invalidation, Item, LargeValue, Leased, Mode, Placeholders, Terms,
+};
 
 /// What a client asks for, whatever it speaks. Borrows from the bytes it was read from; expiries
 /// are absolute, in milliseconds of the wall clock.
@@ -43,6 +45,18 @@ pub(crate) enum Request<'i> {
         key: &'i [u8],
         version: Option<u64>,
     },
+    GetOrLease {
+        key: &'i [u8],
+        terms: Terms,
+    },
+    Invalidate {
+        key: &'i [u8],
+        how: Invalidation,
+    },
+    EndLease {
+        key: &'i [u8],
+        version: u64,
+    },
     MultiGet(Keys<'i>),
     MultiSet(Entries<'i>),
     MultiDelete(Keys<'i>),
@@ -72,7 +86,10 @@ impl<'i> Request<'i> {
             | Self::Touch { key, .. }
             | Self::Store { key, .. }
             | Self::Count { key, .. }
-            | Self::Delete { key, .. } => Some(key),
+            | Self::Delete { key, .. }
+            | Self::GetOrLease { key, .. }
+            | Self::Invalidate { key, .. }
+            | Self::EndLease { key, .. } => Some(key),
             _ => None,
         }
     }
@@ -131,6 +148,8 @@ pub(crate) trait Reply {
     fn item(&mut self, item: &Item<'_>);
     /// An item whose value follows the reply, from where it lies.
     fn large_item(&mut self, item: &Item<'_>);
+    /// What a read on terms found, an item or a placeholder. A large value follows the reply.
+    fn leased(&mut self, leased: &Leased<'_>);
     fn stored(&mut self, version: u64);
     fn counter(&mut self, value: u64, version: u64);
     fn done(&mut self);

@@ -5,6 +5,7 @@
 //! then is each request executed, in the order it came.
 
 mod large;
+mod leases;
 mod many;
 
 use crate::dialect::{After, Dialect, Failure, Parsed, Reply, Request};
@@ -201,6 +202,11 @@ fn execute_keyed(
             Ok(()) => reply.done(),
             Err(failure) => reply.failed(failure),
         },
+        Request::GetOrLease { ref terms, .. } => {
+            leases::get_or_lease(guard, key, terms, reply, large);
+        }
+        Request::Invalidate { ref how, .. } => leases::invalidate(guard, key, how, reply),
+        Request::EndLease { version, .. } => leases::end_lease(guard, key, version, reply),
         // INVARIANT: `Request::key` answers for the requests above and for no other.
         _ => {}
     }
