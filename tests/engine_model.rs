@@ -4,7 +4,9 @@
 #[allow(dead_code, reason = "each test uses its own part of the support")]
 mod support;
 
-use larder::{Arithmetic, Initial, Mode, Stats};
+use larder::{
+    Arithmetic, Freshness, Initial, Invalidation, Mode, NewExpiry, OldValue, Reading, Stats, Terms,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -101,13 +103,53 @@ fn count(time: Time) -> impl Strategy<Value = Call> {
 fn call(shape: Shape) -> impl Strategy<Value = Call> {
     let expiry = || expiry(shape.time);
     prop_oneof![
-        8 => store(shape),
+        16 => store(shape),
         4 => Just(Call::Get),
         3 => count(shape.time),
         2 => Just(Call::Delete { version: None }),
         1 => expiry().prop_map(|expires_at_ms| Call::Touch { expires_at_ms }),
         1 => expiry().prop_map(|expires_at_ms| Call::GetAndTouch { expires_at_ms }),
+        6 => terms(shape.time).prop_map(|terms| Call::GetOrLease { terms }),
+        6 => invalidation(shape.time).prop_map(|how| Call::Invalidate { how }),
     ]
+}
+
+fn new_expiry(time: Time) -> impl Strategy<Value = NewExpiry> {
+    prop_oneof![
+        3 => Just(NewExpiry::Kept),
+        1 => expiry(time).prop_map(NewExpiry::At),
+    ]
+}
+
+fn terms(time: Time) -> impl Strategy<Value = Terms> {
+    let until_ms = match time {
+        Time::Stands => vec![None, Some(u64::MAX)],
+        Time::Passes => vec![None, Some(u64::MAX), Some(0), Some(5), Some(50)],
+    };
+    let below_ms = select(vec![None, Some(15), Some(400)]);
+    let reading = select(vec![Reading::Counts, Reading::Passes]);
+    let parts = (select(until_ms), below_ms, new_expiry(time), reading);
+    parts.prop_map(
+        |(placeholder_until_ms, refresh_below_ms, expiry, reading)| Terms {
+            placeholder_until_ms,
+            refresh_below_ms,
+            expiry,
+            reading,
+        },
+    )
+}
+
+fn invalidation(time: Time) -> impl Strategy<Value = Invalidation> {
+    let version = select(vec![None, None, None, Some(1)]);
+    let value = prop_oneof![6 => Just(OldValue::Kept), 1 => Just(OldValue::Dropped)];
+    let freshness = select(vec![Freshness::Stale, Freshness::Stale, Freshness::Fresh]);
+    let parts = (version, new_expiry(time), value, freshness);
+    parts.prop_map(|(version, expiry, value, freshness)| Invalidation {
+        version,
+        expiry,
+        value,
+        freshness,
+    })
 }
 
 fn step(shape: Shape) -> impl Strategy<Value = Step> {
@@ -117,12 +159,10 @@ fn step(shape: Shape) -> impl Strategy<Value = Step> {
     let jumps = u32::from(shape.clock == Clock::Jumps);
     let bursts = u32::from(shape.burst_keys > 0);
     let burst = (session(), key(), 0..=shape.burst_keys, 0..200_usize);
-    let value = option::of(value(shape.value_bytes_max));
     prop_oneof![
         400 => (session(), key(), call(shape))
             .prop_map(|(session, key, call)| Step::Call { session, key, call }),
-        40 => (key(), any::<bool>(), value)
-            .prop_map(|(key, is_current, value)| Step::Conditional { key, is_current, value }),
+        80 => versioned(shape),
         20 => (session(), key(), 0..40_u64)
             .prop_map(|(session, first, keys)| Step::GetMany { session, first, keys }),
         20 * passes => (0..15_u64).prop_map(|ms| Step::Pass { ms }),
@@ -137,6 +177,31 @@ fn step(shape: Shape) -> impl Strategy<Value = Step> {
         }),
         1 => (1..50_usize).prop_map(|items| Step::Scan { items }),
         1 => session().prop_map(|session| Step::Renew { session }),
+    ]
+}
+
+/// A step that names a version.
+fn versioned(shape: Shape) -> impl Strategy<Value = Step> {
+    let key = || 0..shape.keys;
+    let value = || value(shape.value_bytes_max);
+    let conditional = (key(), any::<bool>(), option::of(value()));
+    let stale = (key(), any::<bool>(), value(), expiry(shape.time));
+    prop_oneof![
+        2 => conditional.prop_map(|(key, is_current, value)| Step::Conditional {
+            key,
+            is_current,
+            value,
+        }),
+        1 => stale.prop_map(|(key, is_current, value, expires_at_ms)| Step::StoreStale {
+            key,
+            is_current,
+            value,
+            expires_at_ms,
+        }),
+        1 => (key(), 0..5_u8).prop_map(|(key, of_five)| Step::EndLease {
+            key,
+            is_current: of_five > 0,
+        }),
     ]
 }
 
@@ -173,7 +238,8 @@ fn run(shape: Shape, cases: u32, reached: impl Fn(&Stats) -> bool) {
 fn few_keys_answer_like_the_model() {
     run(SMALL, 4, |stats| {
         assert_eq!(stats.evicted, 0);
-        stats.flushes > 0 && stats.get_expired > 0
+        let has_leases = stats.leases_won > 50 && stats.stale_served > 5;
+        stats.flushes > 0 && stats.get_expired > 0 && has_leases
     });
 }
 

@@ -5,7 +5,7 @@ mod support;
 
 use larder::{Arithmetic, Initial, Mode};
 use support::linearizability::{Span, check};
-use support::meaning::{Answer, Call, Evictions, Stored};
+use support::meaning::{Answer, Call, Evictions, Marks, Stored};
 
 const NOW_MS: u64 = 1000;
 
@@ -53,6 +53,7 @@ fn hit(value: &str, version: u64) -> Answer {
         flags: 0,
         expires_at_ms: None,
         version: Some(version),
+        marks: Marks::default(),
     })
 }
 

@@ -9,6 +9,7 @@ use larder_protocol::{Direction, Limits, Request, Store as StoreRequest, StoreMo
 use crate::call::{Answered, Outcome};
 use crate::connector::Connector;
 use crate::count::Count;
+use crate::lease::{GetOrLease, Invalidate};
 use crate::read::{GetAndTouch, whole_ms};
 use crate::reply::{Item, Reply};
 use crate::store::{Conditional, Store};
@@ -250,6 +251,33 @@ impl Client {
                 key: key.as_ref(),
                 version: Some(version),
             })
+            .await
+    }
+
+    /// Reads an item, and tells exactly one of all callers to store a new value where there is none
+    /// or it is stale. Where there is none, the others are not told before `lease_for` is over, or
+    /// the lease [ended](Self::end_lease).
+    pub fn get_or_lease(&self, key: impl AsRef<[u8]>, lease_for: Duration) -> GetOrLease<'_> {
+        GetOrLease::new(self, key.as_ref(), lease_for)
+    }
+
+    /// Marks an item as out of date: it is served all the same, and the next caller of
+    /// [`get_or_lease`](Self::get_or_lease) is told to store a new value. The result is the item's new
+    /// version.
+    pub fn invalidate(&self, key: impl AsRef<[u8]>) -> Invalidate<'_> {
+        Invalidate::new(self, key.as_ref())
+    }
+
+    /// Gives a lease back without a new value, so that the next caller gets it. The result is whether
+    /// it was still there.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn end_lease(&self, key: impl AsRef<[u8]>, version: u64) -> Result<bool, Error> {
+        let key = key.as_ref();
+        self.connector
+            .call(Request::EndLease { key, version })
             .await
     }
 

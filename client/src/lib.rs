@@ -48,6 +48,28 @@
 //! # }
 //! ```
 //!
+//! # Many who need the same
+//!
+//! Where making a value is dear, [`Client::get_or_lease`] has one caller of many make it:
+//!
+//! ```no_run
+//! # async fn example(client: larder_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use larder_client::Lease;
+//!
+//! let found = client.get_or_lease("report", Duration::from_secs(5)).await?;
+//! match (found.lease, found.item) {
+//!     (Lease::Won { version }, _) => {
+//!         let report = "a day's work";
+//!         client.cas("report", version, report).expire_in(Duration::from_secs(60)).await?;
+//!     }
+//!     (_, Some(item)) => println!("{:?}", item.value),
+//!     (_, None) => println!("somebody is at it: ask again in a while"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # When things go wrong
 //!
 //! An [`Error`] says whether the request was executed: [`Error::NotExecuted`] and
@@ -67,6 +89,7 @@ mod config;
 mod connector;
 mod count;
 mod error;
+mod lease;
 mod link;
 mod many;
 mod own;
@@ -84,6 +107,7 @@ pub use config::Config;
 pub use count::{Count, Counter};
 pub use error::{Cause, ConnectError, Error};
 pub use larder_protocol::{Class, ExpiryLeft, Limits, Status};
+pub use lease::{Freshness, GetOrLease, Invalidate, Lease, Leased};
 pub use many::SetItem;
 pub use read::GetAndTouch;
 pub use reply::Item;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use larder_protocol::{ExpiryLeft, Lookup, Response, Status, Value};
 
+use crate::lease::Leased;
 use crate::scan::ScanKey;
 
 /// An item as a read returns it.
@@ -24,6 +25,7 @@ pub struct Item {
 pub(crate) enum Reply {
     Done,
     Item(Item),
+    Leased(Leased),
     Stored {
         version: u64,
     },
@@ -54,6 +56,9 @@ impl Reply {
             // The client's own PINGs are empty.
             Response::Done | Response::Pong { .. } => Self::Done,
             Response::Value(value) => Self::Item(item(value, &own)),
+            Response::Leased(leased) => {
+                Self::Leased(Leased::from_wire(leased, item(&leased.value, &own)))
+            }
             Response::Stored { version } => Self::Stored { version: *version },
             Response::Counter { number, version } => Self::Counter {
                 number: *number,

@@ -56,6 +56,7 @@ fn response(bytes: &[u8]) -> Option<usize> {
 fn bytes_inside(response: &Response<'_>) -> usize {
     match response {
         Response::Value(value) => value.bytes.len(),
+        Response::Leased(leased) => leased.value.bytes.len(),
         Response::Values { values, .. } => {
             assert_eq!(values.iter().count(), values.count() as usize);
             let lengths = values.iter().map(|lookup| match lookup {

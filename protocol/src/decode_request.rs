@@ -2,8 +2,8 @@
 
 use crate::decoded::{Decoded, Reason, Refusal};
 use crate::header::{
-    FIELD_CLIENT_FLAGS, FIELD_DELTA, FIELD_EXPIRY, FIELD_INITIAL, FIELD_VERSION, FLAG_QUIET,
-    FLAG_WANT_EXPIRY, HEADER_BYTES, RequestHeader,
+    FIELD_CLIENT_FLAGS, FIELD_DELTA, FIELD_EXPIRY, FIELD_INITIAL, FIELD_LEASE, FIELD_REFRESH,
+    FIELD_VERSION, FLAG_QUIET, FLAG_WANT_EXPIRY, HEADER_BYTES, RequestHeader,
 };
 use crate::lists::{Entries, Keys};
 use crate::opcode::Opcode;
@@ -203,6 +203,21 @@ fn read_body<'a>(
             key: parts.key,
             version: parts.version,
         },
+        Opcode::GetOrLease => Request::GetOrLease {
+            key: parts.key,
+            lease_ms: parts.lease_ms,
+            refresh_ms: parts.refresh_ms,
+            want_expiry,
+        },
+        Opcode::Invalidate => Request::Invalidate {
+            key: parts.key,
+            version: parts.version,
+            expire_in_ms,
+        },
+        Opcode::EndLease => Request::EndLease {
+            key: parts.key,
+            version: parts.version.unwrap_or_default(),
+        },
         Opcode::Add => store(StoreMode::Add),
         Opcode::Replace => store(StoreMode::Replace),
         Opcode::Append => store(StoreMode::Append),
@@ -258,6 +273,8 @@ struct Parts<'a> {
     initial: Option<u64>,
     delta: u64,
     client_flags: u32,
+    lease_ms: Option<u64>,
+    refresh_ms: Option<u64>,
     key: &'a [u8],
     rest: &'a [u8],
 }
@@ -272,6 +289,8 @@ impl<'a> Parts<'a> {
             initial: None,
             delta: 1,
             client_flags: 0,
+            lease_ms: None,
+            refresh_ms: None,
             key: &[],
             rest: &[],
         };
@@ -298,6 +317,12 @@ impl<'a> Parts<'a> {
         }
         if fields & FIELD_CLIENT_FLAGS != 0 {
             self.client_flags = take_u32(rest)?;
+        }
+        if fields & FIELD_LEASE != 0 {
+            self.lease_ms = Some(take_u64(rest)?);
+        }
+        if fields & FIELD_REFRESH != 0 {
+            self.refresh_ms = Some(take_u64(rest)?);
         }
         Some(())
     }

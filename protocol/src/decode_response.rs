@@ -1,11 +1,16 @@
 //! The client's side of reading: bytes to [`ResponseFrame`].
 
 use crate::decoded::{After, Decoded, Reason, Refusal};
-use crate::header::{HEADER_BYTES, REPLY_FLAG_EXPIRY, REPLY_FLAG_PARTIAL, ResponseHeader};
+use crate::header::{
+    HEADER_BYTES, REPLY_FLAG_ABSENT, REPLY_FLAG_EXPIRY, REPLY_FLAG_PARTIAL, REPLY_FLAG_STALE,
+    REPLY_FLAG_TAKEN, REPLY_FLAG_WON, ResponseHeader,
+};
 use crate::hello::HelloReply;
 use crate::lists::{Outcomes, Pairs, ScanEntries, Values};
 use crate::opcode::Opcode;
-use crate::response::{ExpiryLeft, Response, ResponseFrame, Value, ValueMeta};
+use crate::response::{
+    ExpiryLeft, Lease, Leased, Presence, Response, ResponseFrame, Value, ValueMeta,
+};
 use crate::status::Status;
 use crate::wire::{take_u64, text};
 
@@ -106,7 +111,7 @@ pub fn decode_value_head(buf: &[u8], frame_bytes_max: u32) -> Decoded<ValueHead>
         };
     };
     match read_value(&header, front) {
-        Ok(Response::Value(value)) => Decoded::Frame {
+        Ok(value) => Decoded::Frame {
             frame: ValueHead {
                 id: header.id,
                 meta: value.meta,
@@ -114,7 +119,7 @@ pub fn decode_value_head(buf: &[u8], frame_bytes_max: u32) -> Decoded<ValueHead>
             },
             consumed: head_bytes,
         },
-        _ => Decoded::Refused(refuse(&header, WRONG_LENGTH)),
+        Err(reason) => Decoded::Refused(refuse(&header, reason)),
     }
 }
 
@@ -134,13 +139,15 @@ fn read_body<'a>(header: &ResponseHeader, body: &'a [u8]) -> Result<Response<'a>
         return Ok(Response::Other { body });
     };
     match opcode {
-        Opcode::Get | Opcode::GetAndTouch => read_value(header, body),
+        Opcode::Get | Opcode::GetAndTouch => read_value(header, body).map(Response::Value),
+        Opcode::GetOrLease => read_leased(header, body),
         Opcode::Set
         | Opcode::Add
         | Opcode::Replace
         | Opcode::Append
         | Opcode::Prepend
-        | Opcode::Cas => {
+        | Opcode::Cas
+        | Opcode::Invalidate => {
             let [version] = numbers(body)?;
             Ok(Response::Stored { version })
         }
@@ -148,7 +155,7 @@ fn read_body<'a>(header: &ResponseHeader, body: &'a [u8]) -> Result<Response<'a>
             let [number, version] = numbers(body)?;
             Ok(Response::Counter { number, version })
         }
-        Opcode::Touch | Opcode::Delete | Opcode::Flush | Opcode::Quit => {
+        Opcode::Touch | Opcode::Delete | Opcode::EndLease | Opcode::Flush | Opcode::Quit => {
             let [] = numbers(body)?;
             Ok(Response::Done)
         }
@@ -185,7 +192,7 @@ fn read_body<'a>(header: &ResponseHeader, body: &'a [u8]) -> Result<Response<'a>
 }
 
 #[inline]
-fn read_value<'a>(header: &ResponseHeader, body: &'a [u8]) -> Result<Response<'a>, Reason> {
+fn read_value<'a>(header: &ResponseHeader, body: &'a [u8]) -> Result<Value<'a>, Reason> {
     let mut rest = body;
     let version = take_u64(&mut rest).ok_or(WRONG_LENGTH)?;
     let expiry_left = match header.flags & REPLY_FLAG_EXPIRY {
@@ -197,7 +204,29 @@ fn read_value<'a>(header: &ResponseHeader, body: &'a [u8]) -> Result<Response<'a
         version,
         expiry_left,
     };
-    Ok(Response::Value(Value { meta, bytes: rest }))
+    Ok(Value { meta, bytes: rest })
+}
+
+fn read_leased<'a>(header: &ResponseHeader, body: &'a [u8]) -> Result<Response<'a>, Reason> {
+    const CONTRADICTION: Reason = Reason::BadFrame("the flags contradict each other");
+    let value = read_value(header, body)?;
+    let presence = match header.flags & (REPLY_FLAG_STALE | REPLY_FLAG_ABSENT) {
+        0 => Presence::Fresh,
+        REPLY_FLAG_STALE => Presence::Stale,
+        REPLY_FLAG_ABSENT if value.bytes.is_empty() => Presence::Absent,
+        _ => return Err(CONTRADICTION),
+    };
+    let lease = match header.flags & (REPLY_FLAG_WON | REPLY_FLAG_TAKEN) {
+        0 => Lease::None,
+        REPLY_FLAG_WON => Lease::Won,
+        REPLY_FLAG_TAKEN => Lease::Taken,
+        _ => return Err(CONTRADICTION),
+    };
+    Ok(Response::Leased(Leased {
+        value,
+        presence,
+        lease,
+    }))
 }
 
 const WRONG_LENGTH: Reason = Reason::BadFrame("the body has not the length it must have");

@@ -3,9 +3,12 @@
 //! A reply's head is put together on the stack and appended in one go.
 
 use crate::Status;
-use crate::header::{HEADER_BYTES, REPLY_FLAG_EXPIRY, ResponseHeader};
+use crate::header::{
+    HEADER_BYTES, REPLY_FLAG_ABSENT, REPLY_FLAG_EXPIRY, REPLY_FLAG_STALE, REPLY_FLAG_TAKEN,
+    REPLY_FLAG_WON, ResponseHeader,
+};
 use crate::opcode::Opcode;
-use crate::response::ValueMeta;
+use crate::response::{Lease, Presence, ValueMeta};
 use crate::wire::{shorten, wire_len};
 
 /// LIMIT: a sentence fits one packet with the frames around it.
@@ -29,9 +32,50 @@ pub fn encode_value_head(
     meta: &ValueMeta,
     value_bytes: u32,
 ) {
+    encode_flagged_head(out, opcode, id, meta, 0, value_bytes);
+}
+
+/// Appends the answer to a GET_OR_LEASE that found something, without the value: `value_bytes` bytes
+/// must follow.
+pub fn encode_leased_head(
+    out: &mut Vec<u8>,
+    id: u32,
+    meta: &ValueMeta,
+    (presence, lease): (Presence, Lease),
+    value_bytes: u32,
+) {
+    let presence = match presence {
+        Presence::Fresh => 0,
+        Presence::Stale => REPLY_FLAG_STALE,
+        Presence::Absent => REPLY_FLAG_ABSENT,
+    };
+    let lease = match lease {
+        Lease::None => 0,
+        Lease::Won => REPLY_FLAG_WON,
+        Lease::Taken => REPLY_FLAG_TAKEN,
+    };
+    encode_flagged_head(
+        out,
+        Opcode::GetOrLease,
+        id,
+        meta,
+        presence | lease,
+        value_bytes,
+    );
+}
+
+#[inline(always)]
+fn encode_flagged_head(
+    out: &mut Vec<u8>,
+    opcode: Opcode,
+    id: u32,
+    meta: &ValueMeta,
+    flags_wanted: u8,
+    value_bytes: u32,
+) {
     let header = |flags, meta_bytes| ResponseHeader {
         opcode: opcode as u8,
-        flags,
+        flags: flags | flags_wanted,
         status: Status::OK,
         id,
         word: meta.client_flags,

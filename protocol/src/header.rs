@@ -34,14 +34,29 @@ pub const FIELD_INITIAL: u16 = 1 << 2;
 pub const FIELD_DELTA: u16 = 1 << 3;
 /// Request field, 4 bytes: the client's own flags of the item; absent means 0.
 pub const FIELD_CLIENT_FLAGS: u16 = 1 << 4;
+/// Request field, 8 bytes: how many milliseconds whoever is told to store a missing item has for it;
+/// absent means that nobody is.
+pub const FIELD_LEASE: u16 = 1 << 5;
+/// Request field, 8 bytes: an item that has fewer milliseconds left is to be stored anew; absent
+/// means that only stale ones are.
+pub const FIELD_REFRESH: u16 = 1 << 6;
 
-const FIELDS_OF_8_BYTES: u16 = FIELD_EXPIRY | FIELD_VERSION | FIELD_INITIAL | FIELD_DELTA;
+const FIELDS_OF_8_BYTES: u16 =
+    FIELD_EXPIRY | FIELD_VERSION | FIELD_INITIAL | FIELD_DELTA | FIELD_LEASE | FIELD_REFRESH;
 
 /// Response flag: the time that the item has left follows its version.
 pub const REPLY_FLAG_EXPIRY: u8 = 1 << 0;
 /// Response flag: only the first entries are answered, as many as the word says; ask again for the
 /// others.
 pub const REPLY_FLAG_PARTIAL: u8 = 1 << 1;
+/// Response flag: the item is out of date.
+pub const REPLY_FLAG_STALE: u8 = 1 << 2;
+/// Response flag: this client, and no other, is to store the item.
+pub const REPLY_FLAG_WON: u8 = 1 << 3;
+/// Response flag: another client is to store the item.
+pub const REPLY_FLAG_TAKEN: u8 = 1 << 4;
+/// Response flag: there is no item, and the version is that of the lease.
+pub const REPLY_FLAG_ABSENT: u8 = 1 << 5;
 
 /// The header of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

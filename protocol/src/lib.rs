@@ -57,13 +57,14 @@ pub use decode_request::{GetFrame, StoreHead, decode_get, decode_request, decode
 pub use decode_response::{ValueHead, decode_response, decode_value_head};
 pub use decoded::{After, Decoded, Reason, Refusal};
 pub use encode_response::{
-    encode_close, encode_counter, encode_done, encode_drain, encode_pong, encode_status,
-    encode_stored, encode_value, encode_value_head,
+    encode_close, encode_counter, encode_done, encode_drain, encode_leased_head, encode_pong,
+    encode_status, encode_stored, encode_value, encode_value_head,
 };
 pub use header::{
-    FIELD_CLIENT_FLAGS, FIELD_DELTA, FIELD_EXPIRY, FIELD_INITIAL, FIELD_VERSION, FLAG_QUIET,
-    FLAG_WANT_EXPIRY, HEADER_BYTES, REPLY_FLAG_EXPIRY, REPLY_FLAG_PARTIAL, RequestHeader,
-    ResponseHeader,
+    FIELD_CLIENT_FLAGS, FIELD_DELTA, FIELD_EXPIRY, FIELD_INITIAL, FIELD_LEASE, FIELD_REFRESH,
+    FIELD_VERSION, FLAG_QUIET, FLAG_WANT_EXPIRY, HEADER_BYTES, REPLY_FLAG_ABSENT,
+    REPLY_FLAG_EXPIRY, REPLY_FLAG_PARTIAL, REPLY_FLAG_STALE, REPLY_FLAG_TAKEN, REPLY_FLAG_WON,
+    RequestHeader, ResponseHeader,
 };
 pub use hello::{
     HELLO_BODY_BYTES_MAX, HelloFrame, HelloReply, HelloRequest, MAGIC, NAME_BYTES_MAX,
@@ -77,6 +78,8 @@ pub use lists::{
 pub use opcode::Opcode;
 pub use replies::{Fit, OutcomesReply, ScanReply, StatsReply, ValuesAsked, ValuesReply};
 pub use request::{Arithmetic, Direction, Request, RequestFrame, Store, StoreMode};
-pub use response::{ExpiryLeft, Lookup, Response, ResponseFrame, Value, ValueMeta};
+pub use response::{
+    ExpiryLeft, Lease, Leased, Lookup, Presence, Response, ResponseFrame, Value, ValueMeta,
+};
 pub use status::{Class, Status};
 pub use wire::EXPIRY_NEVER;

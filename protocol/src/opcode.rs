@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What a frame asks for, or, from 0xE0 on, what a server says unasked.
 ///
-/// Numbers are never given a second meaning. 0x1C to 0x1F are kept for leases and 0xE2 to 0xEF for
+/// Numbers are never given a second meaning. 0x1F is kept for leases and 0xE2 to 0xEF for
 /// invalidations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -51,6 +51,12 @@ pub enum Opcode {
     Increment = 0x18,
     /// Subtracts from a counter.
     Decrement = 0x19,
+    /// Reads an item, and tells one of many clients to store it where that is needed.
+    GetOrLease = 0x1C,
+    /// Marks an item as out of date.
+    Invalidate = 0x1D,
+    /// Gives a lease back.
+    EndLease = 0x1E,
     /// Notice: the server is about to close this connection; take new requests elsewhere.
     Drain = 0xE0,
     /// Notice: the server closes this connection after this frame, and why.
@@ -59,7 +65,7 @@ pub enum Opcode {
 
 impl Opcode {
     /// Every opcode there is, requests first, in the order of their numbers.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::Hello,
         Self::Ping,
         Self::Quit,
@@ -81,6 +87,9 @@ impl Opcode {
         Self::Cas,
         Self::Increment,
         Self::Decrement,
+        Self::GetOrLease,
+        Self::Invalidate,
+        Self::EndLease,
         Self::Drain,
         Self::Close,
     ];
@@ -97,7 +106,10 @@ impl Opcode {
     #[inline]
     #[must_use]
     pub const fn is_read(self) -> bool {
-        matches!(self, Self::Get | Self::GetAndTouch | Self::MultiGet)
+        matches!(
+            self,
+            Self::Get | Self::GetAndTouch | Self::MultiGet | Self::GetOrLease
+        )
     }
 
     /// Whether a request with this opcode names exactly one key.
@@ -105,7 +117,7 @@ impl Opcode {
     #[must_use]
     pub const fn has_one_key(self) -> bool {
         let number = self as u8;
-        number >= Self::Get as u8 && number <= Self::Decrement as u8 && !self.has_list()
+        number >= Self::Get as u8 && number <= Self::EndLease as u8 && !self.has_list()
     }
 
     /// Whether a request with this opcode names many keys.
@@ -154,6 +166,9 @@ impl Opcode {
             Self::Cas => "CAS",
             Self::Increment => "INCREMENT",
             Self::Decrement => "DECREMENT",
+            Self::GetOrLease => "GET_OR_LEASE",
+            Self::Invalidate => "INVALIDATE",
+            Self::EndLease => "END_LEASE",
             Self::Drain => "DRAIN",
             Self::Close => "CLOSE",
         }

@@ -1,8 +1,8 @@
 //! What a client asks for, and how it is written.
 
 use crate::header::{
-    FIELD_CLIENT_FLAGS, FIELD_DELTA, FIELD_EXPIRY, FIELD_INITIAL, FIELD_VERSION, FLAG_QUIET,
-    FLAG_WANT_EXPIRY, HEADER_BYTES, RequestHeader,
+    FIELD_CLIENT_FLAGS, FIELD_DELTA, FIELD_EXPIRY, FIELD_INITIAL, FIELD_LEASE, FIELD_REFRESH,
+    FIELD_VERSION, FLAG_QUIET, FLAG_WANT_EXPIRY, HEADER_BYTES, RequestHeader,
 };
 use crate::lists::{Entries, Keys};
 use crate::opcode::Opcode;
@@ -59,6 +59,35 @@ pub enum Request<'a> {
         key: &'a [u8],
         /// Delete only if the item still has this version.
         version: Option<u64>,
+    },
+    /// Read an item, and be told to store it where that is needed and nobody else was told.
+    GetOrLease {
+        /// The key.
+        key: &'a [u8],
+        /// Where there is no item: how long another client is not told to store one, if this one is.
+        /// `None`: nobody is told.
+        lease_ms: Option<u64>,
+        /// An item that has less than this left is to be stored anew, and so is in any case one that
+        /// is stale.
+        refresh_ms: Option<u64>,
+        /// Whether the answer says how long the item has left.
+        want_expiry: bool,
+    },
+    /// Mark an item as out of date.
+    Invalidate {
+        /// The key.
+        key: &'a [u8],
+        /// Mark it only if the item still has this version.
+        version: Option<u64>,
+        /// The new expiry; `None` here: the item keeps its own.
+        expire_in_ms: Option<u64>,
+    },
+    /// Give a lease back, without an item.
+    EndLease {
+        /// The key.
+        key: &'a [u8],
+        /// The version that came with the lease.
+        version: u64,
     },
     /// Empty the cache.
     Flush {
@@ -185,6 +214,9 @@ impl Request<'_> {
             },
             Self::Touch { .. } => Opcode::Touch,
             Self::Delete { .. } => Opcode::Delete,
+            Self::GetOrLease { .. } => Opcode::GetOrLease,
+            Self::Invalidate { .. } => Opcode::Invalidate,
+            Self::EndLease { .. } => Opcode::EndLease,
             Self::Flush { .. } => Opcode::Flush,
             Self::MultiGet { .. } => Opcode::MultiGet,
             Self::MultiSet { .. } => Opcode::MultiSet,
@@ -205,6 +237,8 @@ impl Request<'_> {
             parts.version,
             parts.initial,
             parts.delta,
+            parts.lease_ms,
+            parts.refresh_ms,
         ];
         let eights = eights.iter().flatten().count() + usize::from(parts.number.is_some());
         let fields = eights * 8 + if parts.client_flags != 0 { 4 } else { 0 };
@@ -244,6 +278,30 @@ impl Request<'_> {
             },
             Self::Delete { key, version } => Parts {
                 version: *version,
+                ..key_only(key)
+            },
+            Self::GetOrLease {
+                key,
+                lease_ms,
+                refresh_ms,
+                want_expiry,
+            } => Parts {
+                want_expiry: *want_expiry,
+                lease_ms: *lease_ms,
+                refresh_ms: *refresh_ms,
+                ..key_only(key)
+            },
+            Self::Invalidate {
+                key,
+                version,
+                expire_in_ms,
+            } => Parts {
+                version: *version,
+                expire_in_ms: *expire_in_ms,
+                ..key_only(key)
+            },
+            Self::EndLease { key, version } => Parts {
+                version: Some(*version),
                 ..key_only(key)
             },
             Self::Flush { delay_ms } => Parts {
@@ -315,6 +373,8 @@ struct Parts<'a> {
     initial: Option<u64>,
     delta: Option<u64>,
     client_flags: u32,
+    lease_ms: Option<u64>,
+    refresh_ms: Option<u64>,
     /// A word and the eight bytes that go with it.
     number: Option<(u32, u64)>,
     /// The word of a body that is all tail.
@@ -339,7 +399,7 @@ impl RequestFrame<'_> {
 
     fn encode_parts(&self, parts: &Parts<'_>, out: &mut Vec<u8>) {
         let start = out.len();
-        out.reserve(HEADER_BYTES + 5 * 8 + parts.head.len() + parts.tail.len());
+        out.reserve(HEADER_BYTES + 7 * 8 + parts.head.len() + parts.tail.len());
         out.extend_from_slice(&[0; HEADER_BYTES]);
         let mut fields = 0;
         let eights = [
@@ -357,6 +417,15 @@ impl RequestFrame<'_> {
         if parts.client_flags != 0 {
             fields |= FIELD_CLIENT_FLAGS;
             out.extend_from_slice(&parts.client_flags.to_le_bytes());
+        }
+        for (field, ms) in [
+            (FIELD_LEASE, parts.lease_ms),
+            (FIELD_REFRESH, parts.refresh_ms),
+        ] {
+            if let Some(ms) = ms {
+                fields |= field;
+                out.extend_from_slice(&ms.to_le_bytes());
+            }
         }
         let word = match (parts.number, parts.list) {
             (Some((word, number)), _) => {

@@ -25,7 +25,9 @@ pub enum Response<'a> {
     Done,
     /// The item of a GET or GET_AND_TOUCH.
     Value(Value<'a>),
-    /// A value was stored.
+    /// What a GET_OR_LEASE found.
+    Leased(Leased<'a>),
+    /// A value was stored, or an item marked as out of date.
     Stored {
         /// The version that the item has now.
         version: u64,
@@ -104,6 +106,41 @@ pub struct ValueMeta {
     pub version: u64,
     /// How long the item has left.
     pub expiry_left: ExpiryLeft,
+}
+
+/// What a GET_OR_LEASE found, and whether the client is to store a new value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leased<'a> {
+    /// The item. Where it is absent, the value is empty, and the version is that of the lease.
+    pub value: Value<'a>,
+    /// What is there.
+    pub presence: Presence,
+    /// Who is to store.
+    pub lease: Lease,
+}
+
+/// What is there of an item that may be leased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// An item.
+    #[default]
+    Fresh,
+    /// An item that is out of date.
+    Stale,
+    /// Nothing.
+    Absent,
+}
+
+/// Who is to store a new value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lease {
+    /// Nobody.
+    #[default]
+    None,
+    /// This client, and no other.
+    Won,
+    /// Another client.
+    Taken,
 }
 
 /// How long an item has left to live.

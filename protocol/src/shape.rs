@@ -6,8 +6,8 @@
 
 use crate::decoded::{After, Reason, Refusal};
 use crate::header::{
-    FIELD_CLIENT_FLAGS, FIELD_DELTA, FIELD_EXPIRY, FIELD_INITIAL, FIELD_VERSION, FLAG_QUIET,
-    FLAG_WANT_EXPIRY, RequestHeader,
+    FIELD_CLIENT_FLAGS, FIELD_DELTA, FIELD_EXPIRY, FIELD_INITIAL, FIELD_LEASE, FIELD_REFRESH,
+    FIELD_VERSION, FLAG_QUIET, FLAG_WANT_EXPIRY, RequestHeader,
 };
 use crate::{Limits, Opcode};
 
@@ -70,6 +70,9 @@ const fn shape_of(opcode: Opcode) -> Shape {
             Body::KeyAndValue,
         ),
         Opcode::Increment | Opcode::Decrement => (FLAG_QUIET, COUNTER, 0, Body::Key),
+        Opcode::GetOrLease => (READ, FIELD_LEASE | FIELD_REFRESH, 0, Body::Key),
+        Opcode::Invalidate => (FLAG_QUIET, FIELD_EXPIRY | FIELD_VERSION, 0, Body::Key),
+        Opcode::EndLease => (FLAG_QUIET, FIELD_VERSION, FIELD_VERSION, Body::Key),
         Opcode::MultiGet => (READ, 0, 0, Body::List),
         Opcode::MultiSet | Opcode::MultiDelete => (FLAG_QUIET, 0, 0, Body::List),
         Opcode::Flush => (FLAG_QUIET, 0, 0, Body::Exactly(8)),

@@ -1,16 +1,20 @@
 //! Larder's own protocol: `larder-protocol` on one side, [`Request`] and [`Reply`] on the other.
 
 use larder_protocol::{
-    After as WireAfter, Arithmetic as WireArithmetic, Decoded, Direction, ExpiryLeft, Fit, Limits,
-    Opcode, OutcomesReply, Refusal, Request as WireRequest, RequestHeader, ScanEntry, ScanReply,
-    StatsReply, Status, Store as WireStore, StoreMode, ValueMeta, ValuesAsked, ValuesReply,
+    After as WireAfter, Arithmetic as WireArithmetic, Decoded, Direction, ExpiryLeft, Fit,
+    Lease as WireLease, Limits, Opcode, OutcomesReply, Presence, Refusal, Request as WireRequest,
+    RequestHeader, ScanEntry, ScanReply, StatsReply, Status, Store as WireStore, StoreMode,
+    ValueMeta, ValuesAsked, ValuesReply,
 };
 
 use super::{
     After, Circumstances, Dialect, Ending, Failure, Get, Greeting, Head, Parsed, Reply, Request,
     Room, Touch,
 };
-use crate::engine::{Arithmetic, Entry, Initial, Item, LargeValue, Mode};
+use crate::engine::{
+    Arithmetic, Entry, Freshness, Initial, Invalidation, Item, LargeValue, Lease, Leased, Mode,
+    NewExpiry, Terms,
+};
 
 /// What the server calls itself in the handshake.
 const NAME: &str = concat!("larder ", env!("CARGO_PKG_VERSION"));
@@ -183,6 +187,7 @@ fn wants_expiry(request: &WireRequest<'_>) -> bool {
     match request {
         WireRequest::Get { want_expiry, .. }
         | WireRequest::GetAndTouch { want_expiry, .. }
+        | WireRequest::GetOrLease { want_expiry, .. }
         | WireRequest::MultiGet { want_expiry, .. } => *want_expiry,
         _ => false,
     }
@@ -211,6 +216,33 @@ fn neutral(request: WireRequest<'_>, now_ms: u64) -> Request<'_> {
             expires_at_ms: at(expire_in_ms),
         },
         WireRequest::Delete { key, version } => Request::Delete { key, version },
+        WireRequest::GetOrLease {
+            key,
+            lease_ms,
+            refresh_ms,
+            ..
+        } => Request::GetOrLease {
+            key,
+            terms: Terms {
+                placeholder_until_ms: at(lease_ms),
+                refresh_below_ms: refresh_ms,
+                ..Terms::default()
+            },
+        },
+        WireRequest::Invalidate {
+            key,
+            version,
+            expire_in_ms,
+        } => Request::Invalidate {
+            key,
+            how: Invalidation {
+                version,
+                expiry: at(expire_in_ms)
+                    .map_or(NewExpiry::Kept, |at_ms| NewExpiry::At(Some(at_ms))),
+                ..Invalidation::default()
+            },
+        },
+        WireRequest::EndLease { key, version } => Request::EndLease { key, version },
         WireRequest::Flush { delay_ms: 0 } => Request::Flush { at_ms: None },
         WireRequest::Flush { delay_ms } => Request::Flush {
             at_ms: at(Some(delay_ms)),
@@ -323,6 +355,29 @@ impl Reply for LarderReply<'_> {
         let value_bytes = u32::try_from(item.value_bytes()).unwrap_or(u32::MAX);
         let Tag { opcode, id, .. } = self.tag;
         larder_protocol::encode_value_head(self.out, opcode, id, &meta, value_bytes);
+    }
+
+    fn leased(&mut self, leased: &Leased<'_>) {
+        let Some(item) = &leased.item else {
+            return self.failed(Failure::NotFound);
+        };
+        let lease = match leased.lease {
+            Lease::None => WireLease::None,
+            Lease::Won => WireLease::Won,
+            Lease::Taken => WireLease::Taken,
+        };
+        let presence = match (item.is_placeholder(), leased.freshness) {
+            (true, _) => Presence::Absent,
+            (false, Freshness::Stale) => Presence::Stale,
+            (false, Freshness::Fresh) => Presence::Fresh,
+        };
+        let meta = self.meta(item);
+        let value_bytes = u32::try_from(item.value_bytes()).unwrap_or(u32::MAX);
+        let said = (presence, lease);
+        larder_protocol::encode_leased_head(self.out, self.tag.id, &meta, said, value_bytes);
+        if leased.large.is_none() {
+            item.append_value_to(self.out);
+        }
     }
 
     #[inline]

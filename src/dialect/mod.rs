@@ -14,7 +14,10 @@ mod scratch;
 
 use larder_protocol::{Entries, Keys};
 
-use crate::engine::{Arithmetic, Entry, Initial, Item, LargeValue, Mode, Placeholders, Side};
+use crate::engine::{
+    Arithmetic, Entry, Initial, Invalidation, Item, LargeValue, Leased, Mode, Placeholders, Side,
+    Terms,
+};
 
 pub(crate) use scratch::Scratch;
 
@@ -61,6 +64,18 @@ pub(crate) enum Request<'i> {
         key: &'i [u8],
         version: Option<u64>,
     },
+    GetOrLease {
+        key: &'i [u8],
+        terms: Terms,
+    },
+    Invalidate {
+        key: &'i [u8],
+        how: Invalidation,
+    },
+    EndLease {
+        key: &'i [u8],
+        version: u64,
+    },
     /// Many keys, each of which is answered by itself. Such a request may be answered in parts.
     GetEach {
         keys: SpacedKeys<'i>,
@@ -99,7 +114,10 @@ impl<'i> Request<'i> {
             | Self::Store { key, .. }
             | Self::Join { key, .. }
             | Self::Count { key, .. }
-            | Self::Delete { key, .. } => Some(key),
+            | Self::Delete { key, .. }
+            | Self::GetOrLease { key, .. }
+            | Self::Invalidate { key, .. }
+            | Self::EndLease { key, .. } => Some(key),
             _ => None,
         }
     }
@@ -190,6 +208,8 @@ pub(crate) trait Reply {
     fn item(&mut self, item: &Item<'_>);
     /// An item whose value follows the reply, from where it lies.
     fn large_item(&mut self, item: &Item<'_>);
+    /// What a read on terms found, an item or a placeholder. A large value follows the reply.
+    fn leased(&mut self, leased: &Leased<'_>);
     fn stored(&mut self, version: u64);
     /// What was added to is stored, and has so many bytes now.
     fn joined(&mut self, version: u64, value_bytes: u64) {

@@ -147,6 +147,10 @@ impl Guard<'_> {
             // SAFETY: pinned since before `seen` was found.
             let found = unsafe { bucket.find(key.hash, key.bytes, Some(&seen)) }?;
             let old = self.live(&found).filter(Item::is_in_place)?;
+            // A lease ends with the version that it was for: in one store, that of another word.
+            if found.entry.marks().has(Marks::LEASED) {
+                return None;
+            }
             if differs(&old, calculation.version) {
                 return Some(Calculated::Exists);
             }
@@ -155,12 +159,7 @@ impl Guard<'_> {
                 let value = calculation.by.apply(old.number()?);
                 let number = item::number_at(&shared.arena, found.entry.offset());
                 number.update(Versioned { value, version });
-                // The lease was for the version that was.
-                let entry = found.entry.without(Marks::LEASED);
-                match entry == found.entry {
-                    true => shared.index.bump(&found),
-                    false => bucket.put(&found, entry),
-                }
+                shared.index.bump(&found);
                 let expires_at_ms = old.expires_at_ms();
                 return Some(Calculated::Value {
                     value,

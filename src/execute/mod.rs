@@ -5,6 +5,7 @@
 //! then is each request executed, in the order it came.
 
 mod large;
+mod leases;
 mod many;
 
 use arrayvec::ArrayVec;
@@ -322,6 +323,11 @@ fn execute_keyed<D: Dialect>(
             Err(failure) => reply.failed(failure),
         },
         Request::Get { .. } => get(guard, key, reply, large),
+        Request::GetOrLease { ref terms, .. } => {
+            leases::get_or_lease(guard, key, terms, reply, large);
+        }
+        Request::Invalidate { ref how, .. } => leases::invalidate(guard, key, how, reply),
+        Request::EndLease { version, .. } => leases::end_lease(guard, key, version, reply),
         // INVARIANT: `Request::key` answers for the requests above and for no other.
         _ => {}
     }

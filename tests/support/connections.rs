@@ -9,7 +9,7 @@ use larder::{Arithmetic, Initial, Mode};
 use larder_client::{Client, Conditional, Error, Item, Status};
 
 use crate::support::linearizability::{Span, check};
-use crate::support::meaning::{Answer, Call, Evictions, Stored};
+use crate::support::meaning::{Answer, Call, Evictions, Marks, Stored};
 
 /// What the clients do.
 #[derive(Debug, Clone)]
@@ -301,6 +301,7 @@ fn read(item: Option<Item>) -> Answer {
             flags: item.flags,
             expires_at_ms: None,
             version: Some(item.version),
+            marks: Marks::default(),
         })
     })
 }
@@ -370,6 +371,10 @@ async fn execute(client: &Client, name: &[u8], call: &Call) -> Result<Answer, Er
                 }
             }
         }
-        Call::Touch { .. } | Call::Flush => unreachable!("no caller asks for it"),
+        Call::Touch { .. }
+        | Call::Flush
+        | Call::GetOrLease { .. }
+        | Call::Invalidate { .. }
+        | Call::EndLease { .. } => unreachable!("no caller asks for it"),
     })
 }

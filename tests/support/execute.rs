@@ -1,8 +1,9 @@
 //! Calls, carried out by the engine.
 
-use larder::{Counter, Deletion, Entry, Guard, Item, Key, Outcome, StoreError};
+use larder::{Counter, Deletion, Entry, Guard, Invalidated, Item, Key, Outcome, StoreError};
 
-use super::meaning::{Answer, Call, Stored};
+use super::leasing;
+use super::meaning::{Answer, Call, Marks, Stored};
 
 /// What a read found.
 pub(crate) fn read(item: Option<&Item<'_>>) -> Answer {
@@ -12,6 +13,7 @@ pub(crate) fn read(item: Option<&Item<'_>>) -> Answer {
             flags: item.flags(),
             expires_at_ms: item.expires_at_ms(),
             version: Some(item.version()),
+            marks: Marks::default(),
         })
     })
 }
@@ -48,6 +50,18 @@ pub(crate) fn try_execute(
             Deletion::Deleted => Answer::Deleted,
             Deletion::NotFound => Answer::NotFound,
             Deletion::Exists => Answer::Exists,
+        },
+        Call::GetOrLease { terms } => leasing::told(&guard.get_or_lease(key, terms)?),
+        Call::Invalidate { how } => match guard.invalidate(key, how)? {
+            Invalidated::Marked { version } => Answer::Marked {
+                version: Some(version),
+            },
+            Invalidated::NotFound => Answer::NotFound,
+            Invalidated::Exists => Answer::Exists,
+        },
+        Call::EndLease { version } => match guard.end_lease(key, *version) {
+            true => Answer::LeaseEnded,
+            false => Answer::NotFound,
         },
         Call::Count { by, initial } => match guard.arithmetic(key, *by, *initial)? {
             Counter::Value { value, version } => Answer::Counted {

@@ -5,7 +5,9 @@
 //! may be evicted at any instant. So every call may find the key empty, but then it is empty from
 //! there on, until somebody stores again.
 
-use larder::{Arithmetic, Initial, Mode};
+use larder::{Arithmetic, Freshness, Initial, Invalidation, Lease, Mode, Terms};
+
+use super::leasing;
 
 /// What a key holds; `None`: nothing.
 pub(crate) type State = Option<Stored>;
@@ -18,6 +20,15 @@ pub(crate) struct Stored {
     pub(crate) expires_at_ms: Option<u64>,
     /// `None` where the call that stored it was never answered, and nobody has read it since.
     pub(crate) version: Option<u64>,
+    pub(crate) marks: Marks,
+}
+
+/// What is known of an item that a plain read does not tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Marks {
+    pub(crate) is_placeholder: bool,
+    pub(crate) is_stale: bool,
+    pub(crate) is_leased: bool,
 }
 
 /// What is asked of a key.
@@ -43,6 +54,15 @@ pub(crate) enum Call {
     Delete {
         version: Option<u64>,
     },
+    GetOrLease {
+        terms: Terms,
+    },
+    Invalidate {
+        how: Invalidation,
+    },
+    EndLease {
+        version: u64,
+    },
     Flush,
 }
 
@@ -66,6 +86,17 @@ pub(crate) enum Answer {
     },
     NotANumber,
     Deleted,
+    /// A read on terms found this; of its marks it tells whether it is a placeholder.
+    Leased {
+        found: Stored,
+        lease: Lease,
+        freshness: Freshness,
+    },
+    /// Marked as stale.
+    Marked {
+        version: Option<u64>,
+    },
+    LeaseEnded,
     Flushed,
     /// There was no memory; nothing was done.
     NoSpace,
@@ -75,8 +106,10 @@ impl Answer {
     /// The version that it names.
     fn version(&self) -> Option<u64> {
         match self {
-            Self::Hit(stored) => stored.version,
-            Self::Stored { version } | Self::Counted { version, .. } => *version,
+            Self::Hit(found) | Self::Leased { found, .. } => found.version,
+            Self::Stored { version } | Self::Counted { version, .. } | Self::Marked { version } => {
+                *version
+            }
             _ => None,
         }
     }
@@ -85,6 +118,13 @@ impl Answer {
     pub(crate) fn found(&self, call: &Call) -> Option<u64> {
         match (self, call) {
             (Self::Hit(stored), _) => stored.version,
+            // The one that is told of an absent item has just made its placeholder.
+            (Self::Leased { found, lease, .. }, _) => {
+                let is_new = found.marks.is_placeholder && *lease == Lease::Won;
+                found.version.filter(|_| !is_new)
+            }
+            (Self::LeaseEnded, Call::EndLease { version }) => Some(*version),
+            (Self::Marked { .. }, Call::Invalidate { how }) => how.version,
             (Self::Deleted, Call::Delete { version }) => *version,
             (
                 Self::Stored { .. },
@@ -111,21 +151,51 @@ impl Stored {
     pub(crate) fn lives_at(&self, now_ms: u64) -> bool {
         self.expires_at_ms.is_none_or(|at_ms| at_ms > now_ms)
     }
+
+    /// What a plain read shows of it.
+    pub(crate) fn shown(&self) -> Self {
+        Self {
+            marks: Marks::default(),
+            ..self.clone()
+        }
+    }
 }
 
-/// How a key that holds `live` answers, and what it holds afterwards; what is stored anew gets
-/// `version`.
-pub(crate) fn answer(live: Option<&Stored>, call: &Call, version: Option<u64>) -> (Answer, State) {
+/// How a key that holds `live` answers at a time, and what it holds afterwards; what is stored anew
+/// gets `version`.
+pub(crate) fn answer(
+    live: Option<&Stored>,
+    call: &Call,
+    version: Option<u64>,
+    now_ms: u64,
+) -> (Answer, State) {
+    match (call, live) {
+        (Call::GetOrLease { terms }, _) => leasing::get_or_lease(live, terms, version, now_ms),
+        (Call::Invalidate { how }, _) => leasing::invalidate(live, how, version),
+        (Call::EndLease { version }, _) => leasing::end_lease(live, *version),
+        (_, Some(live)) if live.marks.is_placeholder => {
+            let (answered, next) = match leasing::is_meant(call, live) {
+                true => answer_plainly(Some(live), call, version),
+                false => answer_plainly(None, call, version),
+            };
+            leasing::over_placeholder(live, call, answered, next)
+        }
+        _ => answer_plainly(live, call, version),
+    }
+}
+
+/// The same, for a call that knows nothing of leases.
+fn answer_plainly(live: Option<&Stored>, call: &Call, version: Option<u64>) -> (Answer, State) {
     let unchanged = live.cloned();
     match (call, live) {
         (Call::Flush, _) => (Answer::Flushed, None),
-        (Call::Get, Some(live)) => (Answer::Hit(live.clone()), unchanged),
+        (Call::Get, Some(live)) => (Answer::Hit(live.shown()), unchanged),
         (Call::GetAndTouch { expires_at_ms }, Some(live)) => {
             let touched = Stored {
                 expires_at_ms: *expires_at_ms,
                 ..live.clone()
             };
-            (Answer::Hit(touched.clone()), Some(touched))
+            (Answer::Hit(touched.shown()), Some(touched))
         }
         (Call::Touch { expires_at_ms }, Some(live)) => {
             let touched = Stored {
@@ -148,8 +218,13 @@ pub(crate) fn answer(live: Option<&Stored>, call: &Call, version: Option<u64>) -
             (Mode::CompareAndSet { version }, Some(live)) if live.version != Some(*version) => {
                 (Answer::Exists, unchanged)
             }
+            // The calls that are made name a version that the key has, or had.
+            (Mode::CompareAndSetStale { .. }, None) => (Answer::NotFound, None),
             _ => (Answer::Stored { version }, store(live, call, version)),
         },
+        (Call::GetOrLease { .. } | Call::Invalidate { .. } | Call::EndLease { .. }, _) => {
+            unreachable!("{call:?} is about leases")
+        }
     }
 }
 
@@ -168,6 +243,9 @@ fn store(live: Option<&Stored>, call: &Call, version: Option<u64>) -> State {
             let value = [&live.value[..], value].concat();
             (value, live.flags, live.expires_at_ms)
         }
+        (Mode::CompareAndSetStale { version }, Some(live)) if live.version != Some(*version) => {
+            (value.clone(), *flags, live.expires_at_ms)
+        }
         (Mode::Prepend, Some(live)) => {
             let value = [value, &live.value[..]].concat();
             (value, live.flags, live.expires_at_ms)
@@ -179,6 +257,7 @@ fn store(live: Option<&Stored>, call: &Call, version: Option<u64>) -> State {
         flags,
         expires_at_ms,
         version,
+        marks: leasing::marks_of_store(live, *mode),
     })
 }
 
@@ -207,6 +286,7 @@ fn count(
         flags,
         expires_at_ms,
         version,
+        marks: live.map_or(Marks::default(), leasing::marks_of_what_is_made_from),
     };
     let value = number;
     (Answer::Counted { value, version }, Some(stored))
@@ -267,7 +347,7 @@ pub(crate) fn successors(
     let version = observed.and_then(Answer::version);
     let mut after = Vec::new();
     for live in &from {
-        let (expected, next) = answer(live.as_ref(), call, version);
+        let (expected, next) = answer(live.as_ref(), call, version, now_ms);
         if observed.is_none_or(|observed| *observed == expected) && !after.contains(&next) {
             after.push(next);
         }

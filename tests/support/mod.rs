@@ -2,6 +2,7 @@
 //! histories, and threads that make histories.
 
 pub(crate) mod execute;
+pub(crate) mod leasing;
 pub(crate) mod linearizability;
 pub(crate) mod meaning;
 pub(crate) mod threads;

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
-use larder::{Arithmetic, Cache, Config, Guard, Initial, Mode, Session, Stats};
+use larder::{
+    Arithmetic, Cache, Config, Guard, Initial, Invalidation, Mode, NewExpiry, Session, Stats, Terms,
+};
 
 use super::execute::{execute, read};
 use super::linearizability::{Span, check};
@@ -172,8 +174,10 @@ impl<'c> Thread<'c> {
         let began = self.now();
         let answer = execute(guard, &name, &call);
         let found = match &answer {
-            Answer::Hit(stored) => stored.version,
-            Answer::Stored { version } | Answer::Counted { version, .. } => *version,
+            Answer::Hit(found) | Answer::Leased { found, .. } => found.version,
+            Answer::Stored { version }
+            | Answer::Counted { version, .. }
+            | Answer::Marked { version } => *version,
             _ => None,
         };
         if let Some(version) = found {
@@ -186,7 +190,8 @@ impl<'c> Thread<'c> {
         let version = self.versions.get(&key).copied();
         let expires_at_ms = [None, None, Some(NOW_MS + 1), Some(NOW_MS)][self.below(4) as usize];
         let mode = match self.below(100) {
-            0..35 => return Call::Get,
+            0..25 => return Call::Get,
+            25..35 => return self.about_leases(version),
             35..38 => return Call::GetAndTouch { expires_at_ms },
             38..41 => return Call::Touch { expires_at_ms },
             41..44 => return Call::Delete { version: None },
@@ -214,6 +219,31 @@ impl<'c> Thread<'c> {
             value: value.into_bytes(),
             flags: (self.stores % 3) as u32,
             expires_at_ms: expires_at_ms.filter(|&at_ms| at_ms > NOW_MS),
+        }
+    }
+
+    fn about_leases(&mut self, version: Option<u64>) -> Call {
+        let terms = |placeholder_until_ms, expiry| Call::GetOrLease {
+            terms: Terms {
+                placeholder_until_ms,
+                refresh_below_ms: Some(2),
+                expiry,
+                ..Terms::default()
+            },
+        };
+        match self.below(8) {
+            0..3 => terms(Some(NOW_MS + 5), NewExpiry::Kept),
+            3 => terms(None, NewExpiry::Kept),
+            4 => terms(None, NewExpiry::At(None)),
+            5 => Call::EndLease {
+                version: version.unwrap_or(0),
+            },
+            unconditional => Call::Invalidate {
+                how: Invalidation {
+                    version: version.filter(|_| unconditional == 6),
+                    ..Invalidation::default()
+                },
+            },
         }
     }
 

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use larder::{Cache, Config, Guard, Mode, Session, StoreError};
+use larder::{Cache, Config, Guard, Mode, NewExpiry, Session, StoreError, Terms};
 
 use super::execute::{read, try_execute};
 use super::meaning::{Answer, Call, Evictions, State, Stored, answer, successors};
@@ -32,6 +32,18 @@ pub(crate) enum Step {
         key: u64,
         is_current: bool,
         value: Option<Vec<u8>>,
+    },
+    /// A store that may come out stale, naming the version that the key has, or an earlier one.
+    StoreStale {
+        key: u64,
+        is_current: bool,
+        value: Vec<u8>,
+        expires_at_ms: Option<u64>,
+    },
+    /// Ends the lease of a key, naming the version that it has, or another one.
+    EndLease {
+        key: u64,
+        is_current: bool,
     },
     /// Stores many keys, so that memory fills and the index grows.
     Burst {
@@ -117,6 +129,25 @@ impl Twins {
                 is_current,
                 value,
             } => self.conditional(key, is_current, value),
+            Step::StoreStale {
+                key,
+                is_current,
+                value,
+                expires_at_ms,
+            } => {
+                let version = self.version(key).filter(|_| is_current).unwrap_or(1);
+                let call = self.at_a_time(Call::Store {
+                    mode: Mode::CompareAndSetStale { version },
+                    value,
+                    flags: 0,
+                    expires_at_ms,
+                });
+                self.call(1, key, &call);
+            }
+            Step::EndLease { key, is_current } => {
+                let version = self.version(key).unwrap_or(1) + u64::from(!is_current);
+                self.call(2, key, &Call::EndLease { version });
+            }
             Step::Burst {
                 session,
                 first,
@@ -165,18 +196,37 @@ impl Twins {
 
     /// Makes the times of a call, which are from now, into times of the clock.
     fn at_a_time(&mut self, mut call: Call) -> Call {
-        let time = match &mut call {
+        let of_new = |expiry| match expiry {
+            &mut NewExpiry::At(ref mut at_ms) => at_ms.as_mut(),
+            NewExpiry::Kept => None,
+        };
+        let times = match &mut call {
             Call::Store { expires_at_ms, .. }
             | Call::Touch { expires_at_ms }
-            | Call::GetAndTouch { expires_at_ms } => Some(expires_at_ms),
-            Call::Count { initial, .. } => initial.as_mut().map(|i| &mut i.expires_at_ms),
-            _ => None,
+            | Call::GetAndTouch { expires_at_ms } => [expires_at_ms.as_mut(), None],
+            Call::Count { initial, .. } => [
+                initial.as_mut().and_then(|i| i.expires_at_ms.as_mut()),
+                None,
+            ],
+            Call::GetOrLease { terms } => {
+                let until_ms = terms.placeholder_until_ms.as_mut();
+                [
+                    until_ms.filter(|until_ms| **until_ms != u64::MAX),
+                    of_new(&mut terms.expiry),
+                ]
+            }
+            Call::Invalidate { how } => [of_new(&mut how.expiry), None],
+            _ => [None, None],
         };
-        if let Some(Some(ms)) = time {
+        for ms in times.into_iter().flatten() {
             *ms += self.now_ms;
             self.is_timeless = false;
         }
         call
+    }
+
+    fn version(&self, key: u64) -> Option<u64> {
+        self.model.get(&self.name(key))?.version
     }
 
     /// Keys of all lengths that are accepted, each its own.
@@ -225,8 +275,10 @@ impl Twins {
         } else if either.len() > next.len() {
             // A count that began anew may come to the same number: what is stored there tells.
             let held = self.look(&name);
-            if held.is_some() && !next.contains(&held) && either.contains(&held) {
-                next = vec![held];
+            let shows = |state: &&State| state.as_ref().map(Stored::shown) == held;
+            let found = either.iter().find(shows).filter(|_| held.is_some());
+            if let (Some(found), None) = (found, next.iter().find(shows)) {
+                next = vec![found.clone()];
                 self.lost += 1;
             }
         }
@@ -262,7 +314,7 @@ impl Twins {
             return;
         }
         let live = self.model.get(&name).filter(|s| s.lives_at(self.now_ms));
-        let would_be = |live| answer(live, call, None).1;
+        let would_be = |live| answer(live, call, None, self.now_ms).1;
         let is_as_large =
             |stored: State| stored.is_some_and(|s| s.value.len() as u64 == value_bytes);
         if !is_as_large(would_be(live)) {
@@ -273,8 +325,7 @@ impl Twins {
     }
 
     fn conditional(&mut self, key: u64, is_current: bool, value: Option<Vec<u8>>) {
-        let current = self.model.get(&self.name(key)).and_then(|s| s.version);
-        let version = current.unwrap_or(1) + u64::from(!is_current);
+        let version = self.version(key).unwrap_or(1) + u64::from(!is_current);
         let call = match value {
             Some(value) => Call::Store {
                 mode: Mode::CompareAndSet { version },
@@ -324,6 +375,23 @@ impl Twins {
         assert!(visited.is_empty(), "the model lacks {visited:?}");
     }
 
+    /// A plain read does not tell whether a placeholder is there.
+    fn look_for_placeholders(&mut self) {
+        let placeholders = self.model.iter().filter(|(_, s)| s.marks.is_placeholder);
+        let names: Vec<_> = placeholders.map(|(name, _)| name.clone()).collect();
+        let look = Call::GetOrLease {
+            terms: Terms::default(),
+        };
+        for name in names {
+            let observed = {
+                let guard = &mut self.guard(0);
+                let key = guard.key(&name).expect("a key within the limits");
+                try_execute(guard, &key, &look).expect("nothing is stored")
+            };
+            self.compare(name, &look, &observed);
+        }
+    }
+
     fn flush(&mut self, ms: u64) {
         self.is_timeless = false;
         let at_ms = self.now_ms + ms;
@@ -340,6 +408,7 @@ impl Twins {
         (0..SESSIONS).for_each(|session| self.step(Step::Renew { session }));
         self.get_many(0, 0, self.keys.min(64));
         self.scan(7);
+        self.look_for_placeholders();
         let verified = self.sessions[0].verify();
         assert_eq!(verified, Ok(()), "{:#?}", self.cache.stats());
         self.sessions.clear();

@@ -2,6 +2,7 @@
 
 mod endings;
 mod fake;
+mod leases;
 mod many;
 mod operations;
 mod reconnecting;

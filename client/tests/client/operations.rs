@@ -13,10 +13,10 @@ use larder_protocol::{
 use crate::fake::Fake;
 
 /// What a server appends to answer the request with this id.
-type Answer = fn(&mut Vec<u8>, u32);
+pub(crate) type Answer = fn(&mut Vec<u8>, u32);
 
 /// Awaits an operation while the server checks what it asks and answers.
-async fn exchange<T>(
+pub(crate) async fn exchange<T>(
     operation: impl AsyncFnOnce(&Client) -> Result<T, Error>,
     expected: Request<'_>,
     answer: Answer,

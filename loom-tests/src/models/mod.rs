@@ -6,6 +6,7 @@ mod expiry;
 mod ghosts;
 mod growth;
 mod large;
+mod leases;
 mod log;
 mod overflow;
 mod readers;
@@ -28,6 +29,7 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         cleaning::MODELS,
         expiry::MODELS,
         large::MODELS,
+        leases::MODELS,
         counters::MODELS,
         ghosts::MODELS,
         sessions::MODELS,

@@ -25,8 +25,8 @@ fn limits() -> Limits {
 fn almost_a_frame() -> impl Strategy<Value = Vec<u8>> {
     let parts = (
         select(&Opcode::ALL[..]),
-        0_u8..4,
-        0_u16..32,
+        0_u8..64,
+        0_u16..128,
         any::<u32>(),
         0_u32..12,
         0_u32..80,

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use larder_protocol::{
-    Arithmetic, Decoded, Entry, ExpiryLeft, HEADER_BYTES, HelloFrame, Limits, Lookup, Opcode,
-    OutcomesReply, Request, RequestFrame, Response, ResponseFrame, ResponseHeader, ScanReply,
-    StatsReply, Status, Store, StoreMode, Value, ValuesAsked, ValuesReply, encode_close,
-    encode_counter, encode_done, encode_drain, encode_pong, encode_status, encode_stored,
-    encode_value,
+    Arithmetic, Decoded, Entry, ExpiryLeft, HEADER_BYTES, HelloFrame, Lease, Leased, Limits,
+    Lookup, Opcode, OutcomesReply, Presence, Request, RequestFrame, Response, ResponseFrame,
+    ResponseHeader, ScanReply, StatsReply, Status, Store, StoreMode, Value, ValuesAsked,
+    ValuesReply, encode_close, encode_counter, encode_done, encode_drain, encode_leased_head,
+    encode_pong, encode_status, encode_stored, encode_value,
 };
 
 /// What decoding came to, the frame itself put into words.
@@ -73,6 +73,24 @@ fn request_details(request: &Request<'_>) -> String {
             format!("key {}, {}", text(key), expiry(*expire_in_ms))
         }
         Request::Delete { key, version } => format!("key {}{}", text(key), version_of(*version)),
+        Request::GetOrLease {
+            key,
+            lease_ms,
+            refresh_ms,
+            want_expiry,
+        } => {
+            let (lease, refresh) = (ms_of("lease", *lease_ms), ms_of("refresh", *refresh_ms));
+            format!("key {}{lease}{refresh}{}", text(key), wants(*want_expiry))
+        }
+        Request::Invalidate {
+            key,
+            version,
+            expire_in_ms,
+        } => {
+            let expiry = ms_of("expire_in", *expire_in_ms);
+            format!("key {}{expiry}{}", text(key), version_of(*version))
+        }
+        Request::EndLease { key, version } => format!("key {}, version {version}", text(key)),
         Request::Flush { delay_ms } => format!("delay {delay_ms} ms"),
         Request::MultiGet { keys, want_expiry } => {
             format!(
@@ -122,6 +140,11 @@ pub(crate) fn response_line(frame: &ResponseFrame<'_>) -> String {
     match &frame.response {
         Response::Done => format!("{name} id {} {}", frame.id, frame.status),
         Response::Hello(_) => format!("{name} id {}: {}", frame.id, response_details(frame)),
+        Response::Leased(leased) => {
+            let said = leased_words(leased);
+            let details = response_details(frame);
+            format!("{name} id {} {}{said}: {details}", frame.id, frame.status)
+        }
         Response::Values { partial: true, .. } => {
             format!(
                 "{name} id {} {} partial: {}",
@@ -143,6 +166,7 @@ fn response_details(frame: &ResponseFrame<'_>) -> String {
     match &frame.response {
         Response::Done => String::new(),
         Response::Value(found) => value(found),
+        Response::Leased(leased) => value(&leased.value),
         Response::Stored { version } => format!("version {version}"),
         Response::Counter { number, version } => format!("number {number}, version {version}"),
         Response::Values { values, .. } => {
@@ -244,6 +268,29 @@ fn expiry(expire_in_ms: Option<u64>) -> String {
     })
 }
 
+/// What the flags say: ` stale, won`.
+fn leased_words(leased: &Leased<'_>) -> String {
+    let presence = match leased.presence {
+        Presence::Fresh => None,
+        Presence::Stale => Some("stale"),
+        Presence::Absent => Some("absent"),
+    };
+    let lease = match leased.lease {
+        Lease::None => None,
+        Lease::Won => Some("won"),
+        Lease::Taken => Some("taken"),
+    };
+    let words: Vec<_> = [presence, lease].into_iter().flatten().collect();
+    match words.is_empty() {
+        true => String::new(),
+        false => format!(" {}", words.join(", ")),
+    }
+}
+
+fn ms_of(name: &str, ms: Option<u64>) -> String {
+    ms.map_or(String::new(), |ms| format!(", {name} {ms} ms"))
+}
+
 fn version_of(version: Option<u64>) -> String {
     version.map_or(String::new(), |version| format!(", version {version}"))
 }
@@ -262,6 +309,12 @@ pub(crate) fn encode_response(frame: &ResponseFrame<'_>, out: &mut Vec<u8>) {
     match &frame.response {
         Response::Done => encode_done(out, opcode, id),
         Response::Value(found) => encode_value(out, opcode, id, &found.meta, found.bytes),
+        Response::Leased(leased) => {
+            let Value { meta, bytes } = &leased.value;
+            let said = (leased.presence, leased.lease);
+            encode_leased_head(out, id, meta, said, bytes.len() as u32);
+            out.extend_from_slice(bytes);
+        }
         Response::Stored { version } => encode_stored(out, opcode, id, *version),
         Response::Counter { number, version } => encode_counter(out, opcode, id, *number, *version),
         Response::Values { values, partial } => {

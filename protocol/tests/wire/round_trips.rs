@@ -2,11 +2,13 @@
 
 use larder_protocol::{
     Arithmetic, Decoded, Direction, Entry, EntryList, ExpiryLeft, Fit, HelloReply, HelloRequest,
-    KeyList, Limits, Lookup, Opcode, OutcomesReply, Pair, Request, RequestFrame, Response,
-    ResponseFrame, ScanEntry, ScanReply, StatsReply, Status, Store, StoreMode, Value, ValueHead,
-    ValueMeta, ValuesAsked, ValuesReply, decode_hello, decode_request, decode_response,
-    decode_store_head, decode_value_head, encode_close, encode_counter, encode_done, encode_drain,
-    encode_pong, encode_status, encode_stored, encode_value, encode_value_head,
+    KeyList, Lease, Leased, Limits, Lookup, Opcode, OutcomesReply, Pair, Presence,
+    REPLY_FLAG_ABSENT, REPLY_FLAG_EXPIRY, REPLY_FLAG_STALE, REPLY_FLAG_TAKEN, REPLY_FLAG_WON,
+    Request, RequestFrame, Response, ResponseFrame, ScanEntry, ScanReply, StatsReply, Status,
+    Store, StoreMode, Value, ValueHead, ValueMeta, ValuesAsked, ValuesReply, decode_hello,
+    decode_request, decode_response, decode_store_head, decode_value_head, encode_close,
+    encode_counter, encode_done, encode_drain, encode_leased_head, encode_pong, encode_status,
+    encode_stored, encode_value, encode_value_head,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -95,6 +97,50 @@ proptest! {
         goes_there_and_back(id, quiet, Request::GetAndTouch { key, expire_in_ms, want_expiry });
         goes_there_and_back(id, quiet, Request::Touch { key, expire_in_ms });
         goes_there_and_back(id, quiet, Request::Delete { key, version });
+        goes_there_and_back(id, quiet, Request::Invalidate { key, version, expire_in_ms });
+        goes_there_and_back(id, quiet, Request::EndLease { key, version: id.into() });
+    }
+
+    #[test]
+    fn reads_on_terms_survive(
+        id in any::<u32>(), quiet in any::<bool>(), want_expiry in any::<bool>(), key in key(),
+        [lease_ms, refresh_ms] in [of(any::<u64>()), of(any::<u64>())],
+    ) {
+        let key = &key[..];
+        let request = Request::GetOrLease { key, lease_ms, refresh_ms, want_expiry };
+        goes_there_and_back(id, quiet, request);
+    }
+
+    #[test]
+    fn what_a_read_on_terms_found_survives(
+        id in any::<u32>(), meta in meta(), value in value(),
+        presence in select(&[Presence::Fresh, Presence::Stale, Presence::Absent][..]),
+        lease in select(&[Lease::None, Lease::Won, Lease::Taken][..]),
+    ) {
+        let bytes = if presence == Presence::Absent { &[] } else { &value[..] };
+        let mut wire = Vec::new();
+        encode_leased_head(&mut wire, id, &meta, (presence, lease), bytes.len() as u32);
+        wire.extend_from_slice(bytes);
+        let value = Value { meta, bytes };
+        let leased = Leased { value, presence, lease };
+        arrives(&wire, id, Opcode::GetOrLease, Status::OK, Response::Leased(leased));
+    }
+
+    #[test]
+    fn flags_that_contradict_each_other_are_refused(id in any::<u32>(), value in value()) {
+        for flags in 0_u8..64 {
+            let mut wire = Vec::new();
+            encode_leased_head(&mut wire, id, &ValueMeta::default(), Default::default(), value.len() as u32);
+            wire.extend_from_slice(&value);
+            wire[1] = flags & !REPLY_FLAG_EXPIRY;
+            let has = |both: u8| wire[1] & both == both;
+            let absent_with_value = has(REPLY_FLAG_ABSENT) && !value.is_empty();
+            let contradicts = has(REPLY_FLAG_STALE | REPLY_FLAG_ABSENT)
+                || has(REPLY_FLAG_WON | REPLY_FLAG_TAKEN)
+                || absent_with_value;
+            let decoded = decode_response(&wire, u32::MAX);
+            assert_eq!(matches!(decoded, Decoded::Refused(_)), contradicts, "{flags:#b}");
+        }
     }
 
     #[test]

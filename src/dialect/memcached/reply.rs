@@ -5,7 +5,7 @@ use super::command::{Answer, Versions};
 use super::meaning::Tag;
 use super::stats;
 use crate::dialect::{Failure, Reply, Room};
-use crate::engine::{Item, LargeValue};
+use crate::engine::{Item, LargeValue, Leased};
 
 const LIST_END: &[u8] = b"END\r\n";
 const VALUE_AND_LIST_END: &[u8] = b"\r\nEND\r\n";
@@ -132,6 +132,14 @@ impl Reply for MemcachedReply<'_> {
             Tag::Value(versions) => self.value(item, versions, VALUE_AND_LIST_END),
             Tag::Meta(tag) => self.meta_item(tag, item),
             _ => {}
+        }
+    }
+
+    fn leased(&mut self, leased: &Leased<'_>) {
+        match (&leased.item, &leased.large) {
+            (Some(item), None) => self.item(item),
+            (Some(item), Some(_)) => self.large_item(item),
+            (None, _) => self.failed(Failure::NotFound),
         }
     }
 
