@@ -117,6 +117,18 @@ impl<'s> Guard<'s> {
     /// Reads an item.
     #[inline]
     pub fn get(&self, key: &Key<'_>) -> Option<Item<'_>> {
+        let (found, item) = self.look(key)?;
+        self.shared.index.bump(&found);
+        Some(item)
+    }
+
+    /// Reads an item without noting that it was read: what stays in the cache does not depend on it.
+    pub fn peek(&self, key: &Key<'_>) -> Option<Item<'_>> {
+        Some(self.look(key)?.1)
+    }
+
+    #[inline]
+    fn look(&self, key: &Key<'_>) -> Option<(Found, Item<'_>)> {
         // SAFETY: pinned for as long as the guard is.
         let found = unsafe { self.shared.index.find_item(key.hash, key.bytes) };
         let Some((found, item)) = found else {
@@ -125,9 +137,8 @@ impl<'s> Guard<'s> {
         };
         let figure = match self.judge(item) {
             Sighting::Live(item) => {
-                self.shared.index.bump(&found);
                 self.count(Figure::GetHits);
-                return Some(item);
+                return Some((found, item));
             }
             Sighting::Expired => Figure::GetExpired,
             Sighting::Flushed => Figure::GetFlushed,
@@ -135,17 +146,6 @@ impl<'s> Guard<'s> {
         self.count(figure);
         self.count(Figure::GetMisses);
         None
-    }
-
-    /// Reads an item without noting that it was read: what stays in the cache does not depend on it.
-    #[inline]
-    pub fn peek(&self, key: &Key<'_>) -> Option<Item<'_>> {
-        // SAFETY: pinned for as long as the guard is.
-        let (_, item) = unsafe { self.shared.index.find_item(key.hash, key.bytes) }?;
-        match self.judge(item) {
-            Sighting::Live(item) => Some(item),
-            Sighting::Expired | Sighting::Flushed => None,
-        }
     }
 
     /// Reads many items: faster than one at a time, since the memory that they need is fetched

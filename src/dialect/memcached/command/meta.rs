@@ -180,7 +180,7 @@ impl<'i> Flags<'i> {
 
 /// Flags that are read and not served, by command: versions given by clients (`E`), and what makes
 /// one client of many fill an item again.
-const GET_NOT_SERVED: &[u8] = b"NREhlu";
+const GET_NOT_SERVED: &[u8] = b"NREhl";
 const SET_NOT_SERVED: &[u8] = b"IE";
 const DELETE_NOT_SERVED: &[u8] = b"IxE";
 const COUNT_NOT_SERVED: &[u8] = b"E";
