@@ -351,7 +351,7 @@ const SERVER: &[Script] = &[Script {
     steps: &[
         ("verbosity 1\r\n", "OK\r\n"),
         ("verbosity 4294967295\r\n", "OK\r\n"),
-        ("version\r\n", "VERSION 1.6.0-larder-0.1.0\r\n"),
+        ("version\r\n", "VERSION 1.6.0\r\n"),
         ("shutdown\r\n", "ERROR: shutdown not enabled\r\n"),
         ("shutdown graceful\r\n", "ERROR: shutdown not enabled\r\n"),
         ("mn\r\n", "MN\r\n"),

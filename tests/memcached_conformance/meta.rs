@@ -119,6 +119,10 @@ const SETS: &[Script] = &[
             ("ms k 1 MS\r\nf\r\n", "HD\r\n"),
             ("mg k v\r\n", "VA 1\r\nf\r\n"),
             (
+                "ms k 1 M\u{0}\r\ng\r\n",
+                "CLIENT_ERROR invalid mode for ms M token\r\n",
+            ),
+            (
                 "ms k 1 MZ\r\ng\r\n",
                 "CLIENT_ERROR invalid mode for ms M token\r\n",
             ),

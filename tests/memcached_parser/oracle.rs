@@ -347,7 +347,9 @@ fn is_base64(key: &[u8]) -> bool {
         _ => return false,
     };
     let last = values.last().copied();
-    !key.is_empty() && key.len() % 4 == 0 && last.is_some_and(|last| last % (1 << unused_bits) == 0)
+    !key.is_empty()
+        && key.len().is_multiple_of(4)
+        && last.is_some_and(|last| last % (1 << unused_bits) == 0)
 }
 
 fn flags<'i>(key: &[u8], words: &[&'i [u8]]) -> Result<Flags<'i>, &'static str> {
