@@ -177,6 +177,15 @@ impl<'g> Item<'g> {
         }
     }
 
+    /// The value, if it lies in the cache in one piece, as most do.
+    #[inline]
+    pub fn plain_value(&self) -> Option<&'g [u8]> {
+        match self.value {
+            Value::Inline(bytes) => Some(bytes),
+            Value::Number(_) | Value::Large(_) => None,
+        }
+    }
+
     /// The length of the value.
     #[inline]
     pub fn value_bytes(&self) -> u64 {

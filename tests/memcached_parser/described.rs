@@ -2,7 +2,7 @@
 
 use crate::command::{
     Answer, Bounds, Command, Delta, Flags, Front, KeyForm, MetaVerb, StoreStyle, StoreVerb, Then,
-    Versions, decode_key, read, read_head, words,
+    Versions, decode_key, first_word, read, read_head, words,
 };
 use crate::oracle::{Limits, Told, shown};
 
@@ -45,6 +45,7 @@ fn described(command: &Command<'_>) -> String {
             format!("get {} versions={shows} touch={touch:?}", shown(key))
         }
         Command::GetMany { keys, style, .. } => {
+            assert_eq!(Some(first_word(keys).0), words(keys).next());
             let keys: Vec<String> = words(keys).map(shown).collect();
             let shows = style.versions == Versions::Shown;
             let touch = style.touch.map(|expiry| i64::from(expiry.0));

@@ -23,7 +23,7 @@ mod word;
 pub(crate) use complaint::Complaint;
 pub(crate) use meta::{Flags, KeyForm, MetaCommand, MetaVerb, decode as decode_key};
 pub(crate) use store::{StoreHead, StoreStyle, StoreVerb, read_head};
-pub(crate) use word::words;
+pub(crate) use word::{first as first_word, words};
 
 /// LIMIT: the longest key of this protocol.
 pub(crate) const KEY_BYTES_MAX: usize = 250;
@@ -170,7 +170,10 @@ impl Expiry {
 /// Reads what is at the front of the input.
 #[inline]
 pub(crate) fn read<'i>(input: &'i [u8], bounds: &Bounds) -> Front<'i> {
-    match classic::quick_get(input) {
+    if let Some(front) = classic::quick_get(input) {
+        return front;
+    }
+    match store::quick_set(input, bounds) {
         Some(front) => front,
         None => read_any(input, bounds),
     }
