@@ -5,9 +5,12 @@
 /// A writer of up to so many bytes at the end of a vector.
 pub(super) struct Pen<'o> {
     out: &'o mut Vec<u8>,
-    // INVARIANT: `out` has initialized bytes up to `at`, and `at <= end <= out.capacity()`.
-    at: usize,
-    end: usize,
+    /// Bytes there is room for in all, behind those that the vector has.
+    bytes_max: usize,
+    // INVARIANT: from `next` on, `left` bytes are within the vector's capacity; those between its
+    // length and `next`, of which there are `bytes_max - left`, are initialized.
+    next: *mut u8,
+    left: usize,
 }
 
 /// LIMIT: digits of the largest number.
@@ -18,9 +21,13 @@ impl<'o> Pen<'o> {
     #[inline]
     pub(super) fn new(out: &'o mut Vec<u8>, bytes_max: usize) -> Self {
         out.reserve(bytes_max);
-        let at = out.len();
-        let end = at + bytes_max;
-        Self { out, at, end }
+        let next = out.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+        Self {
+            out,
+            bytes_max,
+            next,
+            left: bytes_max,
+        }
     }
 
     /// Writes bytes.
@@ -30,16 +37,13 @@ impl<'o> Pen<'o> {
     /// If there is no room left for them.
     #[inline]
     pub(super) fn put(&mut self, bytes: &[u8]) {
-        assert!(
-            bytes.len() <= self.end - self.at,
-            "more than there is room for"
-        );
-        // SAFETY: the room from `at` to `end` lies within the vector's capacity.
-        let into = unsafe { self.out.as_mut_ptr().add(self.at) };
-        // SAFETY: there is room for the bytes, as was checked, and they lie elsewhere, since the
-        // vector is borrowed exclusively.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), into, bytes.len()) };
-        self.at += bytes.len();
+        assert!(bytes.len() <= self.left, "more than there is room for");
+        // SAFETY: there is room for the bytes at `next`, as was checked, and they lie elsewhere, since
+        // the vector is borrowed exclusively.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.next, bytes.len()) };
+        // SAFETY: up to `left` bytes from `next` on belong to the vector.
+        self.next = unsafe { self.next.add(bytes.len()) };
+        self.left -= bytes.len();
     }
 
     /// Writes a number in decimal digits.
@@ -59,8 +63,9 @@ impl<'o> Pen<'o> {
     /// Ends the writing.
     #[inline]
     pub(super) fn finish(self) {
-        // SAFETY: all bytes up to `at` are initialized, and `at` is within the capacity.
-        unsafe { self.out.set_len(self.at) };
+        let bytes = self.out.len() + self.bytes_max - self.left;
+        // SAFETY: so many bytes are initialized, and within the capacity.
+        unsafe { self.out.set_len(bytes) };
     }
 }
 

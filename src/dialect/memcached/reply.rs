@@ -110,9 +110,14 @@ impl<'o> MemcachedReply<'o> {
 fn put_value_head(pen: &mut Pen<'_>, item: &Item<'_>, value_bytes: u64, versions: Versions) {
     pen.put(b"VALUE ");
     pen.put(item.key());
-    pen.put(b" ");
-    pen.put_number(item.flags().into());
-    pen.put(b" ");
+    match item.flags() {
+        0 => pen.put(b" 0 "),
+        flags => {
+            pen.put(b" ");
+            pen.put_number(flags.into());
+            pen.put(b" ");
+        }
+    }
     pen.put_number(value_bytes);
     if versions == Versions::Shown {
         pen.put(b" ");
