@@ -49,6 +49,45 @@ fn the_ready_line_names_the_port_that_was_picked() {
 }
 
 #[test]
+fn the_ready_line_names_the_listeners_for_memcached_and_they_take_a_load() {
+    let server = ServerProcess::serve(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--memcached",
+        "127.0.0.1:0",
+        "--workers",
+        "2",
+        "--memory",
+        "64MiB",
+    ]);
+    let (before, after) = server.ready().split_once(", memcached on ").unwrap();
+    assert!(before.ends_with(&server.address().to_string()), "{before}");
+    let address = after.split_once(' ').unwrap().0;
+    let arguments = [
+        "bench",
+        "--json",
+        "--keys",
+        "100",
+        "--connections",
+        "4",
+        "--depth",
+        "8",
+        "--load",
+        "--verify",
+        "--ratio",
+        "1:1",
+        "--requests",
+        "2000",
+        "--server",
+    ];
+    let url = format!("memcached://{address}");
+    let ended = process::end_of(process::larder(&arguments).arg(&url), b"");
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((ended.code, &report["operations"]), (Some(0), &2000.into()));
+    assert_eq!(report["misses"], 0, "{report}");
+}
+
+#[test]
 fn sigterm_and_sigint_drain_and_end_with_0() {
     for signal in ["-TERM", "-INT"] {
         let server = ServerProcess::serve(&["--listen", "127.0.0.1:0"]);

@@ -343,7 +343,7 @@ impl Reply for LarderReply<'_> {
     fn item(&mut self, item: &Item<'_>) {
         let meta = self.meta(item);
         let Tag { opcode, id, .. } = self.tag;
-        match item.inline_value() {
+        match item.plain_value() {
             Some(value) => larder_protocol::encode_value(self.out, opcode, id, &meta, value),
             None => larder_protocol::encode_value(self.out, opcode, id, &meta, &item.value()),
         }

@@ -19,6 +19,7 @@ use crate::engine::{
     Terms,
 };
 
+use memcached::command::first_word;
 pub(crate) use scratch::Scratch;
 
 /// What a client asks for, whatever it speaks. Borrows from the bytes it was read from; expiries
@@ -144,12 +145,10 @@ impl<'i> Iterator for SpacedKeys<'i> {
 
     #[inline]
     fn next(&mut self) -> Option<&'i [u8]> {
-        let start = self.text.iter().position(|&byte| byte != b' ')?;
-        let from_key = &self.text[start..];
-        let key_bytes = memchr::memchr(b' ', from_key).unwrap_or(from_key.len());
-        self.at += start + key_bytes;
-        self.text = &from_key[key_bytes..];
-        Some(&from_key[..key_bytes])
+        let (key, behind) = first_word(self.text);
+        self.at += self.text.len() - behind.len();
+        self.text = behind;
+        (!key.is_empty()).then_some(key)
     }
 }
 

@@ -149,15 +149,29 @@ impl<'s> Guard<'s> {
     /// Reads an item.
     #[inline(always)]
     pub fn get(&self, key: &Key<'_>) -> Option<Item<'_>> {
-        let Some((found, item)) = self.find(key) else {
+        let (found, item) = self.look(key)?;
+        self.shared.index.bump(&found);
+        Some(item)
+    }
+
+    /// Reads an item without noting that it was read: what stays in the cache does not depend on it.
+    pub fn peek(&self, key: &Key<'_>) -> Option<Item<'_>> {
+        Some(self.look(key)?.1)
+    }
+
+    #[inline(always)]
+    fn look(&self, key: &Key<'_>) -> Option<(Found, Item<'_>)> {
+        let index = &self.shared.index;
+        // SAFETY: pinned for as long as the guard is.
+        let found = unsafe { index.find_seen(key.seen_at, key.bucket, key.hash, key.bytes) };
+        let Some((found, item)) = found else {
             self.count(Figure::GetMisses);
             return None;
         };
         match self.judge(&item) {
             Standing::Live => {
-                self.shared.index.bump(&found);
                 self.count(Figure::GetHits);
-                return Some(item);
+                return Some((found, item));
             }
             Standing::Expired => self.count(Figure::GetExpired),
             Standing::Flushed => self.count(Figure::GetFlushed),
@@ -165,20 +179,6 @@ impl<'s> Guard<'s> {
         }
         self.count(Figure::GetMisses);
         None
-    }
-
-    #[inline(always)]
-    fn find<'g>(&'g self, key: &Key<'_>) -> Option<(Found, Item<'g>)> {
-        let index = &self.shared.index;
-        // SAFETY: pinned for as long as the guard is.
-        unsafe { index.find_seen(key.seen_at, key.bucket, key.hash, key.bytes) }
-    }
-
-    /// Reads an item without noting that it was read: what stays in the cache does not depend on it.
-    #[inline]
-    pub fn peek(&self, key: &Key<'_>) -> Option<Item<'_>> {
-        let (_, item) = self.find(key)?;
-        (self.judge(&item) == Standing::Live).then_some(item)
     }
 
     /// Reads many items: faster than one at a time, since the memory that they need is fetched

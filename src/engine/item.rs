@@ -199,15 +199,6 @@ impl<'g> Item<'g> {
         }
     }
 
-    /// The value, if it is there as it is: not a counter, and in one piece.
-    #[inline]
-    pub(crate) fn inline_value(&self) -> Option<&'g [u8]> {
-        match self.beside {
-            Beside::Nothing => Some(parts(self.header, self.body).2),
-            Beside::Number(_) | Beside::Arena(_) => None,
-        }
-    }
-
     /// Appends the value to `out`.
     #[inline]
     pub fn append_value_to(&self, out: &mut Vec<u8>) {
@@ -215,6 +206,15 @@ impl<'g> Item<'g> {
             Value::Inline(bytes) => out.extend_from_slice(bytes),
             Value::Number(number) => out.extend_from_slice(Number::new(number.value).digits()),
             Value::Large(extents) => extents.pieces().for_each(|p| out.extend_from_slice(p)),
+        }
+    }
+
+    /// The value, if it lies in the cache in one piece, as most do.
+    #[inline]
+    pub fn plain_value(&self) -> Option<&'g [u8]> {
+        match self.beside {
+            Beside::Nothing => Some(parts(self.header, self.body).2),
+            Beside::Number(_) | Beside::Arena(_) => None,
         }
     }
 

@@ -50,21 +50,34 @@ pub(super) fn get_each(
     reply: &mut impl Reply,
     large: &mut Option<Follow>,
 ) -> Answered {
-    let mut ahead = keys;
     loop {
-        let prepared = prepare_keys(guard, &mut ahead);
-        if prepared[0].is_none() {
+        let mut batch = [const { None }; BATCH];
+        let mut begin = keys.at;
+        for place in &mut batch {
+            let Some(bytes) = keys.next() else { break };
+            let key = guard.key(bytes);
+            if let Ok(key) = &key {
+                guard.prefetch_bucket(key);
+            }
+            *place = Some((key, keys.at));
+        }
+        if batch[0].is_none() {
             reply.end_each();
             return Answered::All;
         }
-        for key in prepared.iter().flatten() {
+        let known = batch
+            .iter_mut()
+            .flatten()
+            .filter_map(|(key, _)| key.as_mut().ok());
+        guard.prefetch_items(known);
+        for (key, end) in batch.iter().flatten() {
             if reply.written_bytes() >= out_bytes_max {
-                return Answered::UpTo { bytes: keys.at };
+                return Answered::UpTo { bytes: begin };
             }
-            keys.next();
             get_one(guard, key, touch, reply, large);
+            begin = *end;
             if large.is_some() {
-                return Answered::UpTo { bytes: keys.at };
+                return Answered::UpTo { bytes: begin };
             }
         }
     }

@@ -32,6 +32,7 @@ pub(crate) enum Tag<'i> {
 pub(super) fn of<'i>(command: Command<'i>, with: Circumstances<'i>) -> (Tag<'i>, Request<'i>) {
     match command {
         Command::Get { key, style } => get(key, style, with),
+        Command::Store { head, value } => store(&head, value, with),
         _ => of_any(command, with),
     }
 }
@@ -52,7 +53,8 @@ fn of_any<'i>(command: Command<'i>, with: Circumstances<'i>) -> (Tag<'i>, Reques
     let now_ms = with.now_ms;
     let noop = Request::Ping { echo: b"" };
     match command {
-        Command::Get { key, style } => get(key, style, with),
+        // INVARIANT: the two that come most often are told before.
+        Command::Get { .. } | Command::Store { .. } => (Tag::Said(b""), noop),
         Command::GetMany {
             keys,
             keys_at,
@@ -70,7 +72,6 @@ fn of_any<'i>(command: Command<'i>, with: Circumstances<'i>) -> (Tag<'i>, Reques
                 Request::GetEach { keys, touch },
             )
         }
-        Command::Store { head, value } => store(&head, value, with),
         Command::Count { key, delta, answer } => {
             let request = Request::Count {
                 key,
@@ -147,6 +148,7 @@ pub(super) fn mode(head: &StoreHead<'_>) -> Option<Mode> {
     })
 }
 
+#[inline]
 pub(super) fn store_tag<'i>(head: &StoreHead<'i>, scratch: &'i Scratch) -> Tag<'i> {
     match &head.style {
         StoreStyle::Classic(answer) => Tag::Stored(*answer),

@@ -8,9 +8,10 @@
 //! [`meta_reply`] write what came of it. What is said differently than memcached says it is listed
 //! in README.md.
 
-mod command;
+pub(super) mod command;
 mod meaning;
 mod meta_reply;
+mod pen;
 mod reply;
 mod stats;
 

@@ -3,15 +3,13 @@
 use super::VALUE_END;
 use super::command::{Answer, Versions};
 use super::meaning::Tag;
+use super::pen::{AROUND_VALUE_BYTES, Pen};
 use super::stats;
 use crate::dialect::{Failure, Reply, Room};
 use crate::engine::{Item, LargeValue, Leased};
 
 const LIST_END: &[u8] = b"END\r\n";
 const VALUE_AND_LIST_END: &[u8] = b"\r\nEND\r\n";
-
-/// LIMIT: what a value has around it in a list, its key aside: its words, three numbers, the ends.
-const AROUND_VALUE_BYTES: usize = 64;
 
 /// Writes the answer to one command.
 #[derive(Debug)]
@@ -36,28 +34,29 @@ impl<'o> MemcachedReply<'o> {
         Self { out, tag, now_ms }
     }
 
-    /// The line before a value.
-    #[inline]
+    /// The line before a value that follows from where it lies.
     fn value_head(&mut self, item: &Item<'_>, versions: Versions) {
-        let out = &mut *self.out;
-        out.extend_from_slice(b"VALUE ");
-        out.extend_from_slice(item.key());
-        out.push(b' ');
-        push_number(out, item.flags().into());
-        out.push(b' ');
-        push_number(out, item.value_bytes());
-        if versions == Versions::Shown {
-            out.push(b' ');
-            push_number(out, item.version());
-        }
-        out.extend_from_slice(VALUE_END);
+        let mut pen = Pen::new(self.out, item.key().len() + AROUND_VALUE_BYTES);
+        put_value_head(&mut pen, item, item.value_bytes(), versions);
+        pen.finish();
     }
 
     /// A value with its line before it and `end` behind it.
     #[inline]
     fn value(&mut self, item: &Item<'_>, versions: Versions, end: &'static [u8]) {
-        let bytes = item.key().len() + item.value_bytes() as usize + AROUND_VALUE_BYTES;
-        self.out.reserve(bytes);
+        let Some(value) = item.plain_value() else {
+            return self.other_value(item, versions, end);
+        };
+        let bytes = item.key().len() + value.len() + AROUND_VALUE_BYTES;
+        let mut pen = Pen::new(self.out, bytes);
+        put_value_head(&mut pen, item, value.len() as u64, versions);
+        pen.put(value);
+        pen.put(end);
+        pen.finish();
+    }
+
+    /// A value that is spelled out, or lies in pieces.
+    fn other_value(&mut self, item: &Item<'_>, versions: Versions, end: &'static [u8]) {
         self.value_head(item, versions);
         item.append_value_to(self.out);
         self.out.extend_from_slice(end);
@@ -104,6 +103,27 @@ impl<'o> MemcachedReply<'o> {
             _ => self.say(answer, rare_line(failure)),
         }
     }
+}
+
+/// The line before a value.
+#[inline]
+fn put_value_head(pen: &mut Pen<'_>, item: &Item<'_>, value_bytes: u64, versions: Versions) {
+    pen.put(b"VALUE ");
+    pen.put(item.key());
+    match item.flags() {
+        0 => pen.put(b" 0 "),
+        flags => {
+            pen.put(b" ");
+            pen.put_number(flags.into());
+            pen.put(b" ");
+        }
+    }
+    pen.put_number(value_bytes);
+    if versions == Versions::Shown {
+        pen.put(b" ");
+        pen.put_number(item.version());
+    }
+    pen.put(VALUE_END);
 }
 
 /// What is said of failures that mean the same for all commands.

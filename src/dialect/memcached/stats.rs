@@ -7,14 +7,9 @@
 use super::command::words;
 use super::reply::push_number;
 
-/// What the server says to `version`: the release whose protocol this is, and its own.
-pub(super) const VERSION_LINE: &[u8] = concat!(
-    "VERSION ",
-    "1.6.0-larder-",
-    env!("CARGO_PKG_VERSION"),
-    "\r\n"
-)
-.as_bytes();
+/// What the server says to `version`: the release whose protocol this is. Clients take it apart, some
+/// from its beginning and some from its end, and tell from it what they may use.
+pub(super) const VERSION_LINE: &[u8] = b"VERSION 1.6.0\r\n";
 
 /// A list that `stats` gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,10 +134,8 @@ fn general(mut list: List<'_>) {
     list.push_some("pid", list.number("pid"));
     list.push_some("uptime", seconds(list.number("uptime_ms")));
     list.push_some("time", seconds(list.number("time_ms")));
-    list.push(
-        "version",
-        &String::from_utf8_lossy(&VERSION_LINE[8..VERSION_LINE.len() - 2]),
-    );
+    list.push("version", "1.6.0");
+    list.push("larder_version", env!("CARGO_PKG_VERSION"));
     list.push_some("pointer_size", Some(usize::BITS.into()));
     list.push_seconds("rusage_user", list.number("cpu_user_us"));
     list.push_seconds("rusage_system", list.number("cpu_system_us"));

@@ -47,8 +47,7 @@ pub(super) fn retrieval<'i>(name: &[u8], rest: &'i [u8], line: &Line<'i>) -> Fro
     };
     let style = GetStyle { versions, touch };
     // Nothing is answered if one of the keys is too long.
-    let fits = |key: &[u8]| key.len() <= KEY_BYTES_MAX;
-    if keys.len() > KEY_BYTES_MAX && !word::words(keys).all(fits) {
+    if word::has_longer_word(keys, KEY_BYTES_MAX) {
         return line.refused(Complaint::BadLine);
     }
     if word::first(behind).0.is_empty() {

@@ -1,7 +1,7 @@
 //! What is said about bytes that are no command, in memcached's words.
 
-/// LIMIT: the value of a classic store, or of a meta one, as memcached writes lengths.
-pub(super) const VALUE_BYTES_MAX: i32 = i32::MAX - 2;
+/// LIMIT: the length of a value as memcached reads it: 31 bits, less its end.
+pub(super) const VALUE_BYTES_MAX: u32 = i32::MAX as u32 - 2;
 
 /// What the binary protocol calls a response, and an operation that is not there.
 const BINARY_RESPONSE: u8 = 0x81;

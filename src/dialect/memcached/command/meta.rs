@@ -63,7 +63,7 @@ pub(crate) struct Flags<'i> {
     /// `N`: when an item expires that is made because there is none.
     pub(crate) vivify: Option<Expiry>,
     /// `M`.
-    mode: u8,
+    mode: Option<u8>,
     /// `F`.
     client_flags: u32,
     /// `J`.
@@ -81,7 +81,7 @@ impl<'i> Flags<'i> {
             version: None,
             expiry: None,
             vivify: None,
-            mode: 0,
+            mode: None,
             client_flags: 0,
             initial: 0,
             delta: 1,
@@ -149,7 +149,7 @@ impl<'i> Flags<'i> {
             b'C' => self.version = Some(word::number(token).ok_or(Complaint::BadToken)?),
             b'E' => drop(word::number(token).ok_or(Complaint::BadToken)?),
             b'M' => match token {
-                [mode] => self.mode = *mode,
+                [mode] => self.mode = Some(*mode),
                 _ => return Err(Complaint::ModeLength),
             },
             b'J' => self.initial = word::number(token).ok_or(Complaint::BadInitial)?,
@@ -180,7 +180,7 @@ impl<'i> Flags<'i> {
 
 /// Flags that are read and not served, by command: versions given by clients (`E`), and what makes
 /// one client of many fill an item again.
-const GET_NOT_SERVED: &[u8] = b"NREhlu";
+const GET_NOT_SERVED: &[u8] = b"NREhl";
 const SET_NOT_SERVED: &[u8] = b"IE";
 const DELETE_NOT_SERVED: &[u8] = b"IxE";
 const COUNT_NOT_SERVED: &[u8] = b"E";
@@ -238,8 +238,8 @@ fn count<'i>(
     check_words(key, line, Complaint::FlagsTooLong)?;
     let flags = Flags::read(key, text).map_err(|_| Complaint::InvalidOrDuplicateFlag)?;
     let delta = match flags.mode {
-        0 | b'I' | b'+' => Delta::Up(flags.delta),
-        b'D' | b'-' => Delta::Down(flags.delta),
+        None | Some(b'I' | b'+') => Delta::Up(flags.delta),
+        Some(b'D' | b'-') => Delta::Down(flags.delta),
         _ => return Err(Complaint::CountMode),
     };
     flags.check_opaque()?;
@@ -268,9 +268,11 @@ fn check_words(key: &[u8], line: &Line<'_>, too_many: Complaint) -> Result<(), C
     if key.len() > KEY_BYTES_MAX {
         return Err(Complaint::BadLine);
     }
-    match words(line.text).nth(WORDS_MAX) {
-        None => Ok(()),
-        Some(_) => Err(too_many),
+    // So many words do not fit into less.
+    let is_short = line.text.len() < 2 * WORDS_MAX;
+    match is_short || words(line.text).nth(WORDS_MAX).is_none() {
+        true => Ok(()),
+        false => Err(too_many),
     }
 }
 
@@ -289,11 +291,11 @@ pub(super) fn store_head<'i>(rest: &'i [u8], line: &Line<'i>) -> Result<StoreHea
     check_words(key, line, Complaint::FlagsTooLong).map_err(known)?;
     let flags = Flags::read(key, text).map_err(known)?;
     let verb = match flags.mode {
-        0 | b'S' => StoreVerb::Set,
-        b'E' => StoreVerb::Add,
-        b'A' => StoreVerb::Append,
-        b'P' => StoreVerb::Prepend,
-        b'R' => StoreVerb::Replace,
+        None | Some(b'S') => StoreVerb::Set,
+        Some(b'E') => StoreVerb::Add,
+        Some(b'A') => StoreVerb::Append,
+        Some(b'P') => StoreVerb::Prepend,
+        Some(b'R') => StoreVerb::Replace,
         _ => return Err(known(Complaint::SetMode)),
     };
     flags.check_opaque().map_err(known)?;

@@ -24,7 +24,7 @@ pub(crate) use classic::quick_get;
 pub(crate) use complaint::Complaint;
 pub(crate) use meta::{Flags, KeyForm, MetaCommand, MetaVerb, decode as decode_key};
 pub(crate) use store::{StoreHead, StoreStyle, StoreVerb, read_head};
-pub(crate) use word::words;
+pub(crate) use word::{first as first_word, words};
 
 /// LIMIT: the longest key of this protocol.
 pub(crate) const KEY_BYTES_MAX: usize = 250;
@@ -171,12 +171,13 @@ impl Expiry {
 /// Reads what is at the front of the input.
 #[inline]
 pub(crate) fn read<'i>(input: &'i [u8], bounds: &Bounds) -> Front<'i> {
-    match quick_get(input) {
-        Some((key, bytes)) => {
-            let style = classic::PLAIN_GET;
-            let command = Command::Get { key, style };
-            Front::Command { command, bytes }
-        }
+    if let Some((key, bytes)) = quick_get(input) {
+        let style = classic::PLAIN_GET;
+        let command = Command::Get { key, style };
+        return Front::Command { command, bytes };
+    }
+    match store::quick_set(input, bounds) {
+        Some(front) => front,
         None => read_any(input, bounds),
     }
 }

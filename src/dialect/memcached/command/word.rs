@@ -13,7 +13,7 @@ pub(crate) fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The first word, and what is behind it. Without a word, both are empty.
 #[inline]
-pub(super) fn first(text: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn first(text: &[u8]) -> (&[u8], &[u8]) {
     let mut text = text;
     while let [b' ', behind @ ..] = text {
         text = behind;
@@ -97,6 +97,36 @@ pub(super) fn blank(text: &[u8]) -> usize {
 
 /// LIMIT: digits of the largest number.
 const DIGITS_MAX: usize = 20;
+
+/// Whether a word has more than `bytes_max` bytes, found without looking at each word: any of them has
+/// a space or an end within so many.
+pub(super) fn has_longer_word(text: &[u8], bytes_max: usize) -> bool {
+    let mut rest = text;
+    while let Some(window) = rest.get(..=bytes_max) {
+        let Some(space) = memchr::memrchr(b' ', window) else {
+            return true;
+        };
+        rest = &rest[space + 1..];
+    }
+    false
+}
+
+/// A space and then a number of 1 to 10 digits, and what is behind it.
+#[inline]
+pub(super) fn short_number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.strip_prefix(b" ")?;
+    let (mut value, mut count) = (0, 0);
+    while let Some(digit) = digits.get(count).map(|byte| byte.wrapping_sub(b'0'))
+        && digit <= 9
+    {
+        if count == 10 {
+            return None;
+        }
+        value = value * 10 + u64::from(digit);
+        count += 1;
+    }
+    (count > 0).then(|| (value, &digits[count..]))
+}
 
 /// The number that decimal digits, and nothing else, spell within 64 bits.
 #[inline]

@@ -1,0 +1,259 @@
+//! Random commands, made from a seed, and which of them the two servers are known to answer
+//! differently.
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+/// One command, or a few that belong together.
+pub(crate) struct Step {
+    /// What is sent. `{}` stands for the version of [`Step::key`] as the server told it last.
+    pub(crate) text: String,
+    pub(crate) key: &'static str,
+    /// Why the answers may differ; `None`: they may not.
+    pub(crate) known: Option<Difference>,
+}
+
+macro_rules! differences {
+    ($($name:ident = $why:literal,)*) => {
+        /// What is answered differently, and why.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Difference {
+            $($name,)*
+        }
+
+        impl Difference {
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            pub(crate) fn why(self) -> &'static str {
+                match self {
+                    $(Self::$name => $why,)*
+                }
+            }
+        }
+    };
+}
+
+differences! {
+    Padding = "memcached pads a number that loses digits with spaces; Larder's has as many as it needs",
+    Numbers = "memcached takes signs and cuts numbers off; Larder takes digits within the bounds of the number",
+    Skipped = "1.6.18 takes the value of a store that it refuses for commands; later ones, as Larder, skip it",
+    SetSize = "1.6.18 has no flag s for ms",
+    Vivify = "1.6.18 does not make an item for ms with MA or MP and N",
+    VivifyLoud = "1.6.18 answers ma with N and q where it makes the counter; later ones, as Larder, do not",
+    TimeLost = "memcached forgets T of ma where the number is written anew, as after a read",
+    ValueKnown = "1.6.18 sends the value of mg also to a client that names its version with C",
+    Debug = "me tells what each server knows: Larder has no slab classes and does not know the last access",
+    NotServed = "Larder does not serve these flags yet and says so",
+    KeyForm = "memcached remembers that a key came in base64; Larder answers in the form of the request",
+    NoKey = "memcached answers gat without a key with an empty list; Larder with ERROR",
+    Signs = "memcached counts with values such as +5 5 with a space behind it, or of more than 20 digits; Larder with up to 20 digits alone",
+    Version = "each has its own",
+    Verdicts = "stats, slabs and the like are about each server's own parts",
+}
+
+const KEYS: &[&str] = &["a", "b", "c", "n", "m", "o"];
+const NUMBERS: &[&str] = &["n", "m", "o"];
+
+pub(crate) fn step(random: &mut StdRng) -> Step {
+    let mut pick = |from: &[&'static str]| from[random.random_range(0..from.len())];
+    let key = pick(KEYS);
+    let number = pick(NUMBERS);
+    let time = pick(&["0", "0", "100", "2592000", "-1", "2592001", "4000000"]);
+    let flags = pick(&["0", "5", "65536", "4294967295"]);
+    let noreply = pick(&["", "", "", " noreply"]);
+    let quiet = pick(&["", "", " q", " Ox7 k", " k q"]);
+    let value = pick(&[
+        "",
+        "v",
+        "value",
+        "longer value",
+        "7",
+        "99",
+        "18446744073709551615",
+    ]);
+    let verb = pick(&["set", "set", "set", "add", "replace", "append", "prepend"]);
+    let mode = pick(&["", "", " MS", " ME", " MR", " MA", " MP", " MX", " M"]);
+    // What is added to a number may have more digits than Larder counts with.
+    let joins = verb.ends_with("pend") || matches!(mode, " MA" | " MP");
+    let key = if joins { pick(&KEYS[..3]) } else { key };
+    let delta = pick(&["1", "5", "100", "0", "18446744073709551615"]);
+    let sure = |text: String| Step {
+        text,
+        key,
+        known: None,
+    };
+    let bytes = value.len();
+    match random.random_range(0..100) {
+        0..14 => sure(format!(
+            "{verb} {key} {flags} {time} {bytes}{noreply}\r\n{value}\r\n"
+        )),
+        14..18 => {
+            let digits = ["0", "9", "10", "100", "18446744073709551610"][random.random_range(0..5)];
+            let text = format!("set {number} 0 0 {}\r\n{digits}\r\n", digits.len());
+            Step {
+                text,
+                key: number,
+                known: None,
+            }
+        }
+        18..26 => sure(format!("get {key}\r\n")),
+        26..30 => sure(format!("gets {key} {number} nothing {key}\r\n")),
+        30..34 => sure(format!("gat {time} {key} {number}\r\n")),
+        34..37 => sure(format!("delete {key}{noreply}\r\n")),
+        37..40 => sure(format!("touch {key} {time}{noreply}\r\n")),
+        40..46 => Step {
+            text: format!("incr {number} {delta}{noreply}\r\nget {number}\r\n"),
+            key: number,
+            known: Some(Difference::Padding),
+        },
+        46..50 => Step {
+            text: format!("decr {number} {delta}\r\nget {number}\r\n"),
+            key: number,
+            known: Some(Difference::Padding),
+        },
+        50..54 => sure(format!(
+            "gets {key}\r\ncas {key} {flags} {time} {bytes} {{}}{noreply}\r\n{value}\r\n"
+        )),
+        54..60 => sure(format!("mg {key} v f c k s t\r\n")),
+        60..64 => sure(format!("mg {key} v T{time}{quiet}\r\n")),
+        64..72 => sure(format!(
+            "ms {key} {bytes} F{flags} T{time}{mode}{quiet}\r\n{value}\r\n"
+        )),
+        72..75 => sure(format!(
+            "gets {key}\r\nms {key} {bytes} C{{}} c{mode}\r\n{value}\r\n"
+        )),
+        75..78 => sure(format!("gets {key}\r\nmd {key} C{{}}{quiet}\r\n")),
+        78..80 => sure(format!("md {key}{quiet}\r\n")),
+        80..86 => Step {
+            text: format!("ma {number} N0 J13 D{delta} v t{quiet}\r\nget {number}\r\n"),
+            key: number,
+            known: Some(match quiet.contains('q') {
+                true => Difference::VivifyLoud,
+                false => Difference::Padding,
+            }),
+        },
+        86..88 => Step {
+            text: format!("ma {number} MD D{delta} v T{time}\r\nmg {number} t f v\r\n"),
+            key: number,
+            known: Some(Difference::TimeLost),
+        },
+        88 => sure(format!("flush_all{noreply}\r\n")),
+        89..95 => sure(malformed(random).to_owned()),
+        _ => different(random),
+    }
+}
+
+/// What both refuse in the same words.
+fn malformed(random: &mut StdRng) -> &'static str {
+    const ALL: &[&str] = &[
+        "\r\n",
+        "x\r\n",
+        "get\r\n",
+        "gets \r\n",
+        "set a 0 0\r\n",
+        "cas a 0 0 1\r\n",
+        "incr a\r\n",
+        "nothing of the kind\r\n",
+        "GET a\r\n",
+        "set a 0 0 x\r\n",
+        "set a 0 0 -1\r\n",
+        "incr n x\r\n",
+        "decr n -\r\n",
+        "touch a x\r\n",
+        "gat x a\r\n",
+        "delete a 5\r\n",
+        "delete a 0\r\n",
+        "delete a 0 noreply\r\n",
+        "delete a b c d\r\n",
+        "delete\r\n",
+        "verbosity\r\n",
+        "verbosity x\r\n",
+        "verbosity 0\r\n",
+        "flush_all x\r\n",
+        "mx a\r\n",
+        "set a 0 0 4\r\n1234567\r\n",
+        "set a 0 0 4 noreply\r\n123456\r\n",
+        "append a 0 0 2\r\nab\n\n",
+        "mg\r\n",
+        "ms\r\n",
+        "md\r\n",
+        "ma\r\n",
+        "me\r\n",
+        "ms a\r\n",
+        "ms a x\r\n",
+        "mg a v v\r\n",
+        "mg a y\r\n",
+        "mg a Tx\r\n",
+        "mg a T\r\n",
+        "mg a Dx\r\n",
+        "mg a Jx\r\n",
+        "md a y\r\n",
+        "ma a Dx\r\n",
+        "ma a MX\r\n",
+        "ms a 1 MX\r\na\r\n",
+        "ms a 1 MAA\r\na\r\n",
+        "ms a 1 Fx\r\na\r\n",
+        "ms a 2\r\nabcd",
+        "shutdown\r\n",
+        "mg a O1234567890123456789012345678901234\r\n",
+        "ms a 1 b\r\nx\r\n",
+        "mg aGVsbG8= b k v\r\n",
+        "ms aGVsbG8= 2 b k\r\nhi\r\n",
+        "md aGVsbG8= b k\r\n",
+        "ma aGVsbG8= b\r\n",
+        "touch a\r\n",
+        "incr a 1 2 3\r\n",
+    ];
+    ALL[random.random_range(0..ALL.len())]
+}
+
+/// What is known to be answered differently.
+fn different(random: &mut StdRng) -> Step {
+    use Difference as D;
+    const ALL: &[(&str, &str, Difference)] = &[
+        ("a", "set a 4294967296 0 1\r\na\r\n", D::Numbers),
+        ("a", "set a 0 2147483648 1\r\na\r\n", D::Numbers),
+        ("a", "set a +5 0 1\r\na\r\n", D::Numbers),
+        ("n", "incr n +5\r\n", D::Numbers),
+        ("a", "set a x 0 9\r\nnot this\r\r\n", D::Skipped),
+        ("a", "set a -1 0 3\r\nget\r\n", D::Skipped),
+        ("a", "cas a 0 0 3 x\r\nget\r\n", D::Skipped),
+        ("a", "ms a 2 s c\r\nab\r\n", D::SetSize),
+        ("a", "ms a 2 MA N30\r\nab\r\nmg a v\r\n", D::Vivify),
+        (
+            "a",
+            "set a 0 0 1\r\na\r\ngets a\r\nmg a v C{}\r\n",
+            D::ValueKnown,
+        ),
+        ("a", "set a 0 0 1\r\na\r\nme a\r\n", D::Debug),
+        ("a", "mg a h\r\nmg a l\r\n", D::NotServed),
+        ("a", "set a 0 0 1\r\na\r\nmd a I T30\r\n", D::NotServed),
+        ("a", "delete a\r\nmg a N30 v\r\n", D::NotServed),
+        ("a", "ms a 1 E5\r\na\r\n", D::NotServed),
+        (
+            "hello",
+            "ms aGVsbG8= 2 b\r\nhi\r\nmg hello k\r\n",
+            D::KeyForm,
+        ),
+        ("a", "gat 0\r\n", D::NoKey),
+        ("n", "set n 0 0 2\r\n+5\r\nincr n 1\r\n", D::Signs),
+        ("n", "set n 0 0 2\r\n5 \r\nincr n 1\r\n", D::Signs),
+        (
+            "n",
+            "set n 0 0 21\r\n000000000000000000005\r\nincr n 1\r\n",
+            D::Signs,
+        ),
+        ("a", "version\r\n", D::Version),
+        (
+            "a",
+            "slabs automove 0\r\nlru tune 10 25 0.1 2.0\r\n",
+            D::Verdicts,
+        ),
+    ];
+    let (key, text, known) = ALL[random.random_range(0..ALL.len())];
+    Step {
+        text: text.to_owned(),
+        key,
+        known: Some(known),
+    }
+}

@@ -1,0 +1,346 @@
+//! The meta commands, and their flags.
+
+use crate::script::{Script, run_in_every_way};
+
+const GETS: &[Script] = &[
+    Script {
+        name: "mg answers with what its flags ask for, in their order",
+        steps: &[
+            ("mg k v\r\n", "EN\r\n"),
+            ("set k 17 0 5\r\nhello\r\n", "STORED\r\n"),
+            ("mg k\r\n", "HD\r\n"),
+            ("mg k v\r\n", "VA 5\r\nhello\r\n"),
+            ("mg k s v t\r\n", "VA 5 s5 t-1\r\nhello\r\n"),
+            ("mg k f\r\n", "HD f17\r\n"),
+            ("mg k t f k c\r\n", "HD t-1 f17 kk c{cas}\r\n"),
+            ("gets k\r\n", "VALUE k 17 5 {cas}\r\nhello\r\nEND\r\n"),
+            ("mg k Oabc k v\r\n", "VA 5 Oabc kk\r\nhello\r\n"),
+            ("mg k O\r\n", "HD O\r\n"),
+            ("mg k Lpath/ Phint s\r\n", "HD s5\r\n"),
+            // Flags of other commands are read, and change nothing.
+            ("mg k F1 MS J1 D1 s\r\n", "HD s5\r\n"),
+            ("mg missing s t c k O77\r\n", "EN kmissing O77\r\n"),
+        ],
+    },
+    Script {
+        name: "mg is quiet about what is not there",
+        steps: &[
+            ("mg k v q\r\nmn\r\n", "MN\r\n"),
+            ("mg k v q O5 k\r\nmn\r\n", "MN\r\n"),
+            ("set k 0 0 1\r\na\r\n", "STORED\r\n"),
+            ("mg k v q\r\nmn\r\n", "VA 1\r\na\r\nMN\r\n"),
+            ("mg k q\r\nmn\r\n", "HD\r\nMN\r\n"),
+            ("mg k q y\r\nmn\r\n", "CLIENT_ERROR invalid flag\r\nMN\r\n"),
+        ],
+    },
+    Script {
+        name: "mg changes when an item expires",
+        steps: &[
+            ("mg k T30\r\n", "EN\r\n"),
+            ("set k 0 0 1\r\na\r\n", "STORED\r\n"),
+            ("mg k T30 t v\r\n", "VA 1 t30\r\na\r\n"),
+            ("mg k t\r\n", "HD t30\r\n"),
+            ("mg k T0 t\r\n", "HD t-1\r\n"),
+            ("mg k T-1 v\r\n", "VA 1\r\na\r\n"),
+            ("mg k v\r\n", "EN\r\n"),
+        ],
+    },
+    Script {
+        name: "mg leaves out a value that the client has",
+        steps: &[
+            ("ms k 2 c\r\nva\r\n", "HD c{cas}\r\n"),
+            ("mg k C{cas} v c\r\n", "HD c{cas}\r\n"),
+            ("mg k C1 v c\r\n", "VA 2 c{cas}\r\nva\r\n"),
+        ],
+    },
+    Script {
+        name: "me tells what is known of an item",
+        steps: &[
+            ("me k\r\n", "EN\r\n"),
+            ("ms k 1 c\r\na\r\n", "HD c{cas}\r\n"),
+            ("me k\r\n", "ME k exp=-1 cas={cas} size={}\r\n"),
+            ("ms aGVsbG8= 1 b T60 c\r\na\r\n", "HD c{other}\r\n"),
+            (
+                "me aGVsbG8= b\r\n",
+                "ME aGVsbG8= exp={} cas={other} size={}\r\n",
+            ),
+            ("me {k*251}\r\n", "CLIENT_ERROR bad command line format\r\n"),
+            ("me _ b\r\n", "CLIENT_ERROR bad command line format\r\n"),
+        ],
+    },
+    Script {
+        name: "keys may come in base64",
+        steps: &[
+            ("ms aGVsbG8= 2 b k\r\nhi\r\n", "HD kaGVsbG8= b\r\n"),
+            ("get hello\r\n", "VALUE hello 0 2\r\nhi\r\nEND\r\n"),
+            ("mg aGVsbG8= b k v\r\n", "VA 2 kaGVsbG8= b\r\nhi\r\n"),
+            ("mg hello k v\r\n", "VA 2 khello\r\nhi\r\n"),
+            ("mg aGVsbG8= k v\r\n", "EN kaGVsbG8=\r\n"),
+            // A key with spaces and a line end in it.
+            ("ms IGEgCiA= 1 b\r\nx\r\n", "HD\r\n"),
+            ("mg IGEgCiA= b k v\r\n", "VA 1 kIGEgCiA= b\r\nx\r\n"),
+            ("md IGEgCiA= b k\r\n", "HD kIGEgCiA= b\r\n"),
+            ("ma IGEgCiA= b N0 v k\r\n", "VA 1 kIGEgCiA= b\r\n0\r\n"),
+            ("mg a b\r\n", "CLIENT_ERROR error decoding key\r\n"),
+            ("mg aGVsbG8 b\r\n", "CLIENT_ERROR error decoding key\r\n"),
+            ("mg ==== b\r\n", "CLIENT_ERROR error decoding key\r\n"),
+            ("ms a 1 b\r\nx\r\n", "CLIENT_ERROR error decoding key\r\n"),
+            ("md a b\r\n", "CLIENT_ERROR invalid or duplicate flag\r\n"),
+        ],
+    },
+];
+
+const SETS: &[Script] = &[
+    Script {
+        name: "ms stores with flags and a time",
+        steps: &[
+            ("ms k 5\r\nhello\r\n", "HD\r\n"),
+            ("ms k 5 F31 T100\r\nhello\r\n", "HD\r\n"),
+            ("mg k f t v\r\n", "VA 5 f31 t100\r\nhello\r\n"),
+            ("ms k 1 k Oo1 s c\r\na\r\n", "HD kk Oo1 s1 c{cas}\r\n"),
+            ("mg k f t c\r\n", "HD f0 t-1 c{cas}\r\n"),
+            ("ms k 0 q\r\n\r\nmn\r\n", "MN\r\n"),
+            ("mg k v\r\n", "VA 0\r\n\r\n"),
+            ("ms k 1 T-1\r\na\r\nmg k\r\n", "HD\r\nEN\r\n"),
+        ],
+    },
+    Script {
+        name: "ms has modes",
+        steps: &[
+            ("ms k 1 MR\r\na\r\n", "NS\r\n"),
+            ("ms k 1 MA k\r\na\r\n", "NS kk\r\n"),
+            ("ms k 1 MP q\r\na\r\n", "NS\r\n"),
+            ("ms k 1 ME\r\nb\r\n", "HD\r\n"),
+            ("ms k 1 ME O9\r\nb\r\n", "NS O9\r\n"),
+            ("ms k 2 MA s\r\ncd\r\n", "HD s3\r\n"),
+            ("ms k 1 MP s\r\na\r\n", "HD s4\r\n"),
+            ("mg k v\r\n", "VA 4\r\nabcd\r\n"),
+            ("ms k 1 MR\r\ne\r\n", "HD\r\n"),
+            ("ms k 1 MS\r\nf\r\n", "HD\r\n"),
+            ("mg k v\r\n", "VA 1\r\nf\r\n"),
+            (
+                "ms k 1 M\u{0}\r\ng\r\n",
+                "CLIENT_ERROR invalid mode for ms M token\r\n",
+            ),
+            (
+                "ms k 1 MZ\r\ng\r\n",
+                "CLIENT_ERROR invalid mode for ms M token\r\n",
+            ),
+            (
+                "ms k 1 M\r\ng\r\n",
+                "CLIENT_ERROR incorrect length for M token\r\n",
+            ),
+            (
+                "ms k 1 MAA\r\ng\r\n",
+                "CLIENT_ERROR incorrect length for M token\r\n",
+            ),
+        ],
+    },
+    Script {
+        name: "what is added to is made where it is wanted",
+        steps: &[
+            ("ms k 2 MA N30\r\nmo\r\n", "HD\r\n"),
+            ("mg k v t\r\n", "VA 2 t30\r\nmo\r\n"),
+            ("ms k 2 MA N90 s\r\nko\r\n", "HD s4\r\n"),
+            ("mg k v t\r\n", "VA 4 t30\r\nmoko\r\n"),
+            ("ms j 2 MP N0 F5 s\r\nab\r\n", "HD s2\r\n"),
+            ("mg j v t f\r\n", "VA 2 t-1 f5\r\nab\r\n"),
+        ],
+    },
+    Script {
+        name: "ms may depend on a version",
+        steps: &[
+            ("ms k 1 C5\r\na\r\n", "NF\r\n"),
+            ("ms k 1 c\r\na\r\n", "HD c{one}\r\n"),
+            ("ms k 1 C0 c\r\nb\r\n", "EX c0\r\n"),
+            ("ms k 1 C{one} c\r\nb\r\n", "HD c{two}\r\n"),
+            ("ms k 1 C{one}\r\nc\r\n", "EX\r\n"),
+            ("ms k 1 MR C{two} c\r\nc\r\n", "HD c{three}\r\n"),
+            ("ms k 1 MA C{two}\r\nd\r\n", "EX\r\n"),
+            ("ms k 1 MA C{three} s c\r\nd\r\n", "HD s2 c{four}\r\n"),
+            ("ms k 1 MP C{four}\r\nb\r\n", "HD\r\n"),
+            ("mg k v\r\n", "VA 3\r\nbcd\r\n"),
+            ("ms x 1 MA C5\r\na\r\n", "NS\r\n"),
+            ("ms k 1 ME C1\r\na\r\n", "NS\r\n"),
+        ],
+    },
+];
+
+const OTHERS: &[Script] = &[
+    Script {
+        name: "md deletes, and may depend on a version",
+        steps: &[
+            ("md k\r\n", "NF\r\n"),
+            ("md k q\r\nmn\r\n", "NF\r\nMN\r\n"),
+            ("ms k 1 c\r\na\r\n", "HD c{cas}\r\n"),
+            ("md k C1 O3\r\n", "EX O3\r\n"),
+            ("md k C0\r\n", "EX\r\n"),
+            ("md k C{cas} k O3\r\n", "HD kk O3\r\n"),
+            ("mg k\r\n", "EN\r\n"),
+            ("ms k 1\r\na\r\nmd k q\r\nmn\r\n", "HD\r\nMN\r\n"),
+        ],
+    },
+    Script {
+        name: "ma counts up and down",
+        steps: &[
+            ("ma n\r\n", "NF\r\n"),
+            ("ma n q k O2\r\n", "NF kn O2\r\n"),
+            ("set n 7 0 2\r\n10\r\n", "STORED\r\n"),
+            ("ma n\r\n", "HD\r\n"),
+            ("ma n v\r\n", "VA 2\r\n12\r\n"),
+            ("ma n v D30 MI\r\n", "VA 2\r\n42\r\n"),
+            ("ma n v D2 MD\r\n", "VA 2\r\n40\r\n"),
+            ("ma n v D1 M+\r\n", "VA 2\r\n41\r\n"),
+            ("ma n v D50 M- Oz k\r\n", "VA 1 Oz kn\r\n0\r\n"),
+            ("ma n q\r\nmn\r\n", "MN\r\n"),
+            ("ma n v D18446744073709551615\r\n", "VA 1\r\n0\r\n"),
+            ("mg n f v\r\n", "VA 1 f7\r\n0\r\n"),
+            (
+                "ma n MX\r\n",
+                "CLIENT_ERROR invalid mode for ma M token\r\n",
+            ),
+            ("ma n Dx\r\n", "CLIENT_ERROR invalid or duplicate flag\r\n"),
+            (
+                "ma n N0 Jx\r\n",
+                "CLIENT_ERROR invalid or duplicate flag\r\n",
+            ),
+            (
+                "set n 0 0 1\r\nx\r\nma n q\r\n",
+                "STORED\r\nCLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
+            ),
+        ],
+    },
+    Script {
+        name: "ma makes a counter where one is wanted",
+        steps: &[
+            ("ma n N0\r\n", "HD\r\n"),
+            ("mg n v t\r\n", "VA 1 t-1\r\n0\r\n"),
+            ("ma m N90 J13 v t\r\n", "VA 2 t90\r\n13\r\n"),
+            ("ma m N30 J13 v t\r\n", "VA 2 t90\r\n14\r\n"),
+            (
+                "ma o N0 J18446744073709551615 v q\r\nma o v\r\n",
+                "VA 1\r\n0\r\n",
+            ),
+        ],
+    },
+    Script {
+        name: "ma may depend on a version and change a time",
+        steps: &[
+            ("ma n N0 c\r\n", "HD c{one}\r\n"),
+            ("ma n C1 v\r\n", "EX\r\n"),
+            ("ma n C{one} v c\r\n", "VA 1 c{two}\r\n1\r\n"),
+            ("ma n C{one} q\r\n", "EX\r\n"),
+            ("ma n C0 v\r\n", "VA 1\r\n2\r\n"),
+            ("ma n T60 v t\r\n", "VA 1 t60\r\n3\r\n"),
+            ("mg n t v\r\n", "VA 1 t60\r\n3\r\n"),
+            ("ma n T0 t\r\n", "HD t-1\r\n"),
+            ("ma n T-1\r\n", "HD\r\n"),
+            ("ma n\r\n", "NF\r\n"),
+        ],
+    },
+];
+
+const FLAGS: &[Script] = &[
+    Script {
+        name: "flags are known, come once, and have tokens that are right",
+        steps: &[
+            ("mg k v v\r\n", "CLIENT_ERROR duplicate flag\r\n"),
+            ("mg k O1 O2\r\n", "CLIENT_ERROR duplicate flag\r\n"),
+            ("mg k \u{e9}\r\n", "CLIENT_ERROR duplicate flag\r\n"),
+            ("mg k y\r\n", "CLIENT_ERROR invalid flag\r\n"),
+            (
+                "mg k T\r\n",
+                "CLIENT_ERROR bad token in command line format\r\n",
+            ),
+            (
+                "mg k Tx\r\n",
+                "CLIENT_ERROR bad token in command line format\r\n",
+            ),
+            (
+                "mg k C-1\r\n",
+                "CLIENT_ERROR bad token in command line format\r\n",
+            ),
+            (
+                "mg k Jx\r\n",
+                "CLIENT_ERROR invalid numeric initial value\r\n",
+            ),
+            (
+                "mg k Dx\r\n",
+                "CLIENT_ERROR invalid numeric delta value\r\n",
+            ),
+            (
+                "ms k 1 Fx\r\na\r\n",
+                "CLIENT_ERROR bad command line format\r\n",
+            ),
+            (
+                "ms k 1 F4294967296\r\na\r\n",
+                "CLIENT_ERROR bad command line format\r\n",
+            ),
+            ("md k y\r\n", "CLIENT_ERROR invalid or duplicate flag\r\n"),
+            ("ma k v v\r\n", "CLIENT_ERROR invalid or duplicate flag\r\n"),
+            ("mg k O{o*31}\r\n", "EN O{o*31}\r\n"),
+            ("mg k O{o*32}\r\n", "CLIENT_ERROR opaque token too long\r\n"),
+            (
+                "ms k 1 O{o*32}\r\na\r\n",
+                "CLIENT_ERROR opaque token too long\r\n",
+            ),
+            ("md k O{o*32}\r\n", "CLIENT_ERROR opaque token too long\r\n"),
+            ("ma k O{o*32}\r\n", "CLIENT_ERROR opaque token too long\r\n"),
+            (
+                "mg k b c f h k l q s t u v O P L I x\r\n",
+                "CLIENT_ERROR error decoding key\r\n",
+            ),
+            (
+                "mg k b c f h k l q s t u v O P L I x y z\r\n",
+                "CLIENT_ERROR options flags are too long\r\n",
+            ),
+            (
+                "ms k 1 b c f h k l q s t u v O P L I x y\r\na\r\n",
+                "CLIENT_ERROR options flags too long\r\n",
+            ),
+        ],
+    },
+    Script {
+        name: "what is not served is told",
+        steps: &[
+            ("mg k N30\r\n", "CLIENT_ERROR the flag N is not served\r\n"),
+            ("mg k R30\r\n", "CLIENT_ERROR the flag R is not served\r\n"),
+            ("mg k h\r\n", "CLIENT_ERROR the flag h is not served\r\n"),
+            ("mg k l\r\n", "CLIENT_ERROR the flag l is not served\r\n"),
+            (
+                "ms k 1 I C1\r\na\r\n",
+                "CLIENT_ERROR the flag I is not served\r\n",
+            ),
+            (
+                "ms k 1 E5\r\na\r\n",
+                "CLIENT_ERROR the flag E is not served\r\n",
+            ),
+            (
+                "md k I T30\r\n",
+                "CLIENT_ERROR the flag I is not served\r\n",
+            ),
+            ("md k x\r\n", "CLIENT_ERROR the flag x is not served\r\n"),
+            ("ma k E5\r\n", "CLIENT_ERROR the flag E is not served\r\n"),
+        ],
+    },
+];
+
+#[test]
+fn items_are_read() {
+    run_in_every_way(GETS);
+}
+
+#[test]
+fn items_are_stored() {
+    run_in_every_way(SETS);
+}
+
+#[test]
+fn items_are_deleted_and_counted() {
+    run_in_every_way(OTHERS);
+}
+
+#[test]
+fn flags_are_checked() {
+    run_in_every_way(FLAGS);
+}

@@ -1,0 +1,208 @@
+//! What `stats` tells, and that it is true.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+
+use larder::server::Address;
+
+use crate::script::{connect, server};
+
+/// A client that reads lines.
+struct Client {
+    reader: BufReader<TcpStream>,
+}
+
+impl Client {
+    fn say(&mut self, text: &str) {
+        self.reader.get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn ask(&mut self, text: &str) -> String {
+        self.say(text);
+        self.line()
+    }
+
+    fn stats(&mut self, group: &str) -> BTreeMap<String, String> {
+        self.say(&format!("stats{group}\r\n"));
+        let mut stats = BTreeMap::new();
+        loop {
+            let line = self.line();
+            if line == "END" {
+                return stats;
+            }
+            let mut words = line.splitn(3, ' ');
+            assert_eq!(words.next(), Some("STAT"), "{line}");
+            let (name, value) = (words.next().unwrap(), words.next().unwrap());
+            let before = stats.insert(name.to_owned(), value.to_owned());
+            assert_eq!(before, None, "{name} comes twice");
+        }
+    }
+
+    fn stat(&mut self, name: &str) -> u64 {
+        self.stats("")[name].parse().unwrap()
+    }
+}
+
+fn client(running: &larder::server::Running) -> Client {
+    let reader = BufReader::new(connect(running));
+    Client { reader }
+}
+
+#[test]
+fn counts_go_with_what_was_done() {
+    let running = server(2);
+    let mut client = client(&running);
+    for (request, expected) in [
+        ("set a 0 0 1\r\n1\r\n", "STORED"),
+        ("set b 0 0 1\r\nx\r\n", "STORED"),
+        ("add a 0 0 1\r\n1\r\n", "NOT_STORED"),
+        ("cas a 0 0 1 99999\r\n1\r\n", "EXISTS"),
+        ("cas none 0 0 1 1\r\n1\r\n", "NOT_FOUND"),
+        ("get none\r\n", "END"),
+        ("incr a 1\r\n", "2"),
+        ("incr a 1\r\n", "3"),
+        ("decr a 1\r\n", "2"),
+        ("incr none 1\r\n", "NOT_FOUND"),
+        ("decr none 1\r\n", "NOT_FOUND"),
+        ("touch a 0\r\n", "TOUCHED"),
+        ("touch none 0\r\n", "NOT_FOUND"),
+        ("delete b\r\n", "DELETED"),
+        ("delete b\r\n", "NOT_FOUND"),
+    ] {
+        assert_eq!(client.ask(request), expected, "{request}");
+    }
+    assert!(client.ask("gets a\r\n").starts_with("VALUE a 0 1 "));
+    let value_and_end = [client.line(), client.line()];
+    assert_eq!(value_and_end, ["2", "END"]);
+    let stats = client.stats("");
+    for (name, value) in [
+        ("cmd_get", 2),
+        ("get_hits", 1),
+        ("get_misses", 1),
+        ("cmd_set", 5),
+        ("cas_badval", 1),
+        ("cas_misses", 1),
+        ("cas_hits", 0),
+        ("incr_hits", 2),
+        ("incr_misses", 1),
+        ("decr_hits", 1),
+        ("decr_misses", 1),
+        ("cmd_touch", 2),
+        ("touch_hits", 1),
+        ("touch_misses", 1),
+        ("delete_hits", 1),
+        ("delete_misses", 1),
+        ("curr_items", 1),
+        ("total_items", 2),
+        ("evictions", 0),
+        ("cmd_flush", 0),
+        ("curr_connections", 1),
+        ("total_connections", 1),
+        ("rejected_connections", 0),
+        ("threads", 2),
+        ("limit_maxbytes", 64 << 20),
+        ("pid", u64::from(std::process::id())),
+        ("pointer_size", 64),
+    ] {
+        assert_eq!(stats[name], value.to_string(), "{name}");
+    }
+    assert_eq!(stats["version"], "1.6.0");
+    assert!(stats["time"].parse::<u64>().unwrap() > 1_700_000_000);
+    for name in ["rusage_user", "rusage_system"] {
+        let decimals = stats[name].split_once('.').unwrap().1;
+        assert_eq!(decimals.len(), 6, "{name}");
+    }
+    for name in ["bytes", "bytes_read", "bytes_written"] {
+        assert!(stats[name].parse::<u64>().unwrap() > 0, "{name}");
+    }
+}
+
+#[test]
+fn counts_begin_anew_and_states_stay() {
+    let running = server(1);
+    let mut client = client(&running);
+    client.ask("set a 0 0 1\r\n1\r\n");
+    client.ask("get none\r\n");
+    assert_eq!(client.stat("get_misses"), 1);
+    assert_eq!(client.ask("stats reset\r\n"), "RESET");
+    let stats = client.stats("");
+    for name in [
+        "cmd_get",
+        "get_misses",
+        "cmd_set",
+        "total_items",
+        "total_connections",
+    ] {
+        assert_eq!(stats[name], "0", "{name}");
+    }
+    for name in ["curr_items", "curr_connections", "threads"] {
+        assert_eq!(stats[name], "1", "{name}");
+    }
+    client.ask("get none\r\n");
+    assert_eq!(client.stat("get_misses"), 1);
+}
+
+#[test]
+fn other_groups_tell_what_there_is_to_tell() {
+    let running = server(1);
+    let mut client = client(&running);
+    let set = format!("set a 0 0 100\r\n{}\r\n", "x".repeat(100));
+    assert_eq!(client.ask(&set), "STORED");
+    let settings = client.stats(" settings");
+    let Address::Tcp(address) = running.memcached_addresses()[0] else {
+        panic!("listens on TCP")
+    };
+    assert_eq!(settings["tcpport"], address.port().to_string());
+    assert_eq!(settings["inter"], "127.0.0.1");
+    assert_eq!(settings["maxbytes"], (64 << 20).to_string());
+    assert_eq!(settings["num_threads"], "1");
+    assert_eq!(settings["cas_enabled"], "yes");
+    assert_eq!(settings["item_size_max"], (16 << 20).to_string());
+    assert_eq!(client.stats(" items")["items:1:number"], "1");
+    let slabs = client.stats(" slabs");
+    assert_eq!(slabs["active_slabs"], "1");
+    assert_eq!(slabs["1:cmd_set"], "1");
+    let sizes = client.stats(" sizes");
+    let count: u64 = sizes
+        .values()
+        .map(|value| value.parse::<u64>().unwrap())
+        .sum();
+    assert_eq!(count, 1);
+    let connections = client.stats(" conns");
+    assert_eq!(connections["0:addr"], format!("tcp:{address}"));
+    assert_eq!(connections["0:state"], "conn_listening");
+}
+
+#[test]
+fn what_is_not_kept_is_told_or_empty() {
+    let running = server(1);
+    let mut client = client(&running);
+    for (request, expected) in [
+        ("stats detail dump\r\n", "END"),
+        ("stats detail off\r\n", "OK"),
+        (
+            "stats detail on\r\n",
+            "SERVER_ERROR figures by key prefix are not kept",
+        ),
+        (
+            "stats detail\r\n",
+            "CLIENT_ERROR usage: stats detail on|off|dump",
+        ),
+        (
+            "stats cachedump 1 0\r\n",
+            "CLIENT_ERROR stats cachedump not allowed",
+        ),
+        ("stats extstore\r\n", "ERROR"),
+        ("stats proxy\r\n", "ERROR"),
+        ("stats nothing\r\n", "ERROR"),
+    ] {
+        assert_eq!(client.ask(request), expected, "{request}");
+    }
+}
