@@ -1,13 +1,14 @@
 //! `larder bench` at tiny sizes: every load ends, and its report adds up.
 #![cfg(feature = "server")]
 
+#[path = "support/memcached_double.rs"]
+mod memcached_double;
 #[path = "support/process.rs"]
 mod process;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
+use memcached_double::{Double, Values};
 use process::{Ended, ServerProcess, end_of, larder};
 use serde_json::Value;
 
@@ -268,13 +269,7 @@ fn a_server_that_goes_away_is_reported_and_ends_with_3() {
 
 #[test]
 fn a_memcached_server_takes_the_same_load() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("memcached://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            std::thread::spawn(move || serve_memcached(stream.unwrap()));
-        }
-    });
+    let server = Double::start(Values::Kept);
     let arguments = [
         "bench",
         "--json",
@@ -285,32 +280,16 @@ fn a_memcached_server_takes_the_same_load() {
         "--depth",
         "4",
         "--load",
+        "--verify",
         "--ratio",
         "1:1",
         "--requests",
         "100",
-        "--value-bytes",
-        "0",
     ];
-    let ended = end_of(larder(&arguments).args(["--server", &url]), b"");
+    let ended = end_of(larder(&arguments).args(["--server", &server.url()]), b"");
     let report: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!((ended.code, &report["operations"]), (Some(0), &100.into()));
     let [hits, stored] = ["hits", "stored"].map(|name| report[name].as_u64().unwrap());
     assert!(hits > 0 && hits + stored == 100, "{report}");
-}
-
-/// As much of memcached as a load needs: every key has the same value.
-fn serve_memcached(stream: std::net::TcpStream) {
-    let mut replies = stream.try_clone().unwrap();
-    let mut lines = BufReader::new(stream).lines();
-    while let Some(Ok(line)) = lines.next() {
-        let reply = match line.split(' ').next() {
-            Some("get") => "VALUE k 0 5\r\nbread\r\nEND\r\n",
-            Some("stats") => "STAT pid 0\r\nEND\r\n",
-            // The value, of 0 bytes, is the next line.
-            Some("set") => "STORED\r\n",
-            _ => continue,
-        };
-        replies.write_all(reply.as_bytes()).unwrap();
-    }
+    assert_eq!(report["wrong"], 0);
 }

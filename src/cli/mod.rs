@@ -1,5 +1,6 @@
 //! The command line: what a person types. Each command has its file; this one only hands out.
 
+mod align;
 mod bench;
 mod commands;
 mod ending;

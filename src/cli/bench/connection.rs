@@ -175,7 +175,7 @@ impl Connection {
                         answered += 1;
                         tally.count(operation, reply, now - sent_at, now);
                         if orders.values == Values::Verify && !self.is_right(operation, reply) {
-                            tally.wrong += 1;
+                            tally.count_wrong(operation.key());
                         }
                         self.start += consumed;
                     }

@@ -11,10 +11,10 @@ use super::connection::{Connection, Lost, Orders, Values};
 use super::keys::Keyspace;
 use super::process::{self, Cost, Watch};
 use super::progress::{Interval, Progress};
+use super::site::{Site, cannot_connect};
 use super::source::{Budget, Distribution, Draw, Ratio, Source};
 use super::stop::Stop;
 use super::tally::Tally;
-use super::target::{Place, Target};
 use crate::cli::ending::Failure;
 use crate::sync::{Arc, Mutex};
 
@@ -60,15 +60,6 @@ pub(super) enum End {
     Requests(u64),
 }
 
-/// A server that was found, and how it can be watched.
-#[derive(Debug)]
-pub(super) struct Site {
-    pub(super) target: Target,
-    pub(super) place: Place,
-    /// Where the server's CPU and memory can be read, or why they cannot.
-    pub(super) watch: Result<Watch, String>,
-}
-
 /// What a load came to.
 #[derive(Debug)]
 pub(super) struct Outcome {
@@ -79,39 +70,6 @@ pub(super) struct Outcome {
     /// What it cost this process.
     pub(super) generator_cpu: Duration,
     pub(super) intervals: Vec<Interval>,
-}
-
-impl Site {
-    /// Finds the server, and asks it who it is.
-    pub(super) fn find(target: &Target, keyspace: &Arc<Keyspace>) -> Result<Self, Failure> {
-        let unreachable = |lost: Lost| cannot_connect(target, &lost);
-        let (place, figures) = runtime()?.block_on(async {
-            let place = target
-                .resolve()
-                .await
-                .map_err(|error| unreachable(error.into()))?;
-            let opened = Connection::open(&place, target.protocol, keyspace).await;
-            let figures = opened
-                .map_err(unreachable)?
-                .stats()
-                .await
-                .map_err(unreachable)?;
-            Ok::<_, Failure>((place, figures))
-        })?;
-        let watch = Watch::find(place.is_local(), &figures);
-        Ok(Self {
-            target: target.clone(),
-            place,
-            watch,
-        })
-    }
-}
-
-fn cannot_connect(target: &Target, lost: &Lost) -> Failure {
-    match lost {
-        Lost::Unfit(why) => Failure::usage(why),
-        lost => Failure::unreachable(format!("cannot connect to {target}: {lost}")),
-    }
 }
 
 /// A runtime for one thread.

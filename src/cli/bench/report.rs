@@ -10,9 +10,9 @@ use super::generator::{End, Outcome, Work};
 use super::plan::Plan;
 use super::process::Cost;
 use super::progress::Interval;
+use super::site::Site;
 use super::source::Operation;
 use super::tally::Tally;
-use crate::cli::ending::Ending;
 
 /// The whole report. Its JSON form is a contract with those who read it by program: names are not
 /// given another meaning.
@@ -111,6 +111,7 @@ pub(super) struct ServerCost {
 
 impl Report {
     pub(super) fn new(
+        site: &Site,
         plan: &Plan,
         work: Work,
         prepared: Option<&Outcome>,
@@ -120,11 +121,8 @@ impl Report {
         let Outcome { tally, elapsed, .. } = outcome;
         let reads = tally.hits + tally.misses;
         let verified = plan.values == super::connection::Values::Verify;
-        let mut all = tally.gets.clone();
-        // Histograms of one shape always add up.
-        let _ = all.add(&tally.sets);
         Self {
-            server: plan.target.to_string(),
+            server: site.target.to_string(),
             load: LoadFigures::new(plan, work),
             prepared: prepared.map(|outcome| Prepared {
                 stored: outcome.tally.stored,
@@ -149,7 +147,7 @@ impl Report {
                 max: tally
                     .slowest
                     .map_or(0.0, |slowest| slowest.latency.as_secs_f64() * 1e6),
-                ..Latency::of(&all)
+                ..Latency::of(&tally.latencies())
             },
             get_latency: (!tally.gets.is_empty()).then(|| Latency::of(&tally.gets)),
             set_latency: (!tally.sets.is_empty()).then(|| Latency::of(&tally.sets)),
@@ -169,18 +167,6 @@ impl Report {
     pub(super) fn to_json(&self) -> String {
         json(self)
     }
-
-    /// How the command ends with this result.
-    pub(super) fn ending(&self) -> Ending {
-        let missing = self.load.kind == LoadFigures::READ_ALL && self.misses > 0;
-        if self.lost_connections > 0 {
-            Ending::Unreachable
-        } else if missing || !self.refused.is_empty() || self.wrong.is_some_and(|wrong| wrong > 0) {
-            Ending::NotFoundOrNotStored
-        } else {
-            Ending::Done
-        }
-    }
 }
 
 fn slowest(tally: &Tally) -> Option<SlowestFigures> {
@@ -198,14 +184,12 @@ fn slowest(tally: &Tally) -> Option<SlowestFigures> {
 }
 
 impl LoadFigures {
-    const READ_ALL: &'static str = "verify-all";
-
-    fn new(plan: &Plan, work: Work) -> Self {
+    pub(super) fn new(plan: &Plan, work: Work) -> Self {
         let mut figures = Self {
             kind: match work {
                 Work::Mixed { .. } => "mixed",
                 Work::WriteAll => "load-only",
-                Work::ReadAll => Self::READ_ALL,
+                Work::ReadAll => "verify-all",
             },
             connections: plan.connections,
             depth: plan.depth,

@@ -18,6 +18,15 @@ pub(super) enum Operation {
     Set(u64),
 }
 
+impl Operation {
+    /// The index of its key.
+    pub(super) fn key(self) -> u64 {
+        match self {
+            Self::Get(index) | Self::Set(index) => index,
+        }
+    }
+}
+
 /// How often each key is asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Distribution {

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::generator::Work;
 use super::source::Operation;
 use super::wire::Reply;
+use crate::cli::ending::Ending;
 
 /// LIMIT: latencies beyond this are recorded as this; no run should see one.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
@@ -33,6 +35,8 @@ pub(super) struct Tally {
     pub(super) stored: u64,
     /// Hits with another value than the key determines.
     pub(super) wrong: u64,
+    /// The key of the first of these.
+    first_wrong: Option<u64>,
     /// Refusals by what the server called them.
     pub(super) refused: BTreeMap<String, u64>,
     /// Connections that ended before their work was done.
@@ -65,6 +69,7 @@ impl Tally {
             misses: 0,
             stored: 0,
             wrong: 0,
+            first_wrong: None,
             refused: BTreeMap::new(),
             lost_connections: 0,
             lost_sentences: Vec::new(),
@@ -114,6 +119,13 @@ impl Tally {
         }
     }
 
+    /// Counts a value that is not what its key determines.
+    #[cold]
+    pub(super) fn count_wrong(&mut self, key: u64) {
+        self.wrong += 1;
+        self.first_wrong.get_or_insert(key);
+    }
+
     #[cold]
     fn count_refusal(&mut self, why: &str) {
         if self.refused.len() < REFUSALS_MAX || self.refused.contains_key(why) {
@@ -143,7 +155,20 @@ impl Tally {
         self.hits += other.hits;
         self.misses += other.misses;
         self.stored += other.stored;
+        self.add_trouble(other);
+        // Histograms of one shape always add up.
+        let _ = self.gets.add(&other.gets);
+        let _ = self.sets.add(&other.sets);
+        self.slowest = [self.slowest, other.slowest]
+            .into_iter()
+            .flatten()
+            .max_by_key(|slowest| slowest.latency);
+    }
+
+    /// Adds only what went wrong elsewhere.
+    pub(super) fn add_trouble(&mut self, other: &Self) {
         self.wrong += other.wrong;
+        self.first_wrong = self.first_wrong.or(other.first_wrong);
         self.lost_connections += other.lost_connections;
         for (why, count) in &other.refused {
             *self.refused.entry(why.clone()).or_default() += count;
@@ -154,13 +179,43 @@ impl Tally {
                 self.lost_sentences.push(sentence.clone());
             }
         }
+    }
+
+    /// Latencies of all operations.
+    pub(super) fn latencies(&self) -> Histogram<u64> {
+        let mut all = self.gets.clone();
         // Histograms of one shape always add up.
-        let _ = self.gets.add(&other.gets);
-        let _ = self.sets.add(&other.sets);
-        self.slowest = [self.slowest, other.slowest]
-            .into_iter()
-            .flatten()
-            .max_by_key(|slowest| slowest.latency);
+        let _ = all.add(&self.sets);
+        all
+    }
+
+    /// What must not be overlooked in a report, as sentences.
+    pub(super) fn complaints(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        if let Some(key) = self.first_wrong {
+            complaints.push(format!(
+                "WRONG VALUES: {} of {} values read are not what their key determines, the first of \
+                 them that of key {key}",
+                self.wrong, self.hits
+            ));
+        }
+        if let Some(why) = self.lost_sentences.first() {
+            let lost = self.lost_connections;
+            complaints.push(format!("{lost} connections lost: {why}"));
+        }
+        complaints
+    }
+
+    /// How a command ends with such a result.
+    pub(super) fn ending(&self, work: Work) -> Ending {
+        let missing = work == Work::ReadAll && self.misses > 0;
+        if self.lost_connections > 0 {
+            Ending::Unreachable
+        } else if missing || self.wrong > 0 || !self.refused.is_empty() {
+            Ending::NotFoundOrNotStored
+        } else {
+            Ending::Done
+        }
     }
 
     /// Requests of which nobody knows what became.

@@ -45,6 +45,16 @@ pub(super) enum Stream {
     Unix(UnixStream),
 }
 
+impl Protocol {
+    /// What a URL begins with.
+    pub(super) fn scheme(self) -> &'static str {
+        match self {
+            Self::Larder => "larder",
+            Self::Memcached => "memcached",
+        }
+    }
+}
+
 impl FromStr for Target {
     type Err = ConnectError;
 
