@@ -14,7 +14,15 @@ use serde_json::Value;
 
 /// Runs a load and reads its report.
 fn bench(server: &ServerProcess, arguments: &[&str]) -> (Option<i32>, Value) {
-    let ended = server.run(&[&["bench", "--json", "--keys", "1000"], arguments].concat());
+    bench_at(&server.url(), arguments)
+}
+
+fn bench_at(url: &str, arguments: &[&str]) -> (Option<i32>, Value) {
+    let mut command = larder(&["bench", "--json", "--server", url]);
+    if !arguments.contains(&"--keys") {
+        command.args(["--keys", "1000"]);
+    }
+    let ended = end_of(command.args(arguments), b"");
     let report = serde_json::from_str(&ended.stdout);
     (
         ended.code,
@@ -292,4 +300,122 @@ fn a_memcached_server_takes_the_same_load() {
     let [hits, stored] = ["hits", "stored"].map(|name| report[name].as_u64().unwrap());
     assert!(hits > 0 && hits + stored == 100, "{report}");
     assert_eq!(report["wrong"], 0);
+}
+
+#[test]
+fn multi_gets_count_every_key_in_both_protocols() {
+    let (larder, memcached) = (ServerProcess::start(), Double::start(Values::Kept));
+    for url in [larder.url(), memcached.url()] {
+        let arguments = [
+            "--load",
+            "--verify",
+            "--multi-get",
+            "7",
+            "--depth",
+            "3",
+            "--ratio",
+            "2:1",
+        ];
+        let (code, report) = bench_at(&url, &[&arguments[..], &["--requests", "2000"]].concat());
+        assert_eq!(
+            (code, &report["operations"]),
+            (Some(0), &2000.into()),
+            "{report}"
+        );
+        let [hits, stored] = ["hits", "stored"].map(|name| report[name].as_u64().unwrap());
+        assert_eq!((hits + stored, &report["misses"]), (2000, &0.into()));
+        // Two requests of seven keys each to one of one.
+        assert!((1750..1950).contains(&hits), "{hits} of 2000 are reads");
+        assert!(!report["get_latency"]["max"].is_null());
+        let (code, report) = bench_at(&url, &["--verify-all", "--multi-get", "64"]);
+        let counts = ["hits", "misses", "wrong"].map(|name| report[name].as_u64().unwrap());
+        assert_eq!((code, counts), (Some(0), [1000, 0, 0]));
+    }
+    let asked = &memcached.told().gets;
+    assert!(asked.contains(&7) && asked.contains(&64), "{asked:?}");
+}
+
+#[test]
+fn keys_that_are_missing_from_a_multi_get_are_counted() {
+    let server = ServerProcess::start();
+    bench(&server, &["--load-only"]);
+    for key in [7, 8, 500] {
+        server.run(&["delete", &format!("{key:020}")]);
+    }
+    let (code, report) = bench(&server, &["--verify-all", "--multi-get", "10"]);
+    assert_eq!(
+        (code, &report["hits"], &report["misses"]),
+        (Some(1), &997.into(), &3.into())
+    );
+}
+
+#[test]
+fn an_open_loop_sends_at_its_rate_and_no_faster() {
+    let server = ServerProcess::start();
+    let options = ["--load", "--verify", "--rate", "2k", "--connections", "4"];
+    let (code, report) = bench(&server, &[&options[..], &["--requests", "200"]].concat());
+    assert_eq!(
+        (code, &report["operations"]),
+        (Some(0), &200.into()),
+        "{report}"
+    );
+    assert_eq!(
+        (&report["load"]["rate"], &report["load"]["depth"]),
+        (&2000.into(), &64.into())
+    );
+    // The last of 200 operations is due after 99.5 ms; how much later it comes is the machine's affair.
+    let seconds = report["seconds"].as_f64().unwrap();
+    assert!(seconds >= 0.0995, "{seconds} s");
+    assert_eq!(
+        (&report["wrong"], &report["unsent"]),
+        (&0.into(), &0.into())
+    );
+}
+
+#[test]
+fn an_open_loop_charges_a_server_that_falls_behind_with_the_wait() {
+    let server = Double::start(Values::Kept);
+    let options = [
+        "--keys",
+        "10",
+        "--load",
+        "--rate",
+        "100M",
+        "--depth",
+        "1",
+        "--duration",
+        "100ms",
+    ];
+    let (code, report) = bench_at(&server.url(), &options);
+    assert_eq!(code, Some(0), "{report}");
+    // No server answers so many; those that it was asked and those that had to wait are all there were.
+    let [operations, unsent] = ["operations", "unsent"].map(|name| report[name].as_u64().unwrap());
+    assert!(
+        (9_900_000..10_100_000).contains(&(operations + unsent)),
+        "{report}"
+    );
+    // A reply that comes at the end was due near the start.
+    let latency_us = report["latency"]["max"].as_f64().unwrap();
+    assert!(latency_us > 80_000.0, "{report}");
+}
+
+#[test]
+fn what_a_load_cannot_be_made_of_is_refused_with_what_is_accepted() {
+    for (options, why) in [
+        (
+            &["--multi-get", "0"][..],
+            "--multi-get 0 cannot work; accepted: 1 to 10000",
+        ),
+        (&["--rate", "0"], "--rate 0 cannot work; accepted: 1 to"),
+        (&["--rate", "fast"], "`fast` is not a count"),
+        (&["--depth", "0"], "--depth 0 cannot work"),
+        (
+            &["--depth", "65536", "--multi-get", "64"],
+            "--depth times --multi-get 4194304 cannot work",
+        ),
+    ] {
+        let ended = end_of(larder(&["bench"]).args(options), b"");
+        assert_eq!((ended.code, &ended.stdout[..]), (Some(2), ""), "{ended:?}");
+        assert!(ended.stderr.contains(why), "{why} in {}", ended.stderr);
+    }
 }

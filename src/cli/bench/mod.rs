@@ -4,18 +4,22 @@
 //! connection writes a batch of requests at once and reads all of their replies, so that what is
 //! measured is the server and as little else as possible.
 
+mod alarm;
+mod closed_loop;
 mod compare;
 mod connection;
 mod generator;
 mod idle;
 mod keys;
 mod memcached;
+mod open_loop;
 mod options;
 mod owner;
 mod plan;
 mod process;
 mod progress;
 mod report;
+mod schedule;
 mod server;
 mod site;
 mod source;
@@ -50,7 +54,7 @@ fn bench(options: &BenchOptions) -> Result<Ending, Failure> {
     let plan = Plan::new(options)?;
     let progress = Progress::on_terminal();
     let stop = Stop::on_interrupt()?;
-    plan::raise_open_files(plan.connections)?;
+    plan::raise_open_files(&plan)?;
     if let (Some(contest), Task::Work(work)) = (plan.contest, plan.task) {
         return compare::run(&plan, contest, work, &stop, progress);
     }
@@ -92,6 +96,7 @@ fn prepare(
     }
     let load = Load {
         depth: plan.depth.max(PREPARING_DEPTH),
+        rate: None,
         ..load(plan, Work::WriteAll)
     };
     generator::run(site, &load, stop, progress).map(Some)
@@ -104,6 +109,8 @@ fn load(plan: &Plan, work: Work) -> Load {
         values: plan.values,
         connections: plan.connections,
         depth: plan.depth,
+        keys_per_get: plan.keys_per_get,
+        rate: plan.rate.map(|rate| rate as f64),
         threads: plan.threads,
     }
 }

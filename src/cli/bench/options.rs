@@ -18,6 +18,8 @@ Examples:
   larder bench --load --distribution zipf:0.99 --ratio 9:1 --depth 16 --verify
   larder bench --load-only --keys 10M --value-bytes 32 --depth 64
   larder bench --verify-all --keys 10M --value-bytes 32 --depth 64
+  larder bench --load --multi-get 64 --verify
+  larder bench --load --rate 20k --duration 30s
   larder bench --idle 10000 --duration 5s
   larder bench --server memcached://127.0.0.1:11211 --load
   larder bench --load --depth 16 --duration 2s --rounds 5 --rounds-max 15 \\
@@ -28,6 +30,9 @@ Examples:
 A connection writes --depth requests at once and waits for all of their replies; latency is counted
 from that write. A value is determined by its key, the seed and --value-bytes: runs that agree in
 these verify each other's values.
+
+With --rate, every request has its time, and its latency is counted from that time and not from when
+it was sent: what a server's stall holds up counts as well. Requests beyond --depth wait for their turn.
 
 A comparison gives every server its turn in every round, and another one the first turn in each. Its
 figures are medians of the rounds. Servers are called by their NAME, or else by their protocol, or by
@@ -53,9 +58,17 @@ pub(crate) struct BenchOptions {
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub(super) connections: usize,
 
-    /// Requests that a connection has under way at a time
+    /// Requests that a connection has under way at a time [default: 1, or 64 with --rate]
+    #[arg(long, value_name = "N")]
+    pub(super) depth: Option<usize>,
+
+    /// Keys that a read asks for; each counts as an operation
     #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(super) depth: usize,
+    pub(super) multi_get: usize,
+
+    /// Operations per second that the load sends, whatever the server keeps up with; k and M are accepted
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(super) rate: Option<u64>,
 
     /// Threads of the generator
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -15,6 +15,19 @@ use crate::sync::Arc;
 /// LIMIT: a batch's requests are numbered and held in memory; far above what any server reads at once.
 const DEPTH_MAX: usize = 65_536;
 
+/// Requests that a connection has under way where a rate is given: so many that it hardly ever waits
+/// for a reply before it sends.
+const OPEN_DEPTH: usize = 64;
+
+/// LIMIT: keys of one request; servers bound the length of a line, or of a frame.
+const KEYS_PER_GET_MAX: u64 = 10_000;
+
+/// LIMIT: operations of a batch, which are held in memory for each connection.
+const BATCH_MAX: u64 = 1 << 20;
+
+/// LIMIT: a rate that no generator reaches, and whose intervals are still told apart.
+const RATE_MAX: u64 = 100_000_000;
+
 /// LIMIT: as many threads as any machine has cores for.
 const THREADS_MAX: usize = 1024;
 
@@ -27,6 +40,9 @@ const ROUNDS: usize = 5;
 
 /// LIMIT: figures of every round are kept and reported.
 const ROUNDS_MAX: usize = 10_000;
+
+/// Open files of a connection that sends at its time: its socket and its timer.
+const FILES_AT_RATE: u64 = 2;
 
 /// Open files beside those of the connections.
 const FILES_BESIDE: u64 = 64;
@@ -45,6 +61,9 @@ pub(super) struct Plan {
     pub(super) values: Values,
     pub(super) connections: usize,
     pub(super) depth: usize,
+    pub(super) keys_per_get: usize,
+    /// Operations per second; `None` is as many as there are replies to.
+    pub(super) rate: Option<u64>,
     pub(super) threads: usize,
     pub(super) form: Form,
 }
@@ -93,7 +112,17 @@ impl Plan {
             KEY_BYTES_MAX,
         )?;
         within("--value-bytes", options.value_bytes, 0, VALUE_BYTES_MAX)?;
-        within("--depth", options.depth as u64, 1, DEPTH_MAX as u64)?;
+        let depth = options.depth.unwrap_or(match options.rate {
+            None => 1,
+            Some(_) => OPEN_DEPTH,
+        });
+        within("--depth", depth as u64, 1, DEPTH_MAX as u64)?;
+        within("--multi-get", options.multi_get as u64, 1, KEYS_PER_GET_MAX)?;
+        let batch = depth as u64 * options.multi_get as u64;
+        within("--depth times --multi-get", batch, 1, BATCH_MAX)?;
+        if let Some(rate) = options.rate {
+            within("--rate", rate, 1, RATE_MAX)?;
+        }
         within("--threads", options.threads as u64, 1, THREADS_MAX as u64)?;
         let connections = options.idle.unwrap_or(options.connections);
         let connections_option = if options.idle.is_some() {
@@ -126,7 +155,9 @@ impl Plan {
                 Values::Count
             },
             connections,
-            depth: options.depth,
+            depth,
+            keys_per_get: options.multi_get,
+            rate: options.rate,
             threads: options.threads,
             form: if options.json { Form::Json } else { Form::Text },
         })
@@ -169,15 +200,17 @@ fn contest(options: &BenchOptions, servers: &[Server]) -> Result<Contest, Failur
 }
 
 /// Makes room for the connections among the open files of this process.
-pub(super) fn raise_open_files(connections: usize) -> Result<(), Failure> {
-    let wanted = connections as u64 + FILES_BESIDE;
+pub(super) fn raise_open_files(plan: &Plan) -> Result<(), Failure> {
+    let connections = plan.connections;
+    let each = plan.rate.map_or(1, |_| FILES_AT_RATE);
+    let wanted = connections as u64 * each + FILES_BESIDE;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {
         return Ok(());
     }
     let possible = limit.maximum.unwrap_or(wanted);
     if possible < wanted {
-        let accepted_max = possible.saturating_sub(FILES_BESIDE);
+        let accepted_max = possible.saturating_sub(FILES_BESIDE) / each;
         return Err(Failure::usage(format!(
             "{connections} connections need {wanted} open files, and the system allows {possible}; \
              accepted: up to {accepted_max} connections, or a higher hard limit (ulimit -Hn)"

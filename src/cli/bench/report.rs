@@ -36,6 +36,8 @@ pub(super) struct Report {
     pub(super) wrong: Option<u64>,
     /// Operations that the server refused, by what it called them.
     pub(super) refused: BTreeMap<String, u64>,
+    /// Operations that were due at the rate asked for, and not sent before the end.
+    pub(super) unsent: u64,
     /// Operations that were sent and not answered.
     pub(super) unanswered: u64,
     pub(super) lost_connections: u64,
@@ -57,6 +59,9 @@ pub(super) struct LoadFigures {
     pub(super) kind: &'static str,
     pub(super) connections: usize,
     pub(super) depth: usize,
+    pub(super) multi_get: usize,
+    /// Operations per second that were asked for.
+    pub(super) rate: Option<u64>,
     pub(super) threads: usize,
     pub(super) keys: u64,
     pub(super) key_bytes: usize,
@@ -139,6 +144,7 @@ impl Report {
             stored: tally.stored,
             wrong: verified.then_some(tally.wrong),
             refused: tally.refused.clone(),
+            unsent: tally.unsent,
             unanswered: tally.unanswered(),
             lost_connections: tally.lost_connections,
             lost: tally.lost_sentences.clone(),
@@ -172,7 +178,7 @@ impl Report {
 fn slowest(tally: &Tally) -> Option<SlowestFigures> {
     let slowest = tally.slowest?;
     let (operation, key) = match slowest.operation {
-        Operation::Get(key) => ("GET", key),
+        Operation::Get(key) | Operation::GetNext(key) => ("GET", key),
         Operation::Set(key) => ("SET", key),
     };
     Some(SlowestFigures {
@@ -193,6 +199,8 @@ impl LoadFigures {
             },
             connections: plan.connections,
             depth: plan.depth,
+            multi_get: plan.keys_per_get,
+            rate: plan.rate,
             threads: plan.threads,
             keys: plan.keyspace.keys,
             key_bytes: plan.keyspace.key_bytes,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use super::generator::Work;
+use super::keys::Keyspace;
 use super::source::Operation;
 use super::wire::Reply;
 use crate::cli::ending::Ending;
@@ -28,6 +29,8 @@ pub(super) struct Tally {
     started: Instant,
     /// Requests written, or about to be.
     pub(super) sent: u64,
+    /// Operations that were due at a given rate, and for which there was no room before the end.
+    pub(super) unsent: u64,
     /// Replies received.
     pub(super) answered: u64,
     pub(super) hits: u64,
@@ -64,6 +67,7 @@ impl Tally {
         Self {
             started,
             sent: 0,
+            unsent: 0,
             answered: 0,
             hits: 0,
             misses: 0,
@@ -102,7 +106,7 @@ impl Tally {
             Reply::Refused(why) => self.count_refusal(why),
         }
         let histogram = match operation {
-            Operation::Get(_) => &mut self.gets,
+            Operation::Get(_) | Operation::GetNext(_) => &mut self.gets,
             Operation::Set(_) => &mut self.sets,
         };
         histogram.saturating_record(latency.as_nanos() as u64);
@@ -119,9 +123,20 @@ impl Tally {
         }
     }
 
+    /// Compares a value that was read with what its key determines.
+    #[inline]
+    pub(super) fn verify(&mut self, keyspace: &Keyspace, operation: Operation, reply: Reply<'_>) {
+        if let (Operation::Get(key) | Operation::GetNext(key), Reply::Hit(value)) =
+            (operation, reply)
+            && !keyspace.is_value(key, value)
+        {
+            self.count_wrong(key);
+        }
+    }
+
     /// Counts a value that is not what its key determines.
     #[cold]
-    pub(super) fn count_wrong(&mut self, key: u64) {
+    fn count_wrong(&mut self, key: u64) {
         self.wrong += 1;
         self.first_wrong.get_or_insert(key);
     }
@@ -151,6 +166,7 @@ impl Tally {
     /// Adds what another thread counted.
     pub(super) fn add(&mut self, other: &Self) {
         self.sent += other.sent;
+        self.unsent += other.unsent;
         self.answered += other.answered;
         self.hits += other.hits;
         self.misses += other.misses;

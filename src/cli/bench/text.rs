@@ -69,6 +69,9 @@ impl Report {
             .iter()
             .map(|(why, count)| format!("{} {why}", grouped(*count)))
             .collect();
+        if self.unsent > 0 {
+            errors.push(format!("{} due and not sent", grouped(self.unsent)));
+        }
         if self.unanswered > 0 {
             errors.push(format!("{} not answered", grouped(self.unanswered)));
         }
@@ -118,6 +121,8 @@ impl fmt::Display for LoadFigures {
             kind,
             connections,
             depth,
+            multi_get,
+            rate,
             threads,
             key_bytes,
             value_bytes,
@@ -128,6 +133,12 @@ impl fmt::Display for LoadFigures {
             f,
             "{kind}, {connections} connections, depth {depth}, {threads} {threads_word}; "
         )?;
+        if let Some(rate) = rate {
+            write!(f, "{} operations/s asked for; ", grouped(*rate))?;
+        }
+        if *multi_get > 1 {
+            write!(f, "{multi_get} keys for each get; ")?;
+        }
         let keys = grouped(self.keys);
         write!(
             f,

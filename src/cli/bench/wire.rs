@@ -1,8 +1,8 @@
 //! Operations to bytes and bytes to replies, in the protocol of the server under load.
 
 use larder_protocol::{
-    Class, Decoded, HEADER_BYTES, HELLO_BODY_BYTES_MAX, HelloRequest, Limits, Request,
-    RequestFrame, Response, Status, Store, StoreMode, decode_response,
+    Class, Decoded, HEADER_BYTES, HELLO_BODY_BYTES_MAX, HelloRequest, KeyList, Limits, Lookup,
+    Request, RequestFrame, Response, Status, Store, StoreMode, Values, decode_response,
 };
 
 use super::connection::Lost;
@@ -27,9 +27,9 @@ pub(super) enum Reply<'a> {
 
 /// What stands at the front of what was received.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Parsed<'a> {
-    /// The reply to the next operation.
-    Reply { reply: Reply<'a>, consumed: usize },
+pub(super) enum Parsed {
+    /// The reply to the next request; what it says of each key has been handed over.
+    Reply { consumed: usize },
     /// The server will close the connection soon: no more requests.
     Drain { consumed: usize },
     /// Nothing that matters.
@@ -46,6 +46,7 @@ pub(super) struct Wire {
     protocol: Protocol,
     keyspace: Arc<Keyspace>,
     key: KeyText,
+    keys: KeyList,
     value: Vec<u8>,
     frame_bytes_max: u32,
 }
@@ -56,6 +57,7 @@ impl Wire {
             protocol,
             keyspace: Arc::clone(keyspace),
             key: keyspace.key_text(),
+            keys: KeyList::default(),
             value: Vec::with_capacity(keyspace.value_bytes),
             frame_bytes_max: HEADER_BYTES as u32 + HELLO_BODY_BYTES_MAX,
         }
@@ -112,83 +114,97 @@ impl Wire {
         Ok(())
     }
 
-    /// Appends a request; `id` is its place in the batch.
+    /// Appends a request: a set, or a get of one key or many.
     #[inline]
-    pub(super) fn push_request(&mut self, operation: Operation, id: u32, out: &mut Vec<u8>) {
+    pub(super) fn push_request(&mut self, request: &[Operation], id: u32, out: &mut Vec<u8>) {
         if self.protocol == Protocol::Memcached {
-            return memcached::push_request(operation, &self.keyspace, &mut self.key, out);
+            return memcached::push_request(request, &self.keyspace, &mut self.key, out);
         }
-        match operation {
-            Operation::Get(index) => {
-                let key = self.key.of(index);
-                let request = Request::Get {
-                    key,
-                    want_expiry: false,
-                };
-                RequestFrame {
-                    id,
-                    quiet: false,
-                    request,
-                }
-                .encode(out);
-            }
-            Operation::Set(index) => {
+        let request = match *request {
+            [Operation::Set(index)] => {
                 self.value.clear();
                 self.keyspace.push_value(index, &mut self.value);
-                let store = Store {
+                Request::Store(Store {
                     mode: StoreMode::Set,
                     key: self.key.of(index),
                     value: &self.value,
                     client_flags: 0,
                     expire_in_ms: None,
-                };
-                RequestFrame {
-                    id,
-                    quiet: false,
-                    request: Request::Store(store),
-                }
-                .encode(out);
+                })
             }
+            [operation] => Request::Get {
+                key: self.key.of(operation.key()),
+                want_expiry: false,
+            },
+            ref many => {
+                self.keys.clear();
+                for operation in many {
+                    self.keys.push(self.key.of(operation.key()));
+                }
+                Request::MultiGet {
+                    keys: self.keys.keys(),
+                    want_expiry: false,
+                }
+            }
+        };
+        RequestFrame {
+            id,
+            quiet: false,
+            request,
         }
+        .encode(out);
     }
 
-    /// Reads the reply to the request with this place in the batch.
+    /// Reads the reply to a request, and hands over what it says of each key.
     #[inline]
-    pub(super) fn take_reply<'a>(
-        &self,
+    pub(super) fn take_reply(
+        &mut self,
         id: u32,
-        operation: Operation,
-        received: &'a [u8],
-    ) -> Parsed<'a> {
+        request: &[Operation],
+        received: &[u8],
+        each: &mut impl FnMut(Operation, Reply<'_>),
+    ) -> Parsed {
         if self.protocol == Protocol::Memcached {
-            return memcached::take_reply(operation, received);
+            return memcached::take_reply(request, &mut self.key, received, each);
         }
-        match decode_response(received, self.frame_bytes_max) {
-            Decoded::Incomplete { needed_bytes } => Parsed::Incomplete { needed_bytes },
-            Decoded::Refused(refusal) => Parsed::Broken(refusal.to_string()),
-            Decoded::Frame { frame, consumed } => {
-                let reply = match frame.response {
-                    Response::Value(value) => Reply::Hit(value.bytes),
-                    Response::Stored { .. } => Reply::Stored,
-                    Response::Failed { .. } if frame.status == Status::NOT_FOUND => Reply::Miss,
-                    Response::Failed { message } => match frame.status.class() {
-                        Class::Outcome | Class::Refused => {
-                            Reply::Refused(frame.status.name().unwrap_or(message))
-                        }
-                        _ => return Parsed::Broken(format!("{message} ({})", frame.status)),
-                    },
-                    Response::Drain { .. } => return Parsed::Drain { consumed },
-                    Response::Close { message } => {
-                        return Parsed::Broken(format!("{message} ({})", frame.status));
-                    }
-                    _ => return Parsed::Skip { consumed },
-                };
-                match frame.id == id {
-                    true => Parsed::Reply { reply, consumed },
-                    false => Parsed::Broken(format!("reply {} came in place of {id}", frame.id)),
+        let (frame, consumed) = match decode_response(received, self.frame_bytes_max) {
+            Decoded::Incomplete { needed_bytes } => return Parsed::Incomplete { needed_bytes },
+            Decoded::Refused(refusal) => return Parsed::Broken(refusal.to_string()),
+            Decoded::Frame { frame, consumed } => (frame, consumed),
+        };
+        let reply = match frame.response {
+            Response::Value(value) => Reply::Hit(value.bytes),
+            Response::Stored { .. } => Reply::Stored,
+            Response::Failed { .. } if frame.status == Status::NOT_FOUND => Reply::Miss,
+            Response::Failed { message } => match frame.status.class() {
+                Class::Outcome | Class::Refused => {
+                    Reply::Refused(frame.status.name().unwrap_or(message))
                 }
+                _ => return Parsed::Broken(format!("{message} ({})", frame.status)),
+            },
+            Response::Values { values, .. } if frame.id == id => {
+                if values.count() as usize != request.len() {
+                    return Parsed::Broken(format!(
+                        "the server answers {} of {} keys in one frame; --multi-get asks for too many",
+                        values.count(),
+                        request.len()
+                    ));
+                }
+                hand_over(request, &values, each);
+                return Parsed::Reply { consumed };
             }
+            Response::Drain { .. } => return Parsed::Drain { consumed },
+            Response::Close { message } => {
+                return Parsed::Broken(format!("{message} ({})", frame.status));
+            }
+            _ => return Parsed::Skip { consumed },
+        };
+        if frame.id != id {
+            return Parsed::Broken(format!("reply {} came in place of {id}", frame.id));
         }
+        // A refusal is one of the whole request.
+        request.iter().for_each(|&operation| each(operation, reply));
+        Parsed::Reply { consumed }
     }
 
     /// Appends a request for the server's figures.
@@ -226,11 +242,27 @@ impl Wire {
     }
 }
 
+/// What a multi-get found, key by key.
+fn hand_over(
+    request: &[Operation],
+    values: &Values<'_>,
+    each: &mut impl FnMut(Operation, Reply<'_>),
+) {
+    for (&operation, lookup) in request.iter().zip(values.iter()) {
+        let reply = match lookup {
+            Lookup::Found(value) => Reply::Hit(value.bytes),
+            Lookup::Missed(Status::NOT_FOUND) => Reply::Miss,
+            Lookup::Missed(status) => Reply::Refused(status.name().unwrap_or("not answered")),
+        };
+        each(operation, reply);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use larder_protocol::{
-        Decoded, Limits, Opcode, Request, Status, ValueMeta, decode_request, encode_status,
-        encode_stored, encode_value,
+        Decoded, Fit, Limits, Opcode, Request, Status, ValueMeta, ValuesAsked, ValuesReply,
+        decode_request, encode_status, encode_stored, encode_value,
     };
 
     use super::{Parsed, Reply, Wire};
@@ -254,7 +286,7 @@ mod tests {
     fn a_set_carries_the_value_that_its_key_determines() {
         let (mut wire, keyspace) = wire();
         let mut out = Vec::new();
-        wire.push_request(Operation::Set(42), 9, &mut out);
+        wire.push_request(&[Operation::Set(42)], 9, &mut out);
         let Decoded::Frame { frame, consumed } = decode_request(&out, &Limits::default()) else {
             panic!("the frame is whole");
         };
@@ -268,9 +300,24 @@ mod tests {
         assert!(keyspace.is_value(42, store.value));
     }
 
+    /// What is read from some bytes, and which replies it hands over.
+    fn taken(
+        wire: &mut Wire,
+        id: u32,
+        request: &[Operation],
+        bytes: &[u8],
+    ) -> (Parsed, Vec<String>) {
+        let mut replies = Vec::new();
+        let mut each = |operation: Operation, reply: Reply<'_>| {
+            replies.push(format!("{}: {reply:?}", operation.key()));
+        };
+        let parsed = wire.take_reply(id, request, bytes, &mut each);
+        (parsed, replies)
+    }
+
     #[test]
     fn replies_are_told_apart() {
-        let (wire, _) = wire();
+        let (mut wire, _) = wire();
         let mut value = Vec::new();
         encode_value(&mut value, Opcode::Get, 5, &ValueMeta::default(), b"bread");
         let mut missed = Vec::new();
@@ -285,20 +332,53 @@ mod tests {
             (refused, Operation::Set(0), Reply::Refused("NO_SPACE")),
             (stored, Operation::Set(0), Reply::Stored),
         ] {
-            let consumed = bytes.len();
-            assert_eq!(
-                wire.take_reply(5, operation, &bytes),
-                Parsed::Reply { reply, consumed }
-            );
-            assert!(matches!(
-                wire.take_reply(6, operation, &bytes),
-                Parsed::Broken(_)
-            ));
-            let part = &bytes[..consumed - 1];
-            assert!(matches!(
-                wire.take_reply(5, operation, part),
-                Parsed::Incomplete { .. }
-            ));
+            let (consumed, request) = (bytes.len(), [operation]);
+            let (parsed, replies) = taken(&mut wire, 5, &request, &bytes);
+            assert_eq!(parsed, Parsed::Reply { consumed });
+            assert_eq!(replies, [format!("0: {reply:?}")]);
+            let (parsed, replies) = taken(&mut wire, 6, &request, &bytes);
+            assert!(matches!(parsed, Parsed::Broken(_)) && replies.is_empty());
+            let (parsed, _) = taken(&mut wire, 5, &request, &bytes[..consumed - 1]);
+            assert!(matches!(parsed, Parsed::Incomplete { .. }));
         }
+    }
+
+    #[test]
+    fn a_multi_get_is_one_frame_with_a_reply_for_each_key() {
+        let (mut wire, _) = wire();
+        let request = [3, 4, 5].map(Operation::GetNext);
+        let mut out = Vec::new();
+        wire.push_request(&request, 9, &mut out);
+        let Decoded::Frame { frame, .. } = decode_request(&out, &Limits::default()) else {
+            panic!("the frame is whole");
+        };
+        let Request::MultiGet { keys, .. } = frame.request else {
+            panic!("it asks for many")
+        };
+        let keys: Vec<_> = keys.iter().collect();
+        assert_eq!(keys, [b"00003", b"00004", b"00005"]);
+        let asked = ValuesAsked {
+            id: 9,
+            want_expiry: false,
+            keys: 3,
+            frame_bytes_max: 1000,
+        };
+        let mut answer = Vec::new();
+        let mut reply = ValuesReply::begin(&mut answer, asked);
+        let meta = ValueMeta::default();
+        let fits = [
+            reply.push_value(&mut answer, &meta, b"a"),
+            reply.push_miss(&mut answer, Status::NOT_FOUND),
+            reply.push_value(&mut answer, &meta, b"c"),
+        ];
+        assert_eq!(fits, [Fit::Added; 3]);
+        reply.finish(&mut answer);
+        wire.frame_bytes_max = 1000;
+        let (parsed, replies) = taken(&mut wire, 9, &request, &answer);
+        let consumed = answer.len();
+        assert_eq!(parsed, Parsed::Reply { consumed });
+        assert_eq!(replies, ["3: Hit([97])", "4: Miss", "5: Hit([99])"]);
+        let (parsed, _) = taken(&mut wire, 9, &request[..2], &answer);
+        assert!(matches!(parsed, Parsed::Broken(why) if why.contains("answers 3 of 2 keys")));
     }
 }

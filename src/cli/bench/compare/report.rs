@@ -36,6 +36,7 @@ struct Row {
     /// Values that were not what their key determines, if they were compared.
     wrong: u64,
     refused: u64,
+    unsent: u64,
     unanswered: u64,
     lost_connections: u64,
     /// Why there are no figures of the server's process.
@@ -110,6 +111,7 @@ impl Row {
             stored: tally.stored,
             wrong: tally.wrong,
             refused: tally.refusals(),
+            unsent: tally.unsent,
             unanswered: tally.unanswered(),
             lost_connections: tally.lost_connections,
             server_cost_missing: standing.cost_missing.clone(),
@@ -130,6 +132,7 @@ impl Row {
             (self.wrong, "values WRONG"),
             (self.misses, "reads found nothing"),
             (self.refused, "operations refused"),
+            (self.unsent, "operations due and not sent"),
             (self.unanswered, "operations not answered"),
             (self.lost_connections, "connections lost"),
         ];
