@@ -400,6 +400,80 @@ fn an_open_loop_charges_a_server_that_falls_behind_with_the_wait() {
 }
 
 #[test]
+fn values_of_drawn_lengths_verify_also_by_another_run() {
+    let (larder, memcached) = (ServerProcess::start(), Double::start(Values::Kept));
+    for url in [larder.url(), memcached.url()] {
+        for sizes in ["0..200", "10:3,5KiB:1", "lognormal:100:1:2KiB"] {
+            let options = [
+                "--value-bytes",
+                sizes,
+                "--load",
+                "--ratio",
+                "1:1",
+                "--verify",
+            ];
+            let (code, report) = bench_at(&url, &[&options[..], &["--requests", "500"]].concat());
+            assert_eq!((code, &report["wrong"]), (Some(0), &0.into()), "{report}");
+            assert_eq!(
+                (
+                    &report["load"]["value_sizes"],
+                    &report["load"]["value_bytes"]
+                ),
+                (&sizes.into(), &Value::Null)
+            );
+            let (code, _) = bench_at(&url, &["--value-bytes", sizes, "--verify-all"]);
+            assert_eq!(code, Some(0), "{sizes} at {url}");
+            let (code, report) = bench_at(&url, &["--value-bytes", "64", "--verify-all"]);
+            assert_eq!(
+                (code, report["wrong"].as_u64() > Some(900)),
+                (Some(1), true),
+                "{report}"
+            );
+        }
+    }
+    let told = memcached.told();
+    let lengths: std::collections::HashSet<u64> = told.sets.iter().map(|set| set[2]).collect();
+    assert!(lengths.contains(&10) && lengths.contains(&5120) && lengths.len() > 150);
+}
+
+#[test]
+fn what_is_stored_expires_in_both_protocols() {
+    let (larder, memcached) = (ServerProcess::start(), Double::start(Values::Kept));
+    bench_at(&memcached.url(), &["--load-only", "--expire-in", "90s"]);
+    assert!(memcached.told().sets.iter().all(|set| set[..2] == [0, 90]));
+    bench(&larder, &["--load-only", "--expire-in", "1ms"]);
+    // However quick this was, a millisecond is over before the last of a thousand keys is read.
+    let (code, report) = loop {
+        let ended = bench(&larder, &["--verify-all"]);
+        if ended.1["hits"] == 0 {
+            break ended;
+        }
+    };
+    assert_eq!((code, &report["misses"]), (Some(1), &1000.into()));
+}
+
+#[test]
+fn latencies_are_drawn_by_percentile() {
+    let server = ServerProcess::start();
+    let file = std::env::temp_dir().join(format!("larder-bench-{}.svg", std::process::id()));
+    let path = file.to_str().unwrap();
+    let (code, _) = bench(&server, &["--load", "--requests", "2k", "--plot", path]);
+    let picture = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(code, Some(0));
+    for text in ["<svg", &server.url()[..], "99.9 %", "latency"] {
+        assert!(picture.contains(text), "{text}");
+    }
+    let ended = server.run(&["bench", "--plot", "/no/such/folder/a.svg"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(
+        ended.stderr.contains("there is no folder /no/such/folder"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
 fn what_a_load_cannot_be_made_of_is_refused_with_what_is_accepted() {
     for (options, why) in [
         (
@@ -408,6 +482,28 @@ fn what_a_load_cannot_be_made_of_is_refused_with_what_is_accepted() {
         ),
         (&["--rate", "0"], "--rate 0 cannot work; accepted: 1 to"),
         (&["--rate", "fast"], "`fast` is not a count"),
+        (
+            &["--value-bytes", "9..5"],
+            "accepted: SIZE, MIN..MAX, SIZE:WEIGHT",
+        ),
+        (
+            &["--value-bytes", "1GiB"],
+            "--value-bytes 1073741824 cannot work",
+        ),
+        (
+            &["--expire-in", "31d"],
+            "--expire-in 2678400000ms cannot work",
+        ),
+        (&["--expire-in", "0s"], "--expire-in 0ms cannot work"),
+        (
+            &[
+                "--expire-in",
+                "1500ms",
+                "--server",
+                "memcached://127.0.0.1:1",
+            ],
+            "in whole seconds",
+        ),
         (&["--depth", "0"], "--depth 0 cannot work"),
         (
             &["--depth", "65536", "--multi-get", "64"],

@@ -4,6 +4,7 @@ mod align;
 mod bench;
 mod commands;
 mod ending;
+mod picture;
 mod replay;
 mod serve;
 pub mod units;

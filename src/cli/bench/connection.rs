@@ -222,11 +222,9 @@ impl Connection {
     /// Makes room for the replies to so many requests under way.
     pub(super) fn make_room_for(&mut self, orders: &Orders) {
         let Keyspace {
-            key_bytes,
-            value_bytes,
-            ..
-        } = *self.keyspace;
-        let reply_bytes = value_bytes + key_bytes + REPLY_HEAD_BYTES;
+            key_bytes, sizes, ..
+        } = &*self.keyspace;
+        let reply_bytes = sizes.max() + key_bytes + REPLY_HEAD_BYTES;
         let operations = orders.depth * orders.keys_per_get;
         self.make_room((operations * reply_bytes).clamp(INBOX_BYTES_MIN, INBOX_BYTES_STEP));
     }

@@ -27,7 +27,11 @@ pub(super) fn push_request(
         out.extend_from_slice(b"set ");
         out.extend_from_slice(key.of(index));
         // Writing to a vector cannot fail.
-        let _ = write!(out, " 0 0 {}\r\n", keyspace.value_bytes);
+        let expire_in_s = keyspace
+            .expire_in
+            .map_or(0, |expire_in| expire_in.as_secs());
+        let value_bytes = keyspace.value_bytes(index);
+        let _ = write!(out, " 0 {expire_in_s} {value_bytes}\r\n");
         keyspace.push_value(index, out);
     } else {
         out.extend_from_slice(b"get");
@@ -234,6 +238,7 @@ fn number(digits: &[u8]) -> Option<usize> {
 mod tests {
     use super::{push_request, take_reply, take_stats};
     use crate::cli::bench::keys::Keyspace;
+    use crate::cli::bench::sizes::Sizes;
     use crate::cli::bench::source::Operation;
     use crate::cli::bench::wire::{Parsed, Reply};
 
@@ -241,7 +246,8 @@ mod tests {
         Keyspace {
             keys: 100,
             key_bytes: 4,
-            value_bytes: 0,
+            sizes: Sizes::fixed(0),
+            expire_in: None,
             seed: 0,
         }
     }

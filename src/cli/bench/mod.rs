@@ -16,12 +16,14 @@ mod open_loop;
 mod options;
 mod owner;
 mod plan;
+mod plot;
 mod process;
 mod progress;
 mod report;
 mod schedule;
 mod server;
 mod site;
+mod sizes;
 mod source;
 mod start;
 mod stop;
@@ -34,6 +36,7 @@ use std::process::ExitCode;
 
 use self::generator::{Load, Outcome, Work};
 use self::plan::{Form, Plan, Task};
+use self::plot::Curve;
 use self::progress::Progress;
 use self::report::Report;
 use self::site::Site;
@@ -81,6 +84,10 @@ fn bench(options: &BenchOptions) -> Result<Ending, Failure> {
         }
         .as_bytes(),
     )?;
+    if let Some(path) = &plan.plot {
+        let curve = Curve::new(site.target.to_string(), &outcome.tally);
+        plot::draw(path, &[curve])?;
+    }
     Ok(outcome.tally.ending(work))
 }
 

@@ -1,5 +1,6 @@
 //! The options of `larder bench`, and its help.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
@@ -7,6 +8,7 @@ use clap::{ArgGroup, Args};
 use super::generator::{End, Work};
 use super::plan::Task;
 use super::server::{Entrant, Given};
+use super::sizes::Sizes;
 use super::source::{Distribution, Ratio};
 use super::target::Target;
 use crate::cli::units;
@@ -19,6 +21,7 @@ Examples:
   larder bench --load-only --keys 10M --value-bytes 32 --depth 64
   larder bench --verify-all --keys 10M --value-bytes 32 --depth 64
   larder bench --load --multi-get 64 --verify
+  larder bench --load --ratio 1:1 --value-bytes lognormal:256:1.2:64KiB --expire-in 1m --verify
   larder bench --load --rate 20k --duration 30s
   larder bench --idle 10000 --duration 5s
   larder bench --server memcached://127.0.0.1:11211 --load
@@ -82,9 +85,13 @@ pub(crate) struct BenchOptions {
     #[arg(long, value_name = "SIZE", default_value = "20", value_parser = units::size)]
     pub(super) key_bytes: u64,
 
-    /// Length of a value
-    #[arg(long, value_name = "SIZE", default_value = "64", value_parser = units::size)]
-    pub(super) value_bytes: u64,
+    /// Length of a value: SIZE, MIN..MAX, SIZE:WEIGHT,..., or lognormal:MEDIAN:SIGMA[:MAX]
+    #[arg(long, value_name = "SIZES", default_value = "64")]
+    pub(super) value_bytes: Sizes,
+
+    /// After which time what is stored expires
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    pub(super) expire_in: Option<Duration>,
 
     /// How often each key is asked for: uniform or zipf:EXPONENT
     #[arg(long, value_name = "FORM", default_value = "uniform")]
@@ -149,6 +156,10 @@ pub(crate) struct BenchOptions {
     /// Where the random choices and the values begin
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) seed: u64,
+
+    /// Draw the latencies by percentile into an SVG file
+    #[arg(long, value_name = "FILE", conflicts_with = "idle")]
+    pub(super) plot: Option<PathBuf>,
 
     /// Report as one JSON object
     #[arg(long)]

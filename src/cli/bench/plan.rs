@@ -1,5 +1,6 @@
 //! What a load is made of, and which of it cannot work.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -10,6 +11,7 @@ use super::keys::{KEYS_MAX, Keyspace};
 use super::options::BenchOptions;
 use super::server::Server;
 use crate::cli::ending::Failure;
+use crate::cli::picture;
 use crate::sync::Arc;
 
 /// LIMIT: a batch's requests are numbered and held in memory; far above what any server reads at once.
@@ -34,6 +36,9 @@ const THREADS_MAX: usize = 1024;
 /// LIMIT: the longest key of the protocol, and a value that one frame can hold.
 const KEY_BYTES_MAX: u64 = 1 << 16;
 const VALUE_BYTES_MAX: u64 = 1 << 29;
+
+/// LIMIT: memcached takes what is more than thirty days for a date.
+const EXPIRE_IN_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Rounds of a comparison, unless told otherwise.
 const ROUNDS: usize = 5;
@@ -65,6 +70,8 @@ pub(super) struct Plan {
     /// Operations per second; `None` is as many as there are replies to.
     pub(super) rate: Option<u64>,
     pub(super) threads: usize,
+    /// Where a picture of the latencies goes.
+    pub(super) plot: Option<PathBuf>,
     pub(super) form: Form,
 }
 
@@ -111,7 +118,8 @@ impl Plan {
             key_bytes_min,
             KEY_BYTES_MAX,
         )?;
-        within("--value-bytes", options.value_bytes, 0, VALUE_BYTES_MAX)?;
+        let value_bytes_max = options.value_bytes.max() as u64;
+        within("--value-bytes", value_bytes_max, 0, VALUE_BYTES_MAX)?;
         let depth = options.depth.unwrap_or(match options.rate {
             None => 1,
             Some(_) => OPEN_DEPTH,
@@ -138,6 +146,12 @@ impl Plan {
         )?;
         let verify = options.verify || options.verify_all;
         let (servers, contest) = servers(options)?;
+        if let Some(expire_in) = options.expire_in {
+            check_expiry(expire_in, &servers)?;
+        }
+        if let Some(path) = &options.plot {
+            picture::check_place(path)?;
+        }
         Ok(Self {
             servers,
             contest,
@@ -146,7 +160,8 @@ impl Plan {
             keyspace: Arc::new(Keyspace {
                 keys: options.keys,
                 key_bytes: options.key_bytes as usize,
-                value_bytes: options.value_bytes as usize,
+                sizes: options.value_bytes.clone(),
+                expire_in: options.expire_in,
                 seed: options.seed,
             }),
             values: if verify {
@@ -159,8 +174,24 @@ impl Plan {
             keys_per_get: options.multi_get,
             rate: options.rate,
             threads: options.threads,
+            plot: options.plot.clone(),
             form: if options.json { Form::Json } else { Form::Text },
         })
+    }
+}
+
+/// Every server must be able to store with such an expiry.
+fn check_expiry(expire_in: Duration, servers: &[Server]) -> Result<(), Failure> {
+    let in_seconds = (servers.iter()).any(|server| server.target.protocol.counts_seconds());
+    let is_whole = expire_in.subsec_nanos() == 0;
+    let fits = !expire_in.is_zero() && expire_in <= EXPIRE_IN_MAX;
+    match fits && (is_whole || !in_seconds) {
+        true => Ok(()),
+        false => Err(Failure::usage(format!(
+            "--expire-in {}ms cannot work; accepted: more than nothing and up to 30d, in whole seconds \
+             where a server counts in seconds",
+            expire_in.as_millis()
+        ))),
     }
 }
 

@@ -49,9 +49,9 @@ pub(super) struct Ratio {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{input}` is not {what}; accepted: {accepted}")]
 pub(super) struct LoadError {
-    input: String,
-    what: &'static str,
-    accepted: &'static str,
+    pub(super) input: String,
+    pub(super) what: &'static str,
+    pub(super) accepted: &'static str,
 }
 
 /// Operations that all connections take from, until none is left.
@@ -250,13 +250,15 @@ impl fmt::Display for Ratio {
 mod tests {
     use super::{Budget, Choice, Distribution, Draw, Operation, Ratio, Source};
     use crate::cli::bench::keys::Keyspace;
+    use crate::cli::bench::sizes::Sizes;
     use crate::sync::Arc;
 
     fn keyspace(keys: u64) -> Arc<Keyspace> {
         Arc::new(Keyspace {
             keys,
             key_bytes: 20,
-            value_bytes: 64,
+            sizes: Sizes::fixed(64),
+            expire_in: None,
             seed: 1,
         })
     }

@@ -53,6 +53,11 @@ impl Protocol {
             Self::Memcached => "memcached",
         }
     }
+
+    /// Whether it tells times in seconds, and no finer.
+    pub(super) fn counts_seconds(self) -> bool {
+        self != Self::Larder
+    }
 }
 
 impl FromStr for Target {

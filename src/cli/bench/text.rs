@@ -125,7 +125,8 @@ impl fmt::Display for LoadFigures {
             rate,
             threads,
             key_bytes,
-            value_bytes,
+            value_sizes,
+            expire_in_seconds,
             ..
         } = self;
         let threads_word = if *threads == 1 { "thread" } else { "threads" };
@@ -142,8 +143,11 @@ impl fmt::Display for LoadFigures {
         let keys = grouped(self.keys);
         write!(
             f,
-            "{keys} keys of {key_bytes} bytes, values of {value_bytes} bytes"
+            "{keys} keys of {key_bytes} bytes, values of {value_sizes} bytes"
         )?;
+        if let Some(seconds) = expire_in_seconds {
+            write!(f, " that expire after {seconds} s")?;
+        }
         if let (Some(distribution), Some(ratio)) = (&self.distribution, &self.ratio) {
             write!(f, ", {distribution}, get:set {ratio}")?;
         }

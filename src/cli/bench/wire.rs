@@ -58,7 +58,7 @@ impl Wire {
             keyspace: Arc::clone(keyspace),
             key: keyspace.key_text(),
             keys: KeyList::default(),
-            value: Vec::with_capacity(keyspace.value_bytes),
+            value: Vec::new(),
             frame_bytes_max: HEADER_BYTES as u32 + HELLO_BODY_BYTES_MAX,
         }
     }
@@ -93,11 +93,8 @@ impl Wire {
     }
 
     fn accept(&mut self, limits: &Limits) -> Result<(), Lost> {
-        let Keyspace {
-            key_bytes,
-            value_bytes,
-            ..
-        } = *self.keyspace;
+        let key_bytes = self.keyspace.key_bytes;
+        let value_bytes = self.keyspace.sizes.max();
         self.frame_bytes_max = limits.frame_bytes_max;
         if key_bytes > limits.key_bytes_max as usize {
             let key_bytes_max = limits.key_bytes_max;
@@ -108,7 +105,8 @@ impl Wire {
         if value_bytes > limits.value_bytes_max as usize {
             let value_bytes_max = limits.value_bytes_max;
             return Err(Lost::Unfit(format!(
-                "--value-bytes {value_bytes} cannot work: the server accepts up to {value_bytes_max}"
+                "--value-bytes {} cannot work: the server accepts up to {value_bytes_max}",
+                self.keyspace.sizes
             )));
         }
         Ok(())
@@ -129,7 +127,8 @@ impl Wire {
                     key: self.key.of(index),
                     value: &self.value,
                     client_flags: 0,
-                    expire_in_ms: None,
+                    expire_in_ms: (self.keyspace.expire_in)
+                        .map(|expire_in| expire_in.as_millis() as u64),
                 })
             }
             [operation] => Request::Get {
@@ -260,6 +259,8 @@ fn hand_over(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use larder_protocol::{
         Decoded, Fit, Limits, Opcode, Request, Status, ValueMeta, ValuesAsked, ValuesReply,
         decode_request, encode_status, encode_stored, encode_value,
@@ -267,6 +268,7 @@ mod tests {
 
     use super::{Parsed, Reply, Wire};
     use crate::cli::bench::keys::Keyspace;
+    use crate::cli::bench::sizes::Sizes;
     use crate::cli::bench::source::Operation;
     use crate::cli::bench::target::Protocol;
     use crate::sync::Arc;
@@ -275,7 +277,8 @@ mod tests {
         let keyspace = Keyspace {
             keys: 100,
             key_bytes: 5,
-            value_bytes: 30,
+            sizes: Sizes::fixed(30),
+            expire_in: Some(Duration::from_millis(1500)),
             seed: 3,
         };
         let keyspace = Arc::new(keyspace);
@@ -298,6 +301,7 @@ mod tests {
             (9, out.len(), &b"00042"[..])
         );
         assert!(keyspace.is_value(42, store.value));
+        assert_eq!(store.expire_in_ms, Some(1500));
     }
 
     /// What is read from some bytes, and which replies it hands over.

@@ -14,6 +14,7 @@ use self::report::Comparison;
 use self::standing::Standing;
 use super::generator::{self, Work};
 use super::plan::{Contest, Form, Plan};
+use super::plot::{self, Curve};
 use super::progress::Progress;
 use super::site::Site;
 use super::stop::Stop;
@@ -73,6 +74,10 @@ pub(super) fn run(
         }
         .as_bytes(),
     )?;
+    if let Some(path) = &plan.plot {
+        let curves: Vec<Curve> = standings.iter().map(Standing::curve).collect();
+        plot::draw(path, &curves)?;
+    }
     Ok(ending(&standings, work))
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::figure::{self, DECISIVE, DECISIVE_INSTEAD, FIGURES};
 use super::statistics;
 use crate::cli::bench::generator::{Outcome, Work};
+use crate::cli::bench::plot::Curve;
 use crate::cli::bench::tally::Tally;
 use crate::cli::bench::target::Target;
 use crate::cli::ending::Ending;
@@ -71,6 +72,11 @@ impl Standing {
             true => statistics::is_stable(&self.figures(DECISIVE_INSTEAD)),
             false => statistics::is_stable(&decisive),
         }
+    }
+
+    /// Its latencies over all rounds.
+    pub(super) fn curve(&self) -> Curve {
+        Curve::new(self.name.clone(), &self.tally)
     }
 
     /// What must not be overlooked.
