@@ -85,6 +85,7 @@ fn drawn(curves: &[Curve]) -> Result<String, Box<dyn Error>> {
     let mut chart = ChartBuilder::on(&area)
         .caption("Latency by percentile", (FONT, 20))
         .margin(16)
+        .margin_right(48)
         .x_label_area_size(56)
         .y_label_area_size(84)
         .build_cartesian_2d(rarities, (fastest * 0.9..slowest * 1.1).log_scale())?;
