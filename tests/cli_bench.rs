@@ -5,6 +5,8 @@
 mod memcached_double;
 #[path = "support/process.rs"]
 mod process;
+#[path = "support/redis_double.rs"]
+mod redis_double;
 
 use std::process::{Command, Stdio};
 
@@ -300,6 +302,36 @@ fn a_memcached_server_takes_the_same_load() {
     let [hits, stored] = ["hits", "stored"].map(|name| report[name].as_u64().unwrap());
     assert!(hits > 0 && hits + stored == 100, "{report}");
     assert_eq!(report["wrong"], 0);
+}
+
+#[test]
+fn a_redis_server_takes_the_same_load() {
+    let url = format!("redis://{}", redis_double::start());
+    let options = [
+        "--load",
+        "--verify",
+        "--depth",
+        "4",
+        "--ratio",
+        "1:1",
+        "--requests",
+        "500",
+    ];
+    let (code, report) = bench_at(&url, &options);
+    assert_eq!(
+        (code, &report["operations"]),
+        (Some(0), &500.into()),
+        "{report}"
+    );
+    assert_eq!(
+        (&report["misses"], &report["wrong"]),
+        (&0.into(), &0.into())
+    );
+    let options = ["--verify-all", "--multi-get", "32", "--expire-in", "1500ms"];
+    let (code, report) = bench_at(&url, &options);
+    assert_eq!((code, &report["hits"]), (Some(0), &1000.into()), "{report}");
+    let options = ["--load-only", "--expire-in", "1500ms"];
+    assert_eq!(bench_at(&url, &options).0, Some(0));
 }
 
 #[test]

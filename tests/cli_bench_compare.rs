@@ -256,7 +256,11 @@ fn what_cannot_be_compared_is_refused_with_what_is_accepted() {
             &[],
             "two servers are called a",
         ),
-        (&["redit://x".to_owned()], &[], "larder://"),
+        (
+            &["redit://x".to_owned()],
+            &[],
+            "larder://, memcached:// or redis://",
+        ),
     ] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         drop(listener);

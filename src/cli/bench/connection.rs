@@ -236,6 +236,7 @@ impl Connection {
     }
 
     /// As [`exchange`](Self::exchange), for those who wait for something else as well.
+    #[inline]
     pub(super) fn poll_exchange(
         &mut self,
         cx: &mut Context<'_>,

@@ -41,6 +41,7 @@ impl Keyspace {
     pub(super) fn key_text(&self) -> KeyText {
         KeyText {
             bytes: vec![b'0'; self.key_bytes],
+            first_digit: self.key_bytes,
         }
     }
 
@@ -93,18 +94,25 @@ impl Keyspace {
 #[derive(Debug, Clone)]
 pub(super) struct KeyText {
     bytes: Vec<u8>,
+    // INVARIANT: everything before it is zeros.
+    first_digit: usize,
 }
 
 impl KeyText {
     /// The key with this index: its decimal digits behind as many zeros as the length asks for.
     #[inline]
     pub(super) fn of(&mut self, index: u64) -> &[u8] {
-        let mut rest = index;
-        // LIMIT: no index has more digits, and what is before them stays zero.
-        for digit in self.bytes.iter_mut().rev().take(10) {
-            *digit = b'0' + (rest % 10) as u8;
+        let (mut rest, mut at) = (index, self.bytes.len());
+        while rest > 0 && at > 0 {
+            at -= 1;
+            self.bytes[at] = b'0' + (rest % 10) as u8;
             rest /= 10;
         }
+        // What the last key had before these digits becomes zero again.
+        if self.first_digit < at {
+            self.bytes[self.first_digit..at].fill(b'0');
+        }
+        self.first_digit = at;
         &self.bytes
     }
 }
@@ -133,7 +141,14 @@ mod tests {
         let keys: HashSet<Vec<u8>> = (0..1000).map(|index| text.of(index).to_vec()).collect();
         assert_eq!(keys.len(), 1000);
         assert!(keys.contains(&b"000000000999"[..]) && keys.iter().all(|key| key.len() == 12));
-        assert_eq!(text.of(KEYS_MAX - 1), b"004294967295");
+        for (index, key) in [
+            (KEYS_MAX - 1, b"004294967295"),
+            (7, b"000000000007"),
+            (120, b"000000000120"),
+            (0, b"000000000000"),
+        ] {
+            assert_eq!(text.of(index), key, "{index}, whatever was before");
+        }
     }
 
     #[test]

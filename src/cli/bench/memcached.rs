@@ -6,7 +6,7 @@ use memchr::{memchr, memrchr};
 
 use super::keys::{KeyText, Keyspace};
 use super::source::Operation;
-use super::wire::{Parsed, Reply};
+use super::wire::{Parsed, Reply, number};
 
 /// LIMIT: the longest line that any answer begins with; a longer one is not memcached's.
 const LINE_BYTES_MAX: usize = 1024;
@@ -219,19 +219,6 @@ fn line_of(received: &[u8]) -> Option<&[u8]> {
     let searched = &received[..received.len().min(LINE_BYTES_MAX)];
     let end = memchr(b'\r', searched)?;
     (received.get(end + 1) == Some(&b'\n')).then(|| &received[..end])
-}
-
-/// A number of decimal digits alone.
-#[inline]
-fn number(digits: &[u8]) -> Option<usize> {
-    // LIMIT: a value of more digits than these would not be in one reply.
-    if digits.is_empty() || digits.len() >= 10 {
-        return None;
-    }
-    digits.iter().try_fold(0, |number, digit| {
-        let is_digit = digit.is_ascii_digit();
-        is_digit.then(|| number * 10 + usize::from(digit - b'0'))
-    })
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod plot;
 mod process;
 mod progress;
 mod report;
+mod resp;
 mod schedule;
 mod server;
 mod site;

@@ -25,6 +25,7 @@ Examples:
   larder bench --load --rate 20k --duration 30s
   larder bench --idle 10000 --duration 5s
   larder bench --server memcached://127.0.0.1:11211 --load
+  larder bench --server redis://127.0.0.1:6379 --load
   larder bench --load --depth 16 --duration 2s --rounds 5 --rounds-max 15 \\
       --compare memcached://127.0.0.1:11211 --compare larder://127.0.0.1:5273
   larder bench --load --compare memcached://127.0.0.1:11311 \\
@@ -53,7 +54,7 @@ const COMPARING: &str = "Comparing servers";
 #[command(group = ArgGroup::new("task").args(["load_only", "verify_all", "idle"]))]
 #[command(group = ArgGroup::new("end").args(["requests", "duration"]))]
 pub(crate) struct BenchOptions {
-    /// The server: larder://HOST:PORT, larder+unix:///PATH, or the same with memcached for larder
+    /// The server: larder://HOST:PORT, larder+unix:///PATH, or the same with memcached or redis for larder
     #[arg(long, value_name = "URL", env = SERVER_VARIABLE, default_value = DEFAULT_URL)]
     pub(super) server: Target,
 

@@ -8,6 +8,7 @@ use larder_protocol::{
 use super::connection::Lost;
 use super::keys::{KeyText, Keyspace};
 use super::memcached;
+use super::resp;
 use super::source::Operation;
 use super::target::Protocol;
 use crate::sync::Arc;
@@ -74,7 +75,7 @@ impl Wire {
     ///
     /// `None` as long as it is not there yet.
     pub(super) fn take_hello(&mut self, received: &[u8]) -> Option<Result<(), Lost>> {
-        if self.protocol == Protocol::Memcached {
+        if self.protocol != Protocol::Larder {
             return Some(Ok(()));
         }
         match decode_response(received, self.frame_bytes_max) {
@@ -115,43 +116,49 @@ impl Wire {
     /// Appends a request: a set, or a get of one key or many.
     #[inline]
     pub(super) fn push_request(&mut self, request: &[Operation], id: u32, out: &mut Vec<u8>) {
-        if self.protocol == Protocol::Memcached {
-            return memcached::push_request(request, &self.keyspace, &mut self.key, out);
+        match self.protocol {
+            Protocol::Larder => self.push_frame(request, id, out),
+            Protocol::Memcached => {
+                memcached::push_request(request, &self.keyspace, &mut self.key, out);
+            }
+            Protocol::Redis => resp::push_request(request, &self.keyspace, &mut self.key, out),
         }
-        let request = match *request {
+    }
+
+    #[inline]
+    fn push_frame(&mut self, request: &[Operation], id: u32, out: &mut Vec<u8>) {
+        let mut encode = |request| {
+            let quiet = false;
+            RequestFrame { id, quiet, request }.encode(out);
+        };
+        match *request {
             [Operation::Set(index)] => {
                 self.value.clear();
                 self.keyspace.push_value(index, &mut self.value);
-                Request::Store(Store {
+                encode(Request::Store(Store {
                     mode: StoreMode::Set,
                     key: self.key.of(index),
                     value: &self.value,
                     client_flags: 0,
                     expire_in_ms: (self.keyspace.expire_in)
                         .map(|expire_in| expire_in.as_millis() as u64),
-                })
+                }));
             }
-            [operation] => Request::Get {
+            [operation] => encode(Request::Get {
                 key: self.key.of(operation.key()),
                 want_expiry: false,
-            },
+            }),
             ref many => {
                 self.keys.clear();
                 for operation in many {
                     self.keys.push(self.key.of(operation.key()));
                 }
-                Request::MultiGet {
+                encode(Request::MultiGet {
                     keys: self.keys.keys(),
                     want_expiry: false,
-                }
+                });
             }
-        };
-        RequestFrame {
-            id,
-            quiet: false,
-            request,
         }
-        .encode(out);
     }
 
     /// Reads the reply to a request, and hands over what it says of each key.
@@ -163,9 +170,21 @@ impl Wire {
         received: &[u8],
         each: &mut impl FnMut(Operation, Reply<'_>),
     ) -> Parsed {
-        if self.protocol == Protocol::Memcached {
-            return memcached::take_reply(request, &mut self.key, received, each);
+        match self.protocol {
+            Protocol::Larder => self.take_frame(id, request, received, each),
+            Protocol::Memcached => memcached::take_reply(request, &mut self.key, received, each),
+            Protocol::Redis => resp::take_reply(request, received, each),
         }
+    }
+
+    #[inline]
+    fn take_frame(
+        &self,
+        id: u32,
+        request: &[Operation],
+        received: &[u8],
+        each: &mut impl FnMut(Operation, Reply<'_>),
+    ) -> Parsed {
         let (frame, consumed) = match decode_response(received, self.frame_bytes_max) {
             Decoded::Incomplete { needed_bytes } => return Parsed::Incomplete { needed_bytes },
             Decoded::Refused(refusal) => return Parsed::Broken(refusal.to_string()),
@@ -219,13 +238,16 @@ impl Wire {
                 .encode(out);
             }
             Protocol::Memcached => memcached::push_stats(out),
+            Protocol::Redis => resp::push_stats(out),
         }
     }
 
     /// Reads the server's figures; `None` as long as they are not there yet.
     pub(super) fn take_stats(&self, received: &[u8]) -> Option<Vec<(String, String)>> {
-        if self.protocol == Protocol::Memcached {
-            return memcached::take_stats(received);
+        match self.protocol {
+            Protocol::Larder => {}
+            Protocol::Memcached => return memcached::take_stats(received),
+            Protocol::Redis => return resp::take_stats(received),
         }
         match decode_response(received, self.frame_bytes_max) {
             Decoded::Incomplete { .. } => None,
@@ -255,6 +277,19 @@ fn hand_over(
         };
         each(operation, reply);
     }
+}
+
+/// A number of decimal digits alone.
+#[inline]
+pub(super) fn number(digits: &[u8]) -> Option<usize> {
+    // LIMIT: a value of more digits than these would not be in one reply.
+    if digits.is_empty() || digits.len() >= 10 {
+        return None;
+    }
+    digits.iter().try_fold(0, |number, digit| {
+        let is_digit = digit.is_ascii_digit();
+        is_digit.then(|| number * 10 + usize::from(digit - b'0'))
+    })
 }
 
 #[cfg(test)]
