@@ -402,6 +402,9 @@ fn an_open_loop_sends_at_its_rate_and_no_faster() {
         (&report["wrong"], &report["unsent"]),
         (&0.into(), &0.into())
     );
+    // What the generator was late by is part of each latency.
+    let max = |figure: &str| report[figure]["max"].as_f64().unwrap();
+    assert!(max("delay") <= max("latency") * 1.01, "{report}");
 }
 
 #[test]
@@ -429,6 +432,11 @@ fn an_open_loop_charges_a_server_that_falls_behind_with_the_wait() {
     // A reply that comes at the end was due near the start.
     let latency_us = report["latency"]["max"].as_f64().unwrap();
     assert!(latency_us > 80_000.0, "{report}");
+    let delay_us = report["delay"]["p50"].as_f64().unwrap();
+    assert!(
+        delay_us < latency_us / 2.0,
+        "the server's fault, and not the generator's: {report}"
+    );
 }
 
 #[test]

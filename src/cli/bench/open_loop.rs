@@ -32,6 +32,10 @@ struct Flight {
     meant: VecDeque<Duration>,
     /// One request on its way into `operations`.
     request: Vec<Operation>,
+    /// When there was last no room for another request under way.
+    full_until: Duration,
+    /// How late the requests are that are sent at once.
+    delays: Vec<Duration>,
     supply: Supply,
 }
 
@@ -113,6 +117,8 @@ impl Flight {
             first_id: 0,
             meant: VecDeque::new(),
             request: Vec::new(),
+            full_until: Duration::ZERO,
+            delays: Vec::new(),
             supply: Supply::More,
         }
     }
@@ -162,12 +168,16 @@ impl Flight {
             let id = self.first_id.wrapping_add(self.operations.len() as u32);
             let Connection { wire, outbox, .. } = connection;
             wire.push_request(&self.request, id, outbox);
-            self.meant.push_back(self.schedule.take(self.request.len()));
+            let meant = self.schedule.take(self.request.len());
+            self.meant.push_back(meant);
+            let possible = meant.max(self.full_until);
+            self.delays.push(elapsed.saturating_sub(possible));
             sent += self.request.len();
             self.operations.append(&mut self.request);
         }
         if sent > 0 {
-            orders.tally.lock().sent += sent as u64;
+            orders.tally.lock().count_sent(sent, &self.delays);
+            self.delays.clear();
         }
     }
 
@@ -179,6 +189,9 @@ impl Flight {
         now: Instant,
     ) -> Result<(), Lost> {
         let elapsed = now - self.started;
+        if self.meant.len() == orders.depth {
+            self.full_until = elapsed;
+        }
         let mut tally = orders.tally.lock();
         let (meant, mut latency) = (&mut self.meant, Duration::ZERO);
         let each = |operation, reply: Reply<'_>| {

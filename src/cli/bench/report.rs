@@ -45,6 +45,8 @@ pub(super) struct Report {
     pub(super) latency: Latency,
     pub(super) get_latency: Option<Latency>,
     pub(super) set_latency: Option<Latency>,
+    /// At a given rate: how much later than meant requests were sent that had nothing to wait for.
+    pub(super) delay: Option<Latency>,
     pub(super) slowest: Option<SlowestFigures>,
     pub(super) server_cost: Option<ServerCost>,
     /// Why there are no figures of the server's cost.
@@ -160,6 +162,7 @@ impl Report {
             },
             get_latency: (!tally.gets.is_empty()).then(|| Latency::of(&tally.gets)),
             set_latency: (!tally.sets.is_empty()).then(|| Latency::of(&tally.sets)),
+            delay: (!tally.delays.is_empty()).then(|| Latency::of(&tally.delays)),
             slowest: slowest(tally),
             server_cost: outcome
                 .server

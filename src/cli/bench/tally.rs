@@ -48,6 +48,9 @@ pub(super) struct Tally {
     pub(super) lost_sentences: Vec<String>,
     pub(super) gets: Histogram<u64>,
     pub(super) sets: Histogram<u64>,
+    /// How much later than meant requests were sent that had nothing to wait for, at a given rate: the
+    /// generator's own delay, which is in the latencies as well.
+    pub(super) delays: Histogram<u64>,
     pub(super) slowest: Option<Slowest>,
     /// The slowest since [`Tally::end_interval`].
     interval_slowest: Duration,
@@ -79,6 +82,7 @@ impl Tally {
             lost_sentences: Vec::new(),
             gets: latencies(),
             sets: latencies(),
+            delays: latencies(),
             slowest: None,
             interval_slowest: Duration::ZERO,
         }
@@ -141,6 +145,14 @@ impl Tally {
         self.first_wrong.get_or_insert(key);
     }
 
+    /// Counts requests of so many operations that were sent, each with its delay.
+    pub(super) fn count_sent(&mut self, operations: usize, delays: &[Duration]) {
+        self.sent += operations as u64;
+        for delay in delays {
+            self.delays.saturating_record(delay.as_nanos() as u64);
+        }
+    }
+
     #[cold]
     fn count_refusal(&mut self, why: &str) {
         if self.refused.len() < REFUSALS_MAX || self.refused.contains_key(why) {
@@ -175,6 +187,7 @@ impl Tally {
         // Histograms of one shape always add up.
         let _ = self.gets.add(&other.gets);
         let _ = self.sets.add(&other.sets);
+        let _ = self.delays.add(&other.delays);
         self.slowest = [self.slowest, other.slowest]
             .into_iter()
             .flatten()

@@ -45,6 +45,9 @@ impl fmt::Display for Report {
             writeln!(f, "  of GET       {gets}")?;
             writeln!(f, "  of SET       {sets}")?;
         }
+        if let Some(delay) = &self.delay {
+            writeln!(f, "sent late      {delay}")?;
+        }
         if let Some(SlowestFigures {
             operation,
             latency_us,

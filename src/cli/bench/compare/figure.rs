@@ -78,10 +78,10 @@ pub(super) const FIGURES: [Figure; 8] = [
     },
 ];
 
-/// Where the figures stand that decide whether there were rounds enough: the server's CPU, or the
-/// throughput where that is not known.
-pub(super) const DECISIVE: usize = 5;
-pub(super) const DECISIVE_INSTEAD: usize = 0;
+/// Where the figures stand that decide whether there were rounds enough.
+pub(super) const THROUGHPUT: usize = 0;
+pub(super) const TAIL: usize = 2;
+pub(super) const COST: usize = 5;
 
 /// The figures of one turn.
 pub(super) fn all_of(outcome: &Outcome) -> [Option<f64>; FIGURES.len()] {

@@ -58,7 +58,8 @@ pub(super) fn run(
             }
         }
         let rounds = round + 1;
-        is_stable = rounds >= contest.rounds && standings.iter().all(Standing::is_stable);
+        is_stable =
+            rounds >= contest.rounds && standings.iter().all(|server| server.is_stable(&load));
     }
     if standings.iter().any(Standing::is_empty) {
         say("larder bench: ended before every server had its turn");
@@ -66,7 +67,7 @@ pub(super) fn run(
     }
     let complaints = standings.iter().flat_map(Standing::complaints);
     complaints.for_each(|complaint| say(&format!("larder bench: {complaint}")));
-    let comparison = Comparison::new(plan, contest, work, &standings);
+    let comparison = Comparison::new(plan, contest, &load, &standings);
     print(
         match plan.form {
             Form::Text => comparison.to_string(),

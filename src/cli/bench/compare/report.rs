@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::figure::{self, FIGURES};
 use super::standing::Standing;
 use crate::cli::align::aligned;
-use crate::cli::bench::generator::Work;
+use crate::cli::bench::generator::Load;
 use crate::cli::bench::plan::{Contest, Plan};
 use crate::cli::bench::report::{LoadFigures, json};
 use crate::cli::bench::text::grouped;
@@ -53,12 +53,12 @@ struct Row {
 type Named = BTreeMap<&'static str, f64>;
 
 impl Comparison {
-    pub(super) fn new(plan: &Plan, contest: Contest, work: Work, standings: &[Standing]) -> Self {
+    pub(super) fn new(plan: &Plan, contest: Contest, load: &Load, standings: &[Standing]) -> Self {
         let against = &standings[contest.against];
         Self {
-            load: LoadFigures::new(plan, work),
+            load: LoadFigures::new(plan, load.work),
             rounds: standings.iter().map(|s| s.rounds.len()).min().unwrap_or(0),
-            stable: standings.iter().all(Standing::is_stable),
+            stable: standings.iter().all(|server| server.is_stable(load)),
             against: against.name.clone(),
             servers: standings
                 .iter()

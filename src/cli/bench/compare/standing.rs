@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::figure::{self, DECISIVE, DECISIVE_INSTEAD, FIGURES};
+use super::figure::{self, COST, FIGURES, TAIL, THROUGHPUT};
 use super::statistics;
-use crate::cli::bench::generator::{Outcome, Work};
+use crate::cli::bench::generator::{Load, Outcome, Work};
 use crate::cli::bench::plot::Curve;
 use crate::cli::bench::tally::Tally;
 use crate::cli::bench::target::Target;
@@ -65,13 +65,15 @@ impl Standing {
         statistics::spread(&self.figures(at))
     }
 
-    /// Whether the figure that decides has come to rest.
-    pub(super) fn is_stable(&self) -> bool {
-        let decisive = self.figures(DECISIVE);
-        match decisive.is_empty() {
-            true => statistics::is_stable(&self.figures(DECISIVE_INSTEAD)),
-            false => statistics::is_stable(&decisive),
-        }
+    /// Whether the figures that decide have come to rest: the server's CPU, or the throughput where that
+    /// is not known, and at a given rate also the tail.
+    pub(super) fn is_stable(&self, load: &Load) -> bool {
+        let cost = match self.figures(COST) {
+            unknown if unknown.is_empty() => self.figures(THROUGHPUT),
+            known => known,
+        };
+        let tail = || statistics::is_stable(&self.figures(TAIL));
+        statistics::is_stable(&cost) && (load.rate.is_none() || tail())
     }
 
     /// Its latencies over all rounds.
