@@ -447,6 +447,8 @@ fn values_of_drawn_lengths_verify_also_by_another_run() {
             let options = [
                 "--value-bytes",
                 sizes,
+                "--connections",
+                "5",
                 "--load",
                 "--ratio",
                 "1:1",
@@ -461,9 +463,15 @@ fn values_of_drawn_lengths_verify_also_by_another_run() {
                 ),
                 (&sizes.into(), &Value::Null)
             );
-            let (code, _) = bench_at(&url, &["--value-bytes", sizes, "--verify-all"]);
+            let (code, _) = bench_at(
+                &url,
+                &["--value-bytes", sizes, "--depth", "20", "--verify-all"],
+            );
             assert_eq!(code, Some(0), "{sizes} at {url}");
-            let (code, report) = bench_at(&url, &["--value-bytes", "64", "--verify-all"]);
+            let (code, report) = bench_at(
+                &url,
+                &["--value-bytes", "64", "--depth", "20", "--verify-all"],
+            );
             assert_eq!(
                 (code, report["wrong"].as_u64() > Some(900)),
                 (Some(1), true),

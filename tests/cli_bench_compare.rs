@@ -95,7 +95,7 @@ fn the_table_names_its_figures_and_the_server_that_ratios_are_told_against() {
     let ended = compare(&servers, &options);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     for words in [
-        "2 servers in turns, 1 rounds",
+        "2 servers in turns, 1 round\n",
         "not stable to 5 % yet",
         "operations/s",
         "p99.99",

@@ -158,8 +158,9 @@ impl fmt::Display for Comparison {
         };
         writeln!(
             f,
-            "larder bench: {} servers in turns, {rounds} rounds",
-            self.servers.len()
+            "larder bench: {} in turns, {}",
+            counted(self.servers.len(), "server"),
+            counted(rounds, "round")
         )?;
         writeln!(f, "load           {}", self.load)?;
         writeln!(
@@ -187,6 +188,10 @@ fn named(figure: impl Fn(usize) -> Option<f64>) -> Named {
     named
         .filter_map(|(at, of)| Some((of.name, figure(at).filter(|figure| figure.is_finite())?)))
         .collect()
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn percent(share: Option<&f64>) -> String {
