@@ -6,6 +6,9 @@ mod memcached_double;
 #[path = "support/process.rs"]
 mod process;
 
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
 use memcached_double::{Double, Values};
 use process::{Ended, ServerProcess, end_of, larder};
 use serde_json::Value;
@@ -153,41 +156,85 @@ fn rounds_go_on_until_the_medians_rest_or_are_too_many() {
     );
 }
 
+/// A server that a load is to start, at a socket of its own.
+struct ToStart {
+    folder: PathBuf,
+    url: String,
+    command: String,
+}
+
+impl ToStart {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("larder-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (program, socket) = (env!("CARGO_BIN_EXE_larder"), folder.join("socket"));
+        let socket = socket.display();
+        let options = "--memory 64MiB --workers 1 --log-level off --listen";
+        Self {
+            url: format!("larder+unix://{socket}"),
+            command: format!("{program} serve {options} unix:{socket}"),
+            folder,
+        }
+    }
+
+    /// A comparison of few keys that starts it.
+    fn compare(&self, arguments: &[&str]) -> Command {
+        let mut command = larder(&["bench", "--keys", "100", "--json"]);
+        command
+            .args(["--compare", &format!("own={}", self.url)])
+            .args(["--start", &format!("own={}", self.command)])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Its own count of reads that found nothing, if it is there.
+    fn misses(&self) -> Option<u64> {
+        let stats = end_of(
+            larder(&["stats", "--json"]).env("LARDER_SERVER", &self.url),
+            b"",
+        );
+        let figures: Value = serde_json::from_str(&stats.stdout).ok()?;
+        figures["get_misses"].as_u64()
+    }
+}
+
+impl Drop for ToStart {
+    fn drop(&mut self) {
+        // What cannot be removed is in nobody's way.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
 #[test]
 fn a_server_that_is_started_for_the_load_ends_with_it() {
-    let folder = tempdir();
-    let socket = folder.join("socket");
-    let program = env!("CARGO_BIN_EXE_larder");
-    let socket_text = socket.display();
-    let command = format!(
-        "{program} serve --memory 64MiB --workers 1 --log-level off --listen unix:{socket_text}"
-    );
-    let started = larder(&[])
-        .args([
-            "bench",
-            "--keys",
-            "100",
-            "--load",
-            "--requests",
-            "100",
-            "--json",
-        ])
-        .args(["--compare", &format!("own=larder+unix://{socket_text}")])
-        .args(["--rounds", "2", "--start", &format!("own={command}")])
-        .output()
-        .unwrap();
-    let report: Value = serde_json::from_slice(&started.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {started:?}"));
+    let server = ToStart::new("started");
+    let options = ["--load", "--requests", "100", "--rounds", "2"];
+    let ended = server.compare(&options).output().unwrap();
+    let report: Value =
+        serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
     let own = &report["servers"][0];
     assert_eq!(
         (&own["hits"], &own["server_cost_missing"]),
         (&200.into(), &Value::Null)
     );
-    assert!(
-        std::os::unix::net::UnixStream::connect(&socket).is_err(),
-        "nobody listens any more"
-    );
-    std::fs::remove_dir_all(folder).unwrap();
+    assert_eq!(server.misses(), None, "nobody listens any more");
+}
+
+#[test]
+fn a_server_that_was_started_ends_with_a_load_that_is_interrupted_or_killed() {
+    for (signal, code) in [("-INT", Some(0)), ("-KILL", None)] {
+        let server = ToStart::new(signal);
+        let load = server.compare(&["--duration", "1h"]).spawn().unwrap();
+        while server.misses().unwrap_or(0) == 0 {}
+        let pid = load.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+        let ended = load.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), code, "{ended:?}");
+        while server.misses().is_some() {}
+    }
 }
 
 #[test]
@@ -269,10 +316,4 @@ fn what_cannot_be_compared_is_refused_with_what_is_accepted() {
         assert!(ended.stderr.contains(why), "{why} in {}", ended.stderr);
         assert_eq!(ended.stdout, "");
     }
-}
-
-fn tempdir() -> std::path::PathBuf {
-    let folder = std::env::temp_dir().join(format!("larder-compare-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
 }

@@ -19,6 +19,9 @@ use super::wire::Reply;
 /// LIMIT: operations that are answered and not yet forgotten.
 const ANSWERED_MAX: usize = 4096;
 
+/// LIMIT: bytes that are written and not yet forgotten, before others that the socket did not take.
+const WRITTEN_BYTES_MAX: usize = 64 << 10;
+
 /// What is under way on one connection.
 struct Flight {
     schedule: Schedule,
@@ -68,8 +71,8 @@ pub(super) async fn work(
         if flight.supply == Supply::More && orders.is_over(now) {
             flight.stop(&orders, now);
         }
-        if written == connection.outbox.len() {
-            connection.outbox.clear();
+        if written == connection.outbox.len() || written >= WRITTEN_BYTES_MAX {
+            connection.outbox.drain(..written);
             written = 0;
         }
         flight.send_due(&mut connection, &mut source, &orders, now);

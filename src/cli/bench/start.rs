@@ -1,9 +1,10 @@
 //! A server that is started for a load and ends with it.
 
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::cli::ending::Failure;
 
@@ -31,12 +32,20 @@ pub(super) struct Patience {
 
 impl Started {
     /// Starts a command, variables before it and quotes as in a shell; the process that the shell had
-    /// becomes the command's. What the server prints goes nowhere, its complaints to standard error.
+    /// becomes the command's. It ends with this process, however that ends. What the server prints goes nowhere, its complaints to standard error.
     pub(super) fn new(command: &str) -> Result<Self, Failure> {
-        let child = Command::new("sh")
+        let mut shell = Command::new("sh");
+        shell
             .args(["-c", &format!("exec env {command}")])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            // Ctrl-C is for the load: the server ends after it.
+            .process_group(0);
+        // SAFETY: what runs between fork and exec makes one system call, and allocates nothing.
+        unsafe {
+            shell.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));
+        }
+        let child = shell
             .spawn()
             .map_err(|error| Failure::usage(format!("cannot start `{command}`: {error}")))?;
         Ok(Self {
