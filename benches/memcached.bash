@@ -4,15 +4,22 @@
 # up to some 1.6.x, Debian 12's 1.6.18 among them, every GET reply is a write of its own, also in a
 # pipeline. MEMCACHED=PATH measures another build.
 
+# find_program VARIABLE PATH PROGRAM PACKAGE: sets the variable to the path that is given, or to where the
+# program is, with apt-get's help; to nothing where there is none.
+find_program() {
+    local -n found=$1
+    found=${2:-$(command -v "$3" || true)}
+    if [[ -z $found && $EUID == 0 ]] && command -v apt-get >/dev/null; then
+        echo "installing $4 with apt-get" >&2
+        local install=(apt-get install -y --no-install-recommends "$4")
+        "${install[@]}" >&2 || { apt-get update >&2 && "${install[@]}" >&2; } || true
+        found=$(command -v "$3" || true)
+    fi
+}
+
 # find_memcached: sets `memcached`, to nothing where there is none.
 find_memcached() {
-    memcached=${MEMCACHED:-$(command -v memcached || true)}
-    if [[ -z $memcached && $EUID == 0 ]] && command -v apt-get >/dev/null; then
-        echo "installing memcached with apt-get" >&2
-        local install=(apt-get install -y --no-install-recommends memcached)
-        "${install[@]}" >&2 || { apt-get update >&2 && "${install[@]}" >&2; } || true
-        memcached=$(command -v memcached || true)
-    fi
+    find_program memcached "${MEMCACHED:-}" memcached memcached
 }
 
 # start_memcached FOLDER OPTION...: starts it with one thread on core 0 and a free port; sets

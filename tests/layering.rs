@@ -132,6 +132,7 @@ const PARTS: &[Part] = &[
             "indicatif",
             "larder_client",
             "larder_protocol",
+            "memchr",
             "plotters",
             "rand",
             "rand_distr",

@@ -262,6 +262,12 @@ impl KeyList {
         self.bytes.extend_from_slice(key);
     }
 
+    /// Forgets the keys and keeps their memory.
+    pub fn clear(&mut self) {
+        self.count = 0;
+        self.bytes.clear();
+    }
+
     /// The keys so far.
     #[must_use]
     pub fn keys(&self) -> Keys<'_> {

@@ -1,8 +1,10 @@
 //! The command line: what a person types. Each command has its file; this one only hands out.
 
+mod align;
 mod bench;
 mod commands;
 mod ending;
+mod picture;
 mod replay;
 mod serve;
 pub mod units;

@@ -1,10 +1,13 @@
-//! One connection of a load: a batch of requests in one write, then all of their replies.
+//! One connection of a load: requests on their way out, replies on their way in.
 
 use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use super::closed_loop;
 use super::keys::Keyspace;
+use super::open_loop;
+use super::schedule::Schedule;
 use super::source::{Operation, Source};
 use super::stop::Stop;
 use super::tally::Tally;
@@ -24,11 +27,25 @@ const REPLY_HEAD_BYTES: usize = 64;
 /// What every connection of a run works by.
 #[derive(Debug, Clone)]
 pub(super) struct Orders {
+    pub(super) keyspace: Arc<Keyspace>,
     pub(super) depth: usize,
+    /// 1 unless multi-gets were asked for.
+    pub(super) keys_per_get: usize,
+    pub(super) pace: Pace,
     pub(super) values: Values,
+    pub(super) started: Instant,
     pub(super) deadline: Option<Instant>,
     pub(super) stop: Stop,
     pub(super) tally: Arc<Mutex<Tally>>,
+}
+
+/// When a connection sends its requests.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Pace {
+    /// As soon as the replies to those before are there.
+    Closed,
+    /// When it is time, whatever has become of those before.
+    Open(Schedule),
 }
 
 /// What is done with values that were read.
@@ -44,10 +61,10 @@ pub(super) enum Values {
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
-    wire: Wire,
+    pub(super) wire: Wire,
     keyspace: Arc<Keyspace>,
     /// Requests on their way out.
-    outbox: Vec<u8>,
+    pub(super) outbox: Vec<u8>,
     /// Replies on their way in; those at `start..end` are received and not read.
     inbox: Vec<u8>,
     start: usize,
@@ -135,77 +152,47 @@ impl Connection {
         }
     }
 
-    /// Works until nothing is left to do, or the time is over.
-    pub(super) async fn work(mut self, mut source: Source, orders: Orders) {
-        let reply_bytes = self.keyspace.value_bytes + self.keyspace.key_bytes + REPLY_HEAD_BYTES;
-        self.make_room((orders.depth * reply_bytes).clamp(INBOX_BYTES_MIN, INBOX_BYTES_STEP));
-        let mut batch = Vec::with_capacity(orders.depth);
-        let mut now = Instant::now();
-        while !orders.is_over(now) {
-            source.fill(orders.depth, &mut batch);
-            if batch.is_empty() {
-                return;
-            }
-            match self.run(&batch, &orders).await {
-                Ok(at) => now = at,
-                Err(lost) => return orders.tally.lock().count_lost(lost.to_string()),
-            }
-        }
-    }
-
-    /// Sends a batch and reads its replies; gives the time of the last.
-    async fn run(&mut self, batch: &[Operation], orders: &Orders) -> Result<Instant, Lost> {
-        self.outbox.clear();
-        for (id, &operation) in batch.iter().enumerate() {
-            self.wire
-                .push_request(operation, id as u32, &mut self.outbox);
-        }
-        orders.tally.lock().sent += batch.len() as u64;
-        let (mut written, mut answered, mut draining) = (0, 0, false);
-        let sent_at = Instant::now();
-        loop {
-            self.exchange(&mut written).await?;
-            let now = Instant::now();
-            let mut tally = orders.tally.lock();
-            while answered < batch.len() {
-                let operation = batch[answered];
-                let received = &self.inbox[self.start..self.end];
-                match self.wire.take_reply(answered as u32, operation, received) {
-                    Parsed::Reply { reply, consumed } => {
-                        answered += 1;
-                        tally.count(operation, reply, now - sent_at, now);
-                        if orders.values == Values::Verify && !self.is_right(operation, reply) {
-                            tally.wrong += 1;
-                        }
-                        self.start += consumed;
-                    }
-                    Parsed::Skip { consumed } => self.start += consumed,
-                    Parsed::Drain { consumed } => {
-                        self.start += consumed;
-                        draining = true;
-                    }
-                    Parsed::Incomplete { needed_bytes } => {
-                        self.make_room(needed_bytes);
-                        break;
-                    }
-                    Parsed::Broken(why) => return Err(Lost::Said(why)),
-                }
-            }
-            if answered == batch.len() {
-                return match draining {
-                    true => Err(Lost::Said("the server is draining".to_owned())),
-                    false => Ok(now),
-                };
-            }
-        }
-    }
-
+    /// Reads the replies that have come, to the requests in `batch` from its `answered`-th operation on.
+    /// The id of a request is the place of its first operation, counted from `first_id`.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection ends.
     #[inline]
-    fn is_right(&self, operation: Operation, reply: Reply<'_>) -> bool {
-        match (operation, reply) {
-            (Operation::Get(index), Reply::Hit(value)) => self.keyspace.is_value(index, value),
-            _ => true,
+    pub(super) fn take_replies(
+        &mut self,
+        batch: &[Operation],
+        first_id: u32,
+        mut each: impl FnMut(Operation, Reply<'_>),
+    ) -> Result<Taken, Lost> {
+        let mut taken = Taken {
+            operations: 0,
+            requests: 0,
+            end: End::Waiting,
+        };
+        while taken.operations < batch.len() {
+            let request = first_request(&batch[taken.operations..]);
+            let received = &self.inbox[self.start..self.end];
+            let id = first_id.wrapping_add(taken.operations as u32);
+            match self.wire.take_reply(id, request, received, &mut each) {
+                Parsed::Reply { consumed } => {
+                    taken.operations += request.len();
+                    taken.requests += 1;
+                    self.start += consumed;
+                }
+                Parsed::Skip { consumed } => self.start += consumed,
+                Parsed::Drain { consumed } => {
+                    self.start += consumed;
+                    taken.end = End::Draining;
+                }
+                Parsed::Incomplete { needed_bytes } => {
+                    self.make_room(needed_bytes);
+                    break;
+                }
+                Parsed::Broken(why) => return Err(Lost::Said(why)),
+            }
         }
+        Ok(taken)
     }
 
     /// Makes room for `needed_bytes` in all from `start` on, which is more than there are.
@@ -220,37 +207,84 @@ impl Connection {
         }
     }
 
+    /// Works until nothing is left to do, or the time is over.
+    pub(super) async fn work(self, source: Source, orders: Orders) {
+        let tally = Arc::clone(&orders.tally);
+        let ended = match orders.pace {
+            Pace::Closed => closed_loop::work(self, source, orders).await,
+            Pace::Open(schedule) => open_loop::work(self, source, orders, schedule).await,
+        };
+        if let Err(lost) = ended {
+            tally.lock().count_lost(lost.to_string());
+        }
+    }
+
+    /// Makes room for the replies to so many requests under way.
+    pub(super) fn make_room_for(&mut self, orders: &Orders) {
+        let Keyspace {
+            key_bytes, sizes, ..
+        } = &*self.keyspace;
+        let reply_bytes = sizes.max() + key_bytes + REPLY_HEAD_BYTES;
+        let operations = orders.depth * orders.keys_per_get;
+        self.make_room((operations * reply_bytes).clamp(INBOX_BYTES_MIN, INBOX_BYTES_STEP));
+    }
+
     /// Writes what is left of the requests and reads what has come, whichever is possible first, so
     /// that neither side can wait for the other for ever. Ends when something was read.
-    async fn exchange(&mut self, written: &mut usize) -> io::Result<()> {
+    pub(super) async fn exchange(&mut self, written: &mut usize) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_exchange(cx, written)).await
+    }
+
+    /// As [`exchange`](Self::exchange), for those who wait for something else as well.
+    #[inline]
+    pub(super) fn poll_exchange(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: &mut usize,
+    ) -> Poll<io::Result<()>> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
-        let Self {
-            stream,
-            outbox,
-            inbox,
-            end,
-            ..
-        } = self;
-        std::future::poll_fn(|cx| {
-            while *written < outbox.len() {
-                match stream.poll_write(cx, &outbox[*written..]) {
-                    Poll::Ready(Ok(bytes)) => *written += bytes,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => break,
-                }
+        while *written < self.outbox.len() {
+            match self.stream.poll_write(cx, &self.outbox[*written..]) {
+                Poll::Ready(Ok(bytes)) => *written += bytes,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
             }
-            let bytes = std::task::ready!(stream.poll_read(cx, &mut inbox[*end..]))?;
-            *end += bytes;
-            Poll::Ready(Ok(()))
-        })
-        .await
+        }
+        let bytes = ready!(self.stream.poll_read(cx, &mut self.inbox[self.end..]))?;
+        self.end += bytes;
+        Poll::Ready(Ok(()))
     }
 }
 
+/// The operations of the first request: one, or the keys of a multi-get.
+#[inline]
+pub(super) fn first_request(batch: &[Operation]) -> &[Operation] {
+    let mut end = 1;
+    while let Some(Operation::GetNext(_)) = batch.get(end) {
+        end += 1;
+    }
+    &batch[..end]
+}
+
+/// The replies that were read at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) operations: usize,
+    pub(super) requests: usize,
+    pub(super) end: End,
+}
+
+/// Whether the server ends the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Waiting,
+    Draining,
+}
+
 impl Orders {
-    fn is_over(&self, now: Instant) -> bool {
+    pub(super) fn is_over(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| now >= deadline) || self.stop.is_asked()
     }
 }

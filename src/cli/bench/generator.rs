@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use super::connection::{Connection, Lost, Orders, Values};
+use super::connection::{Connection, Lost, Orders, Pace, Values};
 use super::keys::Keyspace;
 use super::process::{self, Cost, Watch};
 use super::progress::{Interval, Progress};
-use super::source::{Budget, Distribution, Draw, Ratio, Source};
+use super::schedule::Schedule;
+use super::site::{Site, cannot_connect};
+use super::source::{Budget, Choice, Distribution, Draw, Ratio, Source};
 use super::stop::Stop;
 use super::tally::Tally;
-use super::target::{Place, Target};
 use crate::cli::ending::Failure;
 use crate::sync::{Arc, Mutex};
 
@@ -35,6 +36,10 @@ pub(super) struct Load {
     pub(super) values: Values,
     pub(super) connections: usize,
     pub(super) depth: usize,
+    /// 1 unless multi-gets were asked for.
+    pub(super) keys_per_get: usize,
+    /// Operations per second of all connections together; `None` is as many as there are replies to.
+    pub(super) rate: Option<f64>,
     pub(super) threads: usize,
 }
 
@@ -60,15 +65,6 @@ pub(super) enum End {
     Requests(u64),
 }
 
-/// A server that was found, and how it can be watched.
-#[derive(Debug)]
-pub(super) struct Site {
-    pub(super) target: Target,
-    pub(super) place: Place,
-    /// Where the server's CPU and memory can be read, or why they cannot.
-    pub(super) watch: Result<Watch, String>,
-}
-
 /// What a load came to.
 #[derive(Debug)]
 pub(super) struct Outcome {
@@ -79,39 +75,6 @@ pub(super) struct Outcome {
     /// What it cost this process.
     pub(super) generator_cpu: Duration,
     pub(super) intervals: Vec<Interval>,
-}
-
-impl Site {
-    /// Finds the server, and asks it who it is.
-    pub(super) fn find(target: &Target, keyspace: &Arc<Keyspace>) -> Result<Self, Failure> {
-        let unreachable = |lost: Lost| cannot_connect(target, &lost);
-        let (place, figures) = runtime()?.block_on(async {
-            let place = target
-                .resolve()
-                .await
-                .map_err(|error| unreachable(error.into()))?;
-            let opened = Connection::open(&place, target.protocol, keyspace).await;
-            let figures = opened
-                .map_err(unreachable)?
-                .stats()
-                .await
-                .map_err(unreachable)?;
-            Ok::<_, Failure>((place, figures))
-        })?;
-        let watch = Watch::find(place.is_local(), &figures);
-        Ok(Self {
-            target: target.clone(),
-            place,
-            watch,
-        })
-    }
-}
-
-fn cannot_connect(target: &Target, lost: &Lost) -> Failure {
-    match lost {
-        Lost::Unfit(why) => Failure::usage(why),
-        lost => Failure::unreachable(format!("cannot connect to {target}: {lost}")),
-    }
 }
 
 /// A runtime for one thread.
@@ -277,9 +240,16 @@ impl Seat<'_> {
         };
         let mut tasks = JoinSet::new();
         for (number, connection) in self.connections.clone().step_by(self.step).zip(connections) {
+            let pace = self.load.rate.map_or(Pace::Closed, |rate| {
+                Pace::Open(Schedule::new(rate, self.load.connections, number))
+            });
             let orders = Orders {
+                keyspace: Arc::clone(&self.load.keyspace),
                 depth: self.load.depth,
+                keys_per_get: self.load.keys_per_get,
+                pace,
                 values: self.load.values,
+                started,
                 deadline,
                 stop: self.stop.clone(),
                 tally: Arc::clone(&self.tally),
@@ -295,21 +265,24 @@ impl Seat<'_> {
     }
 
     fn source(&self, number: u64) -> Source {
-        let budget = Arc::clone(&self.budget);
-        match self.load.work {
-            Work::WriteAll => Source::WriteAll(budget),
-            Work::ReadAll => Source::ReadAll(budget),
+        let choice = match self.load.work {
+            Work::WriteAll => Choice::WriteAll,
+            Work::ReadAll => Choice::ReadAll,
             Work::Mixed {
                 distribution,
                 ratio,
                 ..
-            } => {
-                let draw = Draw::new(&self.load.keyspace, distribution, ratio, number);
-                Source::Mixed {
-                    draw: Box::new(draw),
-                    budget,
-                }
-            }
+            } => Choice::Mixed(Box::new(Draw::new(
+                &self.load.keyspace,
+                distribution,
+                ratio,
+                number,
+            ))),
+        };
+        Source {
+            choice,
+            budget: Arc::clone(&self.budget),
+            keys_per_get: self.load.keys_per_get,
         }
     }
 }

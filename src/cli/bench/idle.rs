@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::connection::Connection;
-use super::generator::{self, Site};
+use super::generator;
 use super::plan::{Form, Plan};
 use super::process::Watch;
 use super::report::json;
+use super::site::Site;
 use super::stop::Stop;
 use super::text::{grouped, mebibytes};
 use crate::cli::ending::{Ending, Failure, print};
@@ -73,7 +74,7 @@ pub(super) fn run(
         (Err(why), ..) | (_, Err(why), _) | (.., Err(why)) => Err(why.clone()),
     };
     let report = IdleReport {
-        server: plan.target.to_string(),
+        server: site.target.to_string(),
         connections: plan.connections,
         closed,
         open_seconds: (opened - started).as_secs_f64(),

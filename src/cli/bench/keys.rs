@@ -4,8 +4,12 @@
 //! seeded generator makes of that number. So whoever reads a value can tell whether it is the right
 //! one, and nobody has to remember what was stored.
 
+use std::time::Duration;
+
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
+
+use super::sizes::Sizes;
 
 /// LIMIT: [`Keyspace::spread`] multiplies an index below this by a factor below 2^32.
 pub(super) const KEYS_MAX: u64 = 1 << 32;
@@ -21,7 +25,9 @@ const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
 pub(super) struct Keyspace {
     pub(super) keys: u64,
     pub(super) key_bytes: usize,
-    pub(super) value_bytes: usize,
+    pub(super) sizes: Sizes,
+    /// After which time what is stored is to be gone.
+    pub(super) expire_in: Option<Duration>,
     pub(super) seed: u64,
 }
 
@@ -35,6 +41,7 @@ impl Keyspace {
     pub(super) fn key_text(&self) -> KeyText {
         KeyText {
             bytes: vec![b'0'; self.key_bytes],
+            first_digit: self.key_bytes,
         }
     }
 
@@ -48,11 +55,17 @@ impl Keyspace {
         rank * STRIDE % self.keys
     }
 
+    /// The length of the value of a key.
+    #[inline]
+    pub(super) fn value_bytes(&self, index: u64) -> usize {
+        self.sizes.of(self.seed_of(index))
+    }
+
     /// Appends the value of a key.
     #[inline]
     pub(super) fn push_value(&self, index: u64, out: &mut Vec<u8>) {
         let start = out.len();
-        out.resize(start + self.value_bytes, 0);
+        out.resize(start + self.value_bytes(index), 0);
         self.generator(index).fill_bytes(&mut out[start..]);
     }
 
@@ -60,7 +73,7 @@ impl Keyspace {
     pub(super) fn is_value(&self, index: u64, value: &[u8]) -> bool {
         let mut expected = [0; 64];
         let mut generator = self.generator(index);
-        value.len() == self.value_bytes
+        value.len() == self.value_bytes(index)
             && value.chunks(expected.len()).all(|part| {
                 let expected = &mut expected[..part.len()];
                 generator.fill_bytes(expected);
@@ -69,7 +82,11 @@ impl Keyspace {
     }
 
     fn generator(&self, index: u64) -> Xoshiro256PlusPlus {
-        Xoshiro256PlusPlus::seed_from_u64(self.seed ^ index.wrapping_mul(SCATTER))
+        Xoshiro256PlusPlus::seed_from_u64(self.seed_of(index))
+    }
+
+    fn seed_of(&self, index: u64) -> u64 {
+        self.seed ^ index.wrapping_mul(SCATTER)
     }
 }
 
@@ -77,18 +94,25 @@ impl Keyspace {
 #[derive(Debug, Clone)]
 pub(super) struct KeyText {
     bytes: Vec<u8>,
+    // INVARIANT: everything before it is zeros.
+    first_digit: usize,
 }
 
 impl KeyText {
     /// The key with this index: its decimal digits behind as many zeros as the length asks for.
     #[inline]
     pub(super) fn of(&mut self, index: u64) -> &[u8] {
-        let mut rest = index;
-        // LIMIT: no index has more digits, and what is before them stays zero.
-        for digit in self.bytes.iter_mut().rev().take(10) {
-            *digit = b'0' + (rest % 10) as u8;
+        let (mut rest, mut at) = (index, self.bytes.len());
+        while rest > 0 && at > 0 {
+            at -= 1;
+            self.bytes[at] = b'0' + (rest % 10) as u8;
             rest /= 10;
         }
+        // What the last key had before these digits becomes zero again.
+        if self.first_digit < at {
+            self.bytes[self.first_digit..at].fill(b'0');
+        }
+        self.first_digit = at;
         &self.bytes
     }
 }
@@ -98,12 +122,14 @@ mod tests {
     use std::collections::HashSet;
 
     use super::{KEYS_MAX, Keyspace};
+    use crate::cli::bench::sizes::Sizes;
 
     fn keyspace(keys: u64, value_bytes: usize) -> Keyspace {
         Keyspace {
             keys,
             key_bytes: 12,
-            value_bytes,
+            sizes: Sizes::fixed(value_bytes),
+            expire_in: None,
             seed: 7,
         }
     }
@@ -115,7 +141,14 @@ mod tests {
         let keys: HashSet<Vec<u8>> = (0..1000).map(|index| text.of(index).to_vec()).collect();
         assert_eq!(keys.len(), 1000);
         assert!(keys.contains(&b"000000000999"[..]) && keys.iter().all(|key| key.len() == 12));
-        assert_eq!(text.of(KEYS_MAX - 1), b"004294967295");
+        for (index, key) in [
+            (KEYS_MAX - 1, b"004294967295"),
+            (7, b"000000000007"),
+            (120, b"000000000120"),
+            (0, b"000000000000"),
+        ] {
+            assert_eq!(text.of(index), key, "{index}, whatever was before");
+        }
     }
 
     #[test]
@@ -149,5 +182,23 @@ mod tests {
             value[value_bytes - 1] ^= 1;
             assert!(!keyspace.is_value(3, &value), "{value_bytes} bytes");
         }
+    }
+
+    #[test]
+    fn a_value_of_a_drawn_length_is_known_by_its_key() {
+        let keyspace = Keyspace {
+            sizes: "0..100".parse().unwrap(),
+            ..keyspace(1000, 0)
+        };
+        let mut lengths = HashSet::new();
+        for index in 0..1000 {
+            let mut value = Vec::new();
+            keyspace.push_value(index, &mut value);
+            assert!(keyspace.is_value(index, &value), "{index}");
+            value.push(0);
+            assert!(!keyspace.is_value(index, &value), "{index}");
+            lengths.insert(value.len());
+        }
+        assert!(lengths.len() > 90, "{} lengths", lengths.len());
     }
 }

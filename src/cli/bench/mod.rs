@@ -4,16 +4,29 @@
 //! connection writes a batch of requests at once and reads all of their replies, so that what is
 //! measured is the server and as little else as possible.
 
+mod alarm;
+mod closed_loop;
+mod compare;
 mod connection;
 mod generator;
 mod idle;
 mod keys;
 mod memcached;
+mod open_loop;
+mod options;
+mod owner;
 mod plan;
+mod plot;
 mod process;
 mod progress;
 mod report;
+mod resp;
+mod schedule;
+mod server;
+mod site;
+mod sizes;
 mod source;
+mod start;
 mod stop;
 mod tally;
 mod target;
@@ -22,14 +35,16 @@ mod wire;
 
 use std::process::ExitCode;
 
-use self::generator::{Load, Site, Work};
+use self::generator::{Load, Outcome, Work};
 use self::plan::{Form, Plan, Task};
+use self::plot::Curve;
 use self::progress::Progress;
 use self::report::Report;
+use self::site::Site;
 use self::stop::Stop;
 use super::ending::{Ending, Failure, conclude, print, say};
 
-pub(crate) use self::plan::BenchOptions;
+pub(crate) use self::options::BenchOptions;
 
 /// LIMIT: requests under way on each connection while the keys are only prepared.
 const PREPARING_DEPTH: usize = 64;
@@ -43,26 +58,26 @@ fn bench(options: &BenchOptions) -> Result<Ending, Failure> {
     let plan = Plan::new(options)?;
     let progress = Progress::on_terminal();
     let stop = Stop::on_interrupt()?;
-    plan::raise_open_files(plan.connections)?;
-    let site = Site::find(&plan.target, &plan.keyspace)?;
+    plan::raise_open_files(&plan)?;
+    if let (Some(contest), Task::Work(work)) = (plan.contest, plan.task) {
+        return compare::run(&plan, contest, work, &stop, progress);
+    }
+    let site = Site::find(&plan.servers[0], &plan.keyspace)?;
     let work = match plan.task {
         Task::Idle { hold } => return idle::run(&site, &plan, hold, &stop),
         Task::Work(work) => work,
     };
-    let mut prepared = None;
-    if plan.prepare {
-        let load = Load {
-            depth: plan.depth.max(PREPARING_DEPTH),
-            ..load(&plan, Work::WriteAll)
-        };
-        prepared = Some(generator::run(&site, &load, &stop, progress)?);
-    }
+    let prepared = prepare(&site, &plan, &stop, progress)?;
     if stop.is_asked() && plan.prepare {
         say("larder bench: ended before the load began");
         return Ok(Ending::Done);
     }
     let outcome = generator::run(&site, &load(&plan, work), &stop, progress)?;
-    let report = Report::new(&plan, work, prepared.as_ref(), &outcome, stop.is_asked());
+    for complaint in outcome.tally.complaints() {
+        say(&format!("larder bench: {complaint}"));
+    }
+    let interrupted = stop.is_asked();
+    let report = Report::new(&site, &plan, work, prepared.as_ref(), &outcome, interrupted);
     print(
         match plan.form {
             Form::Text => report.to_string(),
@@ -70,7 +85,29 @@ fn bench(options: &BenchOptions) -> Result<Ending, Failure> {
         }
         .as_bytes(),
     )?;
-    Ok(report.ending())
+    if let Some(path) = &plan.plot {
+        let curve = Curve::new(site.target.to_string(), &outcome.tally);
+        plot::draw(path, &[curve])?;
+    }
+    Ok(outcome.tally.ending(work))
+}
+
+/// Writes every key, if that was asked for.
+fn prepare(
+    site: &Site,
+    plan: &Plan,
+    stop: &Stop,
+    progress: Progress,
+) -> Result<Option<Outcome>, Failure> {
+    if !plan.prepare {
+        return Ok(None);
+    }
+    let load = Load {
+        depth: plan.depth.max(PREPARING_DEPTH),
+        rate: None,
+        ..load(plan, Work::WriteAll)
+    };
+    generator::run(site, &load, stop, progress).map(Some)
 }
 
 fn load(plan: &Plan, work: Work) -> Load {
@@ -80,6 +117,8 @@ fn load(plan: &Plan, work: Work) -> Load {
         values: plan.values,
         connections: plan.connections,
         depth: plan.depth,
+        keys_per_get: plan.keys_per_get,
+        rate: plan.rate.map(|rate| rate as f64),
         threads: plan.threads,
     }
 }

@@ -1,22 +1,34 @@
-//! What a load is made of, as options, and which of it cannot work.
+//! What a load is made of, and which of it cannot work.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::connection::Values;
-use super::generator::{End, Work};
+use super::generator::Work;
 use super::keys::{KEYS_MAX, Keyspace};
-use super::source::{Distribution, Ratio};
-use super::target::Target;
+use super::options::BenchOptions;
+use super::server::Server;
 use crate::cli::ending::Failure;
-use crate::cli::units;
-use crate::cli::{DEFAULT_URL, SERVER_VARIABLE};
+use crate::cli::picture;
 use crate::sync::Arc;
 
 /// LIMIT: a batch's requests are numbered and held in memory; far above what any server reads at once.
 const DEPTH_MAX: usize = 65_536;
+
+/// Requests that a connection has under way where a rate is given: so many that it hardly ever waits
+/// for a reply before it sends.
+const OPEN_DEPTH: usize = 64;
+
+/// LIMIT: keys of one request; servers bound the length of a line, or of a frame.
+const KEYS_PER_GET_MAX: u64 = 10_000;
+
+/// LIMIT: operations of a batch, which are held in memory for each connection.
+const BATCH_MAX: u64 = 1 << 20;
+
+/// LIMIT: a rate that no generator reaches, and whose intervals are still told apart.
+const RATE_MAX: u64 = 100_000_000;
 
 /// LIMIT: as many threads as any machine has cores for.
 const THREADS_MAX: usize = 1024;
@@ -25,108 +37,28 @@ const THREADS_MAX: usize = 1024;
 const KEY_BYTES_MAX: u64 = 1 << 16;
 const VALUE_BYTES_MAX: u64 = 1 << 29;
 
+/// LIMIT: memcached takes what is more than thirty days for a date.
+const EXPIRE_IN_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Rounds of a comparison, unless told otherwise.
+const ROUNDS: usize = 5;
+
+/// LIMIT: figures of every round are kept and reported.
+const ROUNDS_MAX: usize = 10_000;
+
+/// Open files of a connection that sends at its time: its socket and its timer.
+const FILES_AT_RATE: u64 = 2;
+
 /// Open files beside those of the connections.
 const FILES_BESIDE: u64 = 64;
-
-const EXAMPLES: &str = "\
-Examples:
-  larder bench --load                         write a million keys, then read them for 10 seconds
-  larder bench --load --distribution zipf:0.99 --ratio 9:1 --depth 16 --verify
-  larder bench --load-only --keys 10M --value-bytes 32 --depth 64
-  larder bench --verify-all --keys 10M --value-bytes 32 --depth 64
-  larder bench --idle 10000 --duration 5s
-  larder bench --server memcached://127.0.0.1:11211 --load
-
-A connection writes --depth requests at once and waits for all of their replies; latency is counted
-from that write. A value is determined by its key, the seed and --value-bytes: runs that agree in
-these verify each other's values.
-
-Exit codes: 0 done; 1 operations refused, values wrong, or keys missing (--verify-all); 2 wrong
-usage; 3 server not reachable or connections lost";
-
-/// The options of `larder bench`.
-#[derive(Debug, Args)]
-#[command(about = "Put load on a server and measure it", after_help = EXAMPLES)]
-#[command(group = ArgGroup::new("task").args(["load_only", "verify_all", "idle"]))]
-#[command(group = ArgGroup::new("end").args(["requests", "duration"]))]
-pub(crate) struct BenchOptions {
-    /// The server: larder://HOST:PORT, larder+unix:///PATH, or the same with memcached for larder
-    #[arg(long, value_name = "URL", env = SERVER_VARIABLE, default_value = DEFAULT_URL)]
-    server: Target,
-
-    /// Connections
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    connections: usize,
-
-    /// Requests that a connection has under way at a time
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    depth: usize,
-
-    /// Threads of the generator
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    threads: usize,
-
-    /// Different keys; k, M and G are accepted
-    #[arg(long, value_name = "N", default_value = "1M", value_parser = count)]
-    keys: u64,
-
-    /// Length of a key
-    #[arg(long, value_name = "SIZE", default_value = "20", value_parser = units::size)]
-    key_bytes: u64,
-
-    /// Length of a value
-    #[arg(long, value_name = "SIZE", default_value = "64", value_parser = units::size)]
-    value_bytes: u64,
-
-    /// How often each key is asked for: uniform or zipf:EXPONENT
-    #[arg(long, value_name = "FORM", default_value = "uniform")]
-    distribution: Distribution,
-
-    /// Reads and writes: GETS:SETS
-    #[arg(long, value_name = "RATIO", default_value = "1:0")]
-    ratio: Ratio,
-
-    /// How long the load lasts, or idle connections are held [default: 10s]
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
-    duration: Option<Duration>,
-
-    /// How many operations the load has, in place of a duration
-    #[arg(long, value_name = "N", value_parser = count, conflicts_with = "task")]
-    requests: Option<u64>,
-
-    /// Write every key once before the load
-    #[arg(long, conflicts_with = "task")]
-    load: bool,
-
-    /// The load is writing every key once
-    #[arg(long)]
-    load_only: bool,
-
-    /// Compare every value that is read with the one that its key determines
-    #[arg(long)]
-    verify: bool,
-
-    /// The load is reading every key once and comparing its value; missing keys are counted
-    #[arg(long)]
-    verify_all: bool,
-
-    /// Only open so many connections, hold them and report the server's memory
-    #[arg(long, value_name = "N")]
-    idle: Option<usize>,
-
-    /// Where the random choices and the values begin
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-
-    /// Report as one JSON object
-    #[arg(long)]
-    json: bool,
-}
 
 /// A load that can work.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) target: Target,
+    /// One server at least.
+    pub(super) servers: Vec<Server>,
+    /// How several servers are compared; `None` puts the load on the first alone.
+    pub(super) contest: Option<Contest>,
     pub(super) task: Task,
     /// Whether every key is written first.
     pub(super) prepare: bool,
@@ -134,8 +66,24 @@ pub(super) struct Plan {
     pub(super) values: Values,
     pub(super) connections: usize,
     pub(super) depth: usize,
+    pub(super) keys_per_get: usize,
+    /// Operations per second; `None` is as many as there are replies to.
+    pub(super) rate: Option<u64>,
     pub(super) threads: usize,
+    /// Where a picture of the latencies goes.
+    pub(super) plot: Option<PathBuf>,
     pub(super) form: Form,
+}
+
+/// How servers are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Contest {
+    /// Rounds that there are in any case.
+    pub(super) rounds: usize,
+    /// Rounds after which it ends, stable or not.
+    pub(super) rounds_max: usize,
+    /// The place of the server that ratios are told against.
+    pub(super) against: usize,
 }
 
 /// What is done with the server.
@@ -170,8 +118,19 @@ impl Plan {
             key_bytes_min,
             KEY_BYTES_MAX,
         )?;
-        within("--value-bytes", options.value_bytes, 0, VALUE_BYTES_MAX)?;
-        within("--depth", options.depth as u64, 1, DEPTH_MAX as u64)?;
+        let value_bytes_max = options.value_bytes.max() as u64;
+        within("--value-bytes", value_bytes_max, 0, VALUE_BYTES_MAX)?;
+        let depth = options.depth.unwrap_or(match options.rate {
+            None => 1,
+            Some(_) => OPEN_DEPTH,
+        });
+        within("--depth", depth as u64, 1, DEPTH_MAX as u64)?;
+        within("--multi-get", options.multi_get as u64, 1, KEYS_PER_GET_MAX)?;
+        let batch = depth as u64 * options.multi_get as u64;
+        within("--depth times --multi-get", batch, 1, BATCH_MAX)?;
+        if let Some(rate) = options.rate {
+            within("--rate", rate, 1, RATE_MAX)?;
+        }
         within("--threads", options.threads as u64, 1, THREADS_MAX as u64)?;
         let connections = options.idle.unwrap_or(options.connections);
         let connections_option = if options.idle.is_some() {
@@ -186,14 +145,23 @@ impl Plan {
             u64::from(u32::MAX),
         )?;
         let verify = options.verify || options.verify_all;
+        let (servers, contest) = servers(options)?;
+        if let Some(expire_in) = options.expire_in {
+            check_expiry(expire_in, &servers)?;
+        }
+        if let Some(path) = &options.plot {
+            picture::check_place(path)?;
+        }
         Ok(Self {
-            target: options.server.clone(),
+            servers,
+            contest,
             task: options.task(),
             prepare: options.load,
             keyspace: Arc::new(Keyspace {
                 keys: options.keys,
                 key_bytes: options.key_bytes as usize,
-                value_bytes: options.value_bytes as usize,
+                sizes: options.value_bytes.clone(),
+                expire_in: options.expire_in,
                 seed: options.seed,
             }),
             values: if verify {
@@ -202,41 +170,78 @@ impl Plan {
                 Values::Count
             },
             connections,
-            depth: options.depth,
+            depth,
+            keys_per_get: options.multi_get,
+            rate: options.rate,
             threads: options.threads,
+            plot: options.plot.clone(),
             form: if options.json { Form::Json } else { Form::Text },
         })
     }
 }
 
-impl BenchOptions {
-    fn task(&self) -> Task {
-        let duration = self.duration.unwrap_or(Duration::from_secs(10));
-        if self.idle.is_some() {
-            return Task::Idle { hold: duration };
-        }
-        Task::Work(match (self.load_only, self.verify_all) {
-            (true, _) => Work::WriteAll,
-            (_, true) => Work::ReadAll,
-            _ => Work::Mixed {
-                distribution: self.distribution,
-                ratio: self.ratio,
-                end: self.requests.map_or(End::After(duration), End::Requests),
-            },
-        })
+/// Every server must be able to store with such an expiry.
+fn check_expiry(expire_in: Duration, servers: &[Server]) -> Result<(), Failure> {
+    let in_seconds = (servers.iter()).any(|server| server.target.protocol.counts_seconds());
+    let is_whole = expire_in.subsec_nanos() == 0;
+    let fits = !expire_in.is_zero() && expire_in <= EXPIRE_IN_MAX;
+    match fits && (is_whole || !in_seconds) {
+        true => Ok(()),
+        false => Err(Failure::usage(format!(
+            "--expire-in {}ms cannot work; accepted: more than nothing and up to 30d, in whole seconds \
+             where a server counts in seconds",
+            expire_in.as_millis()
+        ))),
     }
 }
 
+/// The servers, and how they are compared, if they are.
+fn servers(options: &BenchOptions) -> Result<(Vec<Server>, Option<Contest>), Failure> {
+    let (mut servers, contest) = match &options.compare[..] {
+        [] => (vec![Server::alone(&options.server)], None),
+        entrants => {
+            let servers = Server::all_of(entrants)?;
+            let contest = contest(options, &servers)?;
+            (servers, Some(contest))
+        }
+    };
+    Server::set_processes(&mut servers, &options.pid, &options.start)?;
+    Ok((servers, contest))
+}
+
+fn contest(options: &BenchOptions, servers: &[Server]) -> Result<Contest, Failure> {
+    let rounds = options.rounds.unwrap_or(ROUNDS);
+    let rounds_max = options.rounds_max.unwrap_or(rounds);
+    within("--rounds", rounds as u64, 1, ROUNDS_MAX as u64)?;
+    within(
+        "--rounds-max",
+        rounds_max as u64,
+        rounds as u64,
+        ROUNDS_MAX as u64,
+    )?;
+    let against = match &options.against {
+        Some(name) => Server::named(name, servers)?,
+        None => 0,
+    };
+    Ok(Contest {
+        rounds,
+        rounds_max,
+        against,
+    })
+}
+
 /// Makes room for the connections among the open files of this process.
-pub(super) fn raise_open_files(connections: usize) -> Result<(), Failure> {
-    let wanted = connections as u64 + FILES_BESIDE;
+pub(super) fn raise_open_files(plan: &Plan) -> Result<(), Failure> {
+    let connections = plan.connections;
+    let each = plan.rate.map_or(1, |_| FILES_AT_RATE);
+    let wanted = connections as u64 * each + FILES_BESIDE;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {
         return Ok(());
     }
     let possible = limit.maximum.unwrap_or(wanted);
     if possible < wanted {
-        let accepted_max = possible.saturating_sub(FILES_BESIDE);
+        let accepted_max = possible.saturating_sub(FILES_BESIDE) / each;
         return Err(Failure::usage(format!(
             "{connections} connections need {wanted} open files, and the system allows {possible}; \
              accepted: up to {accepted_max} connections, or a higher hard limit (ulimit -Hn)"
@@ -259,46 +264,9 @@ fn within(option: &str, value: u64, min: u64, max: u64) -> Result<(), Failure> {
     }
 }
 
-/// A count from `1000000`, `1000k`, `1M`.
-fn count(input: &str) -> Result<u64, String> {
-    let (digits, unit) = match input.as_bytes().last() {
-        Some(b'k') => (&input[..input.len() - 1], 1_000),
-        Some(b'M') => (&input[..input.len() - 1], 1_000_000),
-        Some(b'G') => (&input[..input.len() - 1], 1_000_000_000),
-        _ => (input, 1),
-    };
-    let counted: Option<u64> = digits
-        .parse()
-        .ok()
-        .and_then(|number: u64| number.checked_mul(unit));
-    counted.ok_or_else(|| {
-        format!("`{input}` is not a count; accepted: a whole number, with k, M or G, such as 10M")
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{count, within};
-
-    #[test]
-    fn counts_are_short_to_type() {
-        for (text, number) in [
-            ("0", 0),
-            ("1234", 1234),
-            ("20k", 20_000),
-            ("10M", 10_000_000),
-        ] {
-            assert_eq!(count(text), Ok(number));
-        }
-        for text in ["", "M", "1.5M", "-1", "1m", "99999999999G"] {
-            assert!(
-                count(text)
-                    .unwrap_err()
-                    .contains("accepted: a whole number"),
-                "{text}"
-            );
-        }
-    }
+    use super::within;
 
     #[test]
     fn what_is_out_of_range_is_refused_with_the_range() {

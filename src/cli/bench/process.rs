@@ -40,6 +40,26 @@ pub(super) struct Cost {
 }
 
 impl Watch {
+    /// A process on this machine by its number.
+    ///
+    /// # Errors
+    ///
+    /// That there is none.
+    pub(super) fn of(pid: u32) -> Result<Self, String> {
+        let watch = Self {
+            directory: PathBuf::from(format!("/proc/{pid}")),
+        };
+        match watch.read() == Reading::default() {
+            true => Err(format!("there is no process {pid} on this machine")),
+            false => Ok(watch),
+        }
+    }
+
+    /// Whether a server says anything about its process.
+    pub(super) fn is_told(figures: &[(String, String)]) -> bool {
+        number(figures, "pid").is_some()
+    }
+
     /// Finds the process of a server by what it says about itself, and makes sure that it is the
     /// one: a process of the same number on another machine, or in another container, has not used
     /// the same CPU time.
@@ -53,13 +73,8 @@ impl Watch {
         }
         let pid = number(figures, "pid").ok_or("the server does not tell its process")?;
         let claimed = claimed_cpu(figures).ok_or("the server does not tell its CPU time")?;
-        let watch = Self {
-            directory: PathBuf::from(format!("/proc/{}", pid as u64)),
-        };
+        let watch = Self::of(pid as u32)?;
         let reading = watch.read();
-        if reading == Reading::default() {
-            return Err(format!("there is no process {pid} on this machine"));
-        }
         let used = reading.user + reading.system;
         if used.abs_diff(claimed) > CLAIM_TOLERANCE {
             return Err(format!("process {pid} on this machine is another one"));

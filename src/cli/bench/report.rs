@@ -10,9 +10,9 @@ use super::generator::{End, Outcome, Work};
 use super::plan::Plan;
 use super::process::Cost;
 use super::progress::Interval;
+use super::site::Site;
 use super::source::Operation;
 use super::tally::Tally;
-use crate::cli::ending::Ending;
 
 /// The whole report. Its JSON form is a contract with those who read it by program: names are not
 /// given another meaning.
@@ -36,6 +36,8 @@ pub(super) struct Report {
     pub(super) wrong: Option<u64>,
     /// Operations that the server refused, by what it called them.
     pub(super) refused: BTreeMap<String, u64>,
+    /// Operations that were due at the rate asked for, and not sent before the end.
+    pub(super) unsent: u64,
     /// Operations that were sent and not answered.
     pub(super) unanswered: u64,
     pub(super) lost_connections: u64,
@@ -43,6 +45,8 @@ pub(super) struct Report {
     pub(super) latency: Latency,
     pub(super) get_latency: Option<Latency>,
     pub(super) set_latency: Option<Latency>,
+    /// At a given rate: how much later than meant requests were sent that had nothing to wait for.
+    pub(super) delay: Option<Latency>,
     pub(super) slowest: Option<SlowestFigures>,
     pub(super) server_cost: Option<ServerCost>,
     /// Why there are no figures of the server's cost.
@@ -57,10 +61,16 @@ pub(super) struct LoadFigures {
     pub(super) kind: &'static str,
     pub(super) connections: usize,
     pub(super) depth: usize,
+    pub(super) multi_get: usize,
+    /// Operations per second that were asked for.
+    pub(super) rate: Option<u64>,
     pub(super) threads: usize,
     pub(super) keys: u64,
     pub(super) key_bytes: usize,
-    pub(super) value_bytes: usize,
+    /// Where all values have the same.
+    pub(super) value_bytes: Option<usize>,
+    pub(super) value_sizes: String,
+    pub(super) expire_in_seconds: Option<f64>,
     pub(super) seed: u64,
     pub(super) distribution: Option<String>,
     pub(super) ratio: Option<String>,
@@ -111,6 +121,7 @@ pub(super) struct ServerCost {
 
 impl Report {
     pub(super) fn new(
+        site: &Site,
         plan: &Plan,
         work: Work,
         prepared: Option<&Outcome>,
@@ -120,11 +131,8 @@ impl Report {
         let Outcome { tally, elapsed, .. } = outcome;
         let reads = tally.hits + tally.misses;
         let verified = plan.values == super::connection::Values::Verify;
-        let mut all = tally.gets.clone();
-        // Histograms of one shape always add up.
-        let _ = all.add(&tally.sets);
         Self {
-            server: plan.target.to_string(),
+            server: site.target.to_string(),
             load: LoadFigures::new(plan, work),
             prepared: prepared.map(|outcome| Prepared {
                 stored: outcome.tally.stored,
@@ -141,6 +149,7 @@ impl Report {
             stored: tally.stored,
             wrong: verified.then_some(tally.wrong),
             refused: tally.refused.clone(),
+            unsent: tally.unsent,
             unanswered: tally.unanswered(),
             lost_connections: tally.lost_connections,
             lost: tally.lost_sentences.clone(),
@@ -149,10 +158,11 @@ impl Report {
                 max: tally
                     .slowest
                     .map_or(0.0, |slowest| slowest.latency.as_secs_f64() * 1e6),
-                ..Latency::of(&all)
+                ..Latency::of(&tally.latencies())
             },
             get_latency: (!tally.gets.is_empty()).then(|| Latency::of(&tally.gets)),
             set_latency: (!tally.sets.is_empty()).then(|| Latency::of(&tally.sets)),
+            delay: (!tally.delays.is_empty()).then(|| Latency::of(&tally.delays)),
             slowest: slowest(tally),
             server_cost: outcome
                 .server
@@ -169,24 +179,12 @@ impl Report {
     pub(super) fn to_json(&self) -> String {
         json(self)
     }
-
-    /// How the command ends with this result.
-    pub(super) fn ending(&self) -> Ending {
-        let missing = self.load.kind == LoadFigures::READ_ALL && self.misses > 0;
-        if self.lost_connections > 0 {
-            Ending::Unreachable
-        } else if missing || !self.refused.is_empty() || self.wrong.is_some_and(|wrong| wrong > 0) {
-            Ending::NotFoundOrNotStored
-        } else {
-            Ending::Done
-        }
-    }
 }
 
 fn slowest(tally: &Tally) -> Option<SlowestFigures> {
     let slowest = tally.slowest?;
     let (operation, key) = match slowest.operation {
-        Operation::Get(key) => ("GET", key),
+        Operation::Get(key) | Operation::GetNext(key) => ("GET", key),
         Operation::Set(key) => ("SET", key),
     };
     Some(SlowestFigures {
@@ -198,21 +196,23 @@ fn slowest(tally: &Tally) -> Option<SlowestFigures> {
 }
 
 impl LoadFigures {
-    const READ_ALL: &'static str = "verify-all";
-
-    fn new(plan: &Plan, work: Work) -> Self {
+    pub(super) fn new(plan: &Plan, work: Work) -> Self {
         let mut figures = Self {
             kind: match work {
                 Work::Mixed { .. } => "mixed",
                 Work::WriteAll => "load-only",
-                Work::ReadAll => Self::READ_ALL,
+                Work::ReadAll => "verify-all",
             },
             connections: plan.connections,
             depth: plan.depth,
+            multi_get: plan.keys_per_get,
+            rate: plan.rate,
             threads: plan.threads,
             keys: plan.keyspace.keys,
             key_bytes: plan.keyspace.key_bytes,
-            value_bytes: plan.keyspace.value_bytes,
+            value_bytes: plan.keyspace.sizes.only(),
+            value_sizes: plan.keyspace.sizes.to_string(),
+            expire_in_seconds: plan.keyspace.expire_in.map(|time| time.as_secs_f64()),
             seed: plan.keyspace.seed,
             distribution: None,
             ratio: None,

@@ -15,7 +15,18 @@ use crate::sync::{Arc, AtomicU64, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     Get(u64),
+    /// A further key of the request that began with the `Get` before it.
+    GetNext(u64),
     Set(u64),
+}
+
+impl Operation {
+    /// The index of its key.
+    pub(super) fn key(self) -> u64 {
+        match self {
+            Self::Get(index) | Self::GetNext(index) | Self::Set(index) => index,
+        }
+    }
 }
 
 /// How often each key is asked for.
@@ -38,9 +49,9 @@ pub(super) struct Ratio {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{input}` is not {what}; accepted: {accepted}")]
 pub(super) struct LoadError {
-    input: String,
-    what: &'static str,
-    accepted: &'static str,
+    pub(super) input: String,
+    pub(super) what: &'static str,
+    pub(super) accepted: &'static str,
 }
 
 /// Operations that all connections take from, until none is left.
@@ -52,16 +63,22 @@ pub(super) struct Budget {
 
 /// Where one connection takes its operations from.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) struct Source {
+    pub(super) choice: Choice,
+    pub(super) budget: Arc<Budget>,
+    /// Keys in each request that reads.
+    pub(super) keys_per_get: usize,
+}
+
+/// How operations are chosen.
+#[derive(Debug)]
+pub(super) enum Choice {
     /// Drawn at random.
-    Mixed {
-        draw: Box<Draw>,
-        budget: Arc<Budget>,
-    },
+    Mixed(Box<Draw>),
     /// Every key once, written.
-    WriteAll(Arc<Budget>),
+    WriteAll,
     /// Every key once, read.
-    ReadAll(Arc<Budget>),
+    ReadAll,
 }
 
 /// Draws operations at random.
@@ -94,14 +111,39 @@ impl Budget {
 }
 
 impl Source {
-    /// Fills a batch with up to `depth` operations; none are left where it stays empty.
+    /// Fills a batch with up to `depth` requests; none are left where it stays empty.
     #[inline]
     pub(super) fn fill(&mut self, depth: usize, batch: &mut Vec<Operation>) {
         batch.clear();
-        match self {
-            Self::Mixed { draw, budget } => batch.extend(budget.take(depth).map(|_| draw.next())),
-            Self::WriteAll(budget) => batch.extend(budget.take(depth).map(Operation::Set)),
-            Self::ReadAll(budget) => batch.extend(budget.take(depth).map(Operation::Get)),
+        let budget = &self.budget;
+        match (&mut self.choice, self.keys_per_get) {
+            (Choice::Mixed(draw), 1) => batch.extend(budget.take(depth).map(|_| draw.next())),
+            (Choice::WriteAll, _) => batch.extend(budget.take(depth).map(Operation::Set)),
+            (Choice::ReadAll, 1) => batch.extend(budget.take(depth).map(Operation::Get)),
+            _ => (0..depth).for_each(|_| self.fill_many(batch)),
+        }
+    }
+
+    /// Adds one request, which has many keys if it reads.
+    fn fill_many(&mut self, batch: &mut Vec<Operation>) {
+        let first = match &mut self.choice {
+            Choice::Mixed(draw) => draw.next(),
+            Choice::ReadAll | Choice::WriteAll => Operation::Get(0),
+        };
+        if let Operation::Set(_) = first {
+            batch.extend(self.budget.take(1).map(|_| first));
+            return;
+        }
+        for (at, number) in self.budget.take(self.keys_per_get).enumerate() {
+            let key = match &mut self.choice {
+                Choice::Mixed(_) if at == 0 => first.key(),
+                Choice::Mixed(draw) => draw.next_key(),
+                Choice::ReadAll | Choice::WriteAll => number,
+            };
+            batch.push(match at {
+                0 => Operation::Get(key),
+                _ => Operation::GetNext(key),
+            });
         }
     }
 }
@@ -127,13 +169,19 @@ impl Draw {
         }
     }
 
+    /// The index of the next key.
     #[inline]
-    fn next(&mut self) -> Operation {
+    fn next_key(&mut self) -> u64 {
         let rank = match &self.zipf {
             None => self.rng.random_range(0..self.keyspace.keys),
             Some(zipf) => (zipf.sample(&mut self.rng) as u64).clamp(1, self.keyspace.keys) - 1,
         };
-        let index = self.keyspace.spread(rank);
+        self.keyspace.spread(rank)
+    }
+
+    #[inline]
+    fn next(&mut self) -> Operation {
+        let index = self.next_key();
         match u64::from(self.rng.next_u32()) < self.get_share {
             true => Operation::Get(index),
             false => Operation::Set(index),
@@ -200,20 +248,31 @@ impl fmt::Display for Ratio {
 
 #[cfg(test)]
 mod tests {
-    use super::{Budget, Distribution, Draw, Operation, Ratio, Source};
+    use super::{Budget, Choice, Distribution, Draw, Operation, Ratio, Source};
     use crate::cli::bench::keys::Keyspace;
+    use crate::cli::bench::sizes::Sizes;
     use crate::sync::Arc;
 
     fn keyspace(keys: u64) -> Arc<Keyspace> {
         Arc::new(Keyspace {
             keys,
             key_bytes: 20,
-            value_bytes: 64,
+            sizes: Sizes::fixed(64),
+            expire_in: None,
             seed: 1,
         })
     }
 
     fn drawn(distribution: &str, ratio: &str, count: usize) -> Vec<Operation> {
+        drawn_many(distribution, ratio, count, 1)
+    }
+
+    fn drawn_many(
+        distribution: &str,
+        ratio: &str,
+        count: usize,
+        keys_per_get: usize,
+    ) -> Vec<Operation> {
         let draw = Draw::new(
             &keyspace(1000),
             distribution.parse().expect(distribution),
@@ -221,9 +280,10 @@ mod tests {
             0,
         );
         let budget = Arc::new(Budget::new(count as u64));
-        let mut source = Source::Mixed {
-            draw: Box::new(draw),
+        let mut source = Source {
+            choice: Choice::Mixed(Box::new(draw)),
             budget,
+            keys_per_get,
         };
         let (mut all, mut batch) = (Vec::new(), Vec::new());
         loop {
@@ -239,7 +299,11 @@ mod tests {
     fn a_budget_gives_out_exactly_what_it_has() {
         assert_eq!(drawn("uniform", "1:1", 1000).len(), 1000);
         let budget = Arc::new(Budget::new(10));
-        let [mut one, mut two] = [(); 2].map(|()| Source::WriteAll(Arc::clone(&budget)));
+        let [mut one, mut two] = [(); 2].map(|()| Source {
+            choice: Choice::WriteAll,
+            budget: Arc::clone(&budget),
+            keys_per_get: 1,
+        });
         let (mut first, mut second) = (Vec::new(), Vec::new());
         one.fill(6, &mut first);
         two.fill(6, &mut second);
@@ -262,12 +326,57 @@ mod tests {
     }
 
     #[test]
+    fn a_multi_get_has_its_keys_behind_each_other_and_a_set_stands_alone() {
+        let all = drawn_many("uniform", "1:1", 1000, 8);
+        assert_eq!(all.len(), 1000, "operations are counted by key");
+        let mut requests: Vec<Vec<Operation>> = Vec::new();
+        for operation in all {
+            match operation {
+                Operation::GetNext(_) => requests.last_mut().expect("a Get before").push(operation),
+                first => requests.push(vec![first]),
+            }
+        }
+        let last = requests.pop().expect("there are requests");
+        assert!(last.len() <= 8);
+        for request in &requests {
+            let keys = if matches!(request[0], Operation::Set(_)) {
+                1
+            } else {
+                8
+            };
+            assert_eq!(request.len(), keys, "{request:?}");
+        }
+        let sets = requests.iter().filter(|request| request.len() == 1).count();
+        assert!(
+            (60..160).contains(&sets),
+            "{sets} of {} write",
+            requests.len()
+        );
+    }
+
+    #[test]
+    fn reading_every_key_by_multi_gets_reads_each_once() {
+        let mut source = Source {
+            choice: Choice::ReadAll,
+            budget: Arc::new(Budget::new(10)),
+            keys_per_get: 4,
+        };
+        let mut batch = Vec::new();
+        source.fill(2, &mut batch);
+        assert_eq!(batch[4], Operation::Get(4));
+        let mut keys: Vec<u64> = batch.iter().map(|operation| operation.key()).collect();
+        source.fill(2, &mut batch);
+        assert_eq!(batch, [Operation::Get(8), Operation::GetNext(9)]);
+        keys.extend(batch.iter().map(|operation| operation.key()));
+        assert_eq!(keys, (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn a_zipf_load_has_hot_keys_and_a_uniform_one_has_none() {
         let hottest = |distribution| {
             let mut counts = vec![0; 1000];
             for operation in drawn(distribution, "1:0", 100_000) {
-                let (Operation::Get(index) | Operation::Set(index)) = operation;
-                counts[index as usize] += 1;
+                counts[operation.key() as usize] += 1;
             }
             counts.into_iter().max().unwrap_or(0)
         };

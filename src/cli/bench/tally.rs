@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::generator::Work;
+use super::keys::Keyspace;
 use super::source::Operation;
 use super::wire::Reply;
+use crate::cli::ending::Ending;
 
 /// LIMIT: latencies beyond this are recorded as this; no run should see one.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
@@ -26,6 +29,8 @@ pub(super) struct Tally {
     started: Instant,
     /// Requests written, or about to be.
     pub(super) sent: u64,
+    /// Operations that were due at a given rate, and for which there was no room before the end.
+    pub(super) unsent: u64,
     /// Replies received.
     pub(super) answered: u64,
     pub(super) hits: u64,
@@ -33,6 +38,8 @@ pub(super) struct Tally {
     pub(super) stored: u64,
     /// Hits with another value than the key determines.
     pub(super) wrong: u64,
+    /// The key of the first of these.
+    first_wrong: Option<u64>,
     /// Refusals by what the server called them.
     pub(super) refused: BTreeMap<String, u64>,
     /// Connections that ended before their work was done.
@@ -41,6 +48,9 @@ pub(super) struct Tally {
     pub(super) lost_sentences: Vec<String>,
     pub(super) gets: Histogram<u64>,
     pub(super) sets: Histogram<u64>,
+    /// How much later than meant requests were sent that had nothing to wait for, at a given rate: the
+    /// generator's own delay, which is in the latencies as well.
+    pub(super) delays: Histogram<u64>,
     pub(super) slowest: Option<Slowest>,
     /// The slowest since [`Tally::end_interval`].
     interval_slowest: Duration,
@@ -60,16 +70,19 @@ impl Tally {
         Self {
             started,
             sent: 0,
+            unsent: 0,
             answered: 0,
             hits: 0,
             misses: 0,
             stored: 0,
             wrong: 0,
+            first_wrong: None,
             refused: BTreeMap::new(),
             lost_connections: 0,
             lost_sentences: Vec::new(),
             gets: latencies(),
             sets: latencies(),
+            delays: latencies(),
             slowest: None,
             interval_slowest: Duration::ZERO,
         }
@@ -97,7 +110,7 @@ impl Tally {
             Reply::Refused(why) => self.count_refusal(why),
         }
         let histogram = match operation {
-            Operation::Get(_) => &mut self.gets,
+            Operation::Get(_) | Operation::GetNext(_) => &mut self.gets,
             Operation::Set(_) => &mut self.sets,
         };
         histogram.saturating_record(latency.as_nanos() as u64);
@@ -111,6 +124,32 @@ impl Tally {
                     operation,
                 });
             }
+        }
+    }
+
+    /// Compares a value that was read with what its key determines.
+    #[inline]
+    pub(super) fn verify(&mut self, keyspace: &Keyspace, operation: Operation, reply: Reply<'_>) {
+        if let (Operation::Get(key) | Operation::GetNext(key), Reply::Hit(value)) =
+            (operation, reply)
+            && !keyspace.is_value(key, value)
+        {
+            self.count_wrong(key);
+        }
+    }
+
+    /// Counts a value that is not what its key determines.
+    #[cold]
+    fn count_wrong(&mut self, key: u64) {
+        self.wrong += 1;
+        self.first_wrong.get_or_insert(key);
+    }
+
+    /// Counts requests of so many operations that were sent, each with its delay.
+    pub(super) fn count_sent(&mut self, operations: usize, delays: &[Duration]) {
+        self.sent += operations as u64;
+        for delay in delays {
+            self.delays.saturating_record(delay.as_nanos() as u64);
         }
     }
 
@@ -139,11 +178,26 @@ impl Tally {
     /// Adds what another thread counted.
     pub(super) fn add(&mut self, other: &Self) {
         self.sent += other.sent;
+        self.unsent += other.unsent;
         self.answered += other.answered;
         self.hits += other.hits;
         self.misses += other.misses;
         self.stored += other.stored;
+        self.add_trouble(other);
+        // Histograms of one shape always add up.
+        let _ = self.gets.add(&other.gets);
+        let _ = self.sets.add(&other.sets);
+        let _ = self.delays.add(&other.delays);
+        self.slowest = [self.slowest, other.slowest]
+            .into_iter()
+            .flatten()
+            .max_by_key(|slowest| slowest.latency);
+    }
+
+    /// Adds only what went wrong elsewhere.
+    pub(super) fn add_trouble(&mut self, other: &Self) {
         self.wrong += other.wrong;
+        self.first_wrong = self.first_wrong.or(other.first_wrong);
         self.lost_connections += other.lost_connections;
         for (why, count) in &other.refused {
             *self.refused.entry(why.clone()).or_default() += count;
@@ -154,13 +208,43 @@ impl Tally {
                 self.lost_sentences.push(sentence.clone());
             }
         }
+    }
+
+    /// Latencies of all operations.
+    pub(super) fn latencies(&self) -> Histogram<u64> {
+        let mut all = self.gets.clone();
         // Histograms of one shape always add up.
-        let _ = self.gets.add(&other.gets);
-        let _ = self.sets.add(&other.sets);
-        self.slowest = [self.slowest, other.slowest]
-            .into_iter()
-            .flatten()
-            .max_by_key(|slowest| slowest.latency);
+        let _ = all.add(&self.sets);
+        all
+    }
+
+    /// What must not be overlooked in a report, as sentences.
+    pub(super) fn complaints(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        if let Some(key) = self.first_wrong {
+            complaints.push(format!(
+                "WRONG VALUES: {} of {} values read are not what their key determines, the first of \
+                 them that of key {key}",
+                self.wrong, self.hits
+            ));
+        }
+        if let Some(why) = self.lost_sentences.first() {
+            let lost = self.lost_connections;
+            complaints.push(format!("{lost} connections lost: {why}"));
+        }
+        complaints
+    }
+
+    /// How a command ends with such a result.
+    pub(super) fn ending(&self, work: Work) -> Ending {
+        let missing = work == Work::ReadAll && self.misses > 0;
+        if self.lost_connections > 0 {
+            Ending::Unreachable
+        } else if missing || self.wrong > 0 || !self.refused.is_empty() {
+            Ending::NotFoundOrNotStored
+        } else {
+            Ending::Done
+        }
     }
 
     /// Requests of which nobody knows what became.

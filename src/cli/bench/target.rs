@@ -12,9 +12,6 @@ use larder_client::{Address, ConnectError, DEFAULT_PORT};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// The port that memcached listens on unless told otherwise.
-const MEMCACHED_PORT: u16 = 11211;
-
 /// Which protocol a server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
@@ -22,6 +19,8 @@ pub(super) enum Protocol {
     Larder,
     /// memcached's text protocol, to put the same load on a peer.
     Memcached,
+    /// Redis's protocol, for the same.
+    Redis,
 }
 
 /// A server to put load on.
@@ -45,11 +44,45 @@ pub(super) enum Stream {
     Unix(UnixStream),
 }
 
+impl Protocol {
+    /// What a URL begins with.
+    pub(super) fn scheme(self) -> &'static str {
+        match self {
+            Self::Larder => "larder",
+            Self::Memcached => "memcached",
+            Self::Redis => "redis",
+        }
+    }
+
+    /// The port that such servers listen on unless told otherwise.
+    fn port(self) -> u16 {
+        match self {
+            Self::Larder => DEFAULT_PORT,
+            Self::Memcached => 11211,
+            Self::Redis => 6379,
+        }
+    }
+
+    /// Whether it tells times in seconds, and no finer.
+    pub(super) fn counts_seconds(self) -> bool {
+        self == Self::Memcached
+    }
+}
+
 impl FromStr for Target {
     type Err = ConnectError;
 
     fn from_str(url: &str) -> Result<Self, ConnectError> {
-        let Some(rest) = url.strip_prefix("memcached") else {
+        let foreign = [Protocol::Memcached, Protocol::Redis]
+            .into_iter()
+            .find_map(|protocol| Some((protocol, url.strip_prefix(protocol.scheme())?)));
+        let Some((protocol, rest)) = foreign else {
+            if !url.starts_with(Protocol::Larder.scheme()) {
+                return Err(ConnectError::Url {
+                    url: url.to_owned(),
+                    why: "it begins with larder://, memcached:// or redis://, or with +unix before the :",
+                });
+            }
             return Ok(Self {
                 protocol: Protocol::Larder,
                 address: url.parse()?,
@@ -60,22 +93,17 @@ impl FromStr for Target {
             && *port == DEFAULT_PORT
             && !rest.contains(&DEFAULT_PORT.to_string())
         {
-            *port = MEMCACHED_PORT;
+            *port = protocol.port();
         }
-        Ok(Self {
-            protocol: Protocol::Memcached,
-            address,
-        })
+        Ok(Self { protocol, address })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = self.address.to_string();
-        match self.protocol {
-            Protocol::Larder => f.write_str(&url),
-            Protocol::Memcached => write!(f, "memcached{}", url.trim_start_matches("larder")),
-        }
+        let scheme = self.protocol.scheme();
+        write!(f, "{scheme}{}", url.trim_start_matches("larder"))
     }
 }
 
@@ -193,6 +221,7 @@ mod tests {
                 "memcached+unix:///run/m",
                 Protocol::Memcached,
             ),
+            ("redis://host", "redis://host:6379", Protocol::Redis),
         ] {
             let target: Target = url.parse().expect(url);
             assert_eq!(
@@ -203,7 +232,7 @@ mod tests {
         for url in [
             "",
             "127.0.0.1:5273",
-            "redis://host",
+            "redit://host",
             "memcached",
             "memcachedx://host",
         ] {

@@ -45,6 +45,9 @@ impl fmt::Display for Report {
             writeln!(f, "  of GET       {gets}")?;
             writeln!(f, "  of SET       {sets}")?;
         }
+        if let Some(delay) = &self.delay {
+            writeln!(f, "sent late      {delay}")?;
+        }
         if let Some(SlowestFigures {
             operation,
             latency_us,
@@ -69,6 +72,9 @@ impl Report {
             .iter()
             .map(|(why, count)| format!("{} {why}", grouped(*count)))
             .collect();
+        if self.unsent > 0 {
+            errors.push(format!("{} due and not sent", grouped(self.unsent)));
+        }
         if self.unanswered > 0 {
             errors.push(format!("{} not answered", grouped(self.unanswered)));
         }
@@ -118,9 +124,12 @@ impl fmt::Display for LoadFigures {
             kind,
             connections,
             depth,
+            multi_get,
+            rate,
             threads,
             key_bytes,
-            value_bytes,
+            value_sizes,
+            expire_in_seconds,
             ..
         } = self;
         let threads_word = if *threads == 1 { "thread" } else { "threads" };
@@ -128,11 +137,20 @@ impl fmt::Display for LoadFigures {
             f,
             "{kind}, {connections} connections, depth {depth}, {threads} {threads_word}; "
         )?;
+        if let Some(rate) = rate {
+            write!(f, "{} operations/s asked for; ", grouped(*rate))?;
+        }
+        if *multi_get > 1 {
+            write!(f, "{multi_get} keys for each get; ")?;
+        }
         let keys = grouped(self.keys);
         write!(
             f,
-            "{keys} keys of {key_bytes} bytes, values of {value_bytes} bytes"
+            "{keys} keys of {key_bytes} bytes, values of {value_sizes} bytes"
         )?;
+        if let Some(seconds) = expire_in_seconds {
+            write!(f, " that expire after {seconds} s")?;
+        }
         if let (Some(distribution), Some(ratio)) = (&self.distribution, &self.ratio) {
             write!(f, ", {distribution}, get:set {ratio}")?;
         }

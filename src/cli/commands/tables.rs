@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::cli::align::aligned;
 use crate::cli::units;
 
 /// LIMIT: characters of the longest bar.
@@ -39,23 +40,6 @@ pub(crate) fn of_workers(figures: &[(String, String)]) -> Option<String> {
         (name, row.map(|value| value.to_string()).collect())
     }));
     Some(aligned(&lines))
-}
-
-/// Names on the left, columns as wide as they must be.
-fn aligned(lines: &[(&str, Vec<String>)]) -> String {
-    let name_width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let columns = lines.first().map_or(0, |(_, cells)| cells.len());
-    let width = |column: usize| lines.iter().map(|(_, cells)| cells[column].len()).max();
-    let widths: Vec<usize> = (0..columns).map(|c| width(c).unwrap_or(0)).collect();
-    let mut table = String::new();
-    for (name, cells) in lines {
-        table += &format!("{name:name_width$}");
-        for (cell, width) in cells.iter().zip(&widths) {
-            table += &format!("  {cell:>width$}");
-        }
-        table += "\n";
-    }
-    table
 }
 
 /// The group `items`: the two histograms with bars, and what they were estimated from; `None` where

@@ -10,6 +10,7 @@ use super::batch::Overwrites;
 use super::in_process::{Dealing, Setting};
 use super::trace::Format;
 use crate::cli::ending::Failure;
+use crate::cli::picture;
 use crate::cli::units;
 
 /// LIMIT: combinations of a sweep, which all exist at once.
@@ -228,17 +229,7 @@ fn check_plot(plot: &Path, target: &Target) -> Result<(), Failure> {
              such as --memory 4MiB,8MiB,16MiB",
         ));
     }
-    let folder = plot
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    match folder {
-        Some(folder) if !folder.is_dir() => Err(Failure::usage(format!(
-            "--plot {}: there is no folder {}",
-            plot.display(),
-            folder.display()
-        ))),
-        _ => Ok(()),
-    }
+    picture::check_place(plot)
 }
 
 fn share(text: &str) -> Result<f64, String> {

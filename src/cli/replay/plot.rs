@@ -13,14 +13,12 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::element::DashedPathElement;
 use plotters::prelude::{
     BindKeyPoints, Cartesian2d, ChartBuilder, Circle, Color, DashedLineSeries, IntoDrawingArea,
-    IntoLogRange, LineSeries, PathElement, RGBColor, SVGBackend, SeriesLabelPosition, WHITE,
+    IntoLogRange, LineSeries, PathElement, SVGBackend, SeriesLabelPosition, WHITE,
 };
 
 use super::report::{Report, RunReport};
 use crate::cli::ending::Failure;
-
-const PICTURE: (u32, u32) = (960, 600);
-const FONT: &str = "sans-serif";
+use crate::cli::picture::{self, COLOURS, FONT, sample};
 
 /// LIMIT: labels below the axis, so that they do not run into each other.
 const LABELS_MAX: f64 = 10.0;
@@ -28,16 +26,6 @@ const LABELS_MAX: f64 = 10.0;
 /// Pixels of a dash, and between two of them.
 const DASH: u32 = 8;
 const GAP: u32 = 6;
-
-/// One for each number of threads; reads by number have a solid line, by bytes a dashed one.
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(31, 119, 180),
-    RGBColor(214, 95, 14),
-    RGBColor(44, 130, 60),
-    RGBColor(148, 60, 160),
-    RGBColor(120, 85, 70),
-    RGBColor(90, 90, 90),
-];
 
 /// What is measured along a curve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,15 +48,14 @@ type Chart<'a, 'p> =
 
 /// Draws the curves of a sweep into an SVG file.
 pub(super) fn draw(path: &Path, report: &Report) -> Result<(), Failure> {
-    let drawn = picture(report).and_then(|picture| Ok(std::fs::write(path, picture)?));
-    drawn.map_err(|why| Failure::usage(format!("cannot draw {}: {why}", path.display())))
+    picture::write(path, picture(report))
 }
 
 fn picture(report: &Report) -> Result<String, Box<dyn Error>> {
     let curves = curves(&report.runs);
     let (smallest, largest, highest) = extent(&curves).ok_or("the trace has no reads")?;
     let mut picture = String::new();
-    let area = SVGBackend::with_string(&mut picture, PICTURE).into_drawing_area();
+    let area = SVGBackend::with_string(&mut picture, picture::SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let memories = (smallest * 0.93..largest * 1.07).log_scale();
     let labelled = labelled_memories(&curves, largest / smallest);
@@ -92,15 +79,7 @@ fn picture(report: &Report) -> Result<String, Box<dyn Error>> {
         .light_line_style(WHITE.mix(0.0))
         .draw()?;
     draw_curves(&mut chart, &curves)?;
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.85))
-        .border_style(COLOURS[5])
-        .label_font((FONT, 16))
-        .margin(14)
-        .legend_area_size(40)
-        .draw()?;
+    picture::draw_legend(&mut chart, SeriesLabelPosition::UpperRight)?;
     area.present()?;
     drop(chart);
     drop(area);
@@ -204,11 +183,6 @@ impl Measure {
             (_, threads) => format!("{of}, {threads} sessions"),
         }
     }
-}
-
-/// Where a piece of a line goes in the legend.
-fn sample((x, y): (i32, i32)) -> [(i32, i32); 2] {
-    [(x, y), (x + 36, y)]
 }
 
 /// A size to three digits, for a label.
