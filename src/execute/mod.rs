@@ -11,8 +11,8 @@ use crate::dialect::{
     After, Circumstances, Dialect, FailedSet, Failure, Parsed, Reply, Request, Scratch, Touch,
 };
 use crate::engine::{
-    Calculated, Calculation, Deletion, Entry, Guard, Key, KeyError, LargeValue, Mode, NewExpiry,
-    Outcome, Side, StoreError,
+    Calculated, Calculation, Deletion, Entry, Guard, Item, Key, KeyError, LargeValue, Mode,
+    NewExpiry, Outcome, Side, StoreError,
 };
 use large::reply_with;
 pub(crate) use large::{Begun, Received, begin_store, fail_store, finish_store};
@@ -102,36 +102,12 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
     input: &'i [u8],
     out: &mut Vec<u8>,
 ) -> Round<D> {
-    let mut batch: [Option<Prepared<'i, D::Tag<'i>>>; BATCH] = [const { None }; BATCH];
-    let (mut count, mut consumed_bytes) = (0, 0);
-    let mut with = Circumstances {
-        now_ms: setting.now_ms,
-        answered_bytes: setting.answered_bytes,
-        scratch: setting.scratch,
-    };
-    let next = loop {
-        if count == BATCH {
-            break Next::More;
-        }
-        match dialect.parse(&input[consumed_bytes..], with) {
-            Parsed::Asked {
-                tag,
-                request,
-                bytes,
-            } => {
-                consumed_bytes += bytes;
-                let quit = matches!(request, Request::Quit);
-                batch[count] = Some(prepare(guard, tag, request, consumed_bytes));
-                count += 1;
-                with.answered_bytes = 0;
-                if quit {
-                    break Next::Quit;
-                }
-            }
-            Parsed::Incomplete { needed_bytes } => break Next::Incomplete { needed_bytes },
-            Parsed::Refused { refusal, after } => break Next::Refused { refusal, after },
-        }
-    };
+    let mut batch = [const { None }; BATCH];
+    let Parts {
+        count,
+        consumed_bytes,
+        next,
+    } = parse_batch(dialect, guard, setting, input, &mut batch);
     if count > 1 {
         let keys = batch[..count].iter().flatten();
         guard.prefetch_items(keys.filter_map(|prepared| prepared.key.as_ref()?.as_ref().ok()));
@@ -169,6 +145,58 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
         requests: count as u64,
         next,
         large: None,
+    }
+}
+
+/// What was parsed into a batch.
+struct Parts<D: Dialect> {
+    count: usize,
+    consumed_bytes: usize,
+    next: Next<D>,
+}
+
+/// Parses up to a batch of requests, and asks for the buckets of their keys.
+#[inline]
+fn parse_batch<'i, D: Dialect>(
+    dialect: &D,
+    guard: &Guard<'_>,
+    setting: Setting<'i>,
+    input: &'i [u8],
+    batch: &mut [Option<Prepared<'i, D::Tag<'i>>>; BATCH],
+) -> Parts<D> {
+    let (mut count, mut consumed_bytes) = (0, 0);
+    let mut with = Circumstances {
+        now_ms: setting.now_ms,
+        answered_bytes: setting.answered_bytes,
+        scratch: setting.scratch,
+    };
+    let next = loop {
+        if count == BATCH {
+            break Next::More;
+        }
+        match dialect.parse(&input[consumed_bytes..], with) {
+            Parsed::Asked {
+                tag,
+                request,
+                bytes,
+            } => {
+                consumed_bytes += bytes;
+                let quit = matches!(request, Request::Quit);
+                batch[count] = Some(prepare(guard, tag, request, consumed_bytes));
+                count += 1;
+                with.answered_bytes = 0;
+                if quit {
+                    break Next::Quit;
+                }
+            }
+            Parsed::Incomplete { needed_bytes } => break Next::Incomplete { needed_bytes },
+            Parsed::Refused { refusal, after } => break Next::Refused { refusal, after },
+        }
+    };
+    Parts {
+        count,
+        consumed_bytes,
+        next,
     }
 }
 
@@ -211,13 +239,8 @@ fn execute_keyed<D: Dialect>(
     large: &mut Option<Follow>,
 ) {
     match *request {
-        Request::Get { .. } => match guard.get(key) {
-            Some(item) if item.is_large() && reply.wants_value() => {
-                reply_with(&item, guard.hold(&item), reply, large);
-            }
-            Some(item) => reply.item(&item),
-            None => reply.failed(Failure::NotFound),
-        },
+        Request::Get { .. } => answer_read(guard, guard.get(key), reply, large),
+        Request::Peek { .. } => answer_read(guard, guard.peek(key), reply, large),
         Request::Store {
             mode, ref entry, ..
         } => match store(guard, key, mode, entry) {
@@ -241,13 +264,6 @@ fn execute_keyed<D: Dialect>(
             Ok(true) => reply.done(),
             Ok(false) => reply.failed(Failure::NotFound),
             Err(error) => reply.failed(error.into()),
-        },
-        Request::Peek { .. } => match guard.peek(key) {
-            Some(item) if item.is_large() && reply.wants_value() => {
-                reply_with(&item, guard.hold(&item), reply, large);
-            }
-            Some(item) => reply.item(&item),
-            None => reply.failed(Failure::NotFound),
         },
         Request::Join {
             side,
@@ -283,6 +299,23 @@ fn execute_keyed<D: Dialect>(
         },
         // INVARIANT: `Request::key` answers for the requests above and for no other.
         _ => {}
+    }
+}
+
+/// Answers a read with what it found.
+#[inline]
+fn answer_read(
+    guard: &Guard<'_>,
+    found: Option<Item<'_>>,
+    reply: &mut impl Reply,
+    large: &mut Option<Follow>,
+) {
+    match found {
+        Some(item) if item.is_large() && reply.wants_value() => {
+            reply_with(&item, guard.hold(&item), reply, large);
+        }
+        Some(item) => reply.item(&item),
+        None => reply.failed(Failure::NotFound),
     }
 }
 
