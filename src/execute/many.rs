@@ -14,6 +14,10 @@ const SCAN_KEYS_DEFAULT: u32 = 256;
 /// LIMIT: keys on a page of a scan, however many were asked for: bounds a connection's turn.
 const SCAN_KEYS_MAX: u32 = 1024;
 
+/// LIMIT: keys that are answered one by one before others have their turn: as many as other requests
+/// that one read may bring.
+const KEYS_AT_ONCE: usize = 4096;
+
 /// Checks, hashes and prefetches up to a batch of keys. The array holds `None` past the last.
 fn prepare_keys<'i>(
     guard: &Guard<'_>,
@@ -40,8 +44,8 @@ pub(super) enum Answered {
     },
 }
 
-/// Answers keys one by one. Stops before a key once the replies are as long as they may be, and
-/// behind a key whose value is large and has to follow.
+/// Answers keys one by one. Stops before a key once the replies are as long as they may be or many
+/// keys are answered, and behind a key whose value is large and has to follow.
 pub(super) fn get_each(
     guard: &mut Guard<'_>,
     mut keys: SpacedKeys<'_>,
@@ -50,9 +54,9 @@ pub(super) fn get_each(
     reply: &mut impl Reply,
     large: &mut Option<Follow>,
 ) -> Answered {
-    loop {
+    let mut begin = keys.at;
+    for _ in 0..KEYS_AT_ONCE / BATCH {
         let mut batch = [const { None }; BATCH];
-        let mut begin = keys.at;
         for place in &mut batch {
             let Some(bytes) = keys.next() else { break };
             let key = guard.key(bytes);
@@ -81,6 +85,7 @@ pub(super) fn get_each(
             }
         }
     }
+    Answered::UpTo { bytes: begin }
 }
 
 #[inline]

@@ -14,8 +14,8 @@ use crate::dialect::{
     After, Circumstances, Dialect, FailedSet, Failure, Get, Parsed, Reply, Request, Scratch, Touch,
 };
 use crate::engine::{
-    Calculated, Calculation, Deletion, Entry, Guard, Key, KeyError, LargeValue, Mode, NewExpiry,
-    Outcome, Side, StoreError,
+    Calculated, Calculation, Deletion, Entry, Guard, Item, Key, KeyError, LargeValue, Mode,
+    NewExpiry, Outcome, Side, StoreError,
 };
 use large::reply_with;
 pub(crate) use large::{Begun, Received, begin_store, fail_store, finish_store};
@@ -98,6 +98,13 @@ enum Act {
     Refuse(KeyError),
 }
 
+/// Requests that are executed together.
+struct Batch<'i, D: Dialect> {
+    prepared: ArrayVec<Prepared<'i, D::Tag<'i>>, BATCH>,
+    /// Those that are more than a GET.
+    requests: ArrayVec<Request<'i>, BATCH>,
+}
+
 /// How far the execution of one request has come.
 enum Executed {
     Whole,
@@ -117,61 +124,20 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
     out: &mut Vec<u8>,
 ) -> Round<D> {
     guard.set_placeholders(D::PLACEHOLDERS);
-    let mut batch: ArrayVec<Prepared<'i, D::Tag<'i>>, BATCH> = ArrayVec::new();
-    let mut requests: ArrayVec<Request<'i>, BATCH> = ArrayVec::new();
-    let mut consumed_bytes = 0;
-    let mut with = Circumstances {
-        now_ms: setting.now_ms,
-        answered_bytes: setting.answered_bytes,
-        scratch: setting.scratch,
+    let mut batch = Batch::<D> {
+        prepared: ArrayVec::new(),
+        requests: ArrayVec::new(),
     };
-    let next = loop {
-        if batch.is_full() {
-            break Next::More;
-        }
-        let rest = &input[consumed_bytes..];
-        if let Some(Get { tag, key, bytes }) = dialect.parse_get(rest) {
-            consumed_bytes += bytes;
-            let (key, act) = prepare(guard, Some(key), Act::Get);
-            let end = consumed_bytes;
-            batch.push(Prepared { tag, key, act, end });
-            with.answered_bytes = 0;
-            continue;
-        }
-        match dialect.parse(rest, with) {
-            Parsed::Asked {
-                tag,
-                request,
-                bytes,
-            } => {
-                consumed_bytes += bytes;
-                let quit = matches!(request, Request::Quit);
-                let beside = Act::Request(requests.len() as u8);
-                let (key, act) = prepare(guard, request.key(), beside);
-                let end = consumed_bytes;
-                batch.push(Prepared { tag, key, act, end });
-                requests.push(request);
-                with.answered_bytes = 0;
-                if quit {
-                    break Next::Quit;
-                }
-            }
-            Parsed::Incomplete { needed_bytes } => break Next::Incomplete { needed_bytes },
-            Parsed::Refused { refusal, after } => break Next::Refused { refusal, after },
-        }
-    };
-    if batch.len() > 1 {
-        guard.prefetch_items(
-            batch
-                .iter_mut()
-                .filter_map(|prepared| prepared.key.as_mut()),
-        );
+    let (consumed_bytes, next) = parse_batch(dialect, guard, setting, input, &mut batch);
+    let Batch { prepared, requests } = &mut batch;
+    if prepared.len() > 1 {
+        guard.prefetch_items(prepared.iter_mut().filter_map(|one| one.key.as_mut()));
     }
     let (mut large, mut begin) = (None, 0);
-    for (index, prepared) in batch.iter().enumerate() {
+    for (index, one) in prepared.iter().enumerate() {
         let executed = {
-            let mut reply = dialect.reply(prepared.tag, setting.now_ms, out);
-            execute::<D>(guard, prepared, &requests, &setting, &mut reply, &mut large)
+            let mut reply = dialect.reply(one.tag, setting.now_ms, out);
+            execute::<D>(guard, one, requests, &setting, &mut reply, &mut large)
         };
         if let Executed::Part { answered_bytes } = executed {
             return Round {
@@ -182,8 +148,8 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
                 large,
             };
         }
-        begin = prepared.end;
-        let is_full = out.len() >= setting.out_bytes_max && index + 1 < batch.len();
+        begin = one.end;
+        let is_full = out.len() >= setting.out_bytes_max && index + 1 < prepared.len();
         if is_full || large.is_some() {
             return Round {
                 consumed_bytes: begin,
@@ -197,10 +163,63 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
     Round {
         consumed_bytes,
         answered_bytes: 0,
-        requests: batch.len() as u64,
+        requests: prepared.len() as u64,
         next,
         large: None,
     }
+}
+
+/// Parses up to a batch of requests, and asks for the buckets of their keys; gives the length of what
+/// was parsed, and what comes next.
+#[inline(always)]
+fn parse_batch<'i, D: Dialect>(
+    dialect: &D,
+    guard: &Guard<'_>,
+    setting: Setting<'i>,
+    input: &'i [u8],
+    batch: &mut Batch<'i, D>,
+) -> (usize, Next<D>) {
+    let Batch { prepared, requests } = batch;
+    let mut end = 0;
+    let mut with = Circumstances {
+        now_ms: setting.now_ms,
+        answered_bytes: setting.answered_bytes,
+        scratch: setting.scratch,
+    };
+    let next = loop {
+        if prepared.is_full() {
+            break Next::More;
+        }
+        let rest = &input[end..];
+        if let Some(Get { tag, key, bytes }) = dialect.parse_get(rest) {
+            end += bytes;
+            let (key, act) = prepare(guard, Some(key), Act::Get);
+            prepared.push(Prepared { tag, key, act, end });
+            with.answered_bytes = 0;
+            continue;
+        }
+        match dialect.parse(rest, with) {
+            Parsed::Asked {
+                tag,
+                request,
+                bytes,
+            } => {
+                end += bytes;
+                let quit = matches!(request, Request::Quit);
+                let beside = Act::Request(requests.len() as u8);
+                let (key, act) = prepare(guard, request.key(), beside);
+                prepared.push(Prepared { tag, key, act, end });
+                requests.push(request);
+                with.answered_bytes = 0;
+                if quit {
+                    break Next::Quit;
+                }
+            }
+            Parsed::Incomplete { needed_bytes } => break Next::Incomplete { needed_bytes },
+            Parsed::Refused { refusal, after } => break Next::Refused { refusal, after },
+        }
+    };
+    (end, next)
 }
 
 /// Checks and hashes the key, if there is one, and asks for its bucket.
@@ -226,7 +245,7 @@ fn execute<'i, D: Dialect>(
     large: &mut Option<Follow>,
 ) -> Executed {
     match (prepared.act, &prepared.key) {
-        (Act::Get, Some(key)) => get(guard, key, reply, large),
+        (Act::Get, Some(key)) => answer_read(guard, guard.get(key), reply, large),
         (Act::Request(at), Some(key)) => {
             execute_keyed::<D>(guard, &requests[usize::from(at)], key, reply, large);
         }
@@ -240,17 +259,6 @@ fn execute<'i, D: Dialect>(
     Executed::Whole
 }
 
-#[inline(always)]
-fn get(guard: &Guard<'_>, key: &Key<'_>, reply: &mut impl Reply, large: &mut Option<Follow>) {
-    match guard.get(key) {
-        Some(item) if item.is_large() && reply.wants_value() => {
-            reply_with(&item, guard.hold(&item), reply, large);
-        }
-        Some(item) => reply.item(&item),
-        None => reply.failed(Failure::NotFound),
-    }
-}
-
 fn execute_keyed<D: Dialect>(
     guard: &mut Guard<'_>,
     request: &Request<'_>,
@@ -259,6 +267,8 @@ fn execute_keyed<D: Dialect>(
     large: &mut Option<Follow>,
 ) {
     match *request {
+        Request::Get { .. } => answer_read(guard, guard.get(key), reply, large),
+        Request::Peek { .. } => answer_read(guard, guard.peek(key), reply, large),
         Request::Store {
             mode, ref entry, ..
         } => match store(guard, key, mode, entry) {
@@ -282,13 +292,6 @@ fn execute_keyed<D: Dialect>(
             Ok(true) => reply.done(),
             Ok(false) => reply.failed(Failure::NotFound),
             Err(error) => reply.failed(error.into()),
-        },
-        Request::Peek { .. } => match guard.peek(key) {
-            Some(item) if item.is_large() && reply.wants_value() => {
-                reply_with(&item, guard.hold(&item), reply, large);
-            }
-            Some(item) => reply.item(&item),
-            None => reply.failed(Failure::NotFound),
         },
         Request::Join {
             side,
@@ -322,7 +325,6 @@ fn execute_keyed<D: Dialect>(
             Ok(()) => reply.done(),
             Err(failure) => reply.failed(failure),
         },
-        Request::Get { .. } => get(guard, key, reply, large),
         Request::GetOrLease { ref terms, .. } => {
             leases::get_or_lease(guard, key, terms, reply, large);
         }
@@ -330,6 +332,23 @@ fn execute_keyed<D: Dialect>(
         Request::EndLease { version, .. } => leases::end_lease(guard, key, version, reply),
         // INVARIANT: `Request::key` answers for the requests above and for no other.
         _ => {}
+    }
+}
+
+/// Answers a read with what it found.
+#[inline]
+fn answer_read(
+    guard: &Guard<'_>,
+    found: Option<Item<'_>>,
+    reply: &mut impl Reply,
+    large: &mut Option<Follow>,
+) {
+    match found {
+        Some(item) if item.is_large() && reply.wants_value() => {
+            reply_with(&item, guard.hold(&item), reply, large);
+        }
+        Some(item) => reply.item(&item),
+        None => reply.failed(Failure::NotFound),
     }
 }
 

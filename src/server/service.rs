@@ -298,14 +298,18 @@ impl Service {
             if let Some(stop) = stop {
                 return Ok((at, stop));
             }
-            if self.output.len() < OUTPUT_BYTES && !connection.is_sending() {
+            let has_room = self.output.len() < OUTPUT_BYTES && !connection.is_sending();
+            // A request that is answered in part although there is room for more has had its share.
+            let had_its_share = has_room && connection.answered_bytes > 0;
+            if has_room && !had_its_share {
                 continue;
             }
             let sent = self.send(connection)?;
             if sent == Sent::Some {
                 return Ok((at, Stop::Blocked));
             }
-            if sent == Sent::UpToSlice || self.sent_in_turn() >= SLICE_BYTES as u64 {
+            let is_over = had_its_share || self.sent_in_turn() >= SLICE_BYTES as u64;
+            if sent == Sent::UpToSlice || is_over {
                 self.station.counters.slices_exhausted.add(1);
                 return Ok((at, Stop::Exhausted));
             }

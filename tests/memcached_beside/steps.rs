@@ -46,7 +46,7 @@ differences! {
     NotServed = "Larder does not serve these flags yet and says so",
     KeyForm = "memcached remembers that a key came in base64; Larder answers in the form of the request",
     NoKey = "memcached answers gat without a key with an empty list; Larder with ERROR",
-    Signs = "memcached counts with values such as +5 5 with a space behind it, or of more than 20 digits; Larder with up to 20 digits alone",
+    Signs = "memcached counts with values such as +5, 5 with a space behind it, or of more than 20 digits; Larder with up to 20 digits alone",
     Version = "each has its own",
     Verdicts = "stats, slabs and the like are about each server's own parts",
 }
@@ -54,92 +54,153 @@ differences! {
 const KEYS: &[&str] = &["a", "b", "c", "n", "m", "o"];
 const NUMBERS: &[&str] = &["n", "m", "o"];
 
+/// A command.
 pub(crate) fn step(random: &mut StdRng) -> Step {
     let mut pick = |from: &[&'static str]| from[random.random_range(0..from.len())];
-    let key = pick(KEYS);
-    let number = pick(NUMBERS);
-    let time = pick(&["0", "0", "100", "2592000", "-1", "2592001", "4000000"]);
-    let flags = pick(&["0", "5", "65536", "4294967295"]);
-    let noreply = pick(&["", "", "", " noreply"]);
-    let quiet = pick(&["", "", " q", " Ox7 k", " k q"]);
-    let value = pick(&[
-        "",
-        "v",
-        "value",
-        "longer value",
-        "7",
-        "99",
-        "18446744073709551615",
-    ]);
     let verb = pick(&["set", "set", "set", "add", "replace", "append", "prepend"]);
     let mode = pick(&["", "", " MS", " ME", " MR", " MA", " MP", " MX", " M"]);
     // What is added to a number may have more digits than Larder counts with.
     let joins = verb.ends_with("pend") || matches!(mode, " MA" | " MP");
-    let key = if joins { pick(&KEYS[..3]) } else { key };
-    let delta = pick(&["1", "5", "100", "0", "18446744073709551615"]);
-    let sure = |text: String| Step {
-        text,
-        key,
-        known: None,
+    let words = Words {
+        verb,
+        mode,
+        key: pick(&KEYS[..if joins { 3 } else { KEYS.len() }]),
+        number: pick(NUMBERS),
+        time: pick(&["0", "0", "100", "2592000", "-1", "2592001", "4000000"]),
+        flags: pick(&["0", "5", "65536", "4294967295"]),
+        noreply: pick(&["", "", "", " noreply"]),
+        quiet: pick(&["", "", " q", " Ox7 k", " k q"]),
+        value: pick(&[
+            "",
+            "v",
+            "value",
+            "longer value",
+            "7",
+            "99",
+            "18446744073709551615",
+        ]),
+        delta: pick(&["1", "5", "100", "0", "18446744073709551615"]),
+        digits: pick(&["0", "9", "10", "100", "18446744073709551610"]),
     };
-    let bytes = value.len();
     match random.random_range(0..100) {
-        0..14 => sure(format!(
-            "{verb} {key} {flags} {time} {bytes}{noreply}\r\n{value}\r\n"
-        )),
-        14..18 => {
-            let digits = ["0", "9", "10", "100", "18446744073709551610"][random.random_range(0..5)];
-            let text = format!("set {number} 0 0 {}\r\n{digits}\r\n", digits.len());
-            Step {
-                text,
-                key: number,
-                known: None,
+        kind @ 0..55 => words.classic(kind),
+        kind @ 55..89 => words.meta(kind),
+        89..95 => words.on_key(malformed(random).to_owned()),
+        _ => different(random),
+    }
+}
+
+/// What commands are made of.
+struct Words {
+    verb: &'static str,
+    mode: &'static str,
+    key: &'static str,
+    number: &'static str,
+    time: &'static str,
+    flags: &'static str,
+    noreply: &'static str,
+    quiet: &'static str,
+    value: &'static str,
+    delta: &'static str,
+    digits: &'static str,
+}
+
+impl Words {
+    fn on_key(&self, text: String) -> Step {
+        Step {
+            text,
+            key: self.key,
+            known: None,
+        }
+    }
+
+    fn on_number(&self, text: String, known: Option<Difference>) -> Step {
+        Step {
+            text,
+            key: self.number,
+            known,
+        }
+    }
+
+    fn classic(&self, kind: u32) -> Step {
+        let Self {
+            verb,
+            key,
+            number,
+            time,
+            flags,
+            noreply,
+            value,
+            delta,
+            digits,
+            ..
+        } = self;
+        let (bytes, padding) = (value.len(), Some(Difference::Padding));
+        match kind {
+            0..14 => self.on_key(format!(
+                "{verb} {key} {flags} {time} {bytes}{noreply}\r\n{value}\r\n"
+            )),
+            14..18 => {
+                let text = format!("set {number} 0 0 {}\r\n{digits}\r\n", digits.len());
+                self.on_number(text, None)
+            }
+            18..26 => self.on_key(format!("get {key}\r\n")),
+            26..30 => self.on_key(format!("gets {key} {number} nothing {key}\r\n")),
+            30..34 => self.on_key(format!("gat {time} {key} {number}\r\n")),
+            34..37 => self.on_key(format!("delete {key}{noreply}\r\n")),
+            37..40 => self.on_key(format!("touch {key} {time}{noreply}\r\n")),
+            40..46 => {
+                let text = format!("incr {number} {delta}{noreply}\r\nget {number}\r\n");
+                self.on_number(text, padding)
+            }
+            46..50 => {
+                let text = format!("decr {number} {delta}\r\nget {number}\r\n");
+                self.on_number(text, padding)
+            }
+            50..54 => self.on_key(format!(
+                "gets {key}\r\ncas {key} {flags} {time} {bytes} {{}}{noreply}\r\n{value}\r\n"
+            )),
+            _ => self.on_key(format!("flush_all{noreply}\r\n")),
+        }
+    }
+
+    fn meta(&self, kind: u32) -> Step {
+        let Self {
+            mode,
+            key,
+            number,
+            time,
+            flags,
+            quiet,
+            value,
+            delta,
+            ..
+        } = self;
+        let bytes = value.len();
+        match kind {
+            55..61 => self.on_key(format!("mg {key} v f c k s t\r\n")),
+            61..65 => self.on_key(format!("mg {key} v T{time}{quiet}\r\n")),
+            65..73 => self.on_key(format!(
+                "ms {key} {bytes} F{flags} T{time}{mode}{quiet}\r\n{value}\r\n"
+            )),
+            73..76 => self.on_key(format!(
+                "gets {key}\r\nms {key} {bytes} C{{}} c{mode}\r\n{value}\r\n"
+            )),
+            76..79 => self.on_key(format!("gets {key}\r\nmd {key} C{{}}{quiet}\r\n")),
+            79..81 => self.on_key(format!("md {key}{quiet}\r\n")),
+            81..87 => {
+                let text = format!("ma {number} N0 J13 D{delta} v t{quiet}\r\nget {number}\r\n");
+                let known = match quiet.contains('q') {
+                    true => Difference::VivifyLoud,
+                    false => Difference::Padding,
+                };
+                self.on_number(text, Some(known))
+            }
+            _ => {
+                let text = format!("ma {number} MD D{delta} v T{time}\r\nmg {number} t f v\r\n");
+                self.on_number(text, Some(Difference::TimeLost))
             }
         }
-        18..26 => sure(format!("get {key}\r\n")),
-        26..30 => sure(format!("gets {key} {number} nothing {key}\r\n")),
-        30..34 => sure(format!("gat {time} {key} {number}\r\n")),
-        34..37 => sure(format!("delete {key}{noreply}\r\n")),
-        37..40 => sure(format!("touch {key} {time}{noreply}\r\n")),
-        40..46 => Step {
-            text: format!("incr {number} {delta}{noreply}\r\nget {number}\r\n"),
-            key: number,
-            known: Some(Difference::Padding),
-        },
-        46..50 => Step {
-            text: format!("decr {number} {delta}\r\nget {number}\r\n"),
-            key: number,
-            known: Some(Difference::Padding),
-        },
-        50..54 => sure(format!(
-            "gets {key}\r\ncas {key} {flags} {time} {bytes} {{}}{noreply}\r\n{value}\r\n"
-        )),
-        54..60 => sure(format!("mg {key} v f c k s t\r\n")),
-        60..64 => sure(format!("mg {key} v T{time}{quiet}\r\n")),
-        64..72 => sure(format!(
-            "ms {key} {bytes} F{flags} T{time}{mode}{quiet}\r\n{value}\r\n"
-        )),
-        72..75 => sure(format!(
-            "gets {key}\r\nms {key} {bytes} C{{}} c{mode}\r\n{value}\r\n"
-        )),
-        75..78 => sure(format!("gets {key}\r\nmd {key} C{{}}{quiet}\r\n")),
-        78..80 => sure(format!("md {key}{quiet}\r\n")),
-        80..86 => Step {
-            text: format!("ma {number} N0 J13 D{delta} v t{quiet}\r\nget {number}\r\n"),
-            key: number,
-            known: Some(match quiet.contains('q') {
-                true => Difference::VivifyLoud,
-                false => Difference::Padding,
-            }),
-        },
-        86..88 => Step {
-            text: format!("ma {number} MD D{delta} v T{time}\r\nmg {number} t f v\r\n"),
-            key: number,
-            known: Some(Difference::TimeLost),
-        },
-        88 => sure(format!("flush_all{noreply}\r\n")),
-        89..95 => sure(malformed(random).to_owned()),
-        _ => different(random),
     }
 }
 

@@ -426,6 +426,21 @@ fn thousands_of_keys_in_one_line_are_answered_in_order_and_in_bounded_memory() {
 }
 
 #[test]
+fn a_line_of_keys_that_are_not_there_gives_way_to_others() {
+    let running = server(1);
+    let mut control = Raw::greeted(&running);
+    let before = control.figure("slices_exhausted");
+    let mut stream = connect(&running);
+    say(&mut stream, b"set last 3 0 1\r\nx\r\n");
+    hear(&mut stream, b"STORED\r\n");
+    let line = format!("get {}last\r\nmn\r\n", "k ".repeat(40_000));
+    say(&mut stream, line.as_bytes());
+    hear(&mut stream, b"VALUE last 3 1\r\nx\r\nEND\r\nMN\r\n");
+    // 40,001 keys are ten turns.
+    assert!(control.figure("slices_exhausted") >= before + 9);
+}
+
+#[test]
 fn a_retrieval_without_an_end_is_refused_at_a_mebibyte() {
     let running = server(1);
     let mut stream = connect(&running);

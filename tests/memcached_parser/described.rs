@@ -1,8 +1,8 @@
 //! What the real parser says, in the words of the second one.
 
 use crate::command::{
-    Answer, Bounds, Command, Delta, Flags, Front, KeyForm, MetaVerb, StoreStyle, StoreVerb, Then,
-    Versions, decode_key, first_word, read, read_head, words,
+    Answer, Bounds, Command, Delta, Flags, Front, KeyForm, MetaCommand, MetaVerb, StoreHead,
+    StoreStyle, StoreVerb, Then, Versions, decode_key, first_word, read, read_head, words,
 };
 use crate::oracle::{Limits, Told, shown};
 
@@ -51,29 +51,7 @@ fn described(command: &Command<'_>) -> String {
             let touch = style.touch.map(|expiry| i64::from(expiry.0));
             format!("get {} versions={shows} touch={touch:?}", keys.join(" "))
         }
-        Command::Store { head, value } => {
-            let verb = match head.verb {
-                StoreVerb::Set => "set",
-                StoreVerb::Add => "add",
-                StoreVerb::Replace => "replace",
-                StoreVerb::Append => "append",
-                StoreVerb::Prepend => "prepend",
-            };
-            let style = match &head.style {
-                StoreStyle::Classic(answer) => format!("told={}", told(*answer)),
-                StoreStyle::Meta(flags) => format!("meta {}", flags_described(flags)),
-            };
-            assert_eq!(head.value_bytes as usize, value.len());
-            check_key(head.key, head.key_form());
-            format!(
-                "{verb} {} flags={} time={} version={:?} {style} value={}",
-                shown(head.key),
-                head.client_flags,
-                head.expiry.0,
-                head.version,
-                shown(value)
-            )
-        }
+        Command::Store { head, value } => store_described(head, value),
         Command::Count { key, delta, answer } => {
             let (name, by) = match delta {
                 Delta::Up(by) => ("incr", by),
@@ -100,25 +78,51 @@ fn described(command: &Command<'_>) -> String {
         Command::Version => "version".to_owned(),
         Command::Quit => "quit".to_owned(),
         Command::MetaNoop => "mn".to_owned(),
-        Command::Meta(meta) => {
-            let (key, flags) = (shown(meta.key), &meta.flags);
-            check_key(meta.key, flags.key_form);
-            let (name, counts) = match meta.verb {
-                MetaVerb::Debug => {
-                    let has_base64 = flags.key_form == KeyForm::Base64;
-                    return format!("me {key} base64={has_base64}");
-                }
-                MetaVerb::Get => ("mg", String::new()),
-                MetaVerb::Delete => ("md", String::new()),
-                MetaVerb::Count { delta } => match delta {
-                    Delta::Up(by) => ("ma", format!(" up={by}")),
-                    Delta::Down(by) => ("ma", format!(" down={by}")),
-                },
-                MetaVerb::Set => unreachable!("a store is another command"),
-            };
-            format!("{name} {key} {}{counts}", flags_described(flags))
-        }
+        Command::Meta(meta) => meta_described(meta),
     }
+}
+
+fn store_described(head: &StoreHead<'_>, value: &[u8]) -> String {
+    let verb = match head.verb {
+        StoreVerb::Set => "set",
+        StoreVerb::Add => "add",
+        StoreVerb::Replace => "replace",
+        StoreVerb::Append => "append",
+        StoreVerb::Prepend => "prepend",
+    };
+    let style = match &head.style {
+        StoreStyle::Classic(answer) => format!("told={}", told(*answer)),
+        StoreStyle::Meta(flags) => format!("meta {}", flags_described(flags)),
+    };
+    assert_eq!(head.value_bytes as usize, value.len());
+    check_key(head.key, head.key_form());
+    format!(
+        "{verb} {} flags={} time={} version={:?} {style} value={}",
+        shown(head.key),
+        head.client_flags,
+        head.expiry.0,
+        head.version,
+        shown(value)
+    )
+}
+
+fn meta_described(meta: &MetaCommand<'_>) -> String {
+    let (key, flags) = (shown(meta.key), &meta.flags);
+    check_key(meta.key, flags.key_form);
+    let (name, counts) = match meta.verb {
+        MetaVerb::Debug => {
+            let has_base64 = flags.key_form == KeyForm::Base64;
+            return format!("me {key} base64={has_base64}");
+        }
+        MetaVerb::Get => ("mg", String::new()),
+        MetaVerb::Delete => ("md", String::new()),
+        MetaVerb::Count { delta } => match delta {
+            Delta::Up(by) => ("ma", format!(" up={by}")),
+            Delta::Down(by) => ("ma", format!(" down={by}")),
+        },
+        MetaVerb::Set => unreachable!("a store is another command"),
+    };
+    format!("{name} {key} {}{counts}", flags_described(flags))
 }
 
 /// A key that is said to be base64 can be decoded.
