@@ -22,8 +22,9 @@ mod shape;
 mod sync;
 
 pub use engine::{
-    Arithmetic, Cache, Census, Config, ConfigError, Counter, Deletion, Entry, Freshness, Guard,
-    History, HugePages, Initial, Invalidated, Invalidation, Item, Key, KeyError, LargeDraft,
-    LargeValue, Lease, Leased, Limits, Mode, NewExpiry, OldValue, Outcome, Pages, PagesError,
-    Placeholders, Prefault, Reading, Session, Stats, StoreError, Terms, TooManySessions,
+    AccessTimes, Arithmetic, Cache, Census, Config, ConfigError, Counter, Deletion, Entry,
+    Freshness, Guard, History, HugePages, Initial, Invalidated, Invalidation, Item, Key, KeyError,
+    LargeDraft, LargeValue, Lease, Leased, Limits, Mode, NewExpiry, OldValue, Outcome, Pages,
+    PagesError, Placeholders, Prefault, Reading, Session, Stats, StoreError, Terms,
+    TooManySessions,
 };

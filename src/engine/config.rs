@@ -88,6 +88,19 @@ pub struct Config {
     pub huge_pages: HugePages,
     /// When the memory's pages come into being. Default [`Prefault::OnFirstUse`].
     pub prefault: Prefault,
+    /// Whether the cache knows when each item was last read. Default [`AccessTimes::Off`].
+    pub access_times: AccessTimes,
+}
+
+/// Whether a cache knows when each item was last read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AccessTimes {
+    /// It does not, and nothing is paid for it.
+    #[default]
+    Off,
+    /// It does, to about a second: for 8 bytes of each item, and a store for each second in which
+    /// an item is read.
+    Kept,
 }
 
 impl Config {
@@ -101,6 +114,7 @@ impl Config {
             hash_seed: None,
             huge_pages: HugePages::default(),
             prefault: Prefault::default(),
+            access_times: AccessTimes::default(),
         }
     }
 }
@@ -196,6 +210,7 @@ pub(crate) struct Geometry {
     pub(crate) inline_bytes_max: u64,
     /// The longest value.
     pub(crate) value_bytes_max: u64,
+    pub(crate) access_times: AccessTimes,
     pub(crate) counters_at: u64,
     pub(crate) segment_table_at: u64,
     pub(crate) buckets_at: u64,
@@ -262,6 +277,7 @@ impl Geometry {
         Ok(Self {
             memory_bytes,
             value_bytes_max,
+            access_times: config.access_times,
             ..geometry
         })
     }
@@ -305,6 +321,7 @@ impl Geometry {
             dead_percent_max: DEAD_PERCENT_MAX,
             inline_bytes_max,
             value_bytes_max: segments * segment_bytes / VALUE_SHARE,
+            access_times: AccessTimes::Off,
             sessions_max,
             key_bytes_max,
             buckets_per_chunk: segment_bytes / BUCKET_BYTES,

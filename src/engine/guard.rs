@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::engine::cache::{Key, KeyError, Limits, Shared};
-use crate::engine::index::word::KeyHash;
+use crate::engine::index::word::{Entry, KeyHash};
 use crate::engine::index::{Ahead, Found};
 use crate::engine::item::Item;
 use crate::engine::stats::Figure;
@@ -153,7 +153,7 @@ impl<'s> Guard<'s> {
         };
         match self.judge(item) {
             Sighting::Live(item) => {
-                self.shared.index.bump(&found);
+                self.note_read(&found, &item);
                 self.count(Figure::GetHits);
                 return Some(item);
             }
@@ -245,6 +245,30 @@ impl<'s> Guard<'s> {
             Sighting::Placeholder(item)
         } else {
             Sighting::Live(item)
+        }
+    }
+
+    /// Notes that an item was read, and when, where the cache keeps that.
+    #[inline]
+    pub(crate) fn note_read(&self, found: &Found, item: &Item<'_>) {
+        self.shared.index.bump(found);
+        self.note_read_at(found, item);
+    }
+
+    #[inline]
+    pub(crate) fn note_read_at(&self, found: &Found, item: &Item<'_>) {
+        if item.keeps_last_read() {
+            self.note_last_read(found.entry);
+        }
+    }
+
+    /// Apart, and with an entry alone, so that the item of a usual read stays in registers.
+    #[cold]
+    fn note_last_read(&self, entry: Entry) {
+        // SAFETY: the entry was found under this guard's pin.
+        let item = unsafe { self.shared.item(entry) };
+        if let Some(last_read) = item.last_read(&self.shared.arena, entry.offset()) {
+            last_read.note(self.now_ms);
         }
     }
 
