@@ -22,9 +22,9 @@ mod shape;
 mod sync;
 
 pub use engine::{
-    Arithmetic, Cache, Calculated, Calculation, Census, Config, ConfigError, Counter, Deletion,
-    Entry, Freshness, Guard, History, HugePages, Initial, Invalidated, Invalidation, Item, Key,
-    KeyError, LargeDraft, LargeValue, Lease, Leased, Limits, Mode, NewExpiry, OldValue, Outcome,
-    Pages, PagesError, Placeholders, Prefault, Reading, Session, Side, Stats, StoreError, Terms,
-    TooManySessions,
+    AccessTimes, Arithmetic, Cache, Calculated, Calculation, Census, Config, ConfigError, Counter,
+    Deletion, Entry, Freshness, Guard, History, HugePages, Initial, Invalidated, Invalidation,
+    Item, Key, KeyError, LargeDraft, LargeValue, Lease, Leased, Limits, Mode, NewExpiry, OldValue,
+    Outcome, Pages, PagesError, Placeholders, Prefault, Reading, Session, Side, Stats, StoreError,
+    Terms, TooManySessions,
 };

@@ -5,7 +5,8 @@
 mod support;
 
 use larder::{
-    Arithmetic, Freshness, Initial, Invalidation, Mode, NewExpiry, OldValue, Reading, Stats, Terms,
+    AccessTimes, Arithmetic, Freshness, Initial, Invalidation, Mode, NewExpiry, OldValue, Reading,
+    Stats, Terms,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -222,8 +223,14 @@ fn run(shape: Shape, cases: u32, reached: impl Fn(&Stats) -> bool) {
     };
     let program = vec(step(shape), shape.steps / 2..shape.steps);
     let has_reached = std::cell::Cell::new(false);
+    let access_times = std::cell::Cell::new(AccessTimes::Off);
     let checked = TestRunner::new(config).run(&program, |program| {
-        let mut twins = Twins::new(shape.memory_bytes, shape.keys);
+        // Every other program.
+        access_times.set(match access_times.get() {
+            AccessTimes::Off => AccessTimes::Kept,
+            AccessTimes::Kept => AccessTimes::Off,
+        });
+        let mut twins = Twins::new(shape.memory_bytes, shape.keys, access_times.get());
         program.into_iter().for_each(|step| twins.step(step));
         has_reached.set(reached(&twins.finish()) || has_reached.get());
         Ok(())

@@ -368,7 +368,7 @@ fn memory_comes_with_use_or_ahead_and_never_into_a_core_dump() {
     let (flags, held_bytes) = said_of_the_arena(serve(&[]).pid(), "Rss");
     assert!(flags.iter().all(|flags| flags.contains(" dd")), "{flags:?}");
     assert!(held_bytes < 4 << 20, "{held_bytes}");
-    let ahead = serve(&["--prefault", "--huge-pages", "never"]);
+    let ahead = serve(&["--prefault", "--huge-pages", "never", "--access-times"]);
     let (flags, held_bytes) = said_of_the_arena(ahead.pid(), "Rss");
     assert!(flags.iter().all(|flags| flags.contains(" dd")), "{flags:?}");
     // All but what is too little for one more segment.

@@ -14,7 +14,7 @@
 #[allow(dead_code, reason = "the tests use the other parts")]
 mod support;
 
-use larder::{Arithmetic, Initial, Mode};
+use larder::{AccessTimes, Arithmetic, Initial, Invalidation, Mode, NewExpiry, Terms};
 use libfuzzer_sys::fuzz_target;
 use support::meaning::Call;
 use support::twins::{Step, Twins};
@@ -118,6 +118,9 @@ impl Program<'_> {
     fn step(&mut self) -> Step {
         let kind = self.byte();
         let session = usize::from(kind / 64);
+        if let Some(step) = self.about_leases(kind, session) {
+            return step;
+        }
         let call = match kind % 16 {
             0..=3 => self.store(),
             4 => Call::Get,
@@ -133,6 +136,42 @@ impl Program<'_> {
         };
         let key = self.key();
         Step::Call { session, key, call }
+    }
+
+    /// What the kinds of three other steps say in a place that those do not look at.
+    fn about_leases(&mut self, kind: u8, session: usize) -> Option<Step> {
+        if kind / 16 % 4 != 3 {
+            return None;
+        }
+        let expiry = |ms: Option<u64>| match ms {
+            Some(ms) => NewExpiry::At(Some(ms)),
+            None => NewExpiry::Kept,
+        };
+        let call = match kind % 16 {
+            4 => Call::GetOrLease {
+                terms: Terms {
+                    placeholder_until_ms: self.expiry(),
+                    refresh_below_ms: self.expiry(),
+                    expiry: expiry(self.expiry()),
+                    ..Terms::default()
+                },
+            },
+            6 => Call::Invalidate {
+                how: Invalidation {
+                    expiry: expiry(self.expiry()),
+                    ..Invalidation::default()
+                },
+            },
+            8 => {
+                return Some(Step::EndLease {
+                    key: self.key(),
+                    is_current: self.byte() < 200,
+                });
+            }
+            _ => return None,
+        };
+        let key = self.key();
+        Some(Step::Call { session, key, call })
     }
 
     fn time(&mut self, session: usize) -> Step {
@@ -183,7 +222,7 @@ fuzz_target!(|bytes: &[u8]| {
         bytes,
         large_steps: 0,
     };
-    let mut twins = Twins::new(MEMORY_BYTES, KEYS);
+    let mut twins = Twins::new(MEMORY_BYTES, KEYS, AccessTimes::Off);
     for _ in 0..STEPS_MAX {
         if program.bytes.is_empty() || program.large_steps == LARGE_STEPS_MAX {
             break;

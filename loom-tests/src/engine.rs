@@ -23,6 +23,8 @@ pub(crate) mod index;
 pub(crate) mod item;
 #[path = "../../src/engine/large.rs"]
 pub(crate) mod large;
+#[path = "../../src/engine/last_read.rs"]
+pub(crate) mod last_read;
 #[path = "../../src/engine/lease.rs"]
 pub(crate) mod lease;
 #[path = "../../src/engine/log/mod.rs"]

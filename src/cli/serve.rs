@@ -12,7 +12,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::WRONG_USAGE;
 use super::units;
-use crate::engine::{Cache, Config, ConfigError, HugePages, Pages, Prefault};
+use crate::engine::{AccessTimes, Cache, Config, ConfigError, HugePages, Pages, Prefault};
 use crate::server::{self, Address, Drainer, Pinning, Running, Server, Settings, StartError};
 
 /// What a process that a signal ends reports: 128 and the number of the signal.
@@ -32,6 +32,10 @@ pub(crate) struct ServeOptions {
     /// Touch the whole memory before listening
     #[arg(long)]
     prefault: bool,
+
+    /// Keep when each item was last read: 8 bytes of each item
+    #[arg(long)]
+    access_times: bool,
 
     /// Where to listen: HOST:PORT or unix:PATH; may be given more than once. Port 0 picks one
     #[arg(long, value_name = "ADDRESS", default_value = server::DEFAULT_ADDRESS)]
@@ -238,6 +242,9 @@ fn cache(options: &ServeOptions, workers: usize) -> Result<(Cache, usize), Refus
     config.huge_pages = options.huge_pages.into();
     if options.prefault {
         config.prefault = Prefault::Ahead;
+    }
+    if options.access_times {
+        config.access_times = AccessTimes::Kept;
     }
     config.key_bytes_max = u32::try_from(options.key_bytes_max).unwrap_or(u32::MAX);
     config.value_bytes_max = value_bytes_max(options)?;

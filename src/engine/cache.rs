@@ -5,6 +5,11 @@
 //! item that was made from another one must go with it: it either has a version up to the mark as
 //! well, or whoever made it can see the mark and finds its base gone.
 //!
+//! So a version is not for callers to choose: one below the mark would be flushed before it is stored,
+//! one far above it would outlive flushes to come, one that was given before would let a
+//! compare-and-set through that it should stop, and one above 56 bits has no place. A number of the
+//! caller's own beside an item (its row's version, say) needs a field of its own.
+//!
 //! # Ordering ledger
 //!
 //! | word | writer | reader | pairs | caught by |

@@ -91,6 +91,19 @@ pub struct Config {
     pub huge_pages: HugePages,
     /// When the memory's pages come into being. Default [`Prefault::OnFirstUse`].
     pub prefault: Prefault,
+    /// Whether the cache knows when each item was last read. Default [`AccessTimes::Off`].
+    pub access_times: AccessTimes,
+}
+
+/// Whether a cache knows when each item was last read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AccessTimes {
+    /// It does not, and nothing is paid for it.
+    #[default]
+    Off,
+    /// It does, to about a second: for 8 bytes of each item, and a store for each second in which
+    /// an item is read.
+    Kept,
 }
 
 impl Config {
@@ -104,6 +117,7 @@ impl Config {
             hash_seed: None,
             huge_pages: HugePages::default(),
             prefault: Prefault::default(),
+            access_times: AccessTimes::default(),
         }
     }
 }
@@ -201,6 +215,7 @@ pub(crate) struct Geometry {
     pub(crate) inline_bytes_max: u64,
     /// The longest value.
     pub(crate) value_bytes_max: u64,
+    pub(crate) access_times: AccessTimes,
     pub(crate) counters_at: u64,
     pub(crate) segment_table_at: u64,
     pub(crate) buckets_at: u64,
@@ -267,6 +282,7 @@ impl Geometry {
         Ok(Self {
             memory_bytes,
             value_bytes_max,
+            access_times: config.access_times,
             ..geometry
         })
     }
@@ -311,6 +327,7 @@ impl Geometry {
             part_bytes: segment_bytes / PARTS,
             inline_bytes_max,
             value_bytes_max: segments * segment_bytes / VALUE_SHARE,
+            access_times: AccessTimes::Off,
             sessions_max,
             key_bytes_max,
             buckets_per_chunk: segment_bytes / BUCKET_BYTES,

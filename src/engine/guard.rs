@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::engine::cache::{Key, KeyError, Limits, Shared};
+use crate::engine::index::word::Entry;
 use crate::engine::index::{Ahead, Found};
 use crate::engine::item::Item;
 use crate::engine::stats::Figure;
@@ -150,7 +151,7 @@ impl<'s> Guard<'s> {
     #[inline(always)]
     pub fn get(&self, key: &Key<'_>) -> Option<Item<'_>> {
         let (found, item) = self.look(key)?;
-        self.shared.index.bump(&found);
+        self.note_read(&found, &item);
         Some(item)
     }
 
@@ -243,6 +244,30 @@ impl<'s> Guard<'s> {
             (bucket, slot) = (bucket + 1, 0);
         }
         None
+    }
+
+    /// Notes that an item was read, and when, where the cache keeps that.
+    #[inline]
+    pub(crate) fn note_read(&self, found: &Found, item: &Item<'_>) {
+        self.shared.index.bump(found);
+        self.note_read_at(found, item);
+    }
+
+    #[inline]
+    pub(crate) fn note_read_at(&self, found: &Found, item: &Item<'_>) {
+        if item.keeps_last_read() {
+            self.note_last_read(found.entry);
+        }
+    }
+
+    /// Apart, and with an entry alone, so that the item of a usual read stays in registers.
+    #[cold]
+    fn note_last_read(&self, entry: Entry) {
+        // SAFETY: the entry was found under this guard's pin.
+        let item = unsafe { self.shared.item(entry) };
+        if let Some(last_read) = item.last_read(&self.shared.arena, entry.offset()) {
+            last_read.note(self.now_ms);
+        }
     }
 
     /// The item that an entry names, if it is neither expired nor flushed nor hidden. It must not

@@ -10,13 +10,14 @@
 //!  | flags u32                    |  if kind has FLAGS
 //!  | key bytes u32                |  if kind has LONG_KEY (the header's 8 bits are then 0)
 //!  | key ... | value ... | padding to a multiple of 8
+//!  | last read, ms u64            |  if kind has READ_AT
 //! ```
 //!
 //! The value of a large item (kind LARGE) is the description of its extents, see
 //! [`large`](crate::engine::large). A placeholder (kind PLACEHOLDER) has no value, and always has an
 //! expiry: it stands where somebody was told to store one, see [`lease`](crate::engine::lease).
 //!
-//! The CRC covers everything but itself, a number's words and the padding. It is written with the
+//! The CRC covers everything but itself, a number's words, the padding and the time of the last read. It is written with the
 //! item and read by whoever must decide whether bytes found after a crash are an item.
 
 use std::borrow::Cow;
@@ -24,6 +25,7 @@ use std::borrow::Cow;
 use crate::arena::Arena;
 use crate::engine::in_place::{IN_PLACE_BYTES, InPlace, Versioned};
 use crate::engine::large::Extents;
+use crate::engine::last_read::{LAST_READ_BYTES, LastRead};
 use crate::engine::number::Number;
 
 /// The largest version: 56 bits of the header hold it.
@@ -36,6 +38,7 @@ const KIND_LONG_KEY: u8 = 4;
 const KIND_NUMBER: u8 = 8;
 const KIND_LARGE: u8 = 16;
 const KIND_PLACEHOLDER: u8 = 32;
+const KIND_READ_AT: u8 = 64;
 const VALUE_BYTES_MAX: usize = (1 << 24) - 1;
 
 /// The first two words of an item.
@@ -88,6 +91,12 @@ impl Header {
     #[inline]
     fn fixed_bytes(self) -> u64 {
         HEADER_BYTES as u64 + u64::from(self.has(KIND_NUMBER)) * IN_PLACE_BYTES
+    }
+
+    /// Bytes behind the padding.
+    #[inline]
+    fn last_bytes(self) -> u64 {
+        u64::from(self.has(KIND_READ_AT)) * LAST_READ_BYTES
     }
 
     /// Bytes of the optional fields.
@@ -318,7 +327,21 @@ impl<'g> Item<'g> {
     /// The bytes that the item takes in its segment: for a large value, what describes it.
     #[inline]
     pub fn bytes(&self) -> u64 {
-        (self.header.fixed_bytes() + self.body.len() as u64).next_multiple_of(8)
+        let bytes = self.header.fixed_bytes() + self.body.len() as u64;
+        bytes.next_multiple_of(8) + self.header.last_bytes()
+    }
+
+    /// Whether the item says when it was last read.
+    #[inline]
+    pub(crate) fn keeps_last_read(&self) -> bool {
+        self.header.has(KIND_READ_AT)
+    }
+
+    /// When the item at `offset`, which is this one, was last read, where the cache keeps that.
+    #[inline]
+    pub(crate) fn last_read<'a>(&self, arena: &'a Arena, offset: u64) -> Option<LastRead<'a>> {
+        let end = || offset + self.bytes();
+        (self.keeps_last_read()).then(|| LastRead::before(arena, end()))
     }
 
     /// Whether the bytes are what was written.
@@ -383,8 +406,9 @@ pub(crate) fn number_at(arena: &Arena, offset: u64) -> InPlace<'_> {
 pub(crate) unsafe fn copy(arena: &Arena, from: u64, to: u64, bytes: u64) {
     // SAFETY: the caller's promise is the same.
     let header = unsafe { Header::read(arena, from) };
-    let fixed_bytes = header.fixed_bytes();
-    for (at, length) in [(0, HEADER_BYTES as u64), (fixed_bytes, bytes - fixed_bytes)] {
+    let (fixed_bytes, last_bytes) = (header.fixed_bytes(), header.last_bytes());
+    let body_bytes = bytes - fixed_bytes - last_bytes;
+    for (at, length) in [(0, HEADER_BYTES as u64), (fixed_bytes, body_bytes)] {
         // SAFETY: what is published does not change, and lies apart from what the caller owns.
         let part = unsafe { arena.read(from + at, length as usize) };
         // SAFETY: the caller owns the bytes at `to`.
@@ -392,6 +416,10 @@ pub(crate) unsafe fn copy(arena: &Arena, from: u64, to: u64, bytes: u64) {
     }
     if header.has(KIND_NUMBER) {
         copy_number(arena, from, to);
+    }
+    if last_bytes > 0 {
+        let read_at_ms = LastRead::before(arena, from + bytes).ms();
+        LastRead::before(arena, to + bytes).begin(read_at_ms);
     }
 }
 
@@ -408,6 +436,8 @@ pub(crate) struct Draft<'d> {
     pub(crate) value: DraftValue<'d>,
     pub(crate) flags: u32,
     pub(crate) expires_at_ms: Option<u64>,
+    /// The time from which its reads are noted.
+    pub(crate) read_at_ms: Option<u64>,
 }
 
 /// The value of an item that is about to be written.
@@ -468,12 +498,16 @@ impl Draft<'_> {
         if self.key.len() > usize::from(u8::MAX) {
             put(&(self.key.len() as u32).to_le_bytes(), KIND_LONG_KEY);
         }
+        if self.read_at_ms.is_some() {
+            put(&[], KIND_READ_AT);
+        }
         (fields, at, kind)
     }
 
     /// The bytes that the item will take in its segment.
     pub(crate) fn bytes(&self) -> u64 {
-        (self.bytes_beside_value() + self.value_bytes()).next_multiple_of(8)
+        let last_bytes = u64::from(self.read_at_ms.is_some()) * LAST_READ_BYTES;
+        (self.bytes_beside_value() + self.value_bytes()).next_multiple_of(8) + last_bytes
     }
 
     /// The bytes of the header, a number's words, the optional fields and the key.
@@ -519,6 +553,9 @@ impl Draft<'_> {
             unsafe { arena.write(at, part) };
             at += part.len() as u64;
         }
+        if let Some(read_at_ms) = self.read_at_ms {
+            LastRead::before(arena, offset + self.bytes()).begin(read_at_ms);
+        }
     }
 }
 
@@ -537,7 +574,7 @@ fn checksum(lengths: u64, version: u64, parts: &[&[u8]]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Draft, DraftValue, Item};
+    use super::{Draft, DraftValue, Item, LastRead};
     use crate::arena::Arena;
 
     #[test]
@@ -552,6 +589,7 @@ mod tests {
                         value: DraftValue::Bytes([b"left", b"right"]),
                         flags,
                         expires_at_ms,
+                        read_at_ms: (flags == 7).then_some(3),
                     };
                     // SAFETY: one thread; the arena is large enough.
                     unsafe { draft.write(&arena, 64, 42) };
@@ -563,6 +601,10 @@ mod tests {
                     assert_eq!(item.expires_at_ms(), expires_at_ms);
                     assert_eq!(item.version(), 42);
                     assert_eq!(item.bytes(), draft.bytes());
+                    let last_read = item.last_read(&arena, 64);
+                    assert_eq!(last_read.map(LastRead::ms), draft.read_at_ms);
+                    // It is no part of what the CRC covers.
+                    last_read.inspect(|last_read| last_read.note(5000));
                     // SAFETY: as above.
                     assert!(unsafe { Item::is_intact(&arena, 64) });
                 }
@@ -578,6 +620,7 @@ mod tests {
             value: DraftValue::Bytes([b"value", b""]),
             flags: 1,
             expires_at_ms: Some(9),
+            read_at_ms: None,
         };
         for at in 0..16 + 8 + 4 + 8 {
             // SAFETY: one thread; the arena is large enough.

@@ -20,13 +20,14 @@
 //! [`Placeholders`]: crate::engine::guard::Placeholders
 //! [`Mode::CompareAndSet`]: crate::engine::operations::Mode::CompareAndSet
 
-use crate::engine::cache::Key;
+use crate::engine::cache::{Key, Shared};
 use crate::engine::guard::Guard;
 use crate::engine::index::Found;
 use crate::engine::index::bucket::LockedBucket;
-use crate::engine::index::word::Marks;
+use crate::engine::index::word::{Entry, Marks};
 use crate::engine::item::Item;
 use crate::engine::large::{LargeValue, hold};
+use crate::engine::last_read::LastRead;
 use crate::engine::stats::Figure;
 use crate::engine::write::{NewValue, Plan, Put, StoreError, Written};
 
@@ -78,6 +79,9 @@ pub struct Leased<'g> {
     pub freshness: Freshness,
     /// Whether the value was read before.
     pub history: History,
+    /// When the item was last read before, or stored, where the cache keeps
+    /// [`AccessTimes`](crate::engine::config::AccessTimes).
+    pub read_at_ms: Option<u64>,
 }
 
 /// Who is to store a new value.
@@ -155,6 +159,7 @@ struct Seen<'s> {
     item: Item<'s>,
     marks: Marks,
     lease: Lease,
+    read_at_ms: Option<u64>,
 }
 
 impl Terms {
@@ -202,10 +207,16 @@ impl<'s> Guard<'s> {
                     match terms.decide(&item, marks, self.now_ms) {
                         Lease::Won => self.win(key, &found, terms.reading),
                         lease => {
+                            let read_at_ms = read_at(self.shared, found.entry, &item);
                             if terms.reading == Reading::Counts {
-                                self.shared.index.bump(&found);
+                                self.note_read(&found, &item);
                             }
-                            Some(Seen { item, marks, lease })
+                            Some(Seen {
+                                item,
+                                marks,
+                                lease,
+                                read_at_ms,
+                            })
                         }
                     }
                 }
@@ -226,15 +237,18 @@ impl<'s> Guard<'s> {
         }
         // A counter may have another number and version by now, and a flush may have come.
         let item = self.standing(&found)?;
-        let entry = match reading {
-            Reading::Counts => found.entry.read_again().unwrap_or(found.entry),
-            Reading::Passes => found.entry,
-        };
-        bucket.put(&found, entry.with(Marks::LEASED));
+        let read_at_ms = read_at(self.shared, found.entry, &item);
+        let mut entry = found.entry.with(Marks::LEASED);
+        if reading == Reading::Counts {
+            self.note_read_at(&found, &item);
+            entry = entry.read_again().unwrap_or(entry);
+        }
+        bucket.put(&found, entry);
         Some(Seen {
             item,
             marks: found.entry.marks(),
             lease: Lease::Won,
+            read_at_ms,
         })
     }
 
@@ -251,7 +265,12 @@ impl<'s> Guard<'s> {
                 ..Put::new(NewValue::Placeholder, 0, Some(until_ms))
             }),
         })?;
-        Ok(self.seen(written, Marks::NONE, Lease::Won))
+        Ok(self.written(written).map(|item| Seen {
+            item,
+            marks: Marks::NONE,
+            lease: Lease::Won,
+            read_at_ms: None,
+        }))
     }
 
     /// Gives the item another expiry, and takes the lease if the terms say so; `None` if there is no
@@ -262,18 +281,19 @@ impl<'s> Guard<'s> {
         terms: &Terms,
         expires_at_ms: Option<u64>,
     ) -> Result<Option<Seen<'s>>, StoreError> {
-        let now_ms = self.now_ms;
+        let (now_ms, shared) = (self.now_ms, self.shared);
         let read = match terms.reading {
             Reading::Counts => Marks::FETCHED,
             Reading::Passes => Marks::NONE,
         };
-        let mut decided = (Marks::NONE, Lease::None);
-        let written = self.write_over(key, &[], |old, marks| {
+        let (mut marks, mut lease, mut read_at_ms) = (Marks::NONE, Lease::None, None);
+        let written = self.write_over(key, &[], |old, entry| {
             let Some(old) = old else {
                 return Plan::Answer(());
             };
-            let lease = terms.decide(old, marks, now_ms);
-            decided = (marks, lease);
+            marks = entry.marks();
+            lease = terms.decide(old, marks, now_ms);
+            read_at_ms = read_at(shared, entry, old);
             let won = match lease {
                 Lease::Won => Marks::LEASED,
                 Lease::None | Lease::Taken => Marks::NONE,
@@ -283,17 +303,21 @@ impl<'s> Guard<'s> {
                 ..Put::again(old, expires_at_ms)
             })
         })?;
-        Ok(self.seen(written, decided.0, decided.1))
+        Ok(self.written(written).map(|item| Seen {
+            item,
+            marks,
+            lease,
+            read_at_ms,
+        }))
     }
 
-    /// What was written under this guard's pin.
-    fn seen(&self, written: Written<()>, marks: Marks, lease: Lease) -> Option<Seen<'s>> {
-        let Written::Put { entry, .. } = written else {
-            return None;
-        };
-        // SAFETY: published under this guard's pin, which was not renewed since.
-        let item = unsafe { self.shared.item(entry) };
-        Some(Seen { item, marks, lease })
+    /// The item that was written under this guard's pin.
+    fn written(&self, written: Written<()>) -> Option<Item<'s>> {
+        match written {
+            // SAFETY: published under this guard's pin, which was not renewed since.
+            Written::Put { entry, .. } => Some(unsafe { self.shared.item(entry) }),
+            Written::Answer(()) => None,
+        }
     }
 
     fn missed(&self) -> Leased<'s> {
@@ -304,11 +328,17 @@ impl<'s> Guard<'s> {
             lease: Lease::None,
             freshness: Freshness::Fresh,
             history: History::Unread,
+            read_at_ms: None,
         }
     }
 
     fn leased(&self, seen: Seen<'s>) -> Leased<'s> {
-        let Seen { item, marks, lease } = seen;
+        let Seen {
+            item,
+            marks,
+            lease,
+            read_at_ms,
+        } = seen;
         let freshness = match marks.has(Marks::STALE) {
             true => Freshness::Stale,
             false => Freshness::Fresh,
@@ -332,6 +362,7 @@ impl<'s> Guard<'s> {
                 true => History::Read,
                 false => History::Unread,
             },
+            read_at_ms,
         }
     }
 
@@ -415,6 +446,12 @@ impl<'s> Guard<'s> {
             }
         }
     }
+}
+
+/// When the item that an entry names was last read, where the cache keeps that.
+pub(crate) fn read_at(shared: &Shared, entry: Entry, item: &Item<'_>) -> Option<u64> {
+    let last_read = item.last_read(&shared.arena, entry.offset());
+    last_read.map(LastRead::ms)
 }
 
 /// Why an item was not marked.

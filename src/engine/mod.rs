@@ -5,7 +5,7 @@
 //! no clock.
 //!
 //! What lies where: [`config`] lays the arena out; [`item`] is the bytes of an item, [`in_place`] of
-//! a counter, [`large`] of a value too large for the log; [`log`] the segments that hold items;
+//! a counter, [`large`] of a value too large for the log, [`last_read`] when that was; [`log`] the segments that hold items;
 //! [`index`] finds them. [`writer`] is a session's own part of both, with its [`appender`] and its
 //! [`tally`]; [`upkeep`] evicts, cleans and expires, and [`ghosts`] remembers what was evicted.
 //! [`guard`] has the reads, [`write`] the one path of every write, [`operations`] the operations in
@@ -25,6 +25,7 @@ mod in_place;
 mod index;
 mod item;
 mod large;
+mod last_read;
 mod lease;
 mod log;
 mod number;
@@ -40,7 +41,7 @@ mod writer;
 pub use cache::{Cache, Key, KeyError, Limits, TooManySessions};
 pub use census::Census;
 pub use conditional::{Calculated, Calculation, Side};
-pub use config::{Config, ConfigError};
+pub use config::{AccessTimes, Config, ConfigError};
 pub use guard::{Guard, Placeholders};
 pub use item::Item;
 pub use large::{LargeDraft, LargeValue};

@@ -9,11 +9,13 @@
 
 use crate::engine::appender::{self, Commitment};
 use crate::engine::cache::Key;
+use crate::engine::config::AccessTimes;
 use crate::engine::guard::Guard;
 use crate::engine::index::Found;
 use crate::engine::index::bucket::Room;
 use crate::engine::index::word::{Entry as IndexEntry, Marks};
 use crate::engine::item::{Draft, DraftValue, Item, Value};
+use crate::engine::lease::read_at;
 use crate::engine::log::extents::{Extent, parts};
 use crate::engine::log::segment::{Label, Log};
 use crate::engine::number::Number;
@@ -142,12 +144,12 @@ impl Guard<'_> {
         })
     }
 
-    /// Carries a plan out that sees placeholders, and the marks of what is there.
+    /// Carries a plan out that sees placeholders, and the entry of what is there.
     pub(crate) fn write_over<T>(
         &mut self,
         key: &Key<'_>,
         given: &[u8],
-        mut plan: impl FnMut(Option<&Item<'_>>, Marks) -> Plan<T>,
+        mut plan: impl FnMut(Option<&Item<'_>>, IndexEntry) -> Plan<T>,
     ) -> Result<Written<T>, StoreError> {
         let mut overflow_tried = false;
         let mut first = None;
@@ -155,13 +157,14 @@ impl Guard<'_> {
             // SAFETY: pinned for as long as the guard is; a renewed pin starts the loop again.
             let seen = unsafe { self.shared.index.find(key.hash, key.bytes) };
             let old = seen.as_ref().and_then(|seen| self.standing(seen));
-            let marks = seen.as_ref().map_or(Marks::NONE, |seen| seen.entry.marks());
-            let put = match plan(old.as_ref(), marks) {
+            let entry = seen.as_ref().map_or(IndexEntry::EMPTY, |seen| seen.entry);
+            let put = match plan(old.as_ref(), entry) {
                 Plan::Put(put) => put,
                 Plan::Answer(answer) => return Ok(Written::Answer(answer)),
             };
             let digits = old.as_ref().and_then(Item::digits);
-            let draft = put.draft(key, given, old.as_ref(), digits.as_ref());
+            let mut draft = put.draft(key, given, old.as_ref(), digits.as_ref());
+            draft.read_at_ms = self.first_read_at(&put, entry, old.as_ref());
             let start = match &seen {
                 Some(seen) => {
                     let label = self.shared.segments.label_at(seen.entry.offset());
@@ -221,6 +224,16 @@ impl Guard<'_> {
         }
     }
 
+    /// The time from which the reads of a new item are noted, if they are.
+    fn first_read_at(&self, put: &Put, entry: IndexEntry, old: Option<&Item<'_>>) -> Option<u64> {
+        let is_read = !matches!(put.value, NewValue::Old) || put.gets.has(Marks::FETCHED);
+        match (self.shared.geometry.access_times, old) {
+            (AccessTimes::Off, _) => None,
+            (AccessTimes::Kept, Some(old)) if !is_read => read_at(self.shared, entry, old),
+            (AccessTimes::Kept, _) => Some(self.now_ms),
+        }
+    }
+
     pub(crate) fn no_space(&self) -> StoreError {
         self.count(Figure::NoSpace);
         StoreError::NoSpace
@@ -232,6 +245,7 @@ impl Guard<'_> {
             .map_err(|NoSpace| self.no_space())
     }
 
+    #[inline]
     fn prepare(
         &mut self,
         key: &Key<'_>,
@@ -442,6 +456,7 @@ impl Put {
             value,
             flags: self.flags,
             expires_at_ms: self.expires_at_ms,
+            read_at_ms: None,
         }
     }
 }

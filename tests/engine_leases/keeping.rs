@@ -2,7 +2,9 @@
 
 use larder::Freshness::{Fresh, Stale};
 use larder::Lease::{self, Taken, Won};
-use larder::{Cache, Config, Guard, History, Key, NewExpiry, Terms};
+use larder::{
+    AccessTimes, Arithmetic, Cache, Config, Counter, Guard, History, Key, NewExpiry, Session, Terms,
+};
 
 use super::{FILL, LOOK, NOW_MS, STALE, entry, marked, put, read, set, told, with_key};
 
@@ -163,4 +165,102 @@ fn put_off(guard: &mut Guard<'_>, key: &Key<'_>, is_stale: bool) {
     if !is_stale {
         assert_eq!(guard.touch(key, Some(u64::MAX - 1)), Ok(true));
     }
+}
+
+/// When the item was last read, as a read that leaves no trace is told.
+#[track_caller]
+fn read_at(guard: &mut Guard<'_>, key: &Key<'_>) -> Option<u64> {
+    read(guard, key, &LOOK).read_at_ms
+}
+
+fn keeping_access_times(memory_bytes: u64) -> Session {
+    let cache = Cache::new(Config {
+        access_times: AccessTimes::Kept,
+        ..Config::new(memory_bytes)
+    });
+    cache.expect("accepted").session().expect("a session")
+}
+
+#[test]
+fn the_time_of_the_last_read_is_kept_where_it_is_asked_for() {
+    with_key(|guard, key| {
+        set(guard, key, "value");
+        assert_eq!(read_at(guard, key), None);
+    });
+    let mut session = keeping_access_times(4 << 20);
+    {
+        let mut guard = session.pin(NOW_MS);
+        let guard = &mut guard;
+        let large = "x".repeat(100_000);
+        for (name, value) in [
+            ("text", "value"),
+            ("empty", ""),
+            ("number", "7"),
+            ("large", &large),
+        ] {
+            guard.set_now(NOW_MS);
+            let key = &guard.key(name.as_bytes()).expect("a key");
+            set(guard, key, value);
+            if name == "number" {
+                for _ in 0..2 {
+                    let counted = guard.arithmetic(key, Arithmetic::Increment(1), None);
+                    assert!(matches!(counted, Ok(Counter::Value { .. })));
+                }
+            }
+            assert_eq!(read_at(guard, key), Some(NOW_MS), "{name}");
+            // A read that leaves no trace leaves none here either.
+            guard.set_now(NOW_MS + 5000);
+            assert_eq!(read_at(guard, key), Some(NOW_MS));
+            assert!(guard.get(key).is_some());
+            assert_eq!(read_at(guard, key), Some(NOW_MS + 5000));
+            // It is known to a second.
+            guard.set_now(NOW_MS + 5999);
+            assert!(guard.get(key).is_some());
+            assert_eq!(read_at(guard, key), Some(NOW_MS + 5000));
+            guard.set_now(NOW_MS + 6000);
+            let told = read(guard, key, &Terms::default());
+            assert_eq!(told.read_at_ms, Some(NOW_MS + 5000), "before this read");
+            assert_eq!(read_at(guard, key), Some(NOW_MS + 6000));
+            // A mark is no read; a touch is one, and so is whatever wins a lease.
+            guard.set_now(NOW_MS + 8000);
+            marked(guard, key, &STALE);
+            let won = read(guard, key, &Terms::default());
+            assert_eq!((won.read_at_ms, won.lease), (Some(NOW_MS + 6000), Won));
+            assert_eq!(read_at(guard, key), Some(NOW_MS + 8000));
+            guard.set_now(NOW_MS + 9000);
+            assert_eq!(guard.touch(key, None), Ok(true));
+            assert_eq!(read_at(guard, key), Some(NOW_MS + 9000));
+            // A clock that was set back is believed.
+            guard.set_now(NOW_MS);
+            assert!(guard.get(key).is_some());
+            assert_eq!(read_at(guard, key), Some(NOW_MS));
+        }
+    }
+    assert_eq!(session.verify(), Ok(()));
+}
+
+#[test]
+fn the_time_of_the_last_read_moves_with_its_item() {
+    let mut session = keeping_access_times(2 << 20);
+    let name = |number: u32| (number % 18_000).to_le_bytes();
+    for number in 0..100_000_u32 {
+        let mut guard = session.pin(NOW_MS);
+        let name = name(number);
+        let key = guard.key(&name).expect("a key");
+        set(&mut guard, &key, &"v".repeat(number as usize % 200));
+        if number % 16 == 0 {
+            let read = guard.key(b"read").expect("a key");
+            match number {
+                0 => {
+                    set(&mut guard, &read, "value");
+                }
+                _ => assert!(guard.get(&read).is_some(), "what is read stays"),
+            }
+        }
+    }
+    let mut guard = session.pin(NOW_MS);
+    let key = guard.key(b"read").expect("a key");
+    assert_eq!(read_at(&mut guard, &key), Some(NOW_MS));
+    drop(guard);
+    assert_eq!(session.verify(), Ok(()));
 }

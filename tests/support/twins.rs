@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use larder::{Cache, Config, Guard, Mode, NewExpiry, Session, StoreError, Terms};
+use larder::{AccessTimes, Cache, Config, Guard, Mode, NewExpiry, Session, StoreError, Terms};
 
 use super::execute::{read, try_execute};
 use super::meaning::{Answer, Call, Evictions, State, Stored, answer, successors};
@@ -98,11 +98,12 @@ pub(crate) struct Twins {
 }
 
 impl Twins {
-    pub(crate) fn new(memory_bytes: u64, keys: u64) -> Self {
+    pub(crate) fn new(memory_bytes: u64, keys: u64, access_times: AccessTimes) -> Self {
         let mut config = Config::new(memory_bytes);
         // As many as are used: one that is renewed must have given its number back.
         config.sessions_max = SESSIONS as u32;
         config.hash_seed = Some(7);
+        config.access_times = access_times;
         let cache = Cache::new(config).expect("the memory is accepted");
         let session = |_| cache.session().expect("there is one more");
         Self {

@@ -6,6 +6,7 @@ mod expiry;
 mod ghosts;
 mod growth;
 mod large;
+mod last_reads;
 mod leases;
 mod log;
 mod overflow;
@@ -30,6 +31,7 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         expiry::MODELS,
         large::MODELS,
         leases::MODELS,
+        last_reads::MODELS,
         counters::MODELS,
         ghosts::MODELS,
         sessions::MODELS,

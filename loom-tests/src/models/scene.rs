@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::arena::Arena;
-use crate::engine::config::Geometry;
+use crate::engine::config::{AccessTimes, Geometry};
 use crate::engine::log::segment::Log;
 use crate::engine::upkeep::{Demand, Mercy, Upkeep};
 use crate::engine::{Arithmetic, Cache, Counter, Deletion, Entry, Mode, Outcome, Session};
@@ -39,6 +39,7 @@ pub(crate) struct Layout {
     pub(crate) segments_reserved: u32,
     /// Chunks that the table of ghosts may come to use.
     pub(crate) ghost_chunks_max: u64,
+    pub(crate) access_times: AccessTimes,
 }
 
 impl Layout {
@@ -53,6 +54,7 @@ impl Layout {
         parts_per_segment: 1,
         segments_reserved: 1,
         ghost_chunks_max: 0,
+        access_times: AccessTimes::Off,
     };
     /// Every item has a segment of its own.
     pub(crate) const SINGLE_ITEMS: Self = Self {
@@ -86,6 +88,7 @@ impl Layout {
             dead_percent_max: self.dead_percent_max,
             inline_bytes_max: self.inline_bytes_max,
             part_bytes: segment_bytes / self.parts_per_segment,
+            access_times: self.access_times,
             ..Geometry::new(segment_bytes, CHUNKS, SESSIONS_MAX, KEY_BYTES_MAX)
         };
         let arena = Arena::new(geometry.arena_bytes).expect("an arena");
