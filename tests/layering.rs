@@ -117,6 +117,7 @@ const PARTS: &[Part] = &[
             "csv",
             "hdrhistogram",
             "indicatif",
+            "itoa",
             "larder_client",
             "larder_protocol",
             "memchr",
