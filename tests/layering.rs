@@ -130,6 +130,7 @@ const PARTS: &[Part] = &[
             "csv",
             "hdrhistogram",
             "indicatif",
+            "itoa",
             "larder_client",
             "larder_protocol",
             "memchr",

@@ -1,12 +1,10 @@
 //! The little of memcached's text protocol that a load needs.
 
-use std::io::Write;
-
 use memchr::{memchr, memrchr};
 
 use super::keys::{KeyText, Keyspace};
 use super::source::Operation;
-use super::wire::{Parsed, Reply, number};
+use super::wire::{Parsed, Reply, number, push_number};
 
 /// LIMIT: the longest line that any answer begins with; a longer one is not memcached's.
 const LINE_BYTES_MAX: usize = 1024;
@@ -26,12 +24,14 @@ pub(super) fn push_request(
     if let [Operation::Set(index)] = *request {
         out.extend_from_slice(b"set ");
         out.extend_from_slice(key.of(index));
-        // Writing to a vector cannot fail.
         let expire_in_s = keyspace
             .expire_in
             .map_or(0, |expire_in| expire_in.as_secs());
-        let value_bytes = keyspace.value_bytes(index);
-        let _ = write!(out, " 0 {expire_in_s} {value_bytes}\r\n");
+        out.extend_from_slice(b" 0 ");
+        push_number(expire_in_s, out);
+        out.push(b' ');
+        push_number(keyspace.value_bytes(index) as u64, out);
+        out.extend_from_slice(LINE_END);
         keyspace.push_value(index, out);
     } else {
         out.extend_from_slice(b"get");

@@ -1,12 +1,10 @@
 //! The little of Redis's protocol (RESP 2) that a load needs.
 
-use std::io::Write;
-
 use memchr::memchr;
 
 use super::keys::{KeyText, Keyspace};
 use super::source::Operation;
-use super::wire::{Parsed, Reply, number};
+use super::wire::{Parsed, Reply, number, push_number};
 
 /// LIMIT: the longest line that any answer begins with; a longer one is not Redis's.
 const LINE_BYTES_MAX: usize = 1024;
@@ -76,13 +74,7 @@ fn push_bulk(bytes: &[u8], out: &mut Vec<u8>) {
 
 fn push_head(kind: u8, count: usize, out: &mut Vec<u8>) {
     out.push(kind);
-    match count {
-        // Nearly all counts are short, and formatting is not.
-        0..=9 => out.push(b'0' + count as u8),
-        10..=99 => out.extend_from_slice(&[b'0' + (count / 10) as u8, b'0' + (count % 10) as u8]),
-        // Writing to a vector cannot fail.
-        _ => drop(write!(out, "{count}")),
-    }
+    push_number(count as u64, out);
     out.extend_from_slice(LINE_END);
 }
 

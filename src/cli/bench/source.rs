@@ -170,7 +170,7 @@ impl Draw {
     }
 
     /// The index of the next key.
-    #[inline]
+    #[inline(always)]
     fn next_key(&mut self) -> u64 {
         let rank = match &self.zipf {
             None => self.rng.random_range(0..self.keyspace.keys),

@@ -279,6 +279,12 @@ fn hand_over(
     }
 }
 
+/// Appends a number in decimal digits.
+#[inline]
+pub(super) fn push_number(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
 /// A number of decimal digits alone.
 #[inline]
 pub(super) fn number(digits: &[u8]) -> Option<usize> {
