@@ -16,9 +16,18 @@ fn cache() -> Cache {
 
 /// Keys whose buckets differ only where there are more than 65,536 of them, or nowhere at all.
 fn colliding_keys(count: usize) -> Vec<[u8; 8]> {
+    keys_of_bucket(0, count)
+}
+
+fn keys_of_bucket(bucket: u64, count: usize) -> Vec<[u8; 8]> {
     let names = (0_u64..).map(u64::to_be_bytes);
-    let belongs = |name: &[u8; 8]| xxh3_64_with_seed(name, SEED) & 0xffff == 0;
+    let belongs = |name: &[u8; 8]| xxh3_64_with_seed(name, SEED) & 0xffff == bucket;
     names.filter(belongs).take(count).collect()
+}
+
+fn delete(guard: &mut Guard<'_>, name: &[u8]) {
+    let key = guard.key(name).expect("a key");
+    assert_eq!(guard.delete(&key, None), Deletion::Deleted);
 }
 
 fn set(guard: &mut Guard<'_>, name: &[u8], value: &[u8]) {
@@ -46,8 +55,7 @@ fn a_chain_holds_every_key_until_it_is_full() {
     assert!(names.iter().all(|name| has(&guard, name)));
     assert_eq!(cache.stats().evicted, 0);
     for name in &names {
-        let key = guard.key(name).expect("a key");
-        assert_eq!(guard.delete(&key, None), Deletion::Deleted);
+        delete(&mut guard, name);
         assert!(!has(&guard, name));
         set(&mut guard, name, name);
     }
@@ -107,4 +115,33 @@ fn a_full_chain_that_is_split_keeps_what_it_held() {
         cursor = guard.scan(at, 100, |_| scanned += 1);
     }
     assert_eq!(scanned, cache.stats().items);
+}
+
+/// In whichever order a chain's keys go, whatever overflow buckets that frees are used by the next.
+#[test]
+fn overflow_buckets_go_from_one_chain_to_another_and_none_is_lost() {
+    let cache = cache();
+    let mut session = cache.session().expect("a session is free");
+    let chains = [0, 1].map(|bucket| keys_of_bucket(bucket, CHAIN));
+    let orders: [fn(usize) -> usize; 4] = [
+        |at| at,
+        |at| CHAIN - 1 - at,
+        |at| at * 10 % CHAIN,
+        |at| at * 17 % CHAIN,
+    ];
+    for (round, order) in orders.into_iter().enumerate() {
+        let names = &chains[round % 2];
+        for name in names {
+            set(&mut session.pin(0), name, name);
+        }
+        assert_eq!(session.verify(), Ok(()));
+        for at in 0..CHAIN {
+            delete(&mut session.pin(0), &names[order(at)]);
+            assert_eq!(session.verify(), Ok(()), "round {round}, deletion {at}");
+            let left = (at + 1..CHAIN).map(order);
+            let guard = session.pin(0);
+            left.for_each(|at| assert!(has(&guard, &names[at])));
+        }
+    }
+    assert_eq!(cache.stats().evicted, 0);
 }

@@ -11,6 +11,7 @@
 //! |---|---|---|---|---|
 //! | next version | `flush_now`, `take_versions`, Release | `take_versions`, Acquire | who takes versions above a mark sees the mark | `an_append_does_not_outlive_a_flush` |
 //! | flushed version | `flush_now`, Relaxed | `flushed_version`, Relaxed | it only rises; other words order it | `two_flushes_do_not_undo_each_other` |
+//! | session numbers | `session`, `end_session`, holding their lock | each other | no two sessions have one number | `two_sessions_begin_and_end_at_once` |
 //! | flush due | `flush_if_due`, Release | `is_flush_due`, Acquire | who sees that a flush is done sees its mark | `a_write_after_a_later_flush_is_kept` |
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -375,6 +376,11 @@ impl Shared {
         counts.fold(0, |sum, counters| {
             sum.wrapping_add(counters.get(&self.arena, figure))
         })
+    }
+
+    /// How many sessions there are.
+    pub(crate) fn live_sessions(&self) -> u32 {
+        self.geometry.sessions_max - self.sessions.lock().len() as u32
     }
 
     /// Gives a session's number back.

@@ -23,7 +23,7 @@
 //!
 //! | word | writer | reader | pairs | caught by |
 //! |---|---|---|---|---|
-//! | sets | `follow`, Relaxed, holding `growing` | all | nothing: sets that are not seen yet are not used | `two_evictions_make_one_table_of_ghosts` |
+//! | sets | `follow`, Relaxed, holding `growing` | all | nothing: sets that are not seen yet are not used; the lock orders who extends the table | `two_evictions_make_one_table_of_ghosts`, `an_eviction_beside_the_caretakers_makes_no_second_table_of_ghosts` |
 //! | entries | `insert`, `take`, Relaxed | each other | nothing: what one of them loses is a ghost | `a_key_comes_back_while_others_leave` |
 
 use crate::arena::Arena;

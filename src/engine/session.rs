@@ -88,6 +88,11 @@ impl Session {
 }
 
 impl Session {
+    /// Whether it has an overflow bucket for its next insertion.
+    pub(crate) fn holds_overflow(&self) -> bool {
+        self.writer.overflow.is_some()
+    }
+
     /// What all sessions share, and a pin.
     pub(crate) fn parts(&mut self) -> (&Shared, Pin<'_>) {
         let mut pin = self.handle.pin();

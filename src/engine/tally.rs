@@ -2,6 +2,12 @@
 //!
 //! Whoever removes an index word, and nobody else, lowers the live bytes of the segment that it
 //! named, and gives back the index's reference to the extents, if the item had any.
+//!
+//! # Ordering ledger
+//!
+//! | word | writer | reader | pairs | caught by |
+//! |---|---|---|---|---|
+//! | entries | `report`, Relaxed | each other, `main_items` | nothing: a count, of which nothing is lost | `two_splits_do_not_meet` |
 
 use crate::engine::cache::Shared;
 use crate::engine::header;

@@ -29,6 +29,7 @@ impl Session {
     ///
     /// What does not agree, as a sentence.
     pub fn verify(&mut self) -> Result<(), String> {
+        let own = u64::from(self.holds_overflow());
         let (shared, pin) = self.parts();
         let mut findings = Findings::default();
         for bucket in 0..shared.index.buckets() {
@@ -41,6 +42,9 @@ impl Session {
             }
         }
         drop(pin);
+        // Each session may hold one for its next insertion.
+        let others = u64::from(shared.live_sessions()) - 1;
+        shared.index.verify_overflow(own..=own + others)?;
         findings.agree_with_segments(shared)?;
         agree_with_figures(shared, findings.keys.len() as u64)
     }

@@ -9,6 +9,7 @@ use crate::models::scene::{Layout, expect_single, get, maintain, session, set, t
 
 models! {
     Some(1) => two_evictions_make_one_table_of_ghosts,
+    Some(2) => an_eviction_beside_the_caretakers_makes_no_second_table_of_ghosts,
     Some(2) => a_key_comes_back_while_others_leave,
     Some(2) => two_sessions_take_one_ghost,
 }
@@ -21,8 +22,8 @@ const HAUNTED: Layout = Layout {
     ..Layout::ONE_BUCKET
 };
 
-fn two_pairs() -> (Cache, Session, Session) {
-    let cache = HAUNTED.cache();
+fn two_pairs(layout: Layout) -> (Cache, Session, Session) {
+    let cache = layout.cache();
     for pair in [[b"a", b"b"], [b"c", b"d"]] {
         let mut writer = session(&cache);
         for key in pair {
@@ -44,7 +45,7 @@ fn expect_one_chunk(cache: &Cache) {
 }
 
 fn two_evictions_make_one_table_of_ghosts() {
-    let (cache, mut one, mut two) = two_pairs();
+    let (cache, mut one, mut two) = two_pairs(HAUNTED);
     let evicting = spawn(move || {
         maintain(&mut one);
         one
@@ -56,8 +57,31 @@ fn two_evictions_make_one_table_of_ghosts() {
     assert!(cache.stats().evicted >= 2);
 }
 
+/// No segment is free, so a session that needs one while the other has the caretaker evicts alone, and
+/// both come to want a table; none can be paid for yet.
+fn an_eviction_beside_the_caretakers_makes_no_second_table_of_ghosts() {
+    let (cache, mut one, mut two) = two_pairs(Layout {
+        segments: 2,
+        ..HAUNTED
+    });
+    let evicting = spawn(move || {
+        maintain(&mut one);
+        one
+    });
+    let stored = try_set(&mut two, b"e", b"new");
+    let one = evicting.join().expect("evictor");
+    verify(&mut two);
+    assert_eq!(get(&mut two, b"e").is_some(), stored);
+    drop((one, two));
+    let mut last = session(&cache);
+    maintain(&mut last);
+    maintain(&mut last);
+    verify(&mut last);
+    assert!(cache.stats().ghost_bytes <= cache.stats().segment_bytes);
+}
+
 fn a_key_comes_back_while_others_leave() {
-    let (cache, mut one, mut two) = two_pairs();
+    let (cache, mut one, mut two) = two_pairs(HAUNTED);
     maintain(&mut one);
     expect_one_chunk(&cache);
     assert_eq!(get(&mut two, b"a"), None);
@@ -75,7 +99,7 @@ fn a_key_comes_back_while_others_leave() {
 }
 
 fn two_sessions_take_one_ghost() {
-    let (cache, mut one, mut two) = two_pairs();
+    let (cache, mut one, mut two) = two_pairs(HAUNTED);
     maintain(&mut one);
     let storing = spawn(move || {
         set(&mut one, b"a", b"one");

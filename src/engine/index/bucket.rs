@@ -194,10 +194,6 @@ impl<'i> LockedBucket<'i> {
             .arena
             .word(overflow)
             .store(entry.0, Ordering::Relaxed);
-        self.index
-            .arena
-            .word(overflow + OVERFLOW_CONTROL as u64 * 8)
-            .store(0, Ordering::Relaxed);
         let word = self.index.arena.word(self.control_at(last));
         let control = Control(word.load(Ordering::Relaxed)).with_overflow(id);
         // ORDERING: Release, with the Acquire of `walk`: the bucket's contents, and the item's

@@ -89,8 +89,13 @@ impl Growth {
         self.buckets.used
     }
 
+    /// Overflow buckets that were handed out.
+    pub(super) fn overflow_used(&self) -> u64 {
+        self.overflow.used
+    }
+
     /// An overflow bucket that was never used.
-    fn fresh_overflow(&mut self, segments: &Segments) -> Option<u32> {
+    pub(super) fn fresh_overflow(&mut self, segments: &Segments) -> Option<u32> {
         self.overflow
             .take(segments)
             .and_then(|id| u32::try_from(id).ok())
@@ -107,19 +112,6 @@ struct Child {
 }
 
 impl Index {
-    /// Takes an overflow bucket for a later [`LockedBucket::link`]; `None` if memory has none.
-    ///
-    /// [`LockedBucket::link`]: crate::engine::index::bucket::LockedBucket::link
-    pub(crate) fn take_overflow(&self, segments: &Segments) -> Option<u32> {
-        let returned = self.returned.lock().pop();
-        returned.or_else(|| self.growth.lock().fresh_overflow(segments))
-    }
-
-    /// Gives back an overflow bucket that was not linked.
-    pub(crate) fn return_overflow(&self, id: u32) {
-        self.returned.lock().push(id);
-    }
-
     /// Whether a bucket should be split, with this many entries.
     ///
     /// A round doubles the buckets. It starts when they hold `ENTRIES_PER_BUCKET` on average, and
@@ -168,7 +160,7 @@ impl Index {
         let mut spares = [None; shape::OVERFLOW_BUCKETS_MAX as usize];
         let over = (entries as usize).saturating_sub(CONTROL);
         for spare in spares.iter_mut().take(over.div_ceil(OVERFLOW_CONTROL)) {
-            let returned = self.returned.lock().pop();
+            let returned = self.spares.lock().take();
             *spare = returned.or_else(|| growth.fresh_overflow(segments));
         }
 
@@ -200,7 +192,7 @@ impl Index {
         drop(parent);
         drop(locked_child);
         drop(growth);
-        self.returned.lock().extend(spares.into_iter().flatten());
+        self.spares.lock().add(spares.into_iter().flatten());
         for unlinked in unlinked.into_iter().flatten() {
             self.return_unlinked(unlinked, pin);
         }
@@ -226,14 +218,12 @@ impl Index {
             let word = self.arena.word(child.at + child.slots as u64 * 8);
             let control = Control(word.load(Ordering::Relaxed)).with_overflow(id);
             word.store(control.0, Ordering::Relaxed);
+            // Empty, as every one that nothing links to.
             *child = Child {
                 at: self.overflow_at(id),
                 used: 0,
                 slots: OVERFLOW_CONTROL,
             };
-            // It may have been used before.
-            let control = self.arena.word(child.at + child.slots as u64 * 8);
-            control.store(0, Ordering::Relaxed);
         }
         let slot = self.arena.word(child.at + child.used as u64 * 8);
         slot.store(entry.0, Ordering::Relaxed);

@@ -2,8 +2,8 @@
 //!
 //! A bucket is one cache line: seven entries and a control word. An entry names an item by tag and
 //! offset. When a bucket is full it chains overflow buckets of half a line, a few at most; when the
-//! chain is full, its coldest entry makes room, so an insert never fails. The table grows by linear hashing, one
-//! bucket at a time ([`growth`]).
+//! chain is full, its coldest entry makes room, so an insert never fails ([`overflow`]). The table grows
+//! by linear hashing, one bucket at a time ([`growth`]).
 //!
 //! **Readers** take no lock. A reader loads the bucket count, walks the chain of its bucket, and
 //! compares keys where tags match. A living key never changes its slot: it is overwritten in place,
@@ -13,9 +13,6 @@
 //! absent then. The one thing that a reader writes is the frequency of what it found: one
 //! compare-exchange, not retried, and none once the count is full, so the line of a hot key stays
 //! shared.
-//!
-//! An overflow bucket that the last entry has left is unlinked, if it is the last of its chain, and
-//! used again one grace period later.
 //!
 //! **Writers** lock the bucket: a bit in its control word, held for some tens of instructions, with
 //! no allocation, no eviction and no other lock inside. The count is read again under the lock: a
@@ -33,11 +30,14 @@
 //! | entry | marks, by `LockedBucket::put`, Release | `find`, Acquire | who sees the mark sees the item that it is about; a bump that was under way fails | `of_two_callers_that_miss_one_wins` |
 //! | control | `lock`, Acquire / `unlock`, Release | writers | what one holder wrote, the next one sees | `two_writers_of_one_key_leave_one_entry` |
 //! | control | `link`, Release | `find`, Acquire | an overflow bucket's entries come before the link to it | `a_reader_follows_a_new_overflow_bucket` |
+//! | control | `link`, Release | `walk`, Acquire | the same, for scans and walks of segments | `a_scan_follows_a_new_overflow_bucket` |
+//! | control | `trim`, Release | `find`, Acquire | a reader that does not follow the link any more sees the raised count | `a_reader_finds_its_key_while_it_leaves_an_overflow_bucket` |
 //! | count | `growth`, Release | `find` and `lock`, Acquire | the new bucket is filled before it can be found | `a_reader_finds_its_key_through_a_split` |
 //! | count | `growth`, Release | `find_exact`, Acquire | a walk that sees a moved entry gone looks for it in the new bucket | `a_key_is_evicted_while_it_moves_to_another_bucket` |
 
 pub(crate) mod bucket;
 pub(crate) mod growth;
+mod overflow;
 pub(crate) mod word;
 
 use std::ops::ControlFlow;
@@ -45,8 +45,9 @@ use std::ops::ControlFlow;
 use crate::arena::Arena;
 use crate::engine::config::{BUCKET_BYTES, Geometry, OVERFLOW_BYTES};
 use crate::engine::header;
-use crate::engine::index::bucket::{LockedBucket, Unlinked};
+use crate::engine::index::bucket::LockedBucket;
 use crate::engine::index::growth::Growth;
+use crate::engine::index::overflow::Spares;
 use crate::engine::index::word::{Control, Entry, KeyHash};
 use crate::engine::item::Item;
 use crate::reclaim::Pin;
@@ -67,8 +68,7 @@ pub(crate) struct Index {
     geometry: Geometry,
     /// Held by the one session that splits a bucket or extends a range.
     growth: Mutex<Growth>,
-    /// Overflow buckets that were taken and not used, or used and unlinked.
-    returned: Arc<Mutex<Vec<u32>>>,
+    spares: Arc<Mutex<Spares>>,
 }
 
 /// What was seen, and asked for, ahead of a read.
@@ -152,7 +152,7 @@ impl Index {
             arena,
             geometry,
             growth: Mutex::new(growth),
-            returned: Arc::default(),
+            spares: Arc::default(),
         }
     }
 
@@ -502,14 +502,6 @@ impl Index {
         drop(locked);
         self.return_unlinked(unlinked, pin);
         Some(found.entry)
-    }
-
-    /// Has unlinked overflow buckets used again, once nobody can be in them.
-    pub(crate) fn return_unlinked(&self, unlinked: Unlinked, pin: &Pin<'_>) {
-        if unlinked.0.iter().any(Option::is_some) {
-            let returned = Arc::clone(&self.returned);
-            pin.defer(move || returned.lock().extend(unlinked.0.into_iter().flatten()));
-        }
     }
 
     /// Replaces the entry that names the item at `offset`, if there is one, by the one that

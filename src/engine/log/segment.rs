@@ -36,14 +36,14 @@
 //!
 //! | word | writer | reader | pairs | caught by |
 //! |---|---|---|---|---|
-//! | state, live | `add_live` Relaxed | `remove_live` | ordered by the index word that was published in between (Release / Acquire) | `a_removal_races_with_sealing` |
+//! | state, live | `add_live` Relaxed | `remove_live` | ordered by the index word that was published in between (Release / Acquire) | `a_removal_races_with_sealing`, `a_touch_races_with_an_overwrite` |
 //! | state, live | `seal`, `remove_live`, `retire_if_empty` AcqRel | each other | whoever retires has seen every removal before it | `a_pin_after_the_last_removal_sees_the_first` |
 //! | state, live | `claim`, `retire_if_empty` AcqRel | each other | one of them has the segment | `a_deletion_races_with_the_segment_that_expires` |
 //! | state, live | `unclaim` AcqRel | `remove_live` | this sees that nothing is live, or the last removal sees `Sealed` | `a_removal_empties_a_segment_while_a_part_expires` |
 //! | committed | `commit` Release | `committed` Acquire | a walk sees the bytes of every item below it; in a running cache the lists' lock lies between | `eviction_races_with_a_reader` |
-//! | label | `open` Relaxed | `label` Relaxed | ordered by the index word of an item in it, or by the lists' lock | - |
+//! | label | `open` Relaxed | `label` Relaxed | ordered by the index word of an item in it, or by the lists' lock | `a_reader_takes_hold_of_a_large_value_that_moves` |
 //! | lifetime, newest | `commit`, `seal`, `unclaim` Relaxed | `claim_due` Relaxed | the lists' lock, which walks of the table hold, orders them | `what_expires_while_its_segment_is_claimed_is_not_forgotten` |
-//! | walked | `put_off_evict` Relaxed | `Walk::of` Relaxed | `unclaim` and the next `claim` order them | `two_sessions_go_on_with_an_eviction_that_was_put_off` |
+//! | walked | `put_off_evict`, `open` Relaxed | `Walk::of` Relaxed | `unclaim`, or the lists' lock, and the next `claim` order them | `a_segment_that_is_used_again_is_walked_from_its_beginning`, `two_sessions_go_on_with_an_eviction_that_was_put_off` |
 
 use crate::arena::Arena;
 use crate::sync::{AtomicU64, Ordering};

@@ -1,9 +1,14 @@
 //! Weakens each site of the engine in turn and expects some model to fail.
 //!
-//! `mutants [--limit-s SECONDS] [--only TEXT]` lists the sites that the models reach, runs every
-//! mutant as a child process of itself, and compares those that survive with `survivors.txt`: one
-//! line each, `FILE FUNCTION OPERATION#OCCURRENCE KIND: reason`. A survivor without a line fails
-//! the run, and so does a line without a survivor.
+//! `mutants [--limit-s SECONDS] [--only TEXT] [--models TEXT]` lists the sites that the models reach,
+//! runs every mutant as a child process of itself, and compares those that survive with
+//! `survivors.txt`: one line each, `FILE FUNCTION OPERATION#OCCURRENCE KIND: reason`. A survivor
+//! without a line fails the run, and so does a line without a survivor, unless the run was one of
+//! some mutants (`--only`), or with some models (`--models`), whose names contain a text.
+//!
+//! A mutant meets the models that reach its site, until the first that fails: before the others those
+//! that have killed a mutant of the same function, then those that have killed one of the same file or
+//! that the file's ordering ledger names, and of equals the quickest.
 
 mod site;
 
@@ -20,18 +25,51 @@ use site::Site;
 /// LIMIT: a mutant that no model has failed by then counts as a survivor.
 const LIMIT_S_DEFAULT: u64 = 120;
 
+/// LIMIT: one that is expected to survive gets this share (1/N) of it, which most of the models fit
+/// in: a reason that holds no more is likely to be noticed, and a whole run stays short.
+const EXPECTED_SHARE: u32 = 4;
+
 struct Options {
     limit: Duration,
     only: Option<String>,
+    models: Option<String>,
 }
 
 struct Mutant {
     key: String,
     file: String,
+    /// With its file.
+    function: String,
     /// The value of `LARDER_MUTANT`.
     place: String,
-    /// Fastest first.
+    /// Those that the file names first, and of equals the quickest.
     models: Vec<String>,
+    limit: Duration,
+}
+
+/// The models that have killed a mutant so far, by the function or the file that it was in.
+#[derive(Default)]
+struct Killers(HashMap<String, HashSet<String>>);
+
+impl Killers {
+    fn add(&mut self, mutant: &Mutant, model: &str) {
+        for place in [&mutant.function, &mutant.file] {
+            let known = self.0.entry(place.clone()).or_default();
+            known.insert(model.to_owned());
+        }
+    }
+
+    /// The mutant's models, the likeliest to kill it first.
+    fn order<'m>(&self, mutant: &'m Mutant) -> Vec<&'m String> {
+        let has = |place, model| (self.0.get(place)).is_some_and(|known| known.contains(model));
+        let mut models: Vec<&String> = mutant.models.iter().collect();
+        models.sort_by_key(|model| match () {
+            () if has(&mutant.function, *model) => 0,
+            () if has(&mutant.file, *model) => 1,
+            () => 2,
+        });
+        models
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +99,7 @@ fn options(arguments: &[String]) -> Result<Options, String> {
     let mut options = Options {
         limit: Duration::from_secs(LIMIT_S_DEFAULT),
         only: None,
+        models: None,
     };
     let mut rest = arguments.iter();
     while let Some(name) = rest.next() {
@@ -73,6 +112,7 @@ fn options(arguments: &[String]) -> Result<Options, String> {
                 options.limit = Duration::from_secs(seconds);
             }
             "--only" => options.only = Some(value.clone()),
+            "--models" => options.models = Some(value.clone()),
             _ => return Err(format!("no such option: {name}")),
         }
     }
@@ -95,35 +135,37 @@ fn run_models(names: &[String]) {
 
 fn drive(options: &Options) -> Result<bool, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (sites, durations) = list()?;
-    let keys = site::keys(&sites, &root.join("../src/engine")).map_err(|e| e.to_string())?;
-    let mut mutants = mutants(&sites, &keys, &durations);
+    let explained = explained(&root.join("survivors.txt"))?;
+    let (sites, durations) = list(options.models.as_deref().unwrap_or_default())?;
+    let engine = root.join("../src/engine");
+    let names = site::names(&sites, &engine, &durations).map_err(|e| e.to_string())?;
+    let mut mutants = mutants(&sites, names, options.limit);
     if let Some(only) = &options.only {
         mutants.retain(|mutant| mutant.key.contains(only.as_str()));
     }
+    for mutant in &mut mutants {
+        if explained.contains_key(&mutant.key) {
+            mutant.limit /= EXPECTED_SHARE;
+        }
+    }
     println!("{} sites, {} mutants", sites.len(), mutants.len());
-    let fates = run_all(&mutants, options.limit);
-    let explained = explained(&root.join("survivors.txt"))?;
-    Ok(report(&mutants, &fates, &explained, options.only.is_none()))
+    let fates = run_all(&mutants);
+    let is_whole = options.only.is_none() && options.models.is_none();
+    Ok(report(&mutants, &fates, &explained, is_whole))
 }
 
-/// Runs every model unweakened; learns the sites and how long each model takes.
-fn list() -> Result<(Vec<Site>, HashMap<String, u64>), String> {
-    let exe = std::env::current_exe().map_err(|error| error.to_string())?;
-    let output = Command::new(exe)
-        .arg("--child")
-        .env("LARDER_SITES", "1")
-        .env_remove("LARDER_MUTANT")
-        .output()
-        .map_err(|error| error.to_string())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() {
-        let trace = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("a model fails without any mutant\n{text}\n{trace}"));
-    }
+/// Runs every model whose name contains a text, unweakened; learns the sites and how long each model
+/// takes.
+fn list(text: &str) -> Result<(Vec<Site>, HashMap<String, u64>), String> {
+    let names = models().map(|model| model.name);
+    let names: Vec<&str> = names.filter(|name| name.contains(text)).collect();
+    let listings = on_all_cores(&names, |name| list_one(name));
+    let text = listings
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?
+        .concat();
     let mut durations = HashMap::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("model ")) {
-        println!("model {line}");
         let name = line.split(':').next().unwrap_or_default();
         let ms = line
             .strip_suffix(" ms)")
@@ -133,68 +175,85 @@ fn list() -> Result<(Vec<Site>, HashMap<String, u64>), String> {
     Ok((site::parse_listing(&text), durations))
 }
 
-fn mutants(sites: &[Site], keys: &[String], durations: &HashMap<String, u64>) -> Vec<Mutant> {
-    let mut mutants = Vec::new();
-    for (site, key) in sites.iter().zip(keys) {
-        let mut models: Vec<String> = site.models.iter().cloned().collect();
-        models.sort_by_key(|model| durations.get(model).copied().unwrap_or(0));
-        let mut add = |kind: &Kind| {
-            mutants.push(Mutant {
-                key: format!("{key} {kind}"),
-                file: site.file.clone(),
-                place: format!("{}:{}:{}:{kind}", site.file, site.line, site.column),
-                models: models.clone(),
-            });
-        };
-        site.kinds.iter().for_each(&mut add);
+fn list_one(name: &str) -> Result<String, String> {
+    let exe = std::env::current_exe().map_err(|error| error.to_string())?;
+    let output = Command::new(exe)
+        .args(["--child", name])
+        .env("LARDER_SITES", "1")
+        .env_remove("LARDER_MUTANT")
+        .output()
+        .map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let trace = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{name} fails without any mutant\n{text}\n{trace}"));
     }
-    mutants
+    let said = text.lines().filter(|line| line.starts_with("model "));
+    said.for_each(|line| println!("{line}"));
+    Ok(text)
 }
 
-/// Runs the mutants on as many processes as there are cores. A model that has killed a mutant of the
-/// same file comes before those that have not.
-fn run_all(mutants: &[Mutant], limit: Duration) -> Vec<Fate> {
+/// What `work` makes of each item, in order; on as many threads as there are cores.
+fn on_all_cores<'i, I: Sync, T: Send>(items: &'i [I], work: impl Fn(&'i I) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
-    let fates = Mutex::new(vec![Fate::Survived; mutants.len()]);
-    let killers: Mutex<HashMap<&str, HashSet<String>>> = Mutex::default();
+    let done = Mutex::new(Vec::new());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..cores {
             scope.spawn(|| {
-                while let Some((index, mutant)) = {
+                loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    mutants.get(index).map(|mutant| (index, mutant))
-                } {
-                    let start = Instant::now();
-                    let known = killers.lock().expect("not poisoned");
-                    let first = known.get(mutant.file.as_str()).cloned();
-                    drop(known);
-                    let fate = run(mutant, &first.unwrap_or_default(), limit);
-                    if let Fate::Killed { by } = &fate {
-                        let mut known = killers.lock().expect("not poisoned");
-                        known.entry(&mutant.file).or_default().insert(by.clone());
-                    }
-                    let said = match &fate {
-                        Fate::Killed { by } => format!("killed by {by}"),
-                        Fate::Survived => "SURVIVED".to_owned(),
-                        Fate::TimedOut => "TIMED OUT".to_owned(),
+                    let Some(item) = items.get(index) else {
+                        break;
                     };
-                    println!(
-                        "{} ({} ms): {said}",
-                        mutant.key,
-                        start.elapsed().as_millis()
-                    );
-                    fates.lock().expect("not poisoned")[index] = fate;
+                    let made = work(item);
+                    done.lock().expect("not poisoned").push((index, made));
                 }
             });
         }
     });
-    fates.into_inner().expect("not poisoned")
+    let mut done = done.into_inner().expect("not poisoned");
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, made)| made).collect()
 }
 
-fn run(mutant: &Mutant, first: &HashSet<String>, limit: Duration) -> Fate {
-    let mut models: Vec<&String> = mutant.models.iter().collect();
-    models.sort_by_key(|model| !first.contains(*model));
+fn mutants(sites: &[Site], names: Vec<site::Name>, limit: Duration) -> Vec<Mutant> {
+    let mut mutants = Vec::new();
+    for (site, name) in sites.iter().zip(names) {
+        let mutant = |kind: &Kind| Mutant {
+            key: format!("{} {kind}", name.key),
+            file: site.file.clone(),
+            function: name.function.clone(),
+            place: format!("{}:{}:{}:{kind}", site.file, site.line, site.column),
+            models: name.models.clone(),
+            limit,
+        };
+        mutants.extend(site.kinds.iter().map(mutant));
+    }
+    mutants
+}
+
+fn run_all(mutants: &[Mutant]) -> Vec<Fate> {
+    let killers: Mutex<Killers> = Mutex::default();
+    on_all_cores(mutants, |mutant| {
+        let start = Instant::now();
+        let models = killers.lock().expect("not poisoned").order(mutant);
+        let fate = run(mutant, &models);
+        let said = match &fate {
+            Fate::Killed { by } => {
+                killers.lock().expect("not poisoned").add(mutant, by);
+                format!("killed by {by}")
+            }
+            Fate::Survived => "SURVIVED".to_owned(),
+            Fate::TimedOut => "TIMED OUT".to_owned(),
+        };
+        let ms = start.elapsed().as_millis();
+        println!("{} ({ms} ms): {said}", mutant.key);
+        fate
+    })
+}
+
+fn run(mutant: &Mutant, models: &[&String]) -> Fate {
     let exe = std::env::current_exe().expect("the running program has a path");
     let child = Command::new(exe)
         .arg("--child")
@@ -211,7 +270,7 @@ fn run(mutant: &Mutant, first: &HashSet<String>, limit: Duration) -> Fate {
         if let Some(status) = child.try_wait().expect("a child can be waited for") {
             break status;
         }
-        if start.elapsed() > limit {
+        if start.elapsed() > mutant.limit {
             child.kill().ok();
             child.wait().ok();
             return Fate::TimedOut;

@@ -51,27 +51,56 @@ pub(crate) fn parse_listing(text: &str) -> Vec<Site> {
     sites.into_values().collect()
 }
 
-/// Gives each site its key, `FILE FUNCTION OPERATION#OCCURRENCE`, from the source in `engine`.
+/// What a site is called, and which models look at it.
+pub(crate) struct Name {
+    /// `FILE FUNCTION OPERATION#OCCURRENCE`.
+    pub(crate) key: String,
+    /// `FILE FUNCTION`.
+    pub(crate) function: String,
+    /// Those that reach it: first those that its file names, and of equals the quickest.
+    pub(crate) models: Vec<String>,
+}
+
+/// Names each site, from the source in `engine`; `durations` are the models'.
 ///
 /// # Errors
 ///
 /// When a source file cannot be read.
-pub(crate) fn keys(sites: &[Site], engine: &Path) -> std::io::Result<Vec<String>> {
+pub(crate) fn names(
+    sites: &[Site],
+    engine: &Path,
+    durations: &HashMap<String, u64>,
+) -> std::io::Result<Vec<Name>> {
     let mut sources: HashMap<&str, Vec<String>> = HashMap::new();
     let mut occurrences: HashMap<String, u32> = HashMap::new();
-    let mut keys = Vec::with_capacity(sites.len());
+    let mut names = Vec::with_capacity(sites.len());
     for site in sites {
         if !sources.contains_key(site.file.as_str()) {
             let text = std::fs::read_to_string(engine.join(&site.file))?;
             sources.insert(&site.file, text.lines().map(str::to_owned).collect());
         }
-        let function = enclosing(&sources[site.file.as_str()], site.line as usize);
-        let stem = format!("{} {function} {}", site.file, site.operation);
+        let source = &sources[site.file.as_str()];
+        let function = format!("{} {}", site.file, enclosing(source, site.line as usize));
+        let stem = format!("{function} {}", site.operation);
         let occurrence = occurrences.entry(stem.clone()).or_default();
         *occurrence += 1;
-        keys.push(format!("{stem}#{occurrence}"));
+        let is_named = |model: &str| {
+            source
+                .iter()
+                .any(|line| line.contains(&format!("`{model}`")))
+        };
+        let mut models: Vec<String> = site.models.iter().cloned().collect();
+        models.sort_by_cached_key(|model| {
+            let ms = durations.get(model).copied().unwrap_or(0);
+            (!is_named(model), ms)
+        });
+        names.push(Name {
+            key: format!("{stem}#{occurrence}"),
+            function,
+            models,
+        });
     }
-    Ok(keys)
+    Ok(names)
 }
 
 /// The function around a line (from 1), with the type that it belongs to: found by indentation,
