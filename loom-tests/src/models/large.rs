@@ -442,8 +442,10 @@ fn two_values_share_a_segment_that_one_of_them_leaves() {
     sending.join().expect("sender");
     assert_eq!(get(&mut two, b"a"), Some(in_part(b'x')));
     assert_eq!(get(&mut two, b"c"), Some(in_part(b'z')));
+    // With `a` both segments have free parts.
     for key in [b"a", b"c", b"d", b"e"] {
         assert_eq!(delete(&mut one, key), Deletion::Deleted);
+        verify(&mut two);
     }
     expect_no_extent(&cache, &mut two);
 }

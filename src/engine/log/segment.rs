@@ -42,7 +42,7 @@
 //! | state, live | `unclaim` AcqRel | `remove_live` | this sees that nothing is live, or the last removal sees `Sealed` | `a_removal_empties_a_segment_while_a_part_expires` |
 //! | committed | `commit` Release | `committed` Acquire | a walk sees the bytes of every item below it; in a running cache the lists' lock lies between | `eviction_races_with_a_reader` |
 //! | label | `open` Relaxed | `label` Relaxed | ordered by the index word of an item in it, or by the lists' lock | `a_reader_takes_hold_of_a_large_value_that_moves` |
-//! | lifetime, newest | `commit`, `seal`, `unclaim` Relaxed | `claim_due` Relaxed | the lists' lock, which walks of the table hold, orders them | `what_expires_while_its_segment_is_claimed_is_not_forgotten` |
+//! | lifetime, newest | `commit`, `seal`, `unclaim` Relaxed | `claim_due` Relaxed | the lists' lock, which walks of the table hold, orders them | `what_expires_while_its_segment_is_claimed_is_not_forgotten`, `a_touch_outlives_a_part_that_expires` |
 //! | walked | `put_off_evict`, `open` Relaxed | `Walk::of` Relaxed | `unclaim`, or the lists' lock, and the next `claim` order them | `a_segment_that_is_used_again_is_walked_from_its_beginning`, `two_sessions_go_on_with_an_eviction_that_was_put_off` |
 
 use crate::arena::Arena;
