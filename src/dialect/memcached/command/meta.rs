@@ -104,16 +104,16 @@ impl<'i> Flags<'i> {
     }
 
     /// Reads the flags. Of several mistakes the last is told, unless one hides the others.
-    fn read(key: &[u8], text: &'i [u8]) -> Result<Self, Complaint> {
-        let mut flags = Self::none(text);
+    #[inline]
+    fn read(&mut self, key: &[u8]) -> Result<(), Complaint> {
         let mut mistake = None;
-        for word in words(text) {
+        for word in words(self.text) {
             let (letter, token) = (word[0], &word[1..]);
-            if letter >= 0x7f || flags.has(letter) {
+            if letter >= 0x7f || self.has(letter) {
                 return Err(Complaint::DuplicateFlag);
             }
-            flags.seen |= 1 << letter;
-            if let Err(complaint) = flags.take(letter, token, key) {
+            self.seen |= 1 << letter;
+            if let Err(complaint) = self.take(letter, token, key) {
                 match complaint {
                     Complaint::InvalidFlag => return Err(complaint),
                     // This one has no words of its own: those of an earlier mistake stay.
@@ -122,10 +122,7 @@ impl<'i> Flags<'i> {
                 }
             }
         }
-        match mistake {
-            None => Ok(flags),
-            Some(complaint) => Err(complaint),
-        }
+        mistake.map_or(Ok(()), Err)
     }
 
     #[inline]
@@ -194,49 +191,41 @@ pub(crate) fn decode<'b>(key: &[u8], buffer: &'b mut [u8; DECODED_BYTES_MAX]) ->
 /// `mg`, `md`, `ma` or `me`; `rest` is what is behind the name.
 pub(super) fn command<'i>(name: &[u8], rest: &'i [u8], line: &Line<'i>) -> Front<'i> {
     let (key, text) = word::first(rest);
-    let read = match name {
-        b"mg" => get(key, text, line),
-        b"md" => deletion(key, text, line),
-        b"ma" => count(key, text, line),
-        _ => debug(key, text),
+    let mut flags = Flags::none(text);
+    let verb = match name {
+        b"mg" => get(key, &mut flags, line),
+        b"md" => deletion(key, &mut flags, line),
+        b"ma" => count(key, &mut flags, line),
+        _ => debug(key, &mut flags),
     };
-    match read {
-        Ok((verb, flags)) => line.is(Command::Meta(MetaCommand { verb, key, flags })),
+    match verb {
+        Ok(verb) => line.is(Command::Meta(MetaCommand { verb, key, flags })),
         Err(complaint) => line.refused(complaint),
     }
 }
 
-fn get<'i>(
-    key: &[u8],
-    text: &'i [u8],
-    line: &Line<'_>,
-) -> Result<(MetaVerb, Flags<'i>), Complaint> {
+#[inline]
+fn get(key: &[u8], flags: &mut Flags<'_>, line: &Line<'_>) -> Result<MetaVerb, Complaint> {
     check_words(key, line, Complaint::GetFlagsTooLong)?;
-    let flags = Flags::read(key, text)?;
+    flags.read(key)?;
     flags.check_opaque()?;
     flags.check_served(GET_NOT_SERVED)?;
-    Ok((MetaVerb::Get, flags))
+    Ok(MetaVerb::Get)
 }
 
-fn deletion<'i>(
-    key: &[u8],
-    text: &'i [u8],
-    line: &Line<'_>,
-) -> Result<(MetaVerb, Flags<'i>), Complaint> {
+fn deletion(key: &[u8], flags: &mut Flags<'_>, line: &Line<'_>) -> Result<MetaVerb, Complaint> {
     check_words(key, line, Complaint::FlagsTooLong)?;
-    let flags = Flags::read(key, text).map_err(|_| Complaint::InvalidOrDuplicateFlag)?;
+    let read = flags.read(key);
+    read.map_err(|_| Complaint::InvalidOrDuplicateFlag)?;
     flags.check_opaque()?;
     flags.check_served(DELETE_NOT_SERVED)?;
-    Ok((MetaVerb::Delete, flags))
+    Ok(MetaVerb::Delete)
 }
 
-fn count<'i>(
-    key: &[u8],
-    text: &'i [u8],
-    line: &Line<'_>,
-) -> Result<(MetaVerb, Flags<'i>), Complaint> {
+fn count(key: &[u8], flags: &mut Flags<'_>, line: &Line<'_>) -> Result<MetaVerb, Complaint> {
     check_words(key, line, Complaint::FlagsTooLong)?;
-    let flags = Flags::read(key, text).map_err(|_| Complaint::InvalidOrDuplicateFlag)?;
+    let read = flags.read(key);
+    read.map_err(|_| Complaint::InvalidOrDuplicateFlag)?;
     let delta = match flags.mode {
         None | Some(b'I' | b'+') => Delta::Up(flags.delta),
         Some(b'D' | b'-') => Delta::Down(flags.delta),
@@ -244,20 +233,19 @@ fn count<'i>(
     };
     flags.check_opaque()?;
     flags.check_served(COUNT_NOT_SERVED)?;
-    Ok((MetaVerb::Count { delta }, flags))
+    Ok(MetaVerb::Count { delta })
 }
 
 /// Reads no flag but `b`, and that only where it is the first.
-fn debug<'i>(key: &[u8], text: &'i [u8]) -> Result<(MetaVerb, Flags<'i>), Complaint> {
+fn debug(key: &[u8], flags: &mut Flags<'_>) -> Result<MetaVerb, Complaint> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(Complaint::BadLine);
     }
-    let mut flags = Flags::none(text);
-    if words(text).next() == Some(b"b") {
+    if words(flags.text).next() == Some(b"b") {
         flags.key_form = KeyForm::Base64;
         decode(key, &mut [0; DECODED_BYTES_MAX]).ok_or(Complaint::BadLine)?;
     }
-    Ok((MetaVerb::Debug, flags))
+    Ok(MetaVerb::Debug)
 }
 
 /// What all of them refuse before they look at flags.
@@ -289,7 +277,8 @@ pub(super) fn store_head<'i>(rest: &'i [u8], line: &Line<'i>) -> Result<StoreHea
         value_bytes,
     };
     check_words(key, line, Complaint::FlagsTooLong).map_err(known)?;
-    let flags = Flags::read(key, text).map_err(known)?;
+    let mut flags = Flags::none(text);
+    flags.read(key).map_err(known)?;
     let verb = match flags.mode {
         None | Some(b'S') => StoreVerb::Set,
         Some(b'E') => StoreVerb::Add,
