@@ -227,7 +227,8 @@ pub(crate) trait Reply {
     }
 
     /// Whether the answer has the item's value in it.
-    fn wants_value(&self) -> bool {
+    fn wants_value(&self, item: &Item<'_>) -> bool {
+        let _ = item;
         true
     }
 

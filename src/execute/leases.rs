@@ -13,10 +13,13 @@ pub(super) fn get_or_lease(
     large: &mut Option<Follow>,
 ) {
     match guard.get_or_lease(key, terms) {
-        Ok(leased) if leased.item.is_none() => reply.failed(Failure::NotFound),
-        Ok(leased) => {
+        Ok(mut leased) => {
+            let Some(item) = leased.item else {
+                return reply.failed(Failure::NotFound);
+            };
+            leased.large = leased.large.filter(|_| reply.wants_value(&item));
             reply.leased(&leased);
-            if let Some(value) = leased.large.filter(|_| reply.wants_value()) {
+            if let Some(value) = leased.large {
                 let behind = reply.behind_large();
                 *large = Some(Follow { value, behind });
             }

@@ -281,7 +281,7 @@ fn execute_keyed<D: Dialect>(
         Request::GetAndTouch { expires_at_ms, .. } => {
             match guard.get_and_touch_held(key, expires_at_ms) {
                 Ok(Some((item, value))) => {
-                    let value = value.filter(|_| reply.wants_value());
+                    let value = value.filter(|_| reply.wants_value(&item));
                     reply_with(&item, value, reply, large);
                 }
                 Ok(None) => reply.failed(Failure::NotFound),
@@ -344,7 +344,7 @@ fn answer_read(
     large: &mut Option<Follow>,
 ) {
     match found {
-        Some(item) if item.is_large() && reply.wants_value() => {
+        Some(item) if item.is_large() && reply.wants_value(&item) => {
             reply_with(&item, guard.hold(&item), reply, large);
         }
         Some(item) => reply.item(&item),

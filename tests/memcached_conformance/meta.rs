@@ -301,26 +301,121 @@ const FLAGS: &[Script] = &[
         ],
     },
     Script {
-        name: "what is not served is told",
+        name: "versions that clients choose are refused",
         steps: &[
-            ("mg k N30\r\n", "CLIENT_ERROR the flag N is not served\r\n"),
-            ("mg k R30\r\n", "CLIENT_ERROR the flag R is not served\r\n"),
-            ("mg k h\r\n", "CLIENT_ERROR the flag h is not served\r\n"),
-            ("mg k l\r\n", "CLIENT_ERROR the flag l is not served\r\n"),
-            (
-                "ms k 1 I C1\r\na\r\n",
-                "CLIENT_ERROR the flag I is not served\r\n",
-            ),
             (
                 "ms k 1 E5\r\na\r\n",
                 "CLIENT_ERROR the flag E is not served\r\n",
             ),
-            (
-                "md k I T30\r\n",
-                "CLIENT_ERROR the flag I is not served\r\n",
-            ),
-            ("md k x\r\n", "CLIENT_ERROR the flag x is not served\r\n"),
+            ("mg k E5\r\n", "CLIENT_ERROR the flag E is not served\r\n"),
+            ("md k E5\r\n", "CLIENT_ERROR the flag E is not served\r\n"),
             ("ma k E5\r\n", "CLIENT_ERROR the flag E is not served\r\n"),
+        ],
+    },
+];
+
+const LEASES: &[Script] = &[
+    Script {
+        name: "a large value is left out, and comes with its marks, as others do",
+        steps: &[
+            ("ms k 20000 c\r\n{x*20000}\r\n", "HD c{cas}\r\n"),
+            ("mg k v C{cas} s\r\nmn\r\n", "HD s20000\r\nMN\r\n"),
+            ("mg k v s\r\n", "VA 20000 s20000\r\n{x*20000}\r\n"),
+            ("mg k s\r\nmn\r\n", "HD s20000\r\nMN\r\n"),
+            (
+                "md k I\r\nmg k v\r\nmn\r\n",
+                "HD\r\nVA 20000 X W\r\n{x*20000}\r\nMN\r\n",
+            ),
+        ],
+    },
+    Script {
+        name: "of those that miss with N one wins, and the others wait",
+        steps: &[
+            ("mg k N30 v t c\r\n", "VA 0 t30 c{cas} W\r\n\r\n"),
+            ("mg k N30 v\r\n", "VA 0 Z\r\n\r\n"),
+            ("mg k v\r\n", "VA 0 Z\r\n\r\n"),
+            ("mg k s k Oq\r\n", "HD s0 kk Oq Z\r\n"),
+            // An item for all others too.
+            ("get k\r\n", "VALUE k 0 0\r\n\r\nEND\r\n"),
+            ("add k 0 0 1\r\na\r\n", "NOT_STORED\r\n"),
+            ("ms k 5 C{cas}\r\nhello\r\n", "HD\r\n"),
+            ("mg k N30 v\r\n", "VA 5\r\nhello\r\n"),
+            ("md k\r\nmg k N30 q v\r\n", "HD\r\nVA 0 W\r\n\r\n"),
+        ],
+    },
+    Script {
+        name: "R has one client make an item anew before it expires",
+        steps: &[
+            ("mg k R30 v\r\n", "EN\r\n"),
+            ("ms k 1 T100\r\na\r\n", "HD\r\n"),
+            ("mg k R30 v\r\n", "VA 1\r\na\r\n"),
+            ("mg k R0 v\r\n", "VA 1\r\na\r\n"),
+            ("mg k R110 v\r\n", "VA 1 W\r\na\r\n"),
+            ("mg k R110 v\r\n", "VA 1 Z\r\na\r\n"),
+            ("mg k v\r\n", "VA 1 Z\r\na\r\n"),
+            ("ms k 1 T100\r\nb\r\n", "HD\r\n"),
+            ("mg k v t\r\n", "VA 1 t100\r\nb\r\n"),
+            // What never expires is never due.
+            ("ms k 1\r\nc\r\n", "HD\r\n"),
+            ("mg k R2592000 v\r\n", "VA 1\r\nc\r\n"),
+        ],
+    },
+    Script {
+        name: "md with I marks an item stale, and the next client is to make it anew",
+        steps: &[
+            ("md k I\r\n", "NF\r\n"),
+            ("ms k 1 c F5\r\na\r\n", "HD c{old}\r\n"),
+            ("md k I C1 k\r\n", "EX kk\r\n"),
+            ("md k I T30 C{old} k Oq\r\n", "HD kk Oq\r\n"),
+            ("mg k v t f c\r\n", "VA 1 t30 f5 c{new} X W\r\na\r\n"),
+            ("mg k v\r\n", "VA 1 Z X\r\na\r\n"),
+            ("ms k 1 C{old}\r\nb\r\n", "EX\r\n"),
+            ("md k I\r\nmg k\r\n", "HD\r\nHD X W\r\n"),
+            ("ms k 1 C{new}\r\nb\r\n", "EX\r\n"),
+            ("ms k 1\r\nb\r\nmg k v\r\n", "HD\r\nVA 1\r\nb\r\n"),
+            ("md k I q\r\nmn\r\n", "MN\r\n"),
+            ("get k\r\n", "VALUE k 0 1\r\nb\r\nEND\r\n"),
+        ],
+    },
+    Script {
+        name: "md with x drops the value and the flags, and keeps the item",
+        steps: &[
+            ("ms k 5 F7 T100\r\nhello\r\n", "HD\r\n"),
+            ("md k x\r\n", "HD\r\n"),
+            ("mg k v f s\r\n", "VA 0 f0 s0\r\n\r\n"),
+            ("ms k 5\r\nhello\r\n", "HD\r\n"),
+            ("md k x I\r\n", "HD\r\n"),
+            ("mg k v\r\n", "VA 0 X W\r\n\r\n"),
+            ("md missing x\r\n", "NF\r\n"),
+        ],
+    },
+    Script {
+        name: "ms with I stores what is older than the item, as stale",
+        steps: &[
+            ("ms k 1 c\r\na\r\n", "HD c{old}\r\n"),
+            ("ms k 1 c\r\nb\r\n", "HD c{new}\r\n"),
+            ("ms k 1 C{old} I\r\nc\r\n", "HD\r\n"),
+            ("mg k v\r\n", "VA 1 X W\r\nc\r\n"),
+            ("ms k 1 c\r\nd\r\n", "HD c{last}\r\n"),
+            ("ms k 1 C{last} I\r\ne\r\n", "HD\r\n"),
+            ("mg k v\r\n", "VA 1\r\ne\r\n"),
+            ("ms missing 1 C5 I\r\ne\r\n", "NF\r\n"),
+        ],
+    },
+    Script {
+        name: "h tells whether an item was read before",
+        steps: &[
+            ("ms k 1\r\na\r\n", "HD\r\n"),
+            ("mg k h u\r\n", "HD h0\r\n"),
+            ("mg k h v\r\n", "VA 1 h0\r\na\r\n"),
+            ("mg k h\r\n", "HD h1\r\n"),
+            (
+                "set k 0 0 1\r\nb\r\nget k\r\n",
+                "STORED\r\nVALUE k 0 1\r\nb\r\nEND\r\n",
+            ),
+            ("mg k h\r\n", "HD h1\r\n"),
+            // Not known where the server keeps no such times.
+            ("mg k l s\r\n", "HD s1\r\n"),
         ],
     },
 ];
@@ -343,4 +438,9 @@ fn items_are_deleted_and_counted() {
 #[test]
 fn flags_are_checked() {
     run_in_every_way(FLAGS);
+}
+
+#[test]
+fn one_client_of_many_makes_an_item() {
+    run_in_every_way(LEASES);
 }

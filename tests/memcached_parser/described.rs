@@ -152,6 +152,7 @@ fn flags_described(flags: &Flags<'_>) -> String {
     assert_eq!(flags.initial, number(b'J').unwrap_or(0));
     assert_eq!(flags.expiry.map(|expiry| expiry.0), time(b'T'));
     assert_eq!(flags.vivify.map(|expiry| expiry.0), time(b'N'));
+    assert_eq!(flags.refresh.map(|expiry| expiry.0), time(b'R'));
     assert_eq!(flags.key_form == KeyForm::Base64, token(b'b').is_some());
     assert_eq!(told(flags.answer()), token(b'q').is_none());
     let all: Vec<String> = all.into_iter().map(shown).collect();

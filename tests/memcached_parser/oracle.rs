@@ -397,14 +397,14 @@ fn flags<'i>(key: &[u8], words: &[&'i [u8]]) -> Result<Flags<'i>, &'static str> 
     }
 }
 
-fn check_end(flags: &Flags<'_>, not_served: &str) -> Result<(), Wrong> {
+fn check_end(flags: &Flags<'_>) -> Result<(), Wrong> {
     if flags.token(b'O').is_some_and(|token| token.len() > 31) {
         return Err(Wrong::Said("CLIENT_ERROR opaque token too long"));
     }
-    let missing = not_served
-        .chars()
-        .find(|flag| flags.token(*flag as u8).is_some());
-    missing.map_or(Ok(()), |flag| Err(Wrong::NotServed(flag)))
+    match flags.token(b'E') {
+        Some(_) => Err(Wrong::NotServed('E')),
+        None => Ok(()),
+    }
 }
 
 fn meta(name: &str, words: &Words<'_>) -> Result<String, Wrong> {
@@ -441,14 +441,7 @@ fn meta(name: &str, words: &Words<'_>) -> Result<String, Wrong> {
         ("ma", _) => return Err(Wrong::Said("CLIENT_ERROR invalid mode for ma M token")),
         _ => String::new(),
     };
-    check_end(
-        &flags,
-        match name {
-            "mg" => "NREhl",
-            "md" => "IxE",
-            _ => "E",
-        },
-    )?;
+    check_end(&flags)?;
     Ok(format!("{name} {} {}{counts}", shown(key), flags.words()))
 }
 
@@ -480,7 +473,7 @@ fn meta_store(words: &Words<'_>) -> Result<Store, NoStore> {
             )));
         }
     };
-    check_end(&flags, "IE").map_err(known)?;
+    check_end(&flags).map_err(known)?;
     let client_flags = flags
         .token(b'F')
         .map_or(0, |token| number(token, u64::MAX).unwrap());

@@ -1,13 +1,16 @@
 //! Which request a command is, and what its answer needs to know.
 
 use super::command::{
-    Answer, Command, Delta, Expiry, GetStyle, KeyForm, MetaCommand, MetaVerb, StoreHead,
+    Answer, Command, Delta, Expiry, Flags, GetStyle, KeyForm, MetaCommand, MetaVerb, StoreHead,
     StoreStyle, StoreVerb, Versions, decode_key,
 };
 use super::meta_reply::MetaTag;
 use super::stats::Group;
 use crate::dialect::{Circumstances, Request, Scratch, SpacedKeys, Touch};
-use crate::engine::{Arithmetic, Entry, Initial, Mode, Side};
+use crate::engine::{
+    Arithmetic, Entry, Freshness, Initial, Invalidation, Mode, NewExpiry, OldValue, Reading, Side,
+    Terms,
+};
 
 /// What the answer to a command needs to know about it.
 #[derive(Debug, Clone, Copy)]
@@ -142,7 +145,10 @@ pub(super) fn mode(head: &StoreHead<'_>) -> Option<Mode> {
     Some(match (head.verb, head.version) {
         (StoreVerb::Append | StoreVerb::Prepend, _) => return None,
         (StoreVerb::Add, _) => Mode::Add,
-        (StoreVerb::Set | StoreVerb::Replace, Some(version)) => Mode::CompareAndSet { version },
+        (StoreVerb::Set | StoreVerb::Replace, Some(version)) => match &head.style {
+            StoreStyle::Meta(flags) if flags.has(b'I') => Mode::CompareAndSetStale { version },
+            _ => Mode::CompareAndSet { version },
+        },
         (StoreVerb::Set, None) => Mode::Set,
         (StoreVerb::Replace, None) => Mode::Replace,
     })
@@ -207,12 +213,30 @@ fn of_meta<'i>(meta: &MetaCommand<'i>, with: Circumstances<'i>) -> (Tag<'i>, Req
     let now_ms = with.now_ms;
     let request = match (verb, touch(flags.expiry, now_ms)) {
         (MetaVerb::Debug, _) => Request::Peek { key },
-        (MetaVerb::Get, Touch::Keep) if flags.has(b'u') => Request::Peek { key },
-        (MetaVerb::Get, Touch::Keep) => Request::Get { key },
-        (MetaVerb::Get, Touch::To { expires_at_ms }) => Request::GetAndTouch { key, expires_at_ms },
-        (MetaVerb::Delete, _) => Request::Delete {
+        (MetaVerb::Get, touch) => Request::GetOrLease {
             key,
-            version: flags.version,
+            terms: terms(flags, touch, now_ms),
+        },
+        (MetaVerb::Delete, touch) => match (flags.has(b'I'), flags.has(b'x')) {
+            (false, false) => Request::Delete {
+                key,
+                version: flags.version,
+            },
+            (is_marked, is_dropped) => Request::Invalidate {
+                key,
+                how: Invalidation {
+                    version: flags.version,
+                    expiry: new_expiry(touch),
+                    value: match is_dropped {
+                        true => OldValue::Dropped,
+                        false => OldValue::Kept,
+                    },
+                    freshness: match is_marked {
+                        true => Freshness::Stale,
+                        false => Freshness::Fresh,
+                    },
+                },
+            },
         },
         (MetaVerb::Count { delta }, touch) => {
             let initial = flags.vivify.map(|expiry| Initial {
@@ -231,6 +255,29 @@ fn of_meta<'i>(meta: &MetaCommand<'i>, with: Circumstances<'i>) -> (Tag<'i>, Req
         (MetaVerb::Set, _) => Request::Ping { echo: b"" },
     };
     (tag, request)
+}
+
+/// On which terms `mg` reads.
+fn terms(flags: &Flags<'_>, touch: Touch, now_ms: u64) -> Terms {
+    let placeholder_until_ms =
+        (flags.vivify).map(|expiry| expiry.at_ms(now_ms).unwrap_or(u64::MAX));
+    let refresh_at_ms = flags.refresh.and_then(|expiry| expiry.at_ms(now_ms));
+    Terms {
+        placeholder_until_ms,
+        refresh_below_ms: refresh_at_ms.map(|at_ms| at_ms.saturating_sub(now_ms)),
+        expiry: new_expiry(touch),
+        reading: match flags.has(b'u') {
+            true => Reading::Passes,
+            false => Reading::Counts,
+        },
+    }
+}
+
+fn new_expiry(touch: Touch) -> NewExpiry {
+    match touch {
+        Touch::Keep => NewExpiry::Kept,
+        Touch::To { expires_at_ms } => NewExpiry::At(expires_at_ms),
+    }
 }
 
 fn stats<'i>(group: &'i [u8], rest: &'i [u8]) -> (Tag<'i>, Request<'i>) {

@@ -8,7 +8,7 @@ use super::VALUE_END;
 use super::command::{Answer, Flags, KeyForm, MetaVerb, words};
 use super::reply::{MemcachedReply, push_number, rare_line};
 use crate::dialect::Failure;
-use crate::engine::Item;
+use crate::engine::{Freshness, History, Item, Lease, Leased};
 
 /// What the answer to a meta command needs to know about it.
 #[derive(Debug, Clone, Copy)]
@@ -51,12 +51,8 @@ impl<'i> MetaTag<'i> {
         }
     }
 
-    /// Whether the answer may have the value in it.
-    pub(super) fn wants_value(&self) -> bool {
-        self.value != ValueWanted::No
-    }
-
-    fn shows_value(&self, item: &Item<'_>) -> bool {
+    /// Whether the answer has this item's value in it.
+    pub(super) fn shows_value(&self, item: &Item<'_>) -> bool {
         match self.value {
             ValueWanted::No => false,
             ValueWanted::Yes => true,
@@ -76,6 +72,13 @@ struct Facts {
     client_flags: Option<u32>,
     version: Option<u64>,
     expiry: Option<ExpiryKnown>,
+    /// Whether the value was read before.
+    history: Option<History>,
+    /// When it was.
+    read_at_ms: Option<u64>,
+    /// What stands behind the flags: Z if another client makes a new value, X if this one is stale,
+    /// W if this client is to make it.
+    marks: &'static [u8],
 }
 
 /// When an item expires.
@@ -89,24 +92,42 @@ impl Facts {
             client_flags: Some(item.flags()),
             version: Some(item.version()),
             expiry: Some(ExpiryKnown(item.expires_at_ms())),
+            ..Self::default()
+        }
+    }
+
+    fn of_leased(item: &Item<'_>, leased: &Leased<'_>) -> Self {
+        Self {
+            history: Some(leased.history),
+            read_at_ms: leased.read_at_ms,
+            marks: match (leased.lease, leased.freshness) {
+                (Lease::None, Freshness::Fresh) => b"",
+                (Lease::Won, Freshness::Fresh) => b" W",
+                (Lease::Taken, Freshness::Fresh) => b" Z",
+                (Lease::None, Freshness::Stale) => b" X",
+                (Lease::Won, Freshness::Stale) => b" X W",
+                (Lease::Taken, Freshness::Stale) => b" Z X",
+            },
+            ..Self::of(item)
         }
     }
 }
 
 impl MemcachedReply<'_> {
-    pub(super) fn meta_item(&mut self, tag: &MetaTag<'_>, item: &Item<'_>) {
-        self.meta_head(tag, item);
-        if tag.verb != MetaVerb::Debug && tag.shows_value(item) {
+    /// The answer to `mg`; a large value follows it.
+    pub(super) fn meta_leased(&mut self, tag: &MetaTag<'_>, leased: &Leased<'_>) {
+        let Some(item) = &leased.item else {
+            return self.meta_failed(tag, Failure::NotFound);
+        };
+        self.value_line(tag, item, &Facts::of_leased(item, leased));
+        if tag.shows_value(item) && leased.large.is_none() {
             item.append_value_to(self.out);
             self.out.extend_from_slice(VALUE_END);
         }
     }
 
     /// The line before a value, or the whole answer where none is wanted.
-    pub(super) fn meta_head(&mut self, tag: &MetaTag<'_>, item: &Item<'_>) {
-        if tag.verb == MetaVerb::Debug {
-            return self.debug(tag, item);
-        }
+    fn value_line(&mut self, tag: &MetaTag<'_>, item: &Item<'_>, facts: &Facts) {
         match tag.shows_value(item) {
             true => {
                 self.out.extend_from_slice(b"VA ");
@@ -114,14 +135,18 @@ impl MemcachedReply<'_> {
             }
             false => self.out.extend_from_slice(b"HD"),
         }
-        self.finish_line(tag, &Facts::of(item));
+        self.finish_line(tag, facts);
     }
 
     pub(super) fn meta_stored(&mut self, tag: &MetaTag<'_>, version: u64, value_bytes: u64) {
-        let facts = Facts {
-            value_bytes: Some(value_bytes),
-            version: Some(version),
-            ..Facts::default()
+        let facts = match tag.verb {
+            // An item that stays, marked: what is asked about it is asked of what is gone.
+            MetaVerb::Delete => Facts::default(),
+            _ => Facts {
+                value_bytes: Some(value_bytes),
+                version: Some(version),
+                ..Facts::default()
+            },
         };
         self.ordinary(tag, b"HD", &facts);
     }
@@ -143,7 +168,7 @@ impl MemcachedReply<'_> {
         };
         let mut buffer = itoa::Buffer::new();
         let digits = buffer.format(value).as_bytes();
-        if !tag.wants_value() {
+        if tag.value == ValueWanted::No {
             return self.coded(tag, b"HD", &facts);
         }
         self.out.extend_from_slice(b"VA ");
@@ -211,9 +236,15 @@ impl MemcachedReply<'_> {
                 b'f' => self.fact(b'f', facts.client_flags.map(u64::from)),
                 b'c' => self.fact(b'c', facts.version),
                 b't' => self.seconds_left(facts.expiry),
+                b'h' => self.fact(b'h', facts.history.map(|h| u64::from(h == History::Read))),
+                b'l' => self.fact(
+                    b'l',
+                    facts.read_at_ms.map(|at_ms| self.seconds_since(at_ms)),
+                ),
                 _ => {}
             }
         }
+        self.out.extend_from_slice(facts.marks);
         self.out.extend_from_slice(VALUE_END);
     }
 
@@ -237,8 +268,13 @@ impl MemcachedReply<'_> {
         at_ms.saturating_sub(self.now_ms).div_ceil(1000)
     }
 
-    /// All that is known about an item.
-    fn debug(&mut self, tag: &MetaTag<'_>, item: &Item<'_>) {
+    /// Whole seconds that have passed.
+    fn seconds_since(&self, at_ms: u64) -> u64 {
+        self.now_ms.saturating_sub(at_ms) / 1000
+    }
+
+    /// All that is known about an item: the answer to `me`.
+    pub(super) fn debug(&mut self, tag: &MetaTag<'_>, item: &Item<'_>) {
         self.out.extend_from_slice(b"ME ");
         self.out.extend_from_slice(tag.key);
         self.out.extend_from_slice(b" exp=");

@@ -150,23 +150,23 @@ impl Reply for MemcachedReply<'_> {
     fn item(&mut self, item: &Item<'_>) {
         match self.tag {
             Tag::Value(versions) => self.value(item, versions, VALUE_AND_LIST_END),
-            Tag::Meta(tag) => self.meta_item(tag, item),
+            // Of the meta commands, `me` alone reads without terms.
+            Tag::Meta(tag) => self.debug(tag, item),
             _ => {}
         }
     }
 
     fn leased(&mut self, leased: &Leased<'_>) {
-        match (&leased.item, &leased.large) {
-            (Some(item), None) => self.item(item),
-            (Some(item), Some(_)) => self.large_item(item),
-            (None, _) => self.failed(Failure::NotFound),
+        // INVARIANT: only meta commands read on terms.
+        if let Tag::Meta(tag) = self.tag {
+            self.meta_leased(tag, leased);
         }
     }
 
     fn large_item(&mut self, item: &Item<'_>) {
         match self.tag {
             Tag::Value(versions) | Tag::Values(versions) => self.value_head(item, versions),
-            Tag::Meta(tag) => self.meta_head(tag, item),
+            Tag::Meta(tag) => self.debug(tag, item),
             _ => {}
         }
     }
@@ -179,9 +179,9 @@ impl Reply for MemcachedReply<'_> {
     }
 
     #[inline]
-    fn wants_value(&self) -> bool {
+    fn wants_value(&self, item: &Item<'_>) -> bool {
         match self.tag {
-            Tag::Meta(tag) => tag.wants_value(),
+            Tag::Meta(tag) => tag.shows_value(item),
             _ => true,
         }
     }

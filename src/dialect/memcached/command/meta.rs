@@ -62,6 +62,8 @@ pub(crate) struct Flags<'i> {
     pub(crate) expiry: Option<Expiry>,
     /// `N`: when an item expires that is made because there is none.
     pub(crate) vivify: Option<Expiry>,
+    /// `R`: an item that expires before this is to be made anew.
+    pub(crate) refresh: Option<Expiry>,
     /// `M`.
     mode: Option<u8>,
     /// `F`.
@@ -81,6 +83,7 @@ impl<'i> Flags<'i> {
             version: None,
             expiry: None,
             vivify: None,
+            refresh: None,
             mode: None,
             client_flags: 0,
             initial: 0,
@@ -141,7 +144,7 @@ impl<'i> Flags<'i> {
             }
             b'N' => self.vivify = Some(expiry()?),
             b'T' => self.expiry = Some(expiry()?),
-            b'R' => drop(expiry()?),
+            b'R' => self.refresh = Some(expiry()?),
             b'F' => self.client_flags = word::number_32(token).ok_or(Complaint::BadLine)?,
             b'C' => self.version = Some(word::number(token).ok_or(Complaint::BadToken)?),
             b'E' => drop(word::number(token).ok_or(Complaint::BadToken)?),
@@ -165,22 +168,15 @@ impl<'i> Flags<'i> {
         }
     }
 
-    /// Refuses flags that have a meaning for the command and no mechanism behind them yet. This is
-    /// the one place that knows of them.
-    fn check_served(&self, not_served: &[u8]) -> Result<(), Complaint> {
-        match not_served.iter().find(|&&flag| self.has(flag)) {
-            Some(&flag) => Err(Complaint::NotServed { flag }),
-            None => Ok(()),
+    /// Refuses versions that clients choose: they would have to be told apart from those that the
+    /// cache gives, or a flush would not know what is older.
+    fn check_served(&self) -> Result<(), Complaint> {
+        match self.has(b'E') {
+            true => Err(Complaint::NotServed { flag: b'E' }),
+            false => Ok(()),
         }
     }
 }
-
-/// Flags that are read and not served, by command: versions given by clients (`E`), and what makes
-/// one client of many fill an item again.
-const GET_NOT_SERVED: &[u8] = b"NREhl";
-const SET_NOT_SERVED: &[u8] = b"IE";
-const DELETE_NOT_SERVED: &[u8] = b"IxE";
-const COUNT_NOT_SERVED: &[u8] = b"E";
 
 /// Decodes a key into a buffer that has room for any.
 pub(crate) fn decode<'b>(key: &[u8], buffer: &'b mut [u8; DECODED_BYTES_MAX]) -> Option<&'b [u8]> {
@@ -209,7 +205,7 @@ fn get(key: &[u8], flags: &mut Flags<'_>, line: &Line<'_>) -> Result<MetaVerb, C
     check_words(key, line, Complaint::GetFlagsTooLong)?;
     flags.read(key)?;
     flags.check_opaque()?;
-    flags.check_served(GET_NOT_SERVED)?;
+    flags.check_served()?;
     Ok(MetaVerb::Get)
 }
 
@@ -218,7 +214,7 @@ fn deletion(key: &[u8], flags: &mut Flags<'_>, line: &Line<'_>) -> Result<MetaVe
     let read = flags.read(key);
     read.map_err(|_| Complaint::InvalidOrDuplicateFlag)?;
     flags.check_opaque()?;
-    flags.check_served(DELETE_NOT_SERVED)?;
+    flags.check_served()?;
     Ok(MetaVerb::Delete)
 }
 
@@ -232,7 +228,7 @@ fn count(key: &[u8], flags: &mut Flags<'_>, line: &Line<'_>) -> Result<MetaVerb,
         _ => return Err(Complaint::CountMode),
     };
     flags.check_opaque()?;
-    flags.check_served(COUNT_NOT_SERVED)?;
+    flags.check_served()?;
     Ok(MetaVerb::Count { delta })
 }
 
@@ -288,7 +284,7 @@ pub(super) fn store_head<'i>(rest: &'i [u8], line: &Line<'i>) -> Result<StoreHea
         _ => return Err(known(Complaint::SetMode)),
     };
     flags.check_opaque().map_err(known)?;
-    flags.check_served(SET_NOT_SERVED).map_err(known)?;
+    flags.check_served().map_err(known)?;
     Ok(StoreHead {
         verb,
         key,
