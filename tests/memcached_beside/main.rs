@@ -219,6 +219,13 @@ fn same_but_for_padding(ours: &str, theirs: &str, versions: &mut Versions) -> bo
     same(&plain(ours), &plain(theirs), versions)
 }
 
+/// Whether memcached says of a number from 2^63 on that it is none, or would say so if it were asked.
+fn is_misread(text: &str, theirs: &str) -> bool {
+    let is_large = |line: &str| line.parse::<u64>().is_ok_and(|number| number >= 1 << 63);
+    let is_said = theirs.contains("non-numeric value") || text.contains("noreply");
+    is_said && theirs.lines().any(is_large)
+}
+
 fn number_from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
@@ -248,15 +255,19 @@ fn random_commands_are_answered_alike_but_for_what_is_listed() {
         let step = steps::step(&mut random);
         let (ours, theirs) = (larder.take(&step), memcached_peer.take(&step));
         let same = same(&ours, &theirs, &mut versions);
-        if step.known == Some(Difference::Padding) {
-            let alike = same_but_for_padding(&ours, &theirs, &mut versions);
+        let mut known = step.known;
+        if known == Some(Difference::Padding)
+            && !same_but_for_padding(&ours, &theirs, &mut versions)
+        {
+            let context = format!("step {number}: {:?}", step.text);
+            let is_misread = is_misread(&step.text, &theirs);
             assert!(
-                alike,
-                "step {number}: {:?}\nlarder    {ours:?}\nmemcached {theirs:?}",
-                step.text
+                is_misread,
+                "{context}\nlarder    {ours:?}\nmemcached {theirs:?}"
             );
+            known = Some(Difference::Misread);
         }
-        let Some(known) = step.known else {
+        let Some(known) = known else {
             assert!(
                 same,
                 "step {number}: {:?}\nlarder    {ours:?}\nmemcached {theirs:?}",

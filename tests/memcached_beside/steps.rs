@@ -35,6 +35,7 @@ macro_rules! differences {
 
 differences! {
     Padding = "memcached pads a number that loses digits with spaces; Larder's has as many as it needs",
+    Misread = "memcached takes a number from 2^63 on for none where a minus sign happens to lie behind it in memory",
     Numbers = "memcached takes signs and cuts numbers off; Larder takes digits within the bounds of the number",
     Skipped = "1.6.18 takes the value of a store that it refuses for commands; later ones, as Larder, skip it",
     SetSize = "1.6.18 has no flag s for ms",
