@@ -66,6 +66,16 @@ pub enum Reading {
     Passes,
 }
 
+impl Reading {
+    /// What it marks an item with that it stores itself.
+    fn marks(self) -> Marks {
+        match self {
+            Self::Counts => Marks::FETCHED,
+            Self::Passes => Marks::NONE,
+        }
+    }
+}
+
 /// What a read on terms found, and whether its caller is to store a new value.
 #[derive(Debug)]
 pub struct Leased<'g> {
@@ -200,7 +210,9 @@ impl<'s> Guard<'s> {
             let standing = found.and_then(|found| Some((found, self.standing(&found)?)));
             let seen = match (standing, terms.placeholder_until_ms, terms.expiry) {
                 (None, None, _) => return Ok(self.missed()),
-                (None, Some(until_ms), _) => self.leave_placeholder(key, until_ms)?,
+                (None, Some(until_ms), _) => {
+                    self.leave_placeholder(key, until_ms, terms.reading)?
+                }
                 (Some(_), _, NewExpiry::At(at_ms)) => self.touch_on_terms(key, terms, at_ms)?,
                 (Some((found, item)), _, NewExpiry::Kept) => {
                     let marks = found.entry.marks();
@@ -257,11 +269,13 @@ impl<'s> Guard<'s> {
         &mut self,
         key: &Key<'_>,
         until_ms: u64,
+        reading: Reading,
     ) -> Result<Option<Seen<'s>>, StoreError> {
+        let read = reading.marks();
         let written = self.write_over(key, &[], |old, _| match old {
             Some(_) => Plan::Answer(()),
             None => Plan::Put(Put {
-                gets: Marks::LEASED,
+                gets: read.and(Marks::LEASED),
                 ..Put::new(NewValue::Placeholder, 0, Some(until_ms))
             }),
         })?;
@@ -282,10 +296,7 @@ impl<'s> Guard<'s> {
         expires_at_ms: Option<u64>,
     ) -> Result<Option<Seen<'s>>, StoreError> {
         let (now_ms, shared) = (self.now_ms, self.shared);
-        let read = match terms.reading {
-            Reading::Counts => Marks::FETCHED,
-            Reading::Passes => Marks::NONE,
-        };
+        let read = terms.reading.marks();
         let (mut marks, mut lease, mut read_at_ms) = (Marks::NONE, Lease::None, None);
         let written = self.write_over(key, &[], |old, entry| {
             let Some(old) = old else {

@@ -87,8 +87,38 @@ pub(crate) fn step(random: &mut StdRng) -> Step {
     match random.random_range(0..100) {
         kind @ 0..55 => words.classic(kind),
         kind @ 55..89 => words.meta(kind),
-        89..95 => words.on_key(malformed(random).to_owned()),
+        89..92 => words.on_key(malformed(random).to_owned()),
+        92..95 => leases(random),
         _ => different(random),
+    }
+}
+
+/// A command about who is to make an item, on a key of its own.
+fn leases(random: &mut StdRng) -> Step {
+    const LEASED: &[&str] = &[
+        "mg w N30 v t f s h k\r\n",
+        "mg w N30 R40 v\r\n",
+        "mg w R30 v t\r\n",
+        "mg w R3000 v h\r\n",
+        "mg w v h u\r\n",
+        "mg w v h\r\n",
+        "mg w R3000 T100 v\r\n",
+        "get w\r\n",
+        "ms w 1 T100\r\na\r\n",
+        "ms w 2 T20 F7\r\nab\r\n",
+        "set w 0 0 1\r\nb\r\n",
+        "add w 0 0 1\r\nc\r\n",
+        "gets w\r\nms w 1 C{} I\r\nd\r\nmg w v\r\n",
+        "md w I\r\n",
+        "md w I T30\r\n",
+        "gets w\r\nmd w I C{} k Oq\r\n",
+        "md w\r\n",
+        "touch w 100\r\n",
+    ];
+    Step {
+        text: LEASED[random.random_range(0..LEASED.len())].to_owned(),
+        key: "w",
+        known: None,
     }
 }
 
