@@ -190,7 +190,9 @@ pub(crate) enum Failure {
     NoSpace,
     #[error("the value does not end where it was said to")]
     Unterminated,
-    #[error("there are no statistics of that name; accepted: none, `server`, `cache`")]
+    #[error(
+        "there are no statistics of that name; accepted: none, `server`, `cache`, `workers`, `items`, `memory`, `settings`, `since_reset`"
+    )]
     NoSuchStats,
 }
 
