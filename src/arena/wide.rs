@@ -23,36 +23,28 @@ const WORDS: usize = 2;
 pub(super) fn tagged<const N: usize>(words: &[AtomicU64; N], tag: u16) -> Option<u32> {
     assert!(words.as_ptr().addr() & 15 == 0, "a bucket is not aligned");
     match N {
-        4 => {
-            let upper = upper_halves(words, 0);
-            Some(equal(upper, upper, tag) & 0xf)
-        }
-        8 => Some(equal(upper_halves(words, 0), upper_halves(words, 4), tag)),
+        // SAFETY: SSE2 is part of every x86-64.
+        4 => Some(unsafe { equal(words, [0, 0], tag) } & 0xf),
+        // SAFETY: likewise.
+        8 => Some(unsafe { equal(words, [0, 4], tag) }),
         _ => None,
     }
 }
 
-/// The upper 32 bits of each of the four words from `first` on.
+/// Which of the four words from each of two places on have the tag.
 #[inline]
-fn upper_halves<const N: usize>(words: &[AtomicU64; N], first: usize) -> __m128i {
-    let (low, high) = (load(words, first), load(words, first + WORDS));
-    // SAFETY: SSE2 is part of every x86-64.
-    unsafe {
+#[target_feature(enable = "sse2")]
+fn equal<const N: usize>(words: &[AtomicU64; N], places: [usize; 2], tag: u16) -> u32 {
+    let tags = places.map(|first| {
+        let (low, high) = (load(words, first), load(words, first + WORDS));
         let (low, high) = (_mm_castsi128_ps(low), _mm_castsi128_ps(high));
-        _mm_castps_si128(_mm_shuffle_ps::<0b11_01_11_01>(low, high))
-    }
-}
-
-/// Which of eight upper halves begin with the tag.
-#[inline]
-fn equal(first: __m128i, second: __m128i, tag: u16) -> u32 {
-    // SAFETY: SSE2 is part of every x86-64.
-    unsafe {
-        let (first, second) = (_mm_srai_epi32::<16>(first), _mm_srai_epi32::<16>(second));
-        let tags = _mm_packs_epi32(first, second);
-        let equal = _mm_cmpeq_epi16(tags, _mm_set1_epi16(tag as i16));
-        _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128())) as u32
-    }
+        // The upper 32 bits of each word, and of these the upper 16.
+        let upper = _mm_castps_si128(_mm_shuffle_ps::<0b11_01_11_01>(low, high));
+        _mm_srai_epi32::<16>(upper)
+    });
+    let tags = _mm_packs_epi32(tags[0], tags[1]);
+    let equal = _mm_cmpeq_epi16(tags, _mm_set1_epi16(tag as i16));
+    _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128())) as u32
 }
 
 #[inline]

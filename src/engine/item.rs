@@ -108,7 +108,7 @@ impl Header {
             while kind < 8 {
                 let flags_and_key = (kind & KIND_FLAGS as u64) * 2 + (kind & KIND_LONG_KEY as u64);
                 let bytes = (kind & KIND_EXPIRES as u64) * 8 + flags_and_key;
-                table |= bytes / 4 << (kind * 8);
+                table |= (bytes / 4) << (kind * 8);
                 kind += 1;
             }
             table
