@@ -225,7 +225,7 @@ impl fmt::Display for Memory {
         )?;
         writeln!(
             f,
-            "{:.1} % with what large values leave of their last segments; keys and values alone \
+            "{:.1} % with what large values leave of their last extents; keys and values alone \
              {:.1} %, of {} items",
             share(live_bytes + extent_bytes),
             share(self.scanned_bytes),

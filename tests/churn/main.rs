@@ -13,7 +13,7 @@
 //!   MiB: what moves 64 MiB over loopback takes its time.
 //! - *The live share*: the ledger's `live` (items that the index names, with their headers, in segments
 //!   that have not expired as a whole) and the bytes of large values that a SCAN names, by the budget.
-//!   A large value's extents are whole segments; what the last one has left does not count as live.
+//!   What the last extent of a large value has left does not count as live.
 //!   Beside it, the share with it, and that of the keys and values alone that a SCAN names.
 //!
 //! The short run is part of `cargo test`. The long one, on a server of 256 MiB:

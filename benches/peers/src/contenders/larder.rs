@@ -143,7 +143,7 @@ impl Session for BatchSession {
                 return hits;
             }
             sets.iter().for_each(|key| guard.prefetch_bucket(key));
-            guard.prefetch_items(sets.iter());
+            guard.prefetch_items(sets.iter_mut());
             guard.get_many(&gets, |at, item| match item {
                 Some(item) => {
                     copy_out(item.value(), black_box(&mut value));
