@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "each test uses its own part of the support")]
 mod support;
 
-use larder::{Arithmetic, Initial, Mode};
+use larder::{Arithmetic, Freshness, Initial, Invalidation, Lease, Mode, Terms};
 use support::linearizability::{Span, check};
 use support::meaning::{Answer, Call, Evictions, Marks, Stored};
 
@@ -209,6 +209,50 @@ fn a_lost_update_is_rejected() {
     };
     accepts(&race("abc"));
     rejects(&race("ac"));
+}
+
+#[test]
+fn what_finds_nothing_may_have_removed_a_placeholder() {
+    let until_ms = Some(NOW_MS + 1);
+    let terms = Terms {
+        placeholder_until_ms: until_ms,
+        ..Terms::default()
+    };
+    let placeholder = Stored {
+        value: Vec::new(),
+        flags: 0,
+        expires_at_ms: until_ms,
+        version: Some(1),
+        marks: Marks {
+            is_placeholder: true,
+            ..Marks::default()
+        },
+    };
+    let won = Answer::Leased {
+        found: placeholder,
+        lease: Lease::Won,
+        freshness: Freshness::Fresh,
+    };
+    let invalidation = Call::Invalidate {
+        how: Invalidation::default(),
+    };
+    for call in [DELETE, invalidation] {
+        let history = |ended| {
+            [
+                span(2, 5, Call::GetOrLease { terms }, won.clone()),
+                span(0, ended, call.clone(), Answer::NotFound),
+                span(
+                    8,
+                    9,
+                    store(Mode::CompareAndSet { version: 1 }, "a"),
+                    Answer::NotFound,
+                ),
+            ]
+        };
+        let checked = check(&history(4), NOW_MS, Evictions::Impossible);
+        assert!(checked.is_ok(), "{checked:#?}");
+        assert!(check(&history(1), NOW_MS, Evictions::Impossible).is_err());
+    }
 }
 
 #[test]

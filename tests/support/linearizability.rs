@@ -172,7 +172,8 @@ impl<'h> Search<'h> {
                 done.insert(done.partition_point(|&other| other < call), call);
                 let next = Configuration { state, done };
                 // A look that changes nothing can as well be now: what follows does not need it.
-                let looks = *asked == Call::Get || answer.is_some_and(Answer::is_a_look);
+                let looks =
+                    *asked == Call::Get || answer.is_some_and(|answer| answer.is_a_look(asked));
                 if unchanged && looks {
                     return vec![next];
                 }

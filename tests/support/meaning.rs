@@ -137,13 +137,17 @@ impl Answer {
         }
     }
 
-    /// Whether a call that is answered so has changed nothing of a key that stays present.
-    pub(crate) fn is_a_look(&self) -> bool {
+    /// Whether a call that is answered so has changed nothing, whatever was there. (A delete or
+    /// an invalidation that finds nothing may have removed a placeholder.)
+    pub(crate) fn is_a_look(&self, call: &Call) -> bool {
         use Answer::{Exists, Miss, NoSpace, NotANumber, NotFound, NotStored};
-        matches!(
-            self,
-            Miss | NotStored | Exists | NotFound | NotANumber | NoSpace
-        )
+        match (self, call) {
+            (NotFound, Call::Delete { .. } | Call::Invalidate { .. }) => false,
+            _ => matches!(
+                self,
+                Miss | NotStored | Exists | NotFound | NotANumber | NoSpace
+            ),
+        }
     }
 }
 
