@@ -119,8 +119,11 @@ impl Arena {
     #[track_caller]
     pub(crate) fn tagged<const N: usize>(&self, offset: u64, tag: u64) -> u32 {
         let words = self.words::<N>(offset);
-        let has_tag = |at: usize| words[at].load(Ordering::Acquire) >> 48 == tag;
-        (0..N - 1).fold(0, |bits, at| bits | u32::from(has_tag(at)) << at)
+        let mut bits = 0;
+        for at in 0..N - 1 {
+            bits |= u32::from(words[at].load(Ordering::Acquire) >> 48 == tag) << at;
+        }
+        bits
     }
 
     /// # Safety

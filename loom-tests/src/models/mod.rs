@@ -1,5 +1,6 @@
 //! The claims about the engine, by subject.
 
+mod ahead;
 mod cleaning;
 mod counters;
 mod expiry;
@@ -22,6 +23,7 @@ use crate::model::Model;
 pub fn all() -> impl Iterator<Item = &'static Model> {
     let subjects = [
         readers::MODELS,
+        ahead::MODELS,
         writers::MODELS,
         overflow::MODELS,
         growth::MODELS,

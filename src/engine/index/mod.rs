@@ -12,7 +12,8 @@
 //! which the key was absent: if it was missed in a slot that had been passed while empty, it was
 //! absent then. The one thing that a reader writes is the frequency of what it found: one
 //! compare-exchange, not retried, and none once the count is full, so the line of a hot key stays
-//! shared.
+//! shared. A batch looks ahead: it finds the slots with the tags of its keys and asks for their items;
+//! each read then begins at the slot that was seen, with what that has by then.
 //!
 //! **Writers** lock the bucket: a bit in its control word, held for some tens of instructions, with
 //! no allocation, no eviction and no other lock inside. The count is read again under the lock: a
@@ -24,6 +25,7 @@
 //! | word | writer | reader | pairs | caught by |
 //! |---|---|---|---|---|
 //! | entry | `LockedBucket::put`, Release | `Index::find`, Acquire | the item's bytes come before the entry | `a_reader_sees_a_whole_item_or_none` |
+//! | entry | `LockedBucket::put`, Release | `find_seen`, Acquire | the same, of a slot that was seen ahead | `a_key_that_was_seen_ahead_is_overwritten` |
 //! | entry | `move_exact`, Release | `find`, Acquire | the copy's bytes come before the entry that names it | `a_reader_keeps_an_item_that_moves_to_main` |
 //! | entry | `clear`, Release | `find`, Acquire | a reader that sees a moved entry gone sees the raised count | `a_reader_finds_its_key_through_a_split` |
 //! | entry | frequency bump, Relaxed | - | a read-modify-write continues the writer's release sequence | `a_reader_sees_a_whole_item_or_none` |
@@ -32,6 +34,7 @@
 //! | control | `link`, Release | `find`, Acquire | an overflow bucket's entries come before the link to it | `a_reader_follows_a_new_overflow_bucket` |
 //! | control | `link`, Release | `walk`, Acquire | the same, for scans and walks of segments | `a_scan_follows_a_new_overflow_bucket` |
 //! | control | `trim`, Release | `find`, Acquire | a reader that does not follow the link any more sees the raised count | `a_reader_finds_its_key_while_it_leaves_an_overflow_bucket` |
+//! | entry | `clear`, Release | `Slots::tagged`, Acquire | the same of a slot without the tag | `a_reader_finds_its_key_through_a_split` |
 //! | count | `growth`, Release | `find` and `lock`, Acquire | the new bucket is filled before it can be found | `a_reader_finds_its_key_through_a_split` |
 //! | count | `growth`, Release | `find_exact`, Acquire | a walk that sees a moved entry gone looks for it in the new bucket | `a_key_is_evicted_while_it_moves_to_another_bucket` |
 
