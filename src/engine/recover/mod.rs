@@ -27,6 +27,8 @@
 
 mod measure;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 use crate::arena::{Arena, BorrowedFd, OwnedFd};
 use crate::engine::cache::{Cache, page_plan};
