@@ -14,7 +14,7 @@
 //! 4. Entries without a mark go, and so do those of which two name the same key.
 //! 5. Every segment becomes what was proved of it: sealed, with its live bytes and lifetime; an
 //!    extent, with the parts that values use; withdrawn; or free, which is all that nothing names.
-//! 6. Counts are made anew. The next version and the flush stay: versions are taken in blocks from
+//! 6. Entries are counted anew, and the figures of the sessions go on. The next version and the flush stay: versions are taken in blocks from
 //!    the one word, so what stands there is above all that were given out.
 //!
 //! Why this keeps what was acknowledged and nothing older: a process that dies has stored all that it
@@ -32,7 +32,7 @@ mod tests;
 
 use crate::arena::{Arena, BorrowedFd, OwnedFd};
 use crate::engine::cache::{Cache, page_plan};
-use crate::engine::config::{COUNTERS_BYTES, Config, ConfigError, Geometry};
+use crate::engine::config::{Config, ConfigError, Geometry};
 use crate::engine::header::{self, Mismatch};
 use crate::engine::index::recovered::Chains;
 use crate::engine::index::word::Entry;
@@ -201,8 +201,8 @@ impl Cache {
     ///
     /// Nobody else may use the memory: the process is dead, or its cache is never used again.
     /// Whatever the memory holds, the result is a consistent cache or an error; items that are not
-    /// proved are dropped, and told in the receipt. Ghosts and flushes are kept, also one that is set
-    /// for later; figures count from here on.
+    /// proved are dropped, and told in the receipt. Ghosts, figures and flushes are kept, also a flush
+    /// that is set for later.
     ///
     /// # Errors
     ///
@@ -322,7 +322,7 @@ fn recovered(
         links_cut: chains.links_cut,
     };
     release_unpaid(&arena, &geometry, counts, overflow_chunks.max(1), &restored)?;
-    count_anew(&arena, &geometry, &receipt, &restored);
+    count_on(&arena, &geometry, &receipt, &restored);
     let index = chains.into_index();
     let segments = Segments::restore(Arc::clone(&arena), geometry, &restored);
     Ok((Cache::of(arena, index, segments, hash_seed), receipt))
@@ -367,19 +367,33 @@ fn release_unpaid(
     Ok(())
 }
 
-/// Makes the counts that sessions keep anew: all are 0, but for what the other counts start from.
-fn count_anew(arena: &Arena, geometry: &Geometry, receipt: &Receipt, restored: &Restored) {
-    let words = u64::from(geometry.sessions_max) * COUNTERS_BYTES / 8;
-    for at in 0..words {
-        header::store(arena, geometry.counters_at + at * 8, 0);
+/// Has the figures go on from what they were, if they can have been that, and agree with what was
+/// kept.
+fn count_on(arena: &Arena, geometry: &Geometry, receipt: &Receipt, restored: &Restored) {
+    let blocks = || (0..geometry.sessions_max).map(|id| Counters::of_session(geometry, id));
+    let words = geometry.counters_at..geometry.segment_table_at;
+    let words = || words.clone().step_by(8);
+    // LIMIT: more was never counted, and sums of a few figures of all sessions stay within 64 bits.
+    let figure_max = u64::MAX / 8 / u64::from(geometry.sessions_max);
+    if words().any(|at| header::load(arena, at) > figure_max) {
+        words().for_each(|at| header::store(arena, at, 0));
+    }
+    for counters in blocks() {
+        counters.set(arena, Figure::PinnedSinceMs, 0);
+        counters.set(arena, Figure::RemovedBytes, 0);
+    }
+    let sum = |figure| -> u64 { blocks().map(|counters| counters.get(arena, figure)).sum() };
+    let (inserted, removed) = (sum(Figure::Inserted), sum(Figure::Removed));
+    let first = Counters::of_session(geometry, 0);
+    match (removed + receipt.items).checked_sub(inserted) {
+        Some(missing) => first.add(arena, Figure::Inserted, missing),
+        None => first.add(arena, Figure::Removed, inserted - removed - receipt.items),
     }
     let dead_bytes = restored.proven.iter().map(|proven| match proven {
         Proven::Items(items) => items.committed - items.live_bytes,
         _ => 0,
     });
-    let counters = Counters::of_session(geometry, 0);
-    counters.set(arena, Figure::Inserted, receipt.items);
-    counters.set(arena, Figure::RemovedBytes, dead_bytes.sum());
+    first.set(arena, Figure::RemovedBytes, dead_bytes.sum());
     header::store(arena, header::ENTRIES, receipt.items);
 }
 
