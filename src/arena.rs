@@ -17,6 +17,7 @@ use std::io;
 use std::ptr::NonNull;
 
 use crate::mapping::Mapping;
+pub(crate) use crate::mapping::{BorrowedFd, OwnedFd};
 use crate::pages::{PagePlan, Pages, PagesError};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -45,12 +46,34 @@ impl Arena {
     ///
     /// Whatever the system says when it refuses the memfd, its size, its seals or the mapping.
     pub(crate) fn new(bytes: u64) -> io::Result<Self> {
-        let mapping = Mapping::new(bytes)?;
-        Ok(Self {
+        Ok(Self::of(Mapping::new(bytes)?))
+    }
+
+    /// Attaches to an arena that another mapping made, of at least `bytes_min` bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the memory is no such arena, or whatever the system says when it refuses the mapping.
+    pub(crate) fn attach(memory: OwnedFd, bytes_min: u64) -> io::Result<Self> {
+        Ok(Self::of(Mapping::attach(memory, bytes_min)?))
+    }
+
+    fn of(mapping: Mapping) -> Self {
+        Self {
             start: mapping.start(),
             bytes: mapping.bytes(),
             mapping,
-        })
+        }
+    }
+
+    /// Its size in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The shared memory, for whoever is to attach to it.
+    pub(crate) fn memory(&self) -> BorrowedFd<'_> {
+        self.mapping.memory()
     }
 
     /// Sees to the pages that were asked for, before the arena is shared.

@@ -23,8 +23,9 @@ mod sync;
 
 pub use engine::{
     AccessTimes, Arithmetic, Cache, Calculated, Calculation, Census, Config, ConfigError, Counter,
-    Deletion, Entry, Freshness, Guard, History, HugePages, Initial, Invalidated, Invalidation,
-    Item, Key, KeyError, LargeDraft, LargeValue, Lease, Leased, Limits, Mode, NewExpiry, OldValue,
-    Outcome, Pages, PagesError, Placeholders, Prefault, Reading, Session, Side, Stats, StoreError,
-    Terms, TooManySessions,
+    Deletion, Dropped, Entry, Freshness, Guard, History, HugePages, Initial, Invalidated,
+    Invalidation, Item, Key, KeyError, LargeDraft, LargeValue, Lease, Leased, Limits, Mode,
+    NewExpiry, OldValue, OpenSegment, Outcome, Pages, PagesError, Placeholders, Prefault, Proof,
+    Reading, Receipt, RecoverError, Session, Side, Stats, StoreError, Terms, TooManySessions,
+    WrittenBy,
 };

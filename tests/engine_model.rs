@@ -27,6 +27,14 @@ struct Shape {
     steps: usize,
     time: Time,
     clock: Clock,
+    life: Life,
+}
+
+/// Whether the cache goes on in the memory of one that died, now and then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    GoesOn,
+    EndsNowAndThen,
 }
 
 /// Whether items expire and flushes come.
@@ -51,6 +59,7 @@ const SMALL: Shape = Shape {
     steps: 6000,
     time: Time::Passes,
     clock: Clock::GoesOn,
+    life: Life::GoesOn,
 };
 
 fn expiry(time: Time) -> impl Strategy<Value = Option<u64>> {
@@ -158,7 +167,12 @@ fn step(shape: Shape) -> impl Strategy<Value = Step> {
     let session = || 0..3_usize;
     let passes = u32::from(shape.time == Time::Passes);
     let jumps = u32::from(shape.clock == Clock::Jumps);
+    let deaths = u32::from(shape.life == Life::EndsNowAndThen);
     let bursts = u32::from(shape.burst_keys > 0);
+    let ending = prop_oneof![
+        1 => session().prop_map(|session| Step::Renew { session }),
+        deaths => Just(Step::Die),
+    ];
     let burst = (session(), key(), 0..=shape.burst_keys, 0..200_usize);
     prop_oneof![
         400 => (session(), key(), call(shape))
@@ -177,7 +191,7 @@ fn step(shape: Shape) -> impl Strategy<Value = Step> {
             value_bytes,
         }),
         1 => (1..50_usize).prop_map(|items| Step::Scan { items }),
-        1 => session().prop_map(|session| Step::Renew { session }),
+        1 + deaths => ending,
     ]
 }
 
@@ -343,4 +357,38 @@ fn large_values_in_few_segments_answer_like_the_model() {
         ..shape
     };
     run(shape, 3, |stats| stats.segments_evicted > 20);
+}
+
+#[test]
+fn a_cache_that_dies_and_goes_on_answers_like_the_model() {
+    let shape = Shape {
+        life: Life::EndsNowAndThen,
+        steps: 4000,
+        ..SMALL
+    };
+    run(shape, 2, |stats| stats.items > 5);
+    let large = Shape {
+        keys: 500,
+        time: Time::Stands,
+        value_bytes_max: 20_000,
+        ..shape
+    };
+    run(large, 2, |stats| stats.large_bytes > 100_000);
+    let full = Shape {
+        memory_bytes: 2 << 20,
+        keys: 20_000,
+        burst_keys: 2000,
+        value_bytes_max: 9000,
+        time: Time::Stands,
+        ..shape
+    };
+    run(full, 3, |stats| stats.evicted > 500 && stats.buckets > 256);
+    let growing = Shape {
+        memory_bytes: 32 << 20,
+        keys: 30_000,
+        burst_keys: 2000,
+        steps: 2000,
+        ..shape
+    };
+    run(growing, 2, |stats| stats.buckets > 500);
 }

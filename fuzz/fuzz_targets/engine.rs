@@ -5,7 +5,7 @@
 //! value  length u8: below 200 so many bytes follow; else one byte follows, repeated: a few
 //!        thousand times, or from 250 on hundred thousands of times
 //! time   below 192: so many milliseconds pass; below 224: the clock is set to another time;
-//!        else a session maintains
+//!        below 250: a session maintains; else the cache dies, and another one goes on in its memory
 //! ```
 
 #![no_main]
@@ -180,7 +180,8 @@ impl Program<'_> {
             time @ 192..224 => Step::Jump {
                 to_ms: TIMES_MS[usize::from(time % 8)],
             },
-            _ => Step::Maintain { session },
+            224..250 => Step::Maintain { session },
+            _ => Step::Die,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::engine::cache::Shared;
 use crate::engine::config::{CLASSES_MAX, Geometry};
 use crate::engine::item::{self, Draft, Item};
 use crate::engine::log::Place;
-use crate::engine::log::segment::{Label, Lifetime, Log};
+use crate::engine::log::segment::{Label, Lifetime, Log, Owner};
 use crate::reclaim::Pin;
 
 /// LIMIT: times to live up to these share a class; what lives longer, or for ever, has the last one.
@@ -16,6 +16,7 @@ const CLASS_MS: [u64; CLASSES_MAX - 1] = [60_000, 600_000, 3_600_000];
 /// The open segments of one owner.
 #[derive(Debug, Default)]
 pub(crate) struct Appender {
+    owner: Owner,
     open: [[Option<Open>; CLASSES_MAX]; 2],
 }
 
@@ -58,6 +59,14 @@ pub(crate) fn label(
 }
 
 impl Appender {
+    /// With nothing open.
+    pub(crate) fn of(owner: Owner) -> Self {
+        Self {
+            owner,
+            ..Self::default()
+        }
+    }
+
     fn place(&mut self, label: Label) -> &mut Option<Open> {
         &mut self.open[label.log as usize][label.class]
     }
@@ -81,7 +90,7 @@ impl Appender {
         pin: &Pin<'_>,
     ) -> bool {
         self.seal(shared, label, pin);
-        let opened = shared.segments.open(label, place, now_ms);
+        let opened = shared.segments.open(label, place, self.owner, now_ms);
         *self.place(label) = opened.map(|id| Open {
             id,
             start: shared.segments.start(id),

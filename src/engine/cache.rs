@@ -126,6 +126,10 @@ pub struct Key<'k> {
 }
 
 impl Cache {
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Creates an empty cache.
     ///
     /// # Errors
@@ -148,9 +152,17 @@ impl Cache {
     pub(crate) fn in_arena(arena: Arena, geometry: Geometry, hash_seed: u64) -> Self {
         let arena = Arc::new(arena);
         header::write(&arena, &geometry, hash_seed);
+        let index = Index::new(Arc::clone(&arena), geometry);
+        let segments = Segments::new(Arc::clone(&arena), geometry);
+        Self::of(arena, index, segments, hash_seed)
+    }
+
+    /// The cache of an index and its segments.
+    pub(crate) fn of(arena: Arc<Arena>, index: Index, segments: Segments, hash_seed: u64) -> Self {
+        let geometry = *segments.geometry();
         let shared = Shared {
-            index: Index::new(Arc::clone(&arena), geometry),
-            segments: Arc::new(Segments::new(Arc::clone(&arena), geometry)),
+            index,
+            segments: Arc::new(segments),
             ghosts: Ghosts::new(Arc::clone(&arena), geometry),
             caretaker: Mutex::default(),
             collector: Collector::new(),
@@ -222,7 +234,7 @@ impl Cache {
 
 /// What the memory covers from the start: everything below the first chunk of buckets and that
 /// chunk, the first chunk of overflow buckets, and the segments.
-fn page_plan(config: &Config, geometry: &Geometry) -> PagePlan {
+pub(crate) fn page_plan(config: &Config, geometry: &Geometry) -> PagePlan {
     let chunk_bytes = geometry.segment_bytes;
     let segments = geometry.segments_at..geometry.arena_bytes;
     PagePlan {
@@ -235,6 +247,12 @@ fn page_plan(config: &Config, geometry: &Geometry) -> PagePlan {
         ],
         segments,
     }
+}
+
+/// A key's hash with a cache's seed.
+#[inline]
+pub(crate) fn hash_of(key: &[u8], hash_seed: u64) -> KeyHash {
+    KeyHash(xxh3_64_with_seed(key, hash_seed))
 }
 
 impl Shared {
@@ -270,7 +288,7 @@ impl Shared {
 
     #[inline]
     pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
-        KeyHash(xxh3_64_with_seed(key, self.hash_seed))
+        hash_of(key, self.hash_seed)
     }
 
     /// The item that an entry names.

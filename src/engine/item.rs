@@ -31,14 +31,16 @@ use crate::engine::number::Number;
 /// The largest version: 56 bits of the header hold it.
 pub(crate) const VERSION_MAX: u64 = (1 << 56) - 1;
 
-const HEADER_BYTES: usize = 16;
-const KIND_EXPIRES: u8 = 1;
+pub(crate) const HEADER_BYTES: usize = 16;
+pub(crate) const KIND_EXPIRES: u8 = 1;
 const KIND_FLAGS: u8 = 2;
-const KIND_LONG_KEY: u8 = 4;
-const KIND_NUMBER: u8 = 8;
-const KIND_LARGE: u8 = 16;
-const KIND_PLACEHOLDER: u8 = 32;
+pub(crate) const KIND_LONG_KEY: u8 = 4;
+pub(crate) const KIND_NUMBER: u8 = 8;
+pub(crate) const KIND_LARGE: u8 = 16;
+pub(crate) const KIND_PLACEHOLDER: u8 = 32;
 const KIND_READ_AT: u8 = 64;
+/// The kinds that there are.
+pub(crate) const KINDS: u8 = 127;
 const VALUE_BYTES_MAX: usize = (1 << 24) - 1;
 
 /// The first two words of an item.
@@ -56,7 +58,7 @@ impl Header {
     /// An item was written there in full, what published it has been observed, and its segment
     /// cannot be reclaimed while the caller is at work (it is pinned, or owns the segment).
     #[inline]
-    unsafe fn read(arena: &Arena, offset: u64) -> Self {
+    pub(crate) unsafe fn read(arena: &Arena, offset: u64) -> Self {
         // SAFETY: published items are immutable; the caller answers for the rest.
         let bytes = unsafe { arena.read(offset, HEADER_BYTES) };
         let (lengths, version) = bytes.split_at(8);
@@ -67,41 +69,41 @@ impl Header {
     }
 
     #[inline]
-    fn kind(self) -> u8 {
+    pub(crate) fn kind(self) -> u8 {
         (self.version >> 56) as u8
     }
 
     #[inline]
-    fn has(self, kind: u8) -> bool {
+    pub(crate) fn has(self, kind: u8) -> bool {
         self.kind() & kind != 0
     }
 
     #[inline]
-    fn value_bytes(self) -> usize {
+    pub(crate) fn value_bytes(self) -> usize {
         (self.lengths >> 32) as usize & VALUE_BYTES_MAX
     }
 
     /// Bytes of the key, if it is not a long one.
     #[inline]
-    fn short_key_bytes(self) -> usize {
+    pub(crate) fn short_key_bytes(self) -> usize {
         (self.lengths >> 56) as usize
     }
 
     /// Bytes before the optional fields.
     #[inline]
-    fn fixed_bytes(self) -> u64 {
+    pub(crate) fn fixed_bytes(self) -> u64 {
         HEADER_BYTES as u64 + u64::from(self.has(KIND_NUMBER)) * IN_PLACE_BYTES
     }
 
     /// Bytes behind the padding.
     #[inline]
-    fn last_bytes(self) -> u64 {
+    pub(crate) fn last_bytes(self) -> u64 {
         u64::from(self.has(KIND_READ_AT)) * LAST_READ_BYTES
     }
 
     /// Bytes of the optional fields.
     #[inline]
-    fn optional_bytes(self) -> usize {
+    pub(crate) fn optional_bytes(self) -> usize {
         // A byte for each of the eight combinations, in units of 4 bytes.
         const BYTES: u64 = {
             let (mut table, mut kind) = (0, 0);

@@ -100,6 +100,31 @@ impl<'g> Extents<'g> {
     }
 }
 
+/// The extents that bytes describe which nobody vouches for, if they can be those of a value.
+pub(crate) fn sound_extents(geometry: &Geometry, described: &Extents<'_>) -> Option<Box<[Extent]>> {
+    let description = described.description;
+    if description.len() < HEAD_BYTES || !description.len().is_multiple_of(8) {
+        return None;
+    }
+    let sizes = Sizes::of(geometry);
+    let (value_bytes, found) = (described.value_bytes(), described.sizes());
+    let has_sizes =
+        found.segment_bytes == sizes.segment_bytes && found.part_bytes == sizes.part_bytes;
+    if !has_sizes || !(1..=geometry.value_bytes_max).contains(&value_bytes) {
+        return None;
+    }
+    let extents = described.all();
+    let all = geometry.parts_per_segment();
+    let whole = extents.iter().take_while(|extent| extent.parts() == all);
+    let rest = &extents[whole.count()..];
+    // Whole ones first; those that are not make less than a segment.
+    let is_sound = extents.iter().all(|&extent| geometry.has_extent(extent))
+        && parts(rest) < all
+        && parts(&extents) == geometry.parts(value_bytes)
+        && sizes.room_bytes(&extents) >= value_bytes;
+    is_sound.then_some(extents)
+}
+
 /// What extents are made of.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {

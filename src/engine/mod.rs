@@ -11,6 +11,7 @@
 //! [`guard`] has the reads, [`write`] the one path of every write, [`operations`] the operations in
 //! its terms, [`conditional`] those that may depend on a version and change an expiry as well,
 //! [`lease`] those that tell who is to store. [`stats`] are its figures,
+//! [`recover`] goes on in the memory of a cache whose process is gone.
 //! [`census`] counts the items by kind, and [`verify`] checks that all of it agrees.
 
 mod appender;
@@ -30,6 +31,7 @@ mod lease;
 mod log;
 mod number;
 mod operations;
+mod recover;
 mod session;
 mod stats;
 mod tally;
@@ -50,6 +52,7 @@ pub use lease::{
     Terms,
 };
 pub use operations::{Arithmetic, Counter, Deletion, Entry, Initial, Mode, Outcome};
+pub use recover::{Dropped, OpenSegment, Proof, Receipt, RecoverError, WrittenBy};
 pub use session::Session;
 pub use stats::Stats;
 pub use write::StoreError;

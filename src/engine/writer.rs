@@ -13,7 +13,7 @@ use crate::engine::cache::Shared;
 use crate::engine::index::word::{Entry, Marks};
 use crate::engine::log::Place;
 use crate::engine::log::extents::Extent;
-use crate::engine::log::segment::{Label, Log};
+use crate::engine::log::segment::{Label, Log, Owner};
 use crate::engine::stats::{Counters, Figure};
 use crate::engine::tally::Tally;
 use crate::engine::upkeep::{Demand, Mercy, Step, Upkeep};
@@ -63,7 +63,7 @@ pub(crate) struct NoSpace;
 impl Writer {
     pub(crate) fn new(shared: &Shared, session: u32) -> Self {
         Self {
-            appender: Appender::default(),
+            appender: Appender::of(Owner::Session(session)),
             first_log: Log::Small,
             upkeep: Upkeep::Done,
             owed_bytes: 0,

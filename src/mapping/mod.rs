@@ -16,7 +16,10 @@ mod system;
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
+
+pub(crate) use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -29,6 +32,8 @@ use crate::sync::{AtomicU64, Ordering};
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 /// LIMIT: tries to make huge pages, since other use of the pages can be in the way for a moment.
 const HUGE_ATTEMPTS: u32 = 8;
+/// What keeps the file as large as the mapping.
+const SIZE_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 /// `MADV_COLLAPSE`, since Linux 6.1; not every C library names it.
 const MADV_COLLAPSE: i32 = 25;
 
@@ -40,6 +45,8 @@ pub(crate) struct Mapping {
     bytes: u64,
     /// INVARIANT: address space that is this mapping's own, and holds it, until drop.
     _reserved: Reserved,
+    /// What is mapped, for whoever is to map it too.
+    memory: OwnedFd,
     pages: Pages,
     /// The offsets that may come in huge pages: whole ones, or none at all.
     huge: Range<u64>,
@@ -59,11 +66,38 @@ impl Mapping {
     ///
     /// Whatever the system says when it refuses the memfd, its size, its seals or the mapping.
     pub(crate) fn new(bytes: u64) -> io::Result<Self> {
-        let length = usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let memory = rustix::fs::memfd_create("larder-arena", flags)?;
         rustix::fs::ftruncate(&memory, bytes)?;
-        rustix::fs::fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW)?;
+        rustix::fs::fcntl_add_seals(&memory, SIZE_SEALS)?;
+        Self::map(memory, bytes)
+    }
+
+    /// Maps memory that another mapping made, as it is, whoever had it before.
+    ///
+    /// # Errors
+    ///
+    /// If it is not a memfd of a fixed size, which is at least `bytes_min` and a multiple of 8, or
+    /// the system refuses the mapping.
+    pub(crate) fn attach(memory: OwnedFd, bytes_min: u64) -> io::Result<Self> {
+        // What is no memfd has no seals.
+        let seals = rustix::fs::fcntl_get_seals(&memory).unwrap_or(SealFlags::empty());
+        if !seals.contains(SIZE_SEALS) {
+            return Err(io::Error::other(
+                "it is no memfd that is sealed against growing and shrinking",
+            ));
+        }
+        let bytes = u64::try_from(rustix::fs::fstat(&memory)?.st_size).unwrap_or(0);
+        if bytes < bytes_min || bytes % 8 != 0 {
+            return Err(io::Error::other(format!(
+                "its size is {bytes} bytes; accepted: {bytes_min} or more, and a multiple of 8"
+            )));
+        }
+        Self::map(memory, bytes)
+    }
+
+    fn map(memory: OwnedFd, bytes: u64) -> io::Result<Self> {
+        let length = usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
         let reserved = Reserved::new(length)?;
         let start = reserved.aligned();
         // SAFETY: the addresses are inside what was just reserved, and nobody uses them; the seals
@@ -83,6 +117,7 @@ impl Mapping {
             start,
             bytes,
             _reserved: reserved,
+            memory,
             pages: Pages::Base,
             huge: 0..0,
         };
@@ -99,6 +134,11 @@ impl Mapping {
     #[inline]
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// What is mapped.
+    pub(crate) fn memory(&self) -> BorrowedFd<'_> {
+        self.memory.as_fd()
     }
 
     /// The pages that the plan led to.

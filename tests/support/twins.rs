@@ -10,7 +10,9 @@
 
 use std::collections::HashMap;
 
-use larder::{AccessTimes, Cache, Config, Guard, Mode, NewExpiry, Session, StoreError, Terms};
+use larder::{
+    AccessTimes, Cache, Config, Guard, Mode, NewExpiry, Proof, Session, StoreError, Terms,
+};
 
 use super::execute::{read, try_execute};
 use super::meaning::{Answer, Call, Evictions, State, Stored, answer, successors};
@@ -78,10 +80,13 @@ pub(crate) enum Step {
     Renew {
         session: usize,
     },
+    /// The cache is left as it is, nothing ended, and another one recovers its memory.
+    Die,
 }
 
 /// The engine, the model, and what passed between them.
 pub(crate) struct Twins {
+    config: Config,
     cache: Cache,
     sessions: Vec<Session>,
     model: HashMap<Vec<u8>, Stored>,
@@ -104,10 +109,10 @@ impl Twins {
         config.sessions_max = SESSIONS as u32;
         config.hash_seed = Some(7);
         config.access_times = access_times;
-        let cache = Cache::new(config).expect("the memory is accepted");
-        let session = |_| cache.session().expect("there is one more");
+        let cache = Cache::new(config.clone()).expect("the memory is accepted");
         Self {
-            sessions: (0..SESSIONS).map(session).collect(),
+            config,
+            sessions: begun(&cache),
             cache,
             model: HashMap::new(),
             keys,
@@ -181,7 +186,26 @@ impl Twins {
                 let session = self.cache.session().expect("one has just ended");
                 self.sessions.insert(at, session);
             }
+            Step::Die => self.die(),
         }
+    }
+
+    fn die(&mut self) {
+        let stats = self.cache.stats();
+        let memory = self.cache.memory().try_clone_to_owned();
+        let memory = memory.expect("a descriptor is free");
+        let recovered = Cache::recover(memory, &self.config, Proof::Contents);
+        let (cache, receipt) = recovered.expect("the memory is whole");
+        assert_eq!(cache.stats().counts(), stats.counts());
+        assert_eq!(receipt.dropped.total(), 0, "{receipt:#?}");
+        assert_eq!(receipt.items, stats.items);
+        assert_eq!(receipt.torn_segments, 0);
+        // LIMIT: nothing of the other one is ended, its mapping included: programs die a few times.
+        self.sessions.drain(..).for_each(std::mem::forget);
+        std::mem::forget(std::mem::replace(&mut self.cache, cache));
+        self.sessions = begun(&self.cache);
+        let verified = self.sessions[0].verify();
+        assert_eq!(verified, Ok(()), "{receipt:#?}");
     }
 
     fn set_clock(&mut self, now_ms: u64) {
@@ -425,4 +449,9 @@ impl Twins {
         }
         stats
     }
+}
+
+fn begun(cache: &Cache) -> Vec<Session> {
+    let session = |_| cache.session().expect("there is one more");
+    (0..SESSIONS).map(session).collect()
 }

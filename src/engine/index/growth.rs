@@ -84,6 +84,24 @@ impl Growth {
         }
     }
 
+    /// Of an index that is there: with so many buckets in use, and so many overflow buckets that
+    /// were handed out.
+    pub(super) fn recovered(geometry: &Geometry, buckets: u64, overflow: u64) -> Self {
+        let mut growth = Self::new(geometry);
+        growth.buckets.used = buckets;
+        growth.overflow.used = overflow;
+        for range in [&mut growth.buckets, &mut growth.overflow] {
+            let chunks = range.used.div_ceil(range.per_chunk).max(1);
+            range.capacity = chunks * range.per_chunk;
+        }
+        growth
+    }
+
+    /// Buckets and overflow buckets that are paid for.
+    pub(super) fn capacities(&self) -> (u64, u64) {
+        (self.buckets.capacity, self.overflow.capacity)
+    }
+
     /// How many buckets the index starts with.
     pub(crate) fn buckets_first(&self) -> u64 {
         self.buckets.used

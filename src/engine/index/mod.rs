@@ -41,6 +41,7 @@
 pub(crate) mod bucket;
 pub(crate) mod growth;
 mod overflow;
+pub(crate) mod recovered;
 pub(crate) mod word;
 
 use std::ops::ControlFlow;

@@ -229,12 +229,10 @@ impl Segments {
     }
 
     fn free(&self, lists: &mut Lists, extents: &[Extent]) {
-        for extent in extents {
-            let id = self.id_at(extent.offset());
-            let within = extent.offset() - self.start(id);
-            let first = (within / self.geometry.part_bytes) as u32;
+        for &extent in extents {
+            let (id, parts) = self.geometry.place_of(extent);
             let used = self.used(id);
-            let now = Used(used.0 & !Used::run(first, extent.parts()).0);
+            let now = Used(used.0 & !parts);
             self.set_used(lists, id, used, now);
             if now == Used::NONE {
                 self.segment(id).free_extent();
@@ -274,6 +272,24 @@ impl Geometry {
     /// Parts of a segment that extents are made of.
     pub(crate) fn parts_per_segment(&self) -> u32 {
         (self.segment_bytes / self.part_bytes) as u32
+    }
+
+    /// Whether an extent, which nobody vouches for, lies within one segment.
+    pub(crate) fn has_extent(&self, extent: Extent) -> bool {
+        let (at, parts) = (extent.offset(), u64::from(extent.parts()));
+        let within = at.wrapping_sub(self.segments_at) % self.segment_bytes;
+        (self.segments_at..self.arena_bytes).contains(&at)
+            && parts > 0
+            && within.is_multiple_of(self.part_bytes)
+            && within + parts * self.part_bytes <= self.segment_bytes
+    }
+
+    /// The segment that an extent lies in, and its parts there, a bit each.
+    pub(crate) fn place_of(&self, extent: Extent) -> (u32, u64) {
+        let from_start = extent.offset() - self.segments_at;
+        let first = from_start % self.segment_bytes / self.part_bytes;
+        let id = (from_start / self.segment_bytes) as u32;
+        (id, Used::run(first as u32, extent.parts()).0)
     }
 
     /// Parts that a value of so many bytes takes.

@@ -14,6 +14,7 @@
 mod due;
 pub(crate) mod extents;
 mod queue;
+pub(crate) mod recovered;
 pub(crate) mod segment;
 mod usage;
 
@@ -22,7 +23,7 @@ use crate::engine::config::{Geometry, SEGMENT_LINE_BYTES};
 use crate::engine::log::due::DueList;
 pub(crate) use crate::engine::log::due::{Due, Wanted};
 use crate::engine::log::queue::Queues;
-use crate::engine::log::segment::{Emptied, Label, Lifetime, Log, Segment, State};
+use crate::engine::log::segment::{Emptied, Label, Lifetime, Log, Owner, Segment, State};
 pub(crate) use crate::engine::log::usage::Usage;
 use crate::reclaim::Pin;
 use crate::shape;
@@ -91,19 +92,10 @@ struct Lists {
 }
 
 impl Lists {
-    /// Takes a segment from the pool, if that leaves as many as are kept for moving items to.
-    fn take(&mut self, kept: u32) -> Option<u32> {
-        (self.free.len() as u32 > kept)
-            .then(|| self.free.pop())
-            .flatten()
-    }
-}
-
-impl Segments {
-    pub(crate) fn new(arena: Arc<Arena>, geometry: Geometry) -> Self {
-        let lists = Lists {
-            // Popped from the end: low segments first.
-            free: (0..geometry.segments).rev().collect(),
+    /// Of no segments yet.
+    fn new(geometry: &Geometry) -> Self {
+        Self {
+            free: Vec::new(),
             queues: Queues::new(geometry.segments),
             sequence: 0,
             evicting: 0,
@@ -120,7 +112,22 @@ impl Segments {
             has_evicted: false,
             searched: 0,
             due: DueList::new(),
-        };
+        }
+    }
+
+    /// Takes a segment from the pool, if that leaves as many as are kept for moving items to.
+    fn take(&mut self, kept: u32) -> Option<u32> {
+        (self.free.len() as u32 > kept)
+            .then(|| self.free.pop())
+            .flatten()
+    }
+}
+
+impl Segments {
+    pub(crate) fn new(arena: Arc<Arena>, geometry: Geometry) -> Self {
+        let mut lists = Lists::new(&geometry);
+        // Popped from the end: low segments first.
+        lists.free = (0..geometry.segments).rev().collect();
         Self {
             arena,
             geometry,
@@ -153,7 +160,13 @@ impl Segments {
     }
 
     /// Takes a segment from the pool and opens it; `None` if there is none for this use.
-    pub(crate) fn open(&self, label: Label, place: Place, now_ms: u64) -> Option<u32> {
+    pub(crate) fn open(
+        &self,
+        label: Label,
+        place: Place,
+        owner: Owner,
+        now_ms: u64,
+    ) -> Option<u32> {
         let mut lists = self.lists.lock();
         let kept = match place {
             Place::New => self.geometry.segments_kept + lists.wanted,
@@ -162,7 +175,7 @@ impl Segments {
         let id = lists.take(kept)?;
         lists.sequence += 1;
         lists.held[label.log as usize] += 1;
-        self.segment(id).open(lists.sequence, label, now_ms);
+        self.segment(id).open(lists.sequence, label, owner, now_ms);
         match place {
             Place::Before(place) if lists.queues.contains(place) => {
                 lists.queues.insert_before(id, place);

@@ -6,7 +6,7 @@
 //!  word 2  label: sequence of opening | class | log
 //!  word 3  when the last of its items expires, in milliseconds; NEVER: some item does not
 //!  word 4  when the first of them does, as far as is known
-//!  word 5  the largest version among its items, from its sealing on
+//!  word 5  the largest version among its items, from its sealing on; until then, its owner
 //!  word 6  when it was opened           | in the first extent of a large value: references to it
 //!  word 7  bytes that an eviction has walked and that was put off
 //! ```
@@ -51,6 +51,8 @@ use crate::sync::{AtomicU64, Ordering};
 const STATE: u64 = 0xff;
 const LIVE_SHIFT: u32 = 32;
 const LOG: u64 = 1;
+/// What tells an owner from a version.
+const OWNER: u64 = 1 << 63;
 const CLASS_SHIFT: u32 = 1;
 const CLASS: u64 = 0x7f;
 const SEQUENCE_SHIFT: u32 = 8;
@@ -79,17 +81,84 @@ pub(crate) enum State {
 
 impl State {
     fn of(word: u64) -> Self {
+        Self::found(word).expect("a segment has a state")
+    }
+
+    /// The state that a word says, which nobody vouches for.
+    fn found(word: u64) -> Option<Self> {
         match word & STATE {
-            0 => Self::Free,
-            1 => Self::Open,
-            2 => Self::Sealed,
-            3 => Self::Claimed,
-            4 => Self::Retired,
-            5 => Self::Withdrawn,
-            6 => Self::Extent,
-            other => unreachable!("segment state {other}"),
+            0 => Some(Self::Free),
+            1 => Some(Self::Open),
+            2 => Some(Self::Sealed),
+            3 => Some(Self::Claimed),
+            4 => Some(Self::Retired),
+            5 => Some(Self::Withdrawn),
+            6 => Some(Self::Extent),
+            _ => None,
         }
     }
+}
+
+/// Who appends to an open segment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Whoever holds the caretaker.
+    #[default]
+    Caretaker,
+    /// The session of this number, from 0 on.
+    Session(u32),
+}
+
+impl Owner {
+    fn word(self) -> u64 {
+        match self {
+            Self::Caretaker => OWNER,
+            Self::Session(number) => OWNER | (u64::from(number) + 1),
+        }
+    }
+
+    /// The owner that a word says, which nobody vouches for.
+    fn found(word: u64) -> Option<Self> {
+        let number = (word & OWNER != 0).then_some(word & !OWNER)?;
+        match number.checked_sub(1) {
+            None => Some(Self::Caretaker),
+            Some(number) => u32::try_from(number).ok().map(Self::Session),
+        }
+    }
+}
+
+/// What a line says after a crash, which nobody vouches for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Remains {
+    /// `None`: it says nothing that is one.
+    pub(crate) state: Option<State>,
+    pub(crate) committed: u64,
+    pub(crate) label: Label,
+    pub(crate) sequence: u64,
+    /// Of an open one, as far as can be told.
+    pub(crate) owner: Option<Owner>,
+}
+
+/// What was proved of a segment after a crash, for its line to say.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Proven {
+    Free,
+    Withdrawn,
+    /// Its parts that values use, a bit each.
+    Extent(u64),
+    Items(ProvenItems),
+}
+
+/// What was proved of a segment that holds items.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProvenItems {
+    pub(crate) committed: u64,
+    pub(crate) live_bytes: u64,
+    pub(crate) label: Label,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) newest_version: u64,
+    /// When it was opened, compared with others.
+    pub(crate) sequence: u64,
 }
 
 /// Which of the two logs a segment belongs to.
@@ -107,6 +176,24 @@ pub(crate) struct Label {
     pub(crate) log: Log,
     /// The class of the time that its items have to live.
     pub(crate) class: usize,
+}
+
+impl Label {
+    fn of(word: u64) -> Self {
+        Self {
+            log: match word & LOG {
+                0 => Log::Small,
+                _ => Log::Main,
+            },
+            class: (word >> CLASS_SHIFT & CLASS) as usize,
+        }
+    }
+
+    /// The word that says it, with the sequence of the segment's opening.
+    fn word(self, sequence: u64) -> u64 {
+        let class = (self.class as u64) << CLASS_SHIFT;
+        sequence << SEQUENCE_SHIFT | class | self.log as u64
+    }
 }
 
 /// What became of a segment when its last live byte may have gone.
@@ -172,14 +259,43 @@ impl<'a> Segment<'a> {
     /// What kind of items it is for, since it was opened.
     pub(crate) fn label(self) -> Label {
         // ORDERING: Relaxed; written before anything in the segment could be found.
-        let word = self.arena.word(self.line + 16).load(Ordering::Relaxed);
-        Label {
-            log: if word & LOG == 0 {
-                Log::Small
-            } else {
-                Log::Main
-            },
-            class: (word >> CLASS_SHIFT & CLASS) as usize,
+        Label::of(self.arena.word(self.line + 16).load(Ordering::Relaxed))
+    }
+
+    /// What the line says after a crash.
+    pub(crate) fn remains(self) -> Remains {
+        // ORDERING: Relaxed, here and in `restore`; nobody shares the arena yet.
+        let words = self.arena.words::<8>(self.line);
+        let word = |at: usize| words[at].load(Ordering::Relaxed);
+        Remains {
+            state: State::found(word(0)),
+            committed: word(1),
+            label: Label::of(word(2)),
+            sequence: word(2) >> SEQUENCE_SHIFT,
+            owner: Owner::found(word(5)),
+        }
+    }
+
+    /// Has the line say what was proved, and nothing else: of items, that they are sealed.
+    pub(crate) fn restore(self, proven: &Proven) {
+        let words = self.arena.words::<8>(self.line);
+        let store = |at: usize, value| words[at].store(value, Ordering::Relaxed);
+        match proven {
+            Proven::Free => store(0, State::Free as u64),
+            Proven::Withdrawn => store(0, State::Withdrawn as u64),
+            Proven::Extent(used) => {
+                store(1, *used);
+                store(0, State::Extent as u64);
+            }
+            Proven::Items(items) => {
+                store(1, items.committed);
+                store(2, items.label.word(items.sequence));
+                store(3, items.lifetime.last_ms);
+                store(4, items.lifetime.first_ms);
+                store(5, items.newest_version);
+                store(7, 0);
+                store(0, items.live_bytes << LIVE_SHIFT | State::Sealed as u64);
+            }
         }
     }
 
@@ -225,16 +341,15 @@ impl<'a> Segment<'a> {
     }
 
     /// Free → Open. The caller took the segment from the pool.
-    pub(crate) fn open(self, sequence: u64, label: Label, now_ms: u64) {
+    pub(crate) fn open(self, sequence: u64, label: Label, owner: Owner, now_ms: u64) {
         // ORDERING: Relaxed; the pool's lock gave the segment to this thread alone, and others
         // learn of it through index words or the pool.
         let words = self.arena.words::<8>(self.line);
-        let class = (label.class as u64) << CLASS_SHIFT;
-        let label = sequence << SEQUENCE_SHIFT | class | label.log as u64;
         words[1].store(0, Ordering::Relaxed);
-        words[2].store(label, Ordering::Relaxed);
+        words[2].store(label.word(sequence), Ordering::Relaxed);
         words[3].store(Lifetime::NONE.last_ms, Ordering::Relaxed);
         words[4].store(Lifetime::NONE.first_ms, Ordering::Relaxed);
+        words[5].store(owner.word(), Ordering::Relaxed);
         words[6].store(now_ms, Ordering::Relaxed);
         words[7].store(0, Ordering::Relaxed);
         words[0].store(State::Open as u64, Ordering::Relaxed);

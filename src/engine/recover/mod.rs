@@ -1,0 +1,417 @@
+//! A cache that goes on in the memory of one whose process is gone.
+//!
+//! Index, items and counts lie in the arena; which segments are free, how they queue and who waits
+//! for whom was known to the process alone. So recovery believes nothing but the header, whose CRC
+//! must hold and whose identity must be the configuration's, and proves the rest:
+//!
+//! 1. The counts of the header must be possible: buckets within their range, versions within theirs,
+//!    as many segments withdrawn as the index and the ghosts were paid with. Else the memory is
+//!    refused, and the caller starts cold.
+//! 2. The chains of the index are mended ([`recovered`](crate::engine::index::recovered)): locks
+//!    cleared, links that cannot be cut.
+//! 3. Each segment that holds items is walked up to its committed length ([`survey`]), and entries
+//!    that name a proven item are marked.
+//! 4. Entries without a mark go, and so do those of which two name the same key.
+//! 5. Every segment becomes what was proved of it: sealed, with its live bytes and lifetime; an
+//!    extent, with the parts that values use; withdrawn; or free, which is all that nothing names.
+//! 6. Entries are counted anew, and the figures of the sessions go on. The next version and the flush stay: versions are taken in blocks from
+//!    the one word, so what stands there is above all that were given out.
+//!
+//! Why this keeps what was acknowledged and nothing older: a process that dies has stored all that it
+//! stored, in its order. An item's bytes come before the committed length that covers them, that
+//! before the one store of the index word that names it, and that before the answer. A word is
+//! overwritten in one store, or cleared; what it named before is named by nothing. Where an entry
+//! stands twice, in the parent and the child of a split, the count says which one is found.
+//!
+//! Each step only removes or repeats: a recovery that dies can be recovered from.
+
+mod measure;
+mod survey;
+#[cfg(test)]
+mod tests;
+
+use crate::arena::{Arena, BorrowedFd, OwnedFd};
+use crate::engine::cache::{Cache, page_plan};
+use crate::engine::config::{Config, ConfigError, Geometry};
+use crate::engine::header::{self, Mismatch};
+use crate::engine::index::recovered::Chains;
+use crate::engine::index::word::Entry;
+use crate::engine::item::{Item, VERSION_MAX};
+use crate::engine::log::Segments;
+use crate::engine::log::recovered::Restored;
+use crate::engine::log::segment::Proven;
+use crate::engine::recover::survey::Survey;
+use crate::engine::stats::{Counters, Figure};
+use crate::shape;
+use crate::sync::Arc;
+
+/// LIMIT: no cache lives to give out more versions, so a header that says so is none.
+const NEXT_VERSION_MAX: u64 = VERSION_MAX / 2;
+
+/// What recovery asks of an item before it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// That it lies whole within what its segment had committed, and that its key, its version and
+    /// its extents can be. That is enough where a process died, since all that it stored is there.
+    Lengths,
+    /// That, and that its CRC holds: enough also where bytes were changed by others. (The bytes of
+    /// large values have no CRC.)
+    Contents,
+}
+
+/// Why memory cannot be recovered from. The caller may start cold, with [`Cache::new`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// The configuration cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The memory cannot be attached to.
+    #[error("the memory cannot be attached to: {reason}")]
+    Memory {
+        /// What the system said, or what the memory lacks.
+        reason: std::io::Error,
+    },
+    /// The memory holds no cache.
+    #[error("the memory holds no cache: its header is not one of Larder's")]
+    NoCache,
+    /// Another version of Larder laid the memory out.
+    #[error("the memory has layout {found}; accepted: {accepted}")]
+    Layout {
+        /// The layout version in the header.
+        found: u64,
+        /// The layout version of this program.
+        accepted: u64,
+    },
+    /// The header is damaged.
+    #[error("the header is damaged: its checksum does not hold")]
+    Damaged,
+    /// The memory was laid out for another configuration.
+    #[error(
+        "the memory was laid out for another configuration: {what} was {found} there, and is {accepted} here"
+    )]
+    Differs {
+        /// What differs.
+        what: &'static str,
+        /// In the memory.
+        found: u64,
+        /// In the configuration.
+        accepted: u64,
+    },
+    /// A count in the header is impossible.
+    #[error("the header cannot be believed: {what} is {found}")]
+    Impossible {
+        /// What is.
+        what: &'static str,
+        /// The count.
+        found: u64,
+    },
+}
+
+/// What recovery found, kept and dropped.
+///
+/// How long it took is for the caller to measure: the engine has no clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// Items that were kept, those that have expired or were flushed included.
+    pub items: u64,
+    /// Their bytes in the log.
+    pub item_bytes: u64,
+    /// Bytes of the extents of large values among them.
+    pub large_bytes: u64,
+    /// Entries of the index that were dropped, by reason.
+    pub dropped: Dropped,
+    /// Segments that were being written.
+    pub open: Vec<OpenSegment>,
+    /// Segments that are kept with items, and with extents.
+    pub segments_kept: u64,
+    /// Segments that are free now, and were not known to be.
+    pub segments_freed: u64,
+    /// Segments that hold less than their committed length says, and by how many bytes.
+    pub torn_segments: u64,
+    /// Bytes of these that are not trusted.
+    pub torn_bytes: u64,
+    /// Buckets that were locked.
+    pub locks_cleared: u64,
+    /// Links of the index that led nowhere, or to what another chain has.
+    pub links_cut: u64,
+}
+
+/// How many entries of the index were dropped, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Dropped {
+    /// They led to no segment that holds items.
+    pub segment: u64,
+    /// No item began where they led to, within what the segment had committed.
+    pub place: u64,
+    /// The key of the item belongs elsewhere in the index, as after a split that was under way.
+    pub key: u64,
+    /// The item has a version that was never given out.
+    pub version: u64,
+    /// The CRC of the item does not hold.
+    pub contents: u64,
+    /// The extents of the item are none, or another value's.
+    pub extents: u64,
+    /// Two items had the same key, and neither is known to be the one.
+    pub duplicate: u64,
+}
+
+impl Dropped {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        let places = self.segment + self.place + self.key;
+        places + self.version + self.contents + self.extents + self.duplicate
+    }
+}
+
+/// A segment that was being written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenSegment {
+    /// Its number.
+    pub segment: u32,
+    /// Who wrote it.
+    pub written_by: WrittenBy,
+    /// Up to where it had items.
+    pub committed_bytes: u64,
+}
+
+/// Who was writing a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WrittenBy {
+    /// The session of this [number](crate::Session::number).
+    Session(u32),
+    /// Whichever session was at the upkeep that all share.
+    Upkeep,
+    /// The memory does not tell: the segment was just being sealed.
+    Unknown,
+}
+
+impl Cache {
+    /// The shared memory that the cache lies in, for another process to [recover](Cache::recover)
+    /// from once this one is gone.
+    pub fn memory(&self) -> BorrowedFd<'_> {
+        self.shared().arena.memory()
+    }
+
+    /// Goes on in the memory of a cache whose process is gone, with what can be proved of it, and
+    /// with the configuration that it had (its hash seed may be left open, and the pages may be
+    /// others).
+    ///
+    /// Nobody else may use the memory: the process is dead, or its cache is never used again.
+    /// Whatever the memory holds, the result is a consistent cache or an error; items that are not
+    /// proved are dropped, and told in the receipt. Ghosts, figures and flushes are kept, also a flush
+    /// that is set for later.
+    ///
+    /// # Errors
+    ///
+    /// If the header does not check, the configuration is another one, or the system refuses
+    /// something.
+    pub fn recover(
+        memory: OwnedFd,
+        config: &Config,
+        proof: Proof,
+    ) -> Result<(Self, Receipt), RecoverError> {
+        let geometry = Geometry::for_config(config)?;
+        let attached = Arena::attach(memory, header::BYTES_MIN);
+        let mut arena = attached.map_err(|reason| RecoverError::Memory { reason })?;
+        let hash_seed = header::check(&arena, &geometry, config.hash_seed)?;
+        if arena.bytes() != geometry.arena_bytes {
+            let (what, found) = ("the size of the memory", arena.bytes());
+            return Err(RecoverError::Impossible { what, found });
+        }
+        let counts = Counts::of(&arena, &geometry)?;
+        let pages = arena.arrange_pages(&page_plan(config, &geometry));
+        pages.map_err(ConfigError::Pages)?;
+        recovered(Arc::new(arena), geometry, hash_seed, &counts, proof)
+    }
+}
+
+/// The counts of a header, which are possible.
+#[derive(Debug)]
+struct Counts {
+    buckets: u64,
+    bucket_chunks: u64,
+    ghost_chunks: u64,
+    next_version: u64,
+}
+
+impl Counts {
+    fn of(arena: &Arena, geometry: &Geometry) -> Result<Self, RecoverError> {
+        let checked = |what, at, accepted: std::ops::RangeInclusive<u64>| {
+            let found = header::load(arena, at);
+            let is_possible = accepted.contains(&found);
+            (is_possible.then_some(found)).ok_or(RecoverError::Impossible { what, found })
+        };
+        let per_chunk = geometry.buckets_per_chunk;
+        let buckets_first = per_chunk.min(shape::BUCKETS_FIRST);
+        let buckets_max = per_chunk * geometry.bucket_chunks_max;
+        let (buckets, versions) = (buckets_first..=buckets_max, 1..=NEXT_VERSION_MAX);
+        checked(
+            "the mark of the last flush",
+            header::FLUSHED_VERSION,
+            0..=NEXT_VERSION_MAX,
+        )?;
+        let buckets = checked("the number of buckets", header::BUCKETS, buckets)?;
+        let ghosts = 0..=geometry.ghost_chunks_max;
+        Ok(Self {
+            buckets,
+            bucket_chunks: buckets.div_ceil(per_chunk),
+            ghost_chunks: checked("the number of ghosts", header::GHOST_CHUNKS, ghosts)?,
+            next_version: checked("the next version", header::NEXT_VERSION, versions)?,
+        })
+    }
+}
+
+fn recovered(
+    arena: Arc<Arena>,
+    geometry: Geometry,
+    hash_seed: u64,
+    counts: &Counts,
+    proof: Proof,
+) -> Result<(Cache, Receipt), RecoverError> {
+    let mut survey = Survey::new(&arena, geometry, hash_seed, counts.next_version, proof);
+    // The first chunk of each kind of bucket came with the cache.
+    let paid = survey.withdrawn();
+    let paid_with = counts.bucket_chunks - 1 + counts.ghost_chunks;
+    let left = paid
+        .checked_sub(paid_with)
+        .ok_or(RecoverError::Impossible {
+            what: "the number of segments that the index and the ghosts were paid with",
+            found: paid,
+        })?;
+    let overflow_chunks = (left + 1).min(geometry.overflow_chunks_max);
+    let overflow = overflow_chunks * geometry.overflow_per_chunk;
+    let mut chains = Chains::mend(Arc::clone(&arena), geometry, counts.buckets, overflow);
+    survey.walk(&mut chains);
+    let same_key = |one: Entry, other: Entry| {
+        // SAFETY: both name items that were proved, and nobody else uses the arena.
+        let key = |entry: Entry| unsafe { Item::read_key(&arena, entry.offset()) };
+        key(one) == key(other)
+    };
+    let mut dropped = Dropped::default();
+    let buckets = counts.buckets;
+    let items = chains.settle(same_key, |bucket, entry, unmarked| {
+        survey.count_dropped(
+            (bucket, &|hash| hash.bucket(buckets)),
+            entry,
+            unmarked,
+            &mut dropped,
+        );
+    });
+    let overflow_chunks = chains.overflow_used().div_ceil(geometry.overflow_per_chunk);
+    let withdrawn = paid_with + overflow_chunks.saturating_sub(1);
+    let restored = Restored {
+        proven: survey.proven(withdrawn),
+        parts: survey.parts,
+        has_evicted: counts.ghost_chunks > 0,
+    };
+    let is_kept = |proven: &&Proven| matches!(proven, Proven::Items(_) | Proven::Extent(_));
+    let receipt = Receipt {
+        items,
+        item_bytes: survey.item_bytes,
+        large_bytes: survey.parts.iter().sum::<u64>() * geometry.part_bytes,
+        dropped,
+        open: survey.open(),
+        segments_kept: restored.proven.iter().filter(is_kept).count() as u64,
+        segments_freed: survey.freed(&restored.proven),
+        torn_segments: survey.torn_segments,
+        torn_bytes: survey.torn_bytes,
+        locks_cleared: chains.locks_cleared,
+        links_cut: chains.links_cut,
+    };
+    release_unpaid(&arena, &geometry, counts, overflow_chunks.max(1), &restored)?;
+    count_on(&arena, &geometry, &receipt, &restored);
+    let index = chains.into_index();
+    let segments = Segments::restore(Arc::clone(&arena), geometry, &restored);
+    Ok((Cache::of(arena, index, segments, hash_seed), receipt))
+}
+
+/// Gives the pages back of what is not paid for, or was paid with: a process may have died before it
+/// did so, and huge pages may have come into being since.
+fn release_unpaid(
+    arena: &Arena,
+    geometry: &Geometry,
+    counts: &Counts,
+    overflow_chunks: u64,
+    restored: &Restored,
+) -> Result<(), RecoverError> {
+    let chunk_bytes = geometry.segment_bytes;
+    let ranges = [
+        (
+            geometry.buckets_at + counts.bucket_chunks * chunk_bytes,
+            geometry.overflow_at,
+        ),
+        (
+            geometry.overflow_at + overflow_chunks * chunk_bytes,
+            geometry.ghosts_at,
+        ),
+        (
+            geometry.ghosts_at + counts.ghost_chunks * chunk_bytes,
+            geometry.segments_at,
+        ),
+    ];
+    let withdrawn = (0..).zip(&restored.proven);
+    let withdrawn = withdrawn.filter(|(_, proven)| matches!(proven, Proven::Withdrawn));
+    let withdrawn = withdrawn.map(|(id, _): (u64, _)| {
+        let start = geometry.segments_at + id * chunk_bytes;
+        (start, start + chunk_bytes)
+    });
+    for (start, end) in ranges.into_iter().chain(withdrawn) {
+        // SAFETY: nobody else uses the arena, and what is in use lies elsewhere.
+        let released = unsafe { arena.release(start, end - start) };
+        // The next that use these bytes rely on them being zero.
+        released.map_err(|reason| RecoverError::Memory { reason })?;
+    }
+    Ok(())
+}
+
+/// Has the figures go on from what they were, if they can have been that, and agree with what was
+/// kept.
+fn count_on(arena: &Arena, geometry: &Geometry, receipt: &Receipt, restored: &Restored) {
+    let blocks = || (0..geometry.sessions_max).map(|id| Counters::of_session(geometry, id));
+    let words = geometry.counters_at..geometry.segment_table_at;
+    let words = || words.clone().step_by(8);
+    // LIMIT: more was never counted, and sums of a few figures of all sessions stay within 64 bits.
+    let figure_max = u64::MAX / 8 / u64::from(geometry.sessions_max);
+    if words().any(|at| header::load(arena, at) > figure_max) {
+        words().for_each(|at| header::store(arena, at, 0));
+    }
+    for counters in blocks() {
+        counters.set(arena, Figure::PinnedSinceMs, 0);
+        counters.set(arena, Figure::RemovedBytes, 0);
+    }
+    let sum = |figure| -> u64 { blocks().map(|counters| counters.get(arena, figure)).sum() };
+    let (inserted, removed) = (sum(Figure::Inserted), sum(Figure::Removed));
+    let first = Counters::of_session(geometry, 0);
+    match (removed + receipt.items).checked_sub(inserted) {
+        Some(missing) => first.add(arena, Figure::Inserted, missing),
+        None => first.add(arena, Figure::Removed, inserted - removed - receipt.items),
+    }
+    let dead_bytes = restored.proven.iter().map(|proven| match proven {
+        Proven::Items(items) => items.committed - items.live_bytes,
+        _ => 0,
+    });
+    first.set(arena, Figure::RemovedBytes, dead_bytes.sum());
+    header::store(arena, header::ENTRIES, receipt.items);
+}
+
+impl From<Mismatch> for RecoverError {
+    fn from(mismatch: Mismatch) -> Self {
+        match mismatch {
+            Mismatch::NoMagic => Self::NoCache,
+            Mismatch::Layout { found, accepted } => Self::Layout { found, accepted },
+            Mismatch::Damaged => Self::Damaged,
+            Mismatch::Identity {
+                what,
+                found,
+                accepted,
+            } => Self::Differs {
+                what,
+                found,
+                accepted,
+            },
+        }
+    }
+}
