@@ -13,7 +13,7 @@ use crate::engine::config::{BUCKET_BYTES, Geometry, OVERFLOW_BYTES};
 use crate::engine::index::growth::Growth;
 use crate::engine::index::overflow::Spares;
 use crate::engine::index::word::{Control, Entry, KeyHash};
-use crate::engine::index::{CONTROL, Index, OVERFLOW_CONTROL};
+use crate::engine::index::{CONTROL, Index, OVERFLOW_CONTROL, OVERFLOW_WORDS, WORDS};
 use crate::shape;
 use crate::sync::{Arc, Mutex, Ordering};
 
@@ -103,15 +103,29 @@ impl Chains {
         self.arena.prefetch(self.at(Place::Bucket(bucket)));
     }
 
+    /// Asks for the first overflow bucket behind a bucket that was asked for before, if the bucket
+    /// has not the hash's tag.
+    pub(crate) fn prefetch_overflow(&self, hash: KeyHash) {
+        let place = Place::Bucket(self.bucket_of(hash));
+        if self.tagged(place, hash) == 0
+            && let Some(next) = self.next(place)
+        {
+            self.arena.prefetch(self.at(next));
+        }
+    }
+
     /// The first slot without a mark that names the item at `offset` of a key with this hash.
     pub(crate) fn find(&self, hash: KeyHash, offset: u64) -> Option<Slot> {
         let mut next = Some(Place::Bucket(self.bucket_of(hash)));
         while let Some(place) = next {
             let marks = self.marks(place);
+            let tagged = u64::from(self.tagged(place, hash) & !u32::from(marks));
             let named = (0..slots(place)).find(|&number| {
-                let entry = Entry(self.load(self.at(place) + number * 8));
-                let is_named = entry.offset() == offset && entry.tag() == hash.tag();
-                is_named && !entry.has_reserved() && marks >> number & 1 == 0
+                let is_tagged = tagged >> number & 1 == 1;
+                is_tagged && {
+                    let entry = Entry(self.load(self.at(place) + number * 8));
+                    entry.offset() == offset && !entry.has_reserved()
+                }
             });
             if let Some(number) = named {
                 return Some(Slot {
@@ -224,6 +238,15 @@ impl Chains {
             geometry: self.geometry,
             growth: Mutex::new(growth),
             spares: Arc::new(Mutex::new(spares)),
+        }
+    }
+
+    /// The slots of a bucket that have the hash's tag, a bit each.
+    fn tagged(&self, place: Place, hash: KeyHash) -> u32 {
+        let at = self.at(place);
+        match place {
+            Place::Bucket(_) => self.arena.tagged::<WORDS>(at, hash.tag()),
+            Place::Overflow(_) => self.arena.tagged::<OVERFLOW_WORDS>(at, hash.tag()),
         }
     }
 

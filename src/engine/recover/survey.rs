@@ -153,6 +153,9 @@ impl<'a> Survey<'a> {
                 items += 1;
                 at += bytes;
             }
+            for &(hash, ..) in &batch[..items] {
+                chains.prefetch_overflow(hash);
+            }
             for &(hash, offset, bytes) in &batch[..items] {
                 if let Some(slot) = chains.find(hash, offset)
                     && self.prove(id, offset, bytes).is_ok()
