@@ -67,8 +67,9 @@ fn image(keys: u32) -> Vec<u8> {
     }
     let file = File::from(cache.memory().try_clone_to_owned().expect("a descriptor"));
     let mut bytes = vec![0; file.metadata().expect("a size").len() as usize];
+    // Before the session ends, as it would not if its process died.
     file.read_exact_at(&mut bytes, 0).expect("it can be read");
-    std::mem::forget(session);
+    drop(session);
     bytes
 }
 
