@@ -9,6 +9,8 @@ pub(crate) mod cache;
 pub(crate) mod conditional;
 #[path = "../../src/engine/config.rs"]
 pub(crate) mod config;
+#[path = "../../src/engine/draft.rs"]
+pub(crate) mod draft;
 #[path = "../../src/engine/ghosts.rs"]
 pub(crate) mod ghosts;
 #[path = "../../src/engine/guard.rs"]

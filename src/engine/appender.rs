@@ -5,7 +5,8 @@
 
 use crate::engine::cache::Shared;
 use crate::engine::config::{CLASSES_MAX, Geometry};
-use crate::engine::item::{self, Draft, Item};
+use crate::engine::draft::Draft;
+use crate::engine::item::{self, Item};
 use crate::engine::log::Place;
 use crate::engine::log::segment::{Label, Lifetime, Log, Owner};
 use crate::reclaim::Pin;

@@ -114,7 +114,8 @@ pub enum KeyError {
     },
 }
 
-/// A key that was checked and hashed, once, for every operation that takes it.
+/// A key that was checked and hashed, once, for every operation of the cache that made it, and of no
+/// other: it also says where that cache has its entry.
 #[derive(Debug, Clone, Copy)]
 pub struct Key<'k> {
     pub(crate) bytes: &'k [u8],

@@ -19,6 +19,7 @@ mod cache;
 mod census;
 mod conditional;
 mod config;
+mod draft;
 mod ghosts;
 mod guard;
 mod header;

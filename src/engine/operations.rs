@@ -1,7 +1,7 @@
 //! The operations that write, in terms of plans.
 
 use crate::engine::cache::Key;
-use crate::engine::conditional::{Calculated, Calculation};
+use crate::engine::conditional::{Calculated, Calculation, Side};
 use crate::engine::guard::{Guard, Placeholders};
 use crate::engine::index::Found;
 use crate::engine::index::bucket::LockedBucket;
@@ -148,11 +148,15 @@ impl Guard<'_> {
         mode: Mode,
         entry: &Entry<'_>,
     ) -> Result<Outcome, StoreError> {
-        let is_joined = matches!(mode, Mode::Append | Mode::Prepend);
-        if is_joined && let Some(done) = self.join_large(key, mode, entry.value, None) {
-            return done.map(|(outcome, _)| outcome);
+        let side = match mode {
+            Mode::Append => Some(Side::Back),
+            Mode::Prepend => Some(Side::Front),
+            _ => None,
+        };
+        if let Some(side) = side {
+            return Ok(self.join(key, side, entry.value, None)?.0);
         }
-        if !is_joined && self.is_large(entry.value.len() as u64) {
+        if self.is_large(entry.value.len() as u64) {
             let plan = self.store_plan(mode, entry, NewValue::Described);
             let outcome = self.store_pieces(key, &[entry.value], |old| plan.decide(old))?;
             self.note_comparison(mode, outcome);
@@ -355,8 +359,6 @@ impl StorePlan {
                 ..self.given()
             },
             (Mode::Add, None) | (Mode::Replace, Some(_)) => self.given(),
-            (Mode::Append, Some(live)) => Self::joined(NewValue::OldThenGiven, live),
-            (Mode::Prepend, Some(live)) => Self::joined(NewValue::GivenThenOld, live),
             (Mode::CompareAndSet { version } | Mode::CompareAndSetStale { version }, _) => {
                 // Who holds a lease names the version of the placeholder, seen or not.
                 match old.is_some_and(|old| old.version() == version) {
@@ -364,7 +366,8 @@ impl StorePlan {
                     false => return self.decide_outdated(live),
                 }
             }
-            (Mode::Add, Some(_)) | (Mode::Replace | Mode::Append | Mode::Prepend, None) => {
+            // INVARIANT: what is added to a value is joined, and not planned here.
+            (Mode::Add, Some(_)) | (Mode::Replace, None) | (Mode::Append | Mode::Prepend, _) => {
                 return Plan::Answer(Outcome::NotStored);
             }
         })
@@ -390,9 +393,5 @@ impl StorePlan {
 
     fn given(&self) -> Put {
         Put::new(self.value, self.flags, self.expires_at_ms)
-    }
-
-    fn joined(value: NewValue, live: &Item<'_>) -> Put {
-        Put::new(value, live.flags(), live.expires_at_ms()).made_from_value()
     }
 }

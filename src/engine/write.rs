@@ -10,11 +10,12 @@
 use crate::engine::appender::{self, Commitment};
 use crate::engine::cache::Key;
 use crate::engine::config::AccessTimes;
+use crate::engine::draft::{Draft, DraftValue};
 use crate::engine::guard::Guard;
 use crate::engine::index::Found;
 use crate::engine::index::bucket::Room;
 use crate::engine::index::word::{Entry as IndexEntry, Marks};
-use crate::engine::item::{Draft, DraftValue, Item, Value};
+use crate::engine::item::{Item, Value};
 use crate::engine::lease::read_at;
 use crate::engine::log::extents::{Extent, parts};
 use crate::engine::log::segment::{Label, Log};
