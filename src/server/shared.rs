@@ -129,7 +129,9 @@ impl Shared {
     /// Asks for the end within the drain timeout. Later calls change nothing.
     pub(crate) fn drain(&self) {
         let timeout_ms = whole_ms(self.settings.drain_timeout);
-        let deadline_ms = self.clock.now().uptime_ms.saturating_add(timeout_ms);
+        // The millisecond that has begun is not a part of it: clients have all of the time.
+        let next_ms = self.clock.now().uptime_ms + 1;
+        let deadline_ms = next_ms.saturating_add(timeout_ms);
         // ORDERING: Relaxed; the Release of the stage publishes it. The earliest deadline stays.
         self.drain_deadline_ms
             .fetch_min(deadline_ms, Ordering::Relaxed);
