@@ -35,7 +35,7 @@ use crate::engine::upkeep::Caretaker;
 use crate::pages::{PagePlan, Pages};
 use crate::reclaim::Collector;
 use crate::shape;
-use crate::sync::{Arc, Mutex, Ordering};
+use crate::sync::{Arc, Mutex, Ordering, unique_number};
 
 /// LIMIT: versions that a flush leaves unused, so that sessions rarely take more of them than that
 /// while it is under way.
@@ -71,6 +71,8 @@ pub(crate) struct Shared {
     pub(crate) ghosts: Ghosts,
     pub(crate) caretaker: Mutex<Caretaker>,
     pub(crate) collector: Collector,
+    /// Which of this process's caches it is.
+    identity: u64,
     hash_seed: u64,
     /// Session numbers that are free.
     sessions: Mutex<Vec<u32>>,
@@ -114,10 +116,20 @@ pub enum KeyError {
     },
 }
 
-/// A key that was checked and hashed, once, for every operation of the cache that made it, and of no
-/// other: it also says where that cache has its entry.
+/// A key that was checked and hashed, once, for every operation of the cache that made it.
+///
+/// It also says where that cache may have its entry, so it is worth little to another one: an
+/// operation of another cache checks and hashes the bytes again, each time.
+///
+/// # Panics
+///
+/// An operation panics that is given the key of another cache which is longer than its own cache
+/// accepts.
 #[derive(Debug, Clone, Copy)]
 pub struct Key<'k> {
+    /// The [identity](Shared::identity) of the cache that made it: what follows is believed by no
+    /// other.
+    cache: u64,
     pub(crate) bytes: &'k [u8],
     pub(crate) hash: KeyHash,
     /// The bucket that the hash belonged to when it was made.
@@ -167,6 +179,7 @@ impl Cache {
             ghosts: Ghosts::new(Arc::clone(&arena), geometry),
             caretaker: Mutex::default(),
             collector: Collector::new(),
+            identity: unique_number(),
             sessions: Mutex::new((0..geometry.sessions_max).rev().collect()),
             later_flush: Mutex::new(()),
             arena,
@@ -280,11 +293,29 @@ impl Shared {
         let hash = self.hash(bytes);
         let bucket = self.index.bucket_of(hash);
         Ok(Key {
+            cache: self.identity,
             bytes,
             hash,
             bucket,
             seen_at: SeenAt::NOWHERE,
         })
+    }
+
+    /// The key as this cache would have made it.
+    #[inline(always)]
+    pub(crate) fn own<'k>(&self, key: &Key<'k>) -> Key<'k> {
+        match key.cache == self.identity {
+            true => *key,
+            false => self.adopt(key.bytes),
+        }
+    }
+
+    #[cold]
+    fn adopt<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
+        match self.key(bytes) {
+            Ok(key) => key,
+            Err(error) => panic!("the key of another cache: {error}"),
+        }
     }
 
     #[inline]

@@ -136,6 +136,7 @@ impl Guard<'_> {
             return None;
         }
         let shared = self.shared;
+        let key = &shared.own(key);
         loop {
             // SAFETY: pinned for as long as the guard is.
             let seen = unsafe { shared.index.find(key.hash, key.bytes) }?;

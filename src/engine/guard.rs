@@ -134,6 +134,7 @@ impl<'s> Guard<'s> {
         let mut overflowed = [const { None }; BATCH];
         let mut count = 0;
         for key in keys.take(BATCH) {
+            *key = self.shared.own(key);
             match index.prefetch_item(key.bucket, key.hash) {
                 Ahead::Seen(seen_at) => key.seen_at = seen_at,
                 Ahead::Overflow(id) => {
@@ -162,6 +163,7 @@ impl<'s> Guard<'s> {
 
     #[inline(always)]
     fn look(&self, key: &Key<'_>) -> Option<(Found, Item<'_>)> {
+        let key = self.shared.own(key);
         let index = &self.shared.index;
         // SAFETY: pinned for as long as the guard is.
         let found = unsafe { index.find_seen(key.seen_at, key.bucket, key.hash, key.bytes) };

@@ -433,6 +433,7 @@ impl Guard<'_> {
         given: &[u8],
         wanted: Option<u64>,
     ) -> Option<Result<(Outcome, u64), StoreError>> {
+        let key = &self.shared.own(key);
         loop {
             // SAFETY: pinned for as long as the guard is.
             let found = unsafe { self.shared.index.find(key.hash, key.bytes) }?;
