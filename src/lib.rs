@@ -23,9 +23,9 @@ mod sync;
 
 pub use engine::{
     AccessTimes, Arithmetic, Cache, Calculated, Calculation, Census, Config, ConfigError, Counter,
-    Deletion, Dropped, Entry, Freshness, Guard, History, HugePages, Initial, Invalidated,
-    Invalidation, Item, Key, KeyError, LargeDraft, LargeValue, Lease, Leased, Limits, Mode,
-    NewExpiry, OldValue, OpenSegment, Outcome, Pages, PagesError, Placeholders, Prefault, Proof,
-    Reading, Receipt, RecoverError, Session, Side, Stats, StoreError, Terms, TooManySessions,
-    WrittenBy,
+    Deletion, Dropped, Entry, Examination, Freshness, Guard, History, HugePages, Initial,
+    Invalidated, Invalidation, Item, Key, KeyError, LargeDraft, LargeValue, LastOwner, Lease,
+    Leased, Limits, Mode, NewExpiry, OldValue, OpenSegment, Outcome, Pages, PagesError,
+    Placeholders, Prefault, Proof, Reading, Receipt, RecoverError, Session, Side, Stats,
+    StoreError, Terms, TooManySessions, WrittenBy,
 };

@@ -9,6 +9,11 @@ pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use parking_lot::Mutex;
 
+/// Whether this thread is ending in a panic.
+pub(crate) fn is_unwinding() -> bool {
+    std::thread::panicking()
+}
+
 /// A number that nobody else in this process has been given.
 pub(crate) fn unique_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);

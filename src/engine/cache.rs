@@ -35,7 +35,7 @@ use crate::engine::upkeep::Caretaker;
 use crate::pages::{PagePlan, Pages};
 use crate::reclaim::Collector;
 use crate::shape;
-use crate::sync::{Arc, Mutex, Ordering, unique_number};
+use crate::sync::{Arc, Mutex, Ordering, is_unwinding, unique_number};
 
 /// LIMIT: versions that a flush leaves unused, so that sessions rarely take more of them than that
 /// while it is under way.
@@ -203,6 +203,15 @@ impl Cache {
         Ok(Session::new(Arc::clone(&self.shared), number))
     }
 
+    /// Ends the cache in good order, if this is all that is left of it: no clone and no session; true if
+    /// so. Dropping them all, the last one last, is the same.
+    ///
+    /// Its memory says so from then on, to whoever [recovers](Cache::recover) or
+    /// [examines](Cache::examine) it, if somebody else [holds](Cache::memory) it.
+    pub fn close(self) -> bool {
+        Arc::into_inner(self.shared).is_some()
+    }
+
     /// What this cache accepts.
     pub fn limits(&self) -> Limits {
         self.shared.limits()
@@ -301,18 +310,30 @@ impl Shared {
         })
     }
 
-    /// The key as this cache would have made it.
+    /// Whether this cache made the key.
     #[inline(always)]
-    pub(crate) fn own<'k>(&self, key: &Key<'k>) -> Key<'k> {
-        match key.cache == self.identity {
-            true => *key,
-            false => self.adopt(key.bytes),
+    pub(crate) fn made(&self, key: &Key<'_>) -> bool {
+        key.cache == self.identity
+    }
+
+    /// The key as this cache makes it: itself, or another one, for which there is a `place`.
+    #[inline(always)]
+    pub(crate) fn own<'a, 'k>(
+        &self,
+        key: &'a Key<'k>,
+        place: &'a mut Option<Key<'k>>,
+    ) -> &'a Key<'k> {
+        match self.made(key) {
+            true => key,
+            false => place.insert(self.adopt(key)),
         }
     }
 
+    /// The key of another cache as this cache makes it.
     #[cold]
-    fn adopt<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
-        match self.key(bytes) {
+    #[inline(never)]
+    pub(crate) fn adopt<'k>(&self, key: &Key<'k>) -> Key<'k> {
+        match self.key(key.bytes) {
             Ok(key) => key,
             Err(error) => panic!("the key of another cache: {error}"),
         }
@@ -433,6 +454,15 @@ impl Shared {
         })
     }
 
+    /// Notes that the cache is in use.
+    pub(crate) fn note_use(&self, now_ms: u64) {
+        if shape::IS_WATCHED {
+            // ORDERING: Relaxed; a time, for whoever looks at the memory from outside.
+            let last_used = self.arena.word(header::LAST_USED_MS);
+            last_used.store(now_ms, Ordering::Relaxed);
+        }
+    }
+
     /// How many sessions there are.
     pub(crate) fn live_sessions(&self) -> u32 {
         self.geometry.sessions_max - self.sessions.lock().len() as u32
@@ -441,5 +471,15 @@ impl Shared {
     /// Gives a session's number back.
     pub(crate) fn end_session(&self, number: u32) {
         self.sessions.lock().push(number);
+    }
+}
+
+impl Drop for Shared {
+    /// Nobody uses the cache any more: its memory may say so, unless a panic is on its way that may
+    /// have come from the midst of something.
+    fn drop(&mut self) {
+        if shape::IS_WATCHED && !is_unwinding() {
+            header::store(&self.arena, header::ENDED, 1);
+        }
     }
 }

@@ -136,7 +136,8 @@ impl Guard<'_> {
             return None;
         }
         let shared = self.shared;
-        let key = &shared.own(key);
+        let mut place = None;
+        let key = shared.own(key, &mut place);
         loop {
             // SAFETY: pinned for as long as the guard is.
             let seen = unsafe { shared.index.find(key.hash, key.bytes) }?;

@@ -53,7 +53,9 @@ pub use lease::{
     Terms,
 };
 pub use operations::{Arithmetic, Counter, Deletion, Entry, Initial, Mode, Outcome};
-pub use recover::{Dropped, OpenSegment, Proof, Receipt, RecoverError, WrittenBy};
+pub use recover::{
+    Dropped, Examination, LastOwner, OpenSegment, Proof, Receipt, RecoverError, WrittenBy,
+};
 pub use session::Session;
 pub use stats::Stats;
 pub use write::StoreError;
