@@ -1,14 +1,17 @@
 //! The command line: what a person types. Each command has its file; this one only hands out.
 
 mod align;
+mod batch;
 mod bench;
 mod commands;
 mod completions;
 mod ending;
+mod grammar;
 mod overview;
 mod picture;
 mod replay;
 mod serve;
+mod shell;
 mod style;
 pub mod units;
 
@@ -34,6 +37,8 @@ enum Command {
     Serve(serve::ServeOptions),
     #[command(flatten)]
     Request(commands::Request),
+    Batch(batch::BatchOptions),
+    Shell(shell::ShellOptions),
     Bench(Box<bench::BenchOptions>),
     Replay(Box<replay::ReplayOptions>),
     Completions(completions::CompletionsOptions),
@@ -69,6 +74,8 @@ pub fn run() -> ExitCode {
     match cli.command {
         Command::Serve(options) => serve::run(options),
         Command::Request(request) => commands::run(&request, &matches),
+        Command::Batch(options) => batch::run(&options),
+        Command::Shell(options) => shell::run(options),
         Command::Bench(options) => bench::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::Completions(options) => completions::run(&options, command_line()),

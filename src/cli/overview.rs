@@ -13,6 +13,7 @@ use super::{DEFAULT_URL, SERVER_VARIABLE};
 /// Which command is found where.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Items", &["get", "set", "touch", "delete", "incr", "scan"]),
+    ("Many commands", &["batch", "shell"]),
     ("A server", &["serve", "ping", "stats", "flush"]),
     ("Measuring", &["bench", "replay"]),
     ("This program", &["completions", "help"]),

@@ -1,6 +1,7 @@
 //! What came of a command, and how it is shown.
 //!
-//! Commands say what they found; who runs them says for whom: the bytes as they are for a pipe, something to read for a terminal, one JSON object on a line for programs.
+//! Commands say what they found; who runs them says for whom: the bytes as they are for a pipe, a line
+//! for each command of a batch, something to read for a terminal, one JSON object on a line for programs.
 
 use std::borrow::Cow;
 
@@ -18,6 +19,8 @@ use crate::cli::units;
 pub(crate) enum Form {
     /// Values as they are, byte for byte.
     Bare,
+    /// Values as they are, with the end of a line behind each.
+    Lines,
     /// For people at a terminal.
     Readable {
         /// Whether in colours.
@@ -87,9 +90,18 @@ impl Answer {
             (_, Form::Json) => Cow::Owned(format!("{}\n", self.json).into_bytes()),
             (Said::Text(text), _) => Cow::Borrowed(text.as_bytes()),
             (Said::Value(value), Form::Bare) => Cow::Borrowed(value),
+            (Said::Value(value), Form::Lines) => Cow::Owned([value, &b"\n"[..]].concat()),
             (Said::Value(value), Form::Readable { colours }) => {
                 Cow::Owned(readable(value, colours).into_bytes())
             }
+        }
+    }
+
+    /// What it is to programs, where it was not printed already.
+    pub(crate) fn into_json(self) -> Option<Value> {
+        match self.said {
+            Said::Nothing => None,
+            _ => Some(self.json),
         }
     }
 }
@@ -149,6 +161,8 @@ mod tests {
         let readable = Form::Readable { colours: false };
         for (value, form, expected) in [
             (&b"a\n"[..], Form::Bare, &b"a\n"[..]),
+            (b"a", Form::Lines, b"a\n"),
+            (b"a\n", Form::Lines, b"a\n\n"),
             (b"a\n", readable, b"a\n"),
             (b"a", readable, b"a\n"),
             (b"", readable, b"(empty)\n"),
@@ -164,6 +178,7 @@ mod tests {
     #[test]
     fn what_was_printed_already_says_nothing_more() {
         assert_eq!(&*Answer::printed().shown(Form::Json), b"");
+        assert_eq!(Answer::printed().into_json(), None);
     }
 
     #[test]

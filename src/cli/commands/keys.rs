@@ -23,11 +23,11 @@ const KEY_BYTES_MAX: u64 = 64 * 1024;
 pub(super) struct KeyOptions {
     /// The keys
     #[arg(value_name = "KEY", required_unless_present = "keys_from")]
-    pub(super) keys: Vec<OsString>,
+    keys: Vec<OsString>,
 
     /// Read keys from this file, one on each line; - is standard input
     #[arg(long, value_name = "PATH", conflicts_with = "keys")]
-    pub(super) keys_from: Option<PathBuf>,
+    keys_from: Option<PathBuf>,
 
     /// Keys of the file end with a zero byte, not with a line, as `scan --null` writes them
     #[arg(short = '0', long, requires = "keys_from")]
@@ -45,6 +45,14 @@ pub(super) enum Keys<'o> {
 }
 
 impl KeyOptions {
+    /// The key, if there is one alone.
+    pub(super) fn one(&self) -> Option<&OsString> {
+        match &self.keys[..] {
+            [one] => Some(one),
+            _ => None,
+        }
+    }
+
     pub(super) fn open(&self, site: Site) -> Result<Keys<'_>, Failure> {
         let Some(path) = &self.keys_from else {
             return Ok(Keys::Given(self.keys.chunks(KEYS_AT_ONCE)));

@@ -15,6 +15,7 @@ mod set;
 mod stats;
 
 use std::io::{self, IsTerminal};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -89,6 +90,22 @@ impl Request {
     }
 }
 
+impl Request {
+    /// The one key that the request is about, if it is about one and travels as one frame. Requests on
+    /// different keys may overlap.
+    pub(crate) fn its_one_key(&self) -> Option<&[u8]> {
+        let key = match self {
+            Self::Get(options) if options.output.is_none() => &options.key,
+            Self::Set(options) if options.file.is_none() => &options.key,
+            Self::Touch(options) => options.keys.one()?,
+            Self::Delete(options) => options.keys.one()?,
+            Self::Incr(options) => &options.key,
+            _ => return None,
+        };
+        Some(key.as_bytes())
+    }
+}
+
 /// Gives every command of a client the options that are the same for all.
 pub(crate) fn augment(
     command: clap::Command,
@@ -160,16 +177,21 @@ pub(crate) fn connected<T>(
         .build()
         .map_err(|error| Failure::not_done(format!("cannot wait for events: {error}")))?;
     runtime.block_on(async {
-        let ServerOptions { server, timeout } = options;
-        let config = Config {
-            request_timeout: *timeout,
-            connect_timeout: *timeout,
-            name: format!("larder {name}"),
-            ..Config::default()
-        };
-        let client = Client::connect_with(&server.to_string(), config).await?;
+        let client = connect(options, name).await?;
         ask(&client).await
     })
+}
+
+/// Connects, in one attempt, for the command of this name.
+pub(crate) async fn connect(options: &ServerOptions, name: &str) -> Result<Client, Failure> {
+    let ServerOptions { server, timeout } = options;
+    let config = Config {
+        request_timeout: *timeout,
+        connect_timeout: *timeout,
+        name: format!("larder {name}"),
+        ..Config::default()
+    };
+    Ok(Client::connect_with(&server.to_string(), config).await?)
 }
 
 impl From<ConnectError> for Failure {
