@@ -258,12 +258,25 @@ fn stats_are_a_table_or_json() {
     server.run(&["set", "k", "v"]);
     let table = server.run(&["stats"]);
     assert_eq!(table.code, Some(0));
-    let workers = table
-        .stdout
-        .lines()
-        .find(|line| line.starts_with("workers "))
-        .unwrap();
-    assert!(workers.ends_with("  2"), "{workers}");
+    let (of_server, rest) = table.stdout.split_once("\n\n").unwrap();
+    let words: Vec<&str> = of_server.split_whitespace().collect();
+    assert_eq!((words[0], &words[words.len() - 2..].len()), ("Server", &2));
+    assert!(
+        words.windows(2).any(|pair| pair == ["workers", "2"]),
+        "{of_server}"
+    );
+    assert!(
+        rest.contains("\nMemory\n") && rest.contains(" 64 MiB\n"),
+        "{rest}"
+    );
+    assert!(
+        !rest.contains("\nMore\n"),
+        "every figure has its section: {rest}"
+    );
+    assert!(!rest.contains("evicted"), "nothing that is 0: {rest}");
+    let all = server.run(&["stats", "--all"]).stdout;
+    assert!(all.contains("evicted"), "{all}");
+    assert!(!all.contains("\nMore\n"), "{all}");
     let json = server.run(&["stats", "server", "--json"]);
     let figures: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(figures["workers"], 2);

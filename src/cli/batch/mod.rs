@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use self::lines::Line;
 use super::commands::{
-    Answer, AnswerOptions, Form, Request, ServerOptions, Site, connected, failure_as_json,
+    Answer, AnswerOptions, Form, Place, Request, ServerOptions, Site, connected, failure_as_json,
 };
 use super::ending::{Ending, Failure, conclude, print_on, say};
 use super::grammar::{Grammar, NoCommand};
@@ -86,7 +86,7 @@ pub(crate) fn run(options: &BatchOptions) -> ExitCode {
             true => Form::Json,
             false => Form::Lines,
         },
-        input_is: options.file.is_none().then_some("the batch itself"),
+        place: Place::Batch,
     };
     if options.file.is_none() && io::stdin().is_terminal() {
         say(

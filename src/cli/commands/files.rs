@@ -45,7 +45,7 @@ pub(super) async fn open(path: &Path) -> Result<Source, Failure> {
 
 /// Takes standard input for a value or for keys, where it is free for them.
 pub(super) fn standard_input_for(what: &str, site: Site) -> Result<(), Failure> {
-    match site.input_is {
+    match site.place.input_is() {
         None => Ok(()),
         Some(taken_by) => Err(Failure::usage(format!(
             "{what} cannot come from standard input, which is {taken_by}; accepted: a file"

@@ -69,8 +69,30 @@ pub(crate) struct AnswerOptions {
 pub(crate) struct Site {
     /// How answers are shown.
     pub(crate) form: Form,
+    /// Who asks.
+    pub(crate) place: Place,
+}
+
+/// Who asks for a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Somebody who typed it, and nothing else.
+    CommandLine,
+    /// A line of standard input, or of a file.
+    Batch,
+    /// Somebody who types one command after the other.
+    Shell,
+}
+
+impl Place {
     /// What standard input is, where it is not free for values and keys.
-    pub(crate) input_is: Option<&'static str>,
+    fn input_is(self) -> Option<&'static str> {
+        match self {
+            Self::CommandLine => None,
+            Self::Batch => Some("the batch itself"),
+            Self::Shell => Some("where commands are typed"),
+        }
+    }
 }
 
 impl Request {
@@ -129,7 +151,7 @@ pub(crate) fn run(request: &Request, matches: &ArgMatches) -> ExitCode {
     let (server, answer) = options.unwrap_or_else(|error| error.exit());
     let site = Site {
         form: form_on_stdout(answer.json),
-        input_is: None,
+        place: Place::CommandLine,
     };
     let ended = connected(&server, name, async |client| {
         let answer = request.ask(client, site).await?;

@@ -17,7 +17,7 @@ use rustyline::{CompletionType, Config, Editor};
 
 use self::completion::Completion;
 use super::batch;
-use super::commands::{Answer, Form, ServerOptions, Site, connect, form_on_stdout};
+use super::commands::{Answer, Form, Place, ServerOptions, Site, connect, form_on_stdout};
 use super::ending::{Ending, Failure, conclude, print, say};
 use super::grammar::{Grammar, NoCommand, Typed};
 use super::style::{self, FAINT, HEADING, WRONG, painted};
@@ -76,7 +76,7 @@ fn converse(server: &ServerOptions) -> Result<Ending, Failure> {
         grammar: Grammar::new(),
         site: Site {
             form: form_on_stdout(false),
-            input_is: Some("where commands are typed"),
+            place: Place::Shell,
         },
     };
     let greeting = format!(
@@ -173,6 +173,7 @@ impl Shell {
         let site = Site { form, ..self.site };
         self.runtime.block_on(async {
             tokio::select! {
+                biased;
                 answer = typed.request.ask(&self.client, site) => answer,
                 _ = tokio::signal::ctrl_c() => Err(Failure::not_done("stopped")),
             }
