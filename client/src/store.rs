@@ -77,7 +77,7 @@ impl<'c, T: Outcome + 'c> IntoFuture for Store<'c, T> {
                 client_flags: self.flags,
                 expire_in_ms: self.expire_in.map(whole_ms),
             };
-            self.client.connector.call(Request::Store(request)).await
+            self.client.call(Request::Store(request)).await
         })
     }
 }
