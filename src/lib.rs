@@ -21,6 +21,8 @@ mod reclaim;
 #[cfg(feature = "server")]
 pub mod server;
 mod shape;
+#[cfg(feature = "server")]
+mod supervisor;
 mod sync;
 
 pub use engine::{
