@@ -23,7 +23,7 @@ mod sync;
 
 pub use engine::{
     AccessTimes, Arithmetic, Cache, Calculated, Calculation, Census, Config, ConfigError, Counter,
-    Deletion, Dropped, Entry, Examination, Freshness, Guard, History, HugePages, Initial,
+    Deletion, Dropped, Entry, Examination, Freshness, Guard, Hands, History, HugePages, Initial,
     Invalidated, Invalidation, Item, Key, KeyError, LargeDraft, LargeValue, LastOwner, Lease,
     Leased, Limits, Mode, NewExpiry, OldValue, OpenSegment, Outcome, Pages, PagesError,
     Placeholders, Prefault, Proof, Reading, Receipt, RecoverError, Session, Side, Stats,

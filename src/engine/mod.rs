@@ -54,7 +54,7 @@ pub use lease::{
 };
 pub use operations::{Arithmetic, Counter, Deletion, Entry, Initial, Mode, Outcome};
 pub use recover::{
-    Dropped, Examination, LastOwner, OpenSegment, Proof, Receipt, RecoverError, WrittenBy,
+    Dropped, Examination, Hands, LastOwner, OpenSegment, Proof, Receipt, RecoverError, WrittenBy,
 };
 pub use session::Session;
 pub use stats::Stats;
