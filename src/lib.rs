@@ -25,7 +25,7 @@ pub use engine::{
     AccessTimes, Arithmetic, Cache, Calculated, Calculation, Census, Config, ConfigError, Counter,
     Deletion, Dropped, Entry, Examination, Freshness, Guard, Hands, History, HugePages, Initial,
     Invalidated, Invalidation, Item, Key, KeyError, LargeDraft, LargeValue, LastOwner, Lease,
-    Leased, Limits, Mode, NewExpiry, OldValue, OpenSegment, Outcome, Pages, PagesError,
-    Placeholders, Prefault, Proof, Reading, Receipt, RecoverError, Session, Side, Stats,
-    StoreError, Terms, TooManySessions, WrittenBy,
+    Leased, Limits, LockWait, Lookout, Mode, NewExpiry, OldValue, OpenSegment, Outcome, Pages,
+    PagesError, Placeholders, Prefault, Proof, Reading, Receipt, RecoverError, Session,
+    SessionSeen, Side, Stats, StoreError, Terms, TooManySessions, WrittenBy,
 };

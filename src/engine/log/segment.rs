@@ -273,6 +273,12 @@ impl<'a> Segment<'a> {
         (State::of(word), word >> LIVE_SHIFT)
     }
 
+    /// The same of a line that nobody vouches for.
+    pub(crate) fn state_found(self) -> (Option<State>, u64) {
+        let word = self.arena.word(self.line).load(Ordering::Acquire);
+        (State::found(word), word >> LIVE_SHIFT)
+    }
+
     /// The bytes that hold items, from the start of the segment.
     pub(crate) fn committed(self) -> u64 {
         self.arena.word(self.line + 8).load(Ordering::Acquire)

@@ -141,7 +141,7 @@ impl Cache {
 }
 
 /// The hash seed and the counts of the header, if it is one that this program can go on from.
-fn accepted(
+pub(crate) fn accepted(
     arena: &Arena,
     geometry: &Geometry,
     config: &Config,
@@ -156,7 +156,7 @@ fn accepted(
 
 /// The counts of a header, which are possible.
 #[derive(Debug)]
-struct Counts {
+pub(crate) struct Counts {
     buckets: u64,
     bucket_chunks: u64,
     ghost_chunks: u64,
@@ -333,6 +333,7 @@ fn count_on(arena: &Arena, geometry: &Geometry, receipt: &Receipt, restored: &Re
     }
     for counters in blocks() {
         counters.set(arena, Figure::PinnedSinceMs, 0);
+        counters.set(arena, Figure::WaitsFor, 0);
         counters.set(arena, Figure::RemovedBytes, 0);
     }
     let sum = |figure| -> u64 { blocks().map(|counters| counters.get(arena, figure)).sum() };
