@@ -7,6 +7,8 @@
 
 mod arena;
 #[cfg(feature = "server")]
+pub mod blackbox;
+#[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
 mod dialect;

@@ -89,6 +89,18 @@ const PARTS: &[Part] = &[
         never: BELOW_THE_SERVER,
     },
     Part {
+        path: "src/blackbox/",
+        parts: &["blackbox", "sync", "arena", "shape"],
+        crates: &["thiserror"],
+        never: &[
+            "std::sync::",
+            "std::thread::",
+            "std::fs::",
+            "std::process::",
+            "std::env::",
+        ],
+    },
+    Part {
         path: "src/dialect/",
         parts: &["dialect", "engine"],
         crates: &[
@@ -103,13 +115,13 @@ const PARTS: &[Part] = &[
     },
     Part {
         path: "src/execute/",
-        parts: &["execute", "dialect", "engine"],
+        parts: &["execute", "dialect", "engine", "blackbox"],
         crates: &["arrayvec", "larder_protocol"],
         never: BELOW_THE_SERVER,
     },
     Part {
         path: "src/server/",
-        parts: &["server", "execute", "dialect", "engine", "sync"],
+        parts: &["server", "execute", "dialect", "engine", "blackbox", "sync"],
         crates: &[
             "larder_protocol",
             "mio",

@@ -40,15 +40,17 @@ pub use address::{Address, AddressError};
 pub use listener::ListenError;
 pub use open_files::{OpenFilesError, raise_open_files};
 pub use settings::{
-    CONNECTIONS_MAX, DEFAULT_ADDRESS, Pinning, SettingError, Settings, WORKERS_MAX, usable_cores,
+    CONNECTIONS_MAX, DEFAULT_ADDRESS, Pinning, QUARANTINE_MAX, SettingError, Settings, WORKERS_MAX,
+    usable_cores,
 };
 
+use crate::blackbox::{BlackBox, Boxes, Kind};
 use crate::dialect::larder::Larder;
 use crate::dialect::memcached::Memcached;
 use crate::engine::{Cache, Session, TooManySessions};
 use crate::sync::{Arc, Mutex};
 use acceptor::Acceptor;
-use counters::Counters;
+use counters::{Counters, Counts};
 use listener::Listener;
 use shared::{Shared, Stage, Station};
 use tongue::{Dialects, Tongue};
@@ -103,7 +105,8 @@ impl Server {
         let mut listeners = Vec::new();
         let addresses = listen(&settings.listen, Tongue::Larder, &mut listeners)?;
         settings.memcached = listen(&settings.memcached, Tongue::Memcached, &mut listeners)?;
-        let (polls, stations) = stations(&sessions).map_err(system)?;
+        let boxes = Self::boxes(workers).map_err(system)?;
+        let (polls, stations) = stations(&sessions, &boxes).map_err(system)?;
         let poll = Poll::new().map_err(system)?;
         let waker = Waker::new(poll.registry(), acceptor::WAKER).map_err(system)?;
         let dialects = Dialects {
@@ -111,7 +114,7 @@ impl Server {
             memcached: Memcached::default(),
         };
         let tended_by = upkeep.as_ref().map(Session::number);
-        let shared = Shared::new(settings, dialects, cache, waker, stations, tended_by);
+        let shared = Shared::new(settings, dialects, cache, waker, stations, boxes, tended_by);
         let shared = Arc::new(shared);
         let acceptor = Acceptor::new(poll, listeners, Arc::clone(&shared)).map_err(system)?;
         let mut running = Running {
@@ -145,6 +148,25 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Makes the black boxes of a server with so many workers.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says when it refuses the memory.
+    pub fn boxes(workers: usize) -> io::Result<Boxes> {
+        let create = |kind, number| BlackBox::create(kind, number, Counts::NAMES).map(Arc::new);
+        let numbers = 0..u32::try_from(workers).unwrap_or(u32::MAX);
+        Ok(Boxes {
+            workers: numbers
+                .map(|number| create(Kind::Worker, number))
+                .collect::<io::Result<_>>()?,
+            upkeep: create(Kind::Upkeep, 0)?,
+            acceptor: create(Kind::Acceptor, 0)?,
+        })
+    }
+}
+
 /// Binds addresses, and gives them back with the ports that the system picked.
 fn listen(
     addresses: &[Address],
@@ -159,15 +181,17 @@ fn listen(
     addresses.iter().map(bind).collect()
 }
 
-fn stations(sessions: &[Session]) -> io::Result<(Vec<Poll>, Vec<Arc<Station>>)> {
+fn stations(sessions: &[Session], boxes: &Boxes) -> io::Result<(Vec<Poll>, Vec<Arc<Station>>)> {
     let (mut polls, mut stations) = (Vec::new(), Vec::new());
-    for session in sessions {
+    for (session, black_box) in sessions.iter().zip(&boxes.workers) {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), worker::WAKER)?;
-        let (counters, mailbox) = (Counters::default(), Mutex::new(Vec::new()));
+        let counters = Counters::of(Arc::clone(black_box));
+        let (black_box, mailbox) = (Arc::clone(black_box), Mutex::new(Vec::new()));
         stations.push(Arc::new(Station {
             session: session.number(),
             counters,
+            black_box,
             mailbox,
             waker,
         }));
@@ -212,6 +236,11 @@ impl Running {
     /// The addresses where memcached's protocol is spoken.
     pub fn memcached_addresses(&self) -> &[Address] {
         &self.shared.settings.memcached
+    }
+
+    /// The black boxes of its threads.
+    pub fn boxes(&self) -> &Boxes {
+        &self.shared.boxes
     }
 
     /// Begins to end: no new connections, clients are told, what was received is answered, and all
