@@ -239,6 +239,8 @@ fn settings(options: &ServeOptions) -> Result<Settings, Refusal> {
         frame_timeout: options.frame_timeout,
         write_timeout: options.write_timeout,
         drain_timeout: options.drain_timeout,
+        black_box: true,
+        quarantine: Vec::new(),
     })
 }
 
