@@ -26,6 +26,7 @@ mod launch;
 mod notify;
 mod post;
 mod upgrade;
+mod watch;
 
 use std::ffi::OsString;
 use std::io;
@@ -410,6 +411,13 @@ impl Supervisor {
     ) -> Result<(), SuperviseError> {
         let pid = running.pid.as_raw_nonzero().get();
         self.journal.died(running.pid, now - running.started, ended);
+        let boxes = watch::Boxes::of_process(running.pid, &self.kept);
+        if let Some(found) = watch::fingerprint(ended, &boxes) {
+            tracing::error!(
+                pid,
+                "the worker process was in the midst of {found} when it died"
+            );
+        }
         match self.deaths.note(now) {
             Next::GiveUp => Err(SuperviseError::GaveUp {
                 deaths: self.deaths.count(),
