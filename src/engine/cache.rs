@@ -222,6 +222,22 @@ impl Cache {
         Ok(Session::new(Arc::clone(&self.shared), number))
     }
 
+    /// When the machine's monotonic clock was 0 by the clock that sessions of this cache are given, in
+    /// its milliseconds, if somebody has [said so](Cache::set_clock_origin_ms): also in the process that
+    /// the cache was recovered from.
+    ///
+    /// The monotonic clock goes on from one process to the next, the wall clock may be set meanwhile. Who
+    /// has the times of a recovered cache go on from here has its items expire when they were to.
+    pub fn clock_origin_ms(&self) -> Option<u64> {
+        header::clock_origin_ms(&self.shared.arena)
+    }
+
+    /// Says when the machine's monotonic clock was 0 by the clock that sessions are given. The cache keeps
+    /// it for whoever recovers it, and makes no use of it.
+    pub fn set_clock_origin_ms(&self, origin_ms: u64) {
+        header::store(&self.shared.arena, header::CLOCK_ORIGIN_MS, origin_ms);
+    }
+
     /// Ends the cache in good order, if this is all that is left of it: no clone and no session; true if
     /// so. Dropping them all, the last one last, is the same.
     ///
