@@ -102,6 +102,16 @@ pub struct Limits {
     pub inline_bytes_max: u32,
 }
 
+impl Limits {
+    fn of(geometry: &Geometry) -> Self {
+        Self {
+            key_bytes_max: geometry.key_bytes_max,
+            value_bytes_max: geometry.value_bytes_max,
+            inline_bytes_max: geometry.inline_bytes_max as u32,
+        }
+    }
+}
+
 /// Why bytes cannot be a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -143,6 +153,15 @@ pub struct Key<'k> {
 impl Cache {
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// What a cache of this configuration would accept. Takes no memory.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration cannot work.
+    pub fn check(config: &Config) -> Result<Limits, ConfigError> {
+        Ok(Limits::of(&Geometry::for_config(config)?))
     }
 
     /// Creates an empty cache.
@@ -288,11 +307,7 @@ pub(crate) fn hash_of(key: &[u8], hash_seed: u64) -> KeyHash {
 
 impl Shared {
     pub(crate) fn limits(&self) -> Limits {
-        Limits {
-            key_bytes_max: self.geometry.key_bytes_max,
-            value_bytes_max: self.geometry.value_bytes_max,
-            inline_bytes_max: self.geometry.inline_bytes_max as u32,
-        }
+        Limits::of(&self.geometry)
     }
 
     #[inline(always)]
