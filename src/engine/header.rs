@@ -45,11 +45,16 @@ pub(crate) const ENDED: u64 = 456;
 pub(crate) const CLOCK_ORIGIN_MS: u64 = 464;
 const AT_IDENTITY: u64 = 512;
 
+/// Segments with items whose contents nobody has proved. Every guard looks at it: nothing else that
+/// changes lies on its line.
+pub(crate) const UNPROVEN: u64 = 640;
+
 /// Words of the identity.
 const IDENTITY_WORDS: usize = 12;
 
 /// The bytes that a header takes, at least.
-pub(crate) const BYTES_MIN: u64 = AT_IDENTITY + IDENTITY_WORDS as u64 * 8;
+pub(crate) const BYTES_MIN: u64 = UNPROVEN + 64;
+const _: () = assert!(AT_IDENTITY + IDENTITY_WORDS as u64 * 8 <= UNPROVEN);
 
 /// What a cache is: the hash seed, and what its layout follows from, with names.
 type Identity = [(&'static str, u64); IDENTITY_WORDS];
