@@ -144,12 +144,12 @@ where
             let Allowance::Until(deadline) = self.client.allowance else {
                 return self.run().await;
             };
+            // What was under way then, the store of a value among others, may be done or not.
             let in_time = timeout_at(deadline, self.run()).await;
             in_time.unwrap_or_else(|_| {
                 let after = Duration::ZERO;
-                Err(FillError::Cache(Error::NotExecuted(Cause::Timeout {
-                    after,
-                })))
+                let over = Error::Unknown(Cause::Timeout { after });
+                Err(FillError::Cache(over))
             })
         })
     }

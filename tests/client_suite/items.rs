@@ -63,6 +63,14 @@ async fn conditions_hold_or_nothing_changes(ground: &Ground) {
     assert!(matches!(set, Ok(Conditional::Done(_))), "{set:?}");
     let item = client.get("k").await.expect("answered").expect("found");
     assert_eq!(item.value, "f");
+    assert_eq!(client.set("k", "g").if_absent().await, Ok(None));
+    assert_eq!(client.set("other", "g").if_present().await, Ok(None));
+    let differs = client.set("k", "g").if_version(replaced).await;
+    assert_eq!(differs, Ok(Conditional::VersionDiffers));
+    let set = client.set("k", "g").flags(1).if_present().await;
+    assert!(matches!(set, Ok(Some(_))), "{set:?}");
+    let item = client.get("k").await.expect("answered").expect("found");
+    assert_eq!((&item.value[..], item.flags), (&b"g"[..], 1));
 }
 
 async fn values_are_added_to(ground: &Ground) {
