@@ -174,7 +174,8 @@ where
             let awaited = match asked.await {
                 Ok(found) => match (found.lease, found.item) {
                     (Lease::Won { version }, _) => {
-                        let flight = flights.lead(key);
+                        // Those who wait for this task already wait on.
+                        let flight = leading.take().unwrap_or_else(|| flights.lead(key));
                         return self.make_and_store(version, flight).await;
                     }
                     (_, Some(item)) if found.freshness == Freshness::Fresh || self.takes_stale => {
