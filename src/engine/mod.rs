@@ -32,6 +32,7 @@ mod large;
 mod last_read;
 mod lease;
 mod log;
+mod lookout;
 mod number;
 mod operations;
 mod recover;
@@ -55,8 +56,11 @@ pub use lease::{
     Freshness, History, Invalidated, Invalidation, Lease, Leased, NewExpiry, OldValue, Reading,
     Terms,
 };
+pub use lookout::{LockWait, Lookout, SessionSeen};
 pub use operations::{Arithmetic, Counter, Deletion, Entry, Initial, Mode, Outcome};
-pub use recover::{Dropped, OpenSegment, Proof, Receipt, RecoverError, WrittenBy};
+pub use recover::{
+    Dropped, Examination, Hands, LastOwner, OpenSegment, Proof, Receipt, RecoverError, WrittenBy,
+};
 pub use session::Session;
 pub use stats::Stats;
 pub use write::StoreError;
