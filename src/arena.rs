@@ -58,6 +58,34 @@ impl Arena {
         Ok(Self::of(Mapping::attach(memory, bytes_min)?))
     }
 
+    /// The same to look at, whoever owns it. Nobody may write through it: the system would end the
+    /// process.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Arena::attach`].
+    pub(crate) fn look_at(memory: BorrowedFd<'_>, bytes_min: u64) -> io::Result<Self> {
+        Ok(Self::of(Mapping::look_at(memory, bytes_min)?))
+    }
+
+    /// Makes an arena that was attached to this process's own; false if it is somebody's.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says.
+    pub(crate) fn own(&mut self) -> io::Result<bool> {
+        self.mapping.own()
+    }
+
+    /// Whether the arena is somebody's.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says.
+    pub(crate) fn is_owned(&self) -> io::Result<bool> {
+        self.mapping.is_owned()
+    }
+
     fn of(mapping: Mapping) -> Self {
         Self {
             start: mapping.start(),

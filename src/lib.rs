@@ -10,6 +10,8 @@ mod arena;
 pub mod cli;
 #[cfg(feature = "server")]
 mod dialect;
+#[cfg(feature = "server")]
+mod embedded;
 mod engine;
 #[cfg(feature = "server")]
 mod execute;
@@ -22,10 +24,10 @@ mod shape;
 mod sync;
 
 pub use engine::{
-    AccessTimes, Arithmetic, Cache, Calculated, Calculation, Census, Config, ConfigError, Counter,
-    Deletion, Dropped, Entry, Freshness, Guard, History, HugePages, Initial, Invalidated,
-    Invalidation, Item, Key, KeyError, LargeDraft, LargeValue, Lease, Leased, Limits, Mode,
-    NewExpiry, OldValue, OpenSegment, Outcome, Pages, PagesError, Placeholders, Prefault, Proof,
-    Reading, Receipt, RecoverError, Session, Side, Stats, StoreError, Terms, TooManySessions,
-    WrittenBy,
+    AccessTimes, Arithmetic, Cache, CacheBuilder, Calculated, Calculation, Census, Config,
+    ConfigError, Counter, Deletion, Dropped, Entry, Examination, Freshness, Guard, History,
+    HugePages, Initial, Invalidated, Invalidation, Item, Key, KeyError, LargeDraft, LargeValue,
+    LastOwner, Lease, Leased, Limits, Mode, NewExpiry, OldValue, OpenSegment, Outcome, Pages,
+    PagesError, Placeholders, Prefault, Proof, Reading, Receipt, RecoverError, Session, Side,
+    Stats, StoreError, Terms, TooManySessions, WrittenBy,
 };

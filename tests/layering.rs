@@ -108,6 +108,12 @@ const PARTS: &[Part] = &[
         never: BELOW_THE_SERVER,
     },
     Part {
+        path: "src/embedded.rs",
+        parts: &["server", "execute", "dialect", "engine", "sync"],
+        crates: &["larder_client", "larder_protocol"],
+        never: &["std::sync::atomic", "std::net::", "std::fs::"],
+    },
+    Part {
         path: "src/server/",
         parts: &["server", "execute", "dialect", "engine", "sync"],
         crates: &[
@@ -176,7 +182,19 @@ const SIBLINGS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "client",
-        &["bytes", "larder-protocol", "thiserror", "tokio", "tracing"],
+        &[
+            "bytes",
+            "futures-util",
+            "hdrhistogram",
+            "larder-protocol",
+            "md-5",
+            "postcard",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
         &["larder::", "mio::"],
     ),
 ];

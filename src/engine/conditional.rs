@@ -136,6 +136,8 @@ impl Guard<'_> {
             return None;
         }
         let shared = self.shared;
+        let mut place = None;
+        let key = shared.own(key, &mut place);
         loop {
             // SAFETY: pinned for as long as the guard is.
             let seen = unsafe { shared.index.find(key.hash, key.bytes) }?;

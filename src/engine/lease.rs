@@ -203,6 +203,8 @@ impl<'s> Guard<'s> {
     ///
     /// [`Mode::CompareAndSet`]: crate::engine::operations::Mode::CompareAndSet
     pub fn get_or_lease(&mut self, key: &Key<'_>, terms: &Terms) -> Result<Leased<'_>, StoreError> {
+        let mut place = None;
+        let key = self.shared.own(key, &mut place);
         loop {
             // SAFETY: pinned for as long as the guard is; nothing that is found here is used after a
             // write, which may renew the pin.
@@ -399,6 +401,8 @@ impl<'s> Guard<'s> {
         version: u64,
     ) -> Option<(LockedBucket<'s>, Found, Item<'s>)> {
         let shared = self.shared;
+        let mut place = None;
+        let key = shared.own(key, &mut place);
         // SAFETY: pinned for as long as the guard is.
         let seen = unsafe { shared.index.find(key.hash, key.bytes) }?;
         let bucket = shared.index.lock(key.hash);

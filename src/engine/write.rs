@@ -152,6 +152,8 @@ impl Guard<'_> {
         given: &[u8],
         mut plan: impl FnMut(Option<&Item<'_>>, IndexEntry) -> Plan<T>,
     ) -> Result<Written<T>, StoreError> {
+        let mut place = None;
+        let key = self.shared.own(key, &mut place);
         let mut overflow_tried = false;
         let mut first = None;
         loop {

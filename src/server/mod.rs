@@ -15,7 +15,7 @@
 mod acceptor;
 mod address;
 mod buffers;
-mod clock;
+pub(crate) mod clock;
 mod connection;
 mod counters;
 mod farewell;

@@ -53,7 +53,7 @@ fn what_was_stored_is_there_with_value_flags_expiry_and_version() {
         stored.remove(name);
     }
     assert_eq!(cache.stats().evicted, 0);
-    let (cache, mut of, receipt) = recovered(dead(cache, of), &config);
+    let (cache, mut of, receipt) = recovered(dead(cache, of, &config), &config);
     assert_eq!(receipt.items, stored.len() as u64);
     assert_eq!(receipt.dropped.total(), 0, "{receipt:#?}");
     let guard = of[0].pin(NOW_MS);
@@ -81,7 +81,7 @@ fn segments_that_were_being_written_are_told_with_who_wrote_them() {
     for (session, name) in of.iter_mut().zip(["one", "two"]) {
         set(&mut session.pin(NOW_MS), name, &Entry::of(b"value"));
     }
-    let (_, mut of, receipt) = recovered(dead(cache, of), &config);
+    let (_, mut of, receipt) = recovered(dead(cache, of, &config), &config);
     let mut by: Vec<_> = receipt.open.iter().map(|open| open.written_by).collect();
     by.sort_by_key(|by| match by {
         WrittenBy::Session(number) => *number,
@@ -123,14 +123,14 @@ fn no_version_is_given_twice() {
             let guard = &mut of[number % 2].pin(NOW_MS);
             assert!(versions.insert(set(guard, "key", &Entry::of(b"value"))));
         }
-        dead(cache, of)
+        dead(cache, of, &config)
     };
     for _ in 0..3 {
         let (cache, mut of, _) = recovered(memory, &config);
         for session in &mut of {
             assert!(versions.insert(set(&mut session.pin(NOW_MS), "key", &Entry::of(b"value"))));
         }
-        memory = dead(cache, of);
+        memory = dead(cache, of, &config);
     }
 }
 
@@ -172,7 +172,7 @@ fn large_values_and_counters_survive_and_go_on() {
     for number in 40..50 {
         assert_eq!(count(&mut of[0].pin(NOW_MS)), number);
     }
-    let (cache, mut of, receipt) = recovered(dead(cache, of), &config);
+    let (cache, mut of, receipt) = recovered(dead(cache, of, &config), &config);
     assert!(receipt.large_bytes > 18 * 20_000);
     assert_eq!(receipt.large_bytes, cache.stats().large_bytes);
     {
@@ -230,7 +230,7 @@ fn marks_of_leases_and_access_times_survive() {
         guard.set_now(NOW_MS + 5000);
         assert!(value(&guard, "read").is_some());
     }
-    let (_, mut of, _) = recovered(dead(cache, of), &config);
+    let (_, mut of, _) = recovered(dead(cache, of, &config), &config);
     let mut guard = of[1].pin(NOW_MS + 5);
     assert_eq!(
         lease(&mut guard, "absent", Some(NOW_MS + 99)).0,
@@ -252,7 +252,7 @@ fn flushes_are_kept_also_one_for_later() {
     of[0].pin(NOW_MS).flush(None);
     set(&mut of[0].pin(NOW_MS), "after", &Entry::of(b"2"));
     of[0].pin(NOW_MS).flush(Some(NOW_MS + 100));
-    let (_, mut of, _) = recovered(dead(cache, of), &config);
+    let (_, mut of, _) = recovered(dead(cache, of, &config), &config);
     {
         let guard = of[0].pin(NOW_MS);
         assert_eq!(value(&guard, "before"), None);
@@ -294,6 +294,6 @@ fn a_cache_that_was_full_goes_on_evicting_and_cleaning() {
             stats.evicted > 1000 && stats.segments_cleaned > 10,
             "{stats:#?}"
         );
-        memory = Some(dead(cache, of));
+        memory = Some(dead(cache, of, &config));
     }
 }

@@ -132,11 +132,21 @@ impl Owner {
 pub(crate) struct Remains {
     /// `None`: it says nothing that is one.
     pub(crate) state: Option<State>,
+    pub(crate) live_bytes: u64,
     pub(crate) committed: u64,
     pub(crate) label: Label,
     pub(crate) sequence: u64,
     /// Of an open one, as far as can be told.
     pub(crate) owner: Option<Owner>,
+    pub(crate) opened_ms: u64,
+}
+
+impl Remains {
+    /// Whether it is one for items.
+    pub(crate) fn holds_items(&self) -> bool {
+        let held = [State::Open, State::Sealed, State::Claimed];
+        self.state.is_some_and(|state| held.contains(&state))
+    }
 }
 
 /// What was proved of a segment after a crash, for its line to say.
@@ -269,10 +279,12 @@ impl<'a> Segment<'a> {
         let word = |at: usize| words[at].load(Ordering::Relaxed);
         Remains {
             state: State::found(word(0)),
+            live_bytes: word(0) >> LIVE_SHIFT,
             committed: word(1),
             label: Label::of(word(2)),
             sequence: word(2) >> SEQUENCE_SHIFT,
             owner: Owner::found(word(5)),
+            opened_ms: word(6),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::engine::log::segment::{
     Label, Lifetime, Owner, Proven, ProvenItems, Remains, Segment, State,
 };
 use crate::engine::recover::measure::measured;
-use crate::engine::recover::{Dropped, OpenSegment, Proof, WrittenBy};
+use crate::engine::recover::{Dropped, OpenSegment, Proof, WrittenBy, segments};
 use crate::sync::Ordering;
 
 /// LIMIT: items whose buckets are fetched together.
@@ -64,10 +64,8 @@ impl<'a> Survey<'a> {
         next_version: u64,
         proof: Proof,
     ) -> Self {
-        let line = |id: u32| geometry.segment_table_at + u64::from(id) * SEGMENT_LINE_BYTES;
-        let ids = 0..geometry.segments;
-        let remains: Vec<_> = ids
-            .map(|id| Segment::at(arena, line(id)).remains())
+        let remains: Vec<_> = segments(arena, &geometry)
+            .map(|segment| segment.remains())
             .collect();
         Self {
             arena,
@@ -113,7 +111,7 @@ impl<'a> Survey<'a> {
     pub(super) fn walk(&mut self, chains: &mut Chains) {
         for id in 0..self.geometry.segments {
             let remains = self.remains[id as usize];
-            if let Some(State::Open | State::Sealed | State::Claimed) = remains.state {
+            if remains.holds_items() {
                 self.items[id as usize] = Some(self.nothing_proven(&remains));
                 self.walk_segment(id, &remains, chains);
             }

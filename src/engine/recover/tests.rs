@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{Proof, Receipt};
-use crate::arena::OwnedFd;
+use crate::arena::{Arena, OwnedFd};
 use crate::engine::cache::Cache;
 use crate::engine::config::{BUCKET_BYTES, Config, OVERFLOW_BYTES};
 use crate::engine::header;
@@ -94,15 +94,26 @@ impl Victim {
 
     /// Dies; what is recovered must agree with itself.
     fn recovered(self, proof: Proof) -> (Cache, Session, Receipt) {
-        let memory: OwnedFd = self.cache.memory().try_clone_to_owned().expect("memory");
-        std::mem::forget(self.session);
-        std::mem::forget(self.cache);
+        let memory = left_behind(&self.cache.shared().arena);
         let recovered = Cache::recover(memory, &self.config, proof);
         let (cache, receipt) = recovered.expect("the header is whole");
         let mut session = cache.session().expect("a session");
         assert_eq!(session.verify(), Ok(()), "{receipt:#?}");
         (cache, session, receipt)
     }
+}
+
+/// The memory as it is at this moment, in another one that nobody owns.
+fn left_behind(arena: &Arena) -> OwnedFd {
+    let bytes = arena.bytes();
+    let copy = Arena::new(bytes).expect("an arena");
+    for at in (0..bytes).step_by(8) {
+        let word = arena.word(at).load(Ordering::Relaxed);
+        if word != 0 {
+            copy.word(at).store(word, Ordering::Relaxed);
+        }
+    }
+    copy.memory().try_clone_to_owned().expect("a descriptor")
 }
 
 /// Which of so many keys are there; each must have its own value.
