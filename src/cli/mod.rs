@@ -1,5 +1,6 @@
 //! The command line: what a person types. Each command has its file; this one only hands out.
 
+mod admin;
 mod align;
 mod batch;
 mod bench;
@@ -40,6 +41,7 @@ enum Command {
     Request(commands::Request),
     Batch(batch::BatchOptions),
     Shell(shell::ShellOptions),
+    Upgrade(admin::UpgradeOptions),
     Bench(Box<bench::BenchOptions>),
     Replay(Box<replay::ReplayOptions>),
     Completions(completions::CompletionsOptions),
@@ -98,6 +100,7 @@ pub fn run() -> ExitCode {
         Command::Request(request) => commands::run(&request, &matches),
         Command::Batch(options) => batch::run(&options),
         Command::Shell(options) => shell::run(options),
+        Command::Upgrade(options) => admin::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::Completions(options) => completions::run(&options, command_line()),

@@ -30,7 +30,7 @@ use crate::engine::index::{Index, SeenAt};
 use crate::engine::item::Item;
 use crate::engine::log::Segments;
 use crate::engine::session::Session;
-use crate::engine::stats::{Counters, Figure, Stats};
+use crate::engine::stats::{self, Figure, Stats};
 use crate::engine::upkeep::Caretaker;
 use crate::pages::{PagePlan, Pages};
 use crate::reclaim::Collector;
@@ -100,6 +100,16 @@ pub struct Limits {
     pub inline_bytes_max: u32,
 }
 
+impl Limits {
+    fn of(geometry: &Geometry) -> Self {
+        Self {
+            key_bytes_max: geometry.key_bytes_max,
+            value_bytes_max: geometry.value_bytes_max,
+            inline_bytes_max: geometry.inline_bytes_max as u32,
+        }
+    }
+}
+
 /// Why bytes cannot be a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -141,6 +151,15 @@ pub struct Key<'k> {
 impl Cache {
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// What a cache of this configuration would accept. Takes no memory.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration cannot work.
+    pub fn check(config: &Config) -> Result<Limits, ConfigError> {
+        Ok(Limits::of(&Geometry::for_config(config)?))
     }
 
     /// Creates an empty cache.
@@ -240,7 +259,7 @@ impl Cache {
 
     /// [`Cache::stats`] that tell what has expired by `now_ms` apart.
     pub fn stats_at(&self, now_ms: u64) -> Stats {
-        Stats::collect(&self.shared, &self.shared.segments.usage(now_ms))
+        Stats::collect(&self.shared.arena, &self.shared.geometry, now_ms)
     }
 
     /// What one [session](Session::number) counted, and those that had its number before: the
@@ -250,7 +269,7 @@ impl Cache {
         let session = number.checked_sub(1);
         let session = session.filter(|&session| session < self.shared.geometry.sessions_max);
         session.map_or(Vec::new(), |session| {
-            Stats::of_session(&self.shared, session)
+            Stats::of_session(&self.shared.arena, &self.shared.geometry, session)
         })
     }
 }
@@ -280,11 +299,7 @@ pub(crate) fn hash_of(key: &[u8], hash_seed: u64) -> KeyHash {
 
 impl Shared {
     pub(crate) fn limits(&self) -> Limits {
-        Limits {
-            key_bytes_max: self.geometry.key_bytes_max,
-            value_bytes_max: self.geometry.value_bytes_max,
-            inline_bytes_max: self.geometry.inline_bytes_max as u32,
-        }
+        Limits::of(&self.geometry)
     }
 
     #[inline(always)]
@@ -447,11 +462,7 @@ impl Shared {
 
     /// A figure of all sessions together.
     pub(crate) fn sum(&self, figure: Figure) -> u64 {
-        let sessions = 0..self.geometry.sessions_max;
-        let counts = sessions.map(|session| Counters::of_session(&self.geometry, session));
-        counts.fold(0, |sum, counters| {
-            sum.wrapping_add(counters.get(&self.arena, figure))
-        })
+        stats::sum(&self.arena, &self.geometry, figure)
     }
 
     /// Notes that the cache is in use.

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::engine::cache::{Key, KeyError, Limits, Shared};
+use crate::engine::index::bucket::LockedBucket;
 use crate::engine::index::word::Entry;
 use crate::engine::index::{Ahead, Found};
 use crate::engine::item::Item;
@@ -320,6 +321,14 @@ impl<'s> Guard<'s> {
         } else {
             Standing::Live
         }
+    }
+
+    /// Locks the bucket of a key that this cache made.
+    #[inline]
+    pub(crate) fn lock(&self, key: &Key<'_>) -> LockedBucket<'s> {
+        self.shared
+            .index
+            .lock(key.hash, self.writer.tally.session())
     }
 
     #[inline]

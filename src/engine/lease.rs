@@ -243,7 +243,7 @@ impl<'s> Guard<'s> {
 
     /// Takes the lease of an item that stands as it was `seen`; `None` if it does not any more.
     fn win(&self, key: &Key<'_>, seen: &Found, reading: Reading) -> Option<Seen<'s>> {
-        let bucket = self.shared.index.lock(key.hash);
+        let bucket = self.lock(key);
         // SAFETY: pinned since before `seen` was found.
         let found = unsafe { bucket.find(key.hash, key.bytes, Some(seen)) }?;
         if !found.entry.stands_like(seen.entry) {
@@ -405,7 +405,7 @@ impl<'s> Guard<'s> {
         let key = shared.own(key, &mut place);
         // SAFETY: pinned for as long as the guard is.
         let seen = unsafe { shared.index.find(key.hash, key.bytes) }?;
-        let bucket = shared.index.lock(key.hash);
+        let bucket = self.lock(key);
         // SAFETY: pinned since before `seen` was found.
         let found = unsafe { bucket.find(key.hash, key.bytes, Some(&seen)) }?;
         let item = self.standing(&found)?;

@@ -32,6 +32,7 @@ mod large;
 mod last_read;
 mod lease;
 mod log;
+mod lookout;
 mod number;
 mod operations;
 mod recover;
@@ -55,9 +56,10 @@ pub use lease::{
     Freshness, History, Invalidated, Invalidation, Lease, Leased, NewExpiry, OldValue, Reading,
     Terms,
 };
+pub use lookout::{LockWait, Lookout, SessionSeen};
 pub use operations::{Arithmetic, Counter, Deletion, Entry, Initial, Mode, Outcome};
 pub use recover::{
-    Dropped, Examination, LastOwner, OpenSegment, Proof, Receipt, RecoverError, WrittenBy,
+    Dropped, Examination, Hands, LastOwner, OpenSegment, Proof, Receipt, RecoverError, WrittenBy,
 };
 pub use session::Session;
 pub use stats::Stats;

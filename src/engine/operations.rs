@@ -309,7 +309,7 @@ impl Guard<'_> {
         let Some(seen) = (unsafe { shared.index.find(key.hash, key.bytes) }) else {
             return Deletion::NotFound;
         };
-        let bucket = shared.index.lock(key.hash);
+        let bucket = self.lock(key);
         // SAFETY: pinned since before `seen` was found.
         let Some(found) = (unsafe { bucket.find(key.hash, key.bytes, Some(&seen)) }) else {
             return Deletion::NotFound;

@@ -310,7 +310,7 @@ impl Guard<'_> {
         overflow_tried: bool,
     ) -> Published {
         let shared = self.shared;
-        let bucket = shared.index.lock(key.hash);
+        let bucket = self.lock(key);
         // SAFETY: pinned since before `seen` was found.
         let current = unsafe { bucket.find(key.hash, key.bytes, seen) };
         let unchanged = match (seen, &current) {

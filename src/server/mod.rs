@@ -37,11 +37,12 @@ use std::thread::JoinHandle;
 use mio::{Poll, Waker};
 
 pub use address::{Address, AddressError};
-pub use listener::ListenError;
+pub use listener::{Entrance, ListenError, Listening};
 pub use open_files::{OpenFilesError, raise_open_files};
 pub use settings::{
     CONNECTIONS_MAX, DEFAULT_ADDRESS, Pinning, SettingError, Settings, WORKERS_MAX, usable_cores,
 };
+pub use tongue::Tongue;
 
 use crate::dialect::larder::Larder;
 use crate::dialect::memcached::Memcached;
@@ -51,7 +52,7 @@ use acceptor::Acceptor;
 use counters::Counters;
 use listener::Listener;
 use shared::{Shared, Stage, Station};
-use tongue::{Dialects, Tongue};
+use tongue::Dialects;
 use worker::Worker;
 
 /// Why a server did not start.
@@ -86,12 +87,30 @@ pub struct ThreadDied;
 pub struct Server;
 
 impl Server {
-    /// Starts serving `cache`, which needs a session for each worker.
+    /// Starts serving `cache`, which needs a session for each worker, at the addresses of the
+    /// settings.
     ///
     /// # Errors
     ///
     /// Settings that cannot work are refused before anything listens.
-    pub fn start(mut settings: Settings, cache: Cache) -> Result<Running, StartError> {
+    pub fn start(settings: Settings, cache: Cache) -> Result<Running, StartError> {
+        settings.check(cache.limits())?;
+        let entrances = settings.bind()?;
+        Self::start_on(entrances, settings, cache)
+    }
+
+    /// Starts serving `cache` on sockets that listen already, whatever addresses the settings have.
+    ///
+    /// # Errors
+    ///
+    /// Settings that cannot work are refused.
+    pub fn start_on(
+        entrances: Vec<Entrance>,
+        mut settings: Settings,
+        cache: Cache,
+    ) -> Result<Running, StartError> {
+        settings.listen = addresses(&entrances, Tongue::Larder);
+        settings.memcached = addresses(&entrances, Tongue::Memcached);
         let limits = settings.check(cache.limits())?;
         let workers = settings.workers;
         let system = |reason| StartError::System { workers, reason };
@@ -100,9 +119,7 @@ impl Server {
             .collect::<Result<Vec<_>, TooManySessions>>()?;
         // Without one more, the workers do all upkeep themselves.
         let upkeep = cache.session().ok();
-        let mut listeners = Vec::new();
-        let addresses = listen(&settings.listen, Tongue::Larder, &mut listeners)?;
-        settings.memcached = listen(&settings.memcached, Tongue::Memcached, &mut listeners)?;
+        let listeners = entrances.into_iter().map(Listener::from).collect();
         let (polls, stations) = stations(&sessions).map_err(system)?;
         let poll = Poll::new().map_err(system)?;
         let waker = Waker::new(poll.registry(), acceptor::WAKER).map_err(system)?;
@@ -116,7 +133,6 @@ impl Server {
         let acceptor = Acceptor::new(poll, listeners, Arc::clone(&shared)).map_err(system)?;
         let mut running = Running {
             shared: Arc::clone(&shared),
-            addresses,
             threads: Vec::new(),
         };
         for (index, (poll, session)) in polls.into_iter().zip(sessions).enumerate() {
@@ -145,18 +161,14 @@ impl Server {
     }
 }
 
-/// Binds addresses, and gives them back with the ports that the system picked.
-fn listen(
-    addresses: &[Address],
-    tongue: Tongue,
-    listeners: &mut Vec<Listener>,
-) -> Result<Vec<Address>, ListenError> {
-    let bind = |address| {
-        let (listener, bound) = Listener::bind(address, tongue)?;
-        listeners.push(listener);
-        Ok(bound)
-    };
-    addresses.iter().map(bind).collect()
+/// Where a protocol is spoken.
+fn addresses(entrances: &[Entrance], tongue: Tongue) -> Vec<Address> {
+    let spoken = entrances
+        .iter()
+        .filter(|entrance| entrance.tongue == tongue);
+    spoken
+        .map(|entrance| entrance.socket.address().clone())
+        .collect()
 }
 
 fn stations(sessions: &[Session]) -> io::Result<(Vec<Poll>, Vec<Arc<Station>>)> {
@@ -199,14 +211,13 @@ fn pin(pinning: Pinning, index: usize) {
 #[derive(Debug)]
 pub struct Running {
     shared: Arc<Shared>,
-    addresses: Vec<Address>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Running {
     /// The addresses where Larder's own protocol is spoken, with the ports that the system picked.
     pub fn addresses(&self) -> &[Address] {
-        &self.addresses
+        &self.shared.settings.listen
     }
 
     /// The addresses where memcached's protocol is spoken.

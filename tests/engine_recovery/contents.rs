@@ -1,13 +1,14 @@
 //! What was acknowledged is there, with all that belongs to it.
 
 use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::FileExt;
 
 use larder::{
     AccessTimes, Arithmetic, Cache, Counter, Entry, Freshness, Guard, Initial, Invalidated,
-    Invalidation, Lease, Mode, Outcome, Terms, WrittenBy,
+    Invalidation, Lease, Mode, Outcome, Proof, Terms, WrittenBy,
 };
 
-use super::{NOW_MS, config, dead, recovered, sessions};
+use super::{NOW_MS, as_it_is, config, dead, recovered, sessions};
 
 fn set(guard: &mut Guard<'_>, name: &str, entry: &Entry<'_>) -> u64 {
     let key = guard.key(name.as_bytes()).expect("a key");
@@ -295,5 +296,57 @@ fn a_cache_that_was_full_goes_on_evicting_and_cleaning() {
             "{stats:#?}"
         );
         memory = Some(dead(cache, of, &config));
+    }
+}
+
+#[test]
+fn what_is_kept_does_not_depend_on_how_many_threads_there_are() {
+    let config = config(4 << 20);
+    let cache = Cache::new(config.clone()).expect("a cache");
+    let mut of = sessions(&cache);
+    for number in 0..9000_usize {
+        let name = format!("key {}", number * 7919 % 4000);
+        let value = vec![number as u8; if number % 50 == 0 { 9000 } else { number % 300 }];
+        set(&mut of[number % 2].pin(NOW_MS), &name, &Entry::of(&value));
+    }
+    // Words that lead elsewhere, the same for all: what is dropped is dropped by every number.
+    let memory = || {
+        let memory = as_it_is(&cache, &config);
+        let file = std::fs::File::from(memory);
+        let bytes = file.metadata().expect("a size").len();
+        for at in (1..400).map(|part| (bytes / 400 * part) & !7) {
+            let word = (at * 0x9e37_79b9).to_le_bytes();
+            file.write_all_at(&word, at).expect("it can be written");
+        }
+        std::os::fd::OwnedFd::from(file)
+    };
+    let recovered = |threads: usize| {
+        let hands = |work: &(dyn Fn() + Sync)| {
+            std::thread::scope(|scope| {
+                (1..threads).for_each(|_| drop(scope.spawn(work)));
+                work();
+            });
+        };
+        let recovered = Cache::recover_with(memory(), &config, Proof::Contents, &hands);
+        let (cache, receipt) = recovered.expect("the header is whole");
+        let mut session = cache.session().expect("a session");
+        assert_eq!(session.verify(), Ok(()), "{receipt:#?}");
+        let mut items = Vec::new();
+        let mut cursor = Some(0);
+        while let Some(at) = cursor {
+            cursor = session.pin(NOW_MS).scan(at, 100, |item| {
+                items.push((item.key().to_vec(), item.version()));
+            });
+        }
+        (receipt, items)
+    };
+    let alone = recovered(1);
+    assert!(
+        alone.0.dropped.total() > 0 && alone.0.items > 1000,
+        "{:#?}",
+        alone.0
+    );
+    for threads in [2, 3, 8] {
+        assert!(recovered(threads) == alone, "{threads} threads");
     }
 }

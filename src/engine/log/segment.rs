@@ -46,6 +46,7 @@
 //! | walked | `put_off_evict`, `open` Relaxed | `Walk::of` Relaxed | `unclaim`, or the lists' lock, and the next `claim` order them | `a_segment_that_is_used_again_is_walked_from_its_beginning`, `two_sessions_go_on_with_an_eviction_that_was_put_off` |
 
 use crate::arena::Arena;
+use crate::engine::item::Item;
 use crate::sync::{AtomicU64, Ordering};
 
 const STATE: u64 = 0xff;
@@ -171,6 +172,16 @@ pub(crate) struct ProvenItems {
     pub(crate) sequence: u64,
 }
 
+impl ProvenItems {
+    /// Counts an item that was proved.
+    #[inline]
+    pub(crate) fn add(&mut self, item: &Item<'_>, bytes: u64) {
+        self.live_bytes += bytes;
+        self.lifetime = self.lifetime.with(item.stored_expiry_ms());
+        self.newest_version = self.newest_version.max(item.version());
+    }
+}
+
 /// Which of the two logs a segment belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Log {
@@ -234,6 +245,7 @@ impl Lifetime {
 
     /// With one more item.
     #[must_use]
+    #[inline]
     pub(crate) fn with(self, expires_at_ms: Option<u64>) -> Self {
         let at_ms = expires_at_ms.unwrap_or(NEVER_MS);
         Self {
@@ -259,6 +271,12 @@ impl<'a> Segment<'a> {
     pub(crate) fn state(self) -> (State, u64) {
         let word = self.arena.word(self.line).load(Ordering::Acquire);
         (State::of(word), word >> LIVE_SHIFT)
+    }
+
+    /// The same of a line that nobody vouches for.
+    pub(crate) fn state_found(self) -> (Option<State>, u64) {
+        let word = self.arena.word(self.line).load(Ordering::Acquire);
+        (State::found(word), word >> LIVE_SHIFT)
     }
 
     /// The bytes that hold items, from the start of the segment.

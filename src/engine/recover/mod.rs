@@ -32,14 +32,14 @@ mod refusal;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use crate::arena::{Arena, BorrowedFd, OwnedFd};
 use crate::engine::cache::{Cache, page_plan};
 use crate::engine::config::{Config, ConfigError, Geometry, SEGMENT_LINE_BYTES};
 use crate::engine::header;
 use crate::engine::index::recovered::Chains;
-use crate::engine::index::word::Entry;
-use crate::engine::item::{Item, VERSION_MAX};
+use crate::engine::item::VERSION_MAX;
 use crate::engine::log::Segments;
 use crate::engine::log::recovered::Restored;
 use crate::engine::log::segment::{Proven, Segment};
@@ -48,6 +48,7 @@ use crate::engine::stats::{Counters, Figure};
 use crate::shape;
 use crate::sync::Arc;
 
+pub use crate::engine::index::recovered::Hands;
 pub use examine::Examination;
 pub use receipt::{Dropped, LastOwner, OpenSegment, Receipt, WrittenBy};
 pub use refusal::RecoverError;
@@ -91,6 +92,39 @@ impl Cache {
         config: &Config,
         proof: Proof,
     ) -> Result<(Self, Receipt), RecoverError> {
+        Self::recover_with(memory, config, proof, &|work| work())
+    }
+
+    /// [`Cache::recover`] with more than the caller's thread. `hands` calls the work that it is given
+    /// once, or at the same time from as many threads as there are to be, and returns when all calls
+    /// have. What comes of it does not depend on how many there are.
+    ///
+    /// ```
+    /// use larder::{Cache, Config, Proof};
+    ///
+    /// let config = Config::new(16 << 20);
+    /// # let cache = Cache::new(config.clone())?;
+    /// # let memory = cache.memory().try_clone_to_owned()?;
+    /// # drop(cache);
+    /// let two = |work: &(dyn Fn() + Sync)| {
+    ///     std::thread::scope(|scope| {
+    ///         scope.spawn(work);
+    ///         work();
+    ///     });
+    /// };
+    /// let (cache, receipt) = Cache::recover_with(memory, &config, Proof::Lengths, &two)?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As of [`Cache::recover`].
+    pub fn recover_with(
+        memory: OwnedFd,
+        config: &Config,
+        proof: Proof,
+        hands: Hands<'_>,
+    ) -> Result<(Self, Receipt), RecoverError> {
         let geometry = Geometry::for_config(config)?;
         let system = |reason| RecoverError::Memory { reason };
         let mut arena = Arena::attach(memory, header::BYTES_MIN).map_err(system)?;
@@ -101,12 +135,13 @@ impl Cache {
         let (hash_seed, counts) = accepted(&arena, &geometry, config)?;
         let pages = arena.arrange_pages(&page_plan(config, &geometry));
         pages.map_err(ConfigError::Pages)?;
-        recovered(Arc::new(arena), geometry, hash_seed, &counts, proof)
+        let arena = Arc::new(arena);
+        recovered(arena, geometry, hash_seed, &counts, (proof, hands))
     }
 }
 
 /// The hash seed and the counts of the header, if it is one that this program can go on from.
-fn accepted(
+pub(crate) fn accepted(
     arena: &Arena,
     geometry: &Geometry,
     config: &Config,
@@ -121,7 +156,7 @@ fn accepted(
 
 /// The counts of a header, which are possible.
 #[derive(Debug)]
-struct Counts {
+pub(crate) struct Counts {
     buckets: u64,
     bucket_chunks: u64,
     ghost_chunks: u64,
@@ -203,7 +238,7 @@ fn recovered(
     geometry: Geometry,
     hash_seed: u64,
     counts: &Counts,
-    proof: Proof,
+    (proof, hands): (Proof, Hands<'_>),
 ) -> Result<(Cache, Receipt), RecoverError> {
     let mut survey = Survey::new(&arena, geometry, hash_seed, counts.next_version, proof);
     let paid_with = counts.paid_with();
@@ -214,22 +249,8 @@ fn recovered(
     let overflow_chunks = (left + 1).min(geometry.overflow_chunks_max);
     let overflow = overflow_chunks * geometry.overflow_per_chunk;
     let mut chains = Chains::mend(Arc::clone(&arena), geometry, counts.buckets, overflow);
-    survey.walk(&mut chains);
-    let same_key = |one: Entry, other: Entry| {
-        // SAFETY: both name items that were proved, and nobody else uses the arena.
-        let key = |entry: Entry| unsafe { Item::read_key(&arena, entry.offset()) };
-        key(one) == key(other)
-    };
     let mut dropped = Dropped::default();
-    let buckets = counts.buckets;
-    let items = chains.settle(same_key, |bucket, entry, unmarked| {
-        survey.count_dropped(
-            (bucket, &|hash| hash.bucket(buckets)),
-            entry,
-            unmarked,
-            &mut dropped,
-        );
-    });
+    let items = survey.walk(&mut chains, hands, &mut dropped);
     let overflow_chunks = chains.overflow_used().div_ceil(geometry.overflow_per_chunk);
     let withdrawn = paid_with + overflow_chunks.saturating_sub(1);
     let restored = Restored {
@@ -242,7 +263,7 @@ fn recovered(
         last_owner,
         last_used_ms,
         items,
-        item_bytes: survey.item_bytes,
+        item_bytes: survey.item_bytes(),
         large_bytes: survey.parts.iter().sum::<u64>() * geometry.part_bytes,
         dropped,
         open: survey.open(),
@@ -312,6 +333,7 @@ fn count_on(arena: &Arena, geometry: &Geometry, receipt: &Receipt, restored: &Re
     }
     for counters in blocks() {
         counters.set(arena, Figure::PinnedSinceMs, 0);
+        counters.set(arena, Figure::WaitsFor, 0);
         counters.set(arena, Figure::RemovedBytes, 0);
     }
     let sum = |figure| -> u64 { blocks().map(|counters| counters.get(arena, figure)).sum() };

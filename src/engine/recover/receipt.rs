@@ -58,6 +58,17 @@ pub struct Dropped {
 }
 
 impl Dropped {
+    /// With what somebody else has dropped.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.segment += other.segment;
+        self.place += other.place;
+        self.key += other.key;
+        self.version += other.version;
+        self.contents += other.contents;
+        self.extents += other.extents;
+        self.duplicate += other.duplicate;
+    }
+
     /// All of them.
     pub fn total(&self) -> u64 {
         let places = self.segment + self.place + self.key;

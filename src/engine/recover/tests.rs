@@ -150,7 +150,7 @@ fn locks_of_the_dead_are_cleared() {
     let buckets = victim.buckets();
     for bucket in 0..buckets {
         let at = victim.bucket_at(bucket) + CONTROL_BYTES;
-        victim.set_word(at, Control(victim.word(at)).locked().0);
+        victim.set_word(at, Control(victim.word(at)).locked_by(1).0);
     }
     let (_, mut session, receipt) = victim.recovered(Proof::Lengths);
     assert_eq!(receipt.locks_cleared, buckets);
@@ -167,7 +167,7 @@ fn a_split_that_had_not_raised_the_count_never_was() {
     for (slot, (_, entry)) in (0..4).zip(victim.entries()) {
         victim.set_word(child + slot * 8, entry.0);
     }
-    victim.set_word(child + CONTROL_BYTES, Control(0).locked().0);
+    victim.set_word(child + CONTROL_BYTES, Control(0).locked_by(1).0);
     let (cache, mut session, receipt) = victim.recovered(Proof::Lengths);
     assert_eq!((receipt.items, receipt.dropped.total()), (3000, 0));
     // The next splits fill that bucket, and those behind it.
