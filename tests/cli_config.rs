@@ -312,6 +312,31 @@ fn a_server_runs_as_its_file_says() {
         (&settings["workers"], &settings["key_bytes_max"]),
         (&1.into(), &99.into())
     );
+    // The worker's successor has the settings that the server was started with.
+    std::fs::write(file.path(), "nonsense").unwrap();
+    let first = server.pid();
+    assert_ne!(first, server.supervisor_pid());
+    let killed = std::process::Command::new("kill")
+        .args(["-KILL", &first.to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    let settings = loop {
+        let figures = server.run(&["stats", "server", "--json"]);
+        let figures: Value = serde_json::from_str(&figures.stdout).unwrap_or_default();
+        // Not yet: what was killed may have been there for another moment.
+        if figures["pid"]
+            .as_u64()
+            .is_some_and(|pid| pid != u64::from(first))
+        {
+            break server.run(&["stats", "settings", "--json"]).stdout;
+        }
+    };
+    let settings: Value = serde_json::from_str(&settings).unwrap();
+    assert_eq!(settings["memory_bytes"], 16 << 20);
+    assert_eq!(
+        (&settings["workers"], &settings["key_bytes_max"]),
+        (&1.into(), &99.into())
+    );
     drop(server);
     let _ = std::fs::remove_file(socket);
     let wrong = File::new("wrong", "memory = \"1KiB\"\nlisten = [\"127.0.0.1:0\"]\n");

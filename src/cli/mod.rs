@@ -115,7 +115,8 @@ fn serve_as_told() -> ExitCode {
             for warning in &loaded.warnings {
                 ending::say(&format!("larder serve: {warning}"));
             }
-            serve::run(loaded.options)
+            let arguments = loaded.as_arguments();
+            serve::run(loaded.options, arguments)
         }
         Err(settings::SettingsError::CommandLine(error)) => error.exit(),
         Err(error) => ending::conclude("serve", Err(ending::Failure::usage(error.to_string()))),

@@ -134,10 +134,11 @@ impl Loader {
         let (_, matches) = matches
             .subcommand()
             .expect("settings belong to a subcommand");
-        let named = matches.get_one::<PathBuf>(table::FILE).cloned();
-        let in_environment =
-            || std::env::var_os(table::FILE_VARIABLE).filter(|path| !path.is_empty());
-        Ok(named.or_else(|| in_environment().map(PathBuf::from)))
+        let named = matches.get_one::<OsString>(table::FILE).cloned();
+        let named = named.or_else(|| std::env::var_os(table::FILE_VARIABLE));
+        // An empty name says that there is none.
+        let named = named.filter(|path| !path.is_empty());
+        Ok(named.map(PathBuf::from))
     }
 }
 
@@ -181,6 +182,32 @@ fn effective(table: Vec<Setting>, matches: &ArgMatches, file: &File) -> Vec<Effe
         }
     };
     table.into_iter().map(effective).collect()
+}
+
+impl<T> Loaded<T> {
+    /// A command line that says the same, whatever becomes of the file: for a process that is to have the
+    /// same settings later. What nobody has set stays unsaid.
+    pub(crate) fn as_arguments(&self) -> Vec<OsString> {
+        let no_file = format!("--{}=", table::FILE);
+        let set = self
+            .settings
+            .iter()
+            .filter(|effective| effective.origin != Origin::Default);
+        let flags = set.flat_map(
+            |Effective {
+                 setting, values, ..
+             }| {
+                values
+                    .iter()
+                    .map(|value| format!("--{}={value}", setting.name))
+            },
+        );
+        [no_file]
+            .into_iter()
+            .chain(flags)
+            .map(OsString::from)
+            .collect()
+    }
 }
 
 impl Effective {

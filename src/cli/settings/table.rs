@@ -1,6 +1,6 @@
 //! The table of settings, as clap's definition of a command has them.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command};
@@ -52,7 +52,7 @@ pub(crate) fn prepare(command: Command) -> Command {
     let file = Arg::new(FILE)
         .long(FILE)
         .value_name("FILE")
-        .value_parser(clap::value_parser!(PathBuf))
+        .value_parser(clap::value_parser!(OsString))
         .help("Read settings from this TOML file; LARDER_CONFIG names it as well");
     command.mut_args(prepare_one).arg(file)
 }
