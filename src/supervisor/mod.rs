@@ -56,7 +56,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// What a supervisor works with.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// The command line of this process, the program's name first; the worker's has one option more.
+    /// A command line that says what this process's says, the program's name first; the worker's has
+    /// one option more.
     pub(crate) arguments: Vec<OsString>,
     /// The sockets that workers serve.
     pub(crate) entrances: Vec<Entrance>,

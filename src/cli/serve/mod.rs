@@ -6,6 +6,7 @@ mod log;
 mod memory;
 mod outside;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ pub(crate) struct ServeOptions {
     memcached: Vec<Address>,
 
     /// Event-loop threads [default: the cores that may be used]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::number::<usize>)]
     workers: Option<usize>,
 
     /// Keep each worker on a core of its own
@@ -58,7 +59,7 @@ pub(crate) struct ServeOptions {
     pin: bool,
 
     /// Connections open at a time [default: 32768, or what the limit of open files allows]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::number::<u32>)]
     connections_max: Option<u32>,
 
     /// The longest key, in bytes: 1 to 65536
@@ -186,12 +187,13 @@ impl From<HugePagesWhen> for HugePages {
     }
 }
 
-/// Runs a server until a signal ends it.
-pub(crate) fn run(options: ServeOptions) -> ExitCode {
+/// Runs a server until a signal ends it. `arguments` says the same as the options: worker processes get
+/// them, so that all have the settings that the server was started with.
+pub(crate) fn run(options: ServeOptions, arguments: Vec<OsString>) -> ExitCode {
     log::start(options.log, options.log_level);
     let ended = match options.no_supervisor {
         true => inside::serve(&options).map(|()| ExitCode::SUCCESS),
-        false => outside::supervise(&options),
+        false => outside::supervise(&options, arguments),
     };
     ended.unwrap_or_else(|refusal| {
         let (sentence, code) = match refusal {
