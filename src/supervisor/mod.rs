@@ -7,9 +7,9 @@
 //!      └────────────── notify socket: keep this, I serve ─────────┘
 //! ```
 //!
-//! The supervisor binds the sockets, and never looks into the cache's memory: it is the worker that
-//! makes it, since only a program knows the layout that it works with, and the supervisor that keeps
-//! it. So whatever kills a worker cannot kill the supervisor, and what a worker understands of the
+//! The supervisor binds the sockets, and never looks at the cache's contents: it is the worker that
+//! makes the memory, since only a program knows the layout that it works with, and the supervisor that
+//! keeps it. (To [`watch`], it maps its counters to be read, if it knows them.) So whatever kills a worker cannot kill the supervisor, and what a worker understands of the
 //! memory may change from one program to the next. Both sides speak systemd's protocol
 //! ([`handover`], [`notify`]), so systemd can take the supervisor's place.
 //!
@@ -38,6 +38,7 @@ use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 pub(crate) use deaths::Limits as DeathLimits;
 pub(crate) use handover::{BLACK_BOX, Handed, MEMORY};
 pub(crate) use notify::Watcher;
+pub(crate) use watch::{Postmortem, REPORT, Watching, Why};
 
 use crate::server::{Entrance, Listening};
 use admin::Order;
@@ -47,6 +48,7 @@ use kept::Kept;
 use launch::{Launch, Program};
 use post::{Note, Post};
 use upgrade::Upgrade;
+use watch::Watch;
 
 /// The option that makes a worker of a program.
 pub(crate) const WORKER_OPTION: &str = "--no-supervisor";
@@ -72,6 +74,8 @@ pub(crate) struct Plan {
     pub(crate) deaths: DeathLimits,
     /// How long each step of an upgrade may take.
     pub(crate) upgrade_timeout: Duration,
+    /// What to watch for.
+    pub(crate) watching: Watching,
 }
 
 /// Why a supervisor could not go on.
@@ -136,6 +140,7 @@ struct Supervisor {
     worker: Worker,
     upgrade: Upgrade,
     journal: Journal,
+    watch: Watch,
     /// Whether this process was told to end.
     is_ending: bool,
     /// Whether a worker ever served.
@@ -168,7 +173,9 @@ impl Signals {
 impl Supervisor {
     fn new(mut plan: Plan) -> io::Result<Self> {
         let entrances = std::mem::take(&mut plan.entrances);
+        let journal = Journal::new();
         Ok(Self {
+            watch: Watch::new(plan.watching.clone(), &plan.arguments, &journal)?,
             program: Program::own()?,
             post: Post::open()?,
             kept: Kept::new(entrances),
@@ -177,7 +184,7 @@ impl Supervisor {
                 start_at: Instant::now(),
             },
             upgrade: Upgrade::None,
-            journal: Journal::new(),
+            journal,
             is_ending: false,
             has_served: false,
             ended_at: None,
@@ -234,6 +241,13 @@ impl Supervisor {
                 let path = binary.unwrap_or_else(|| self.program.path().to_owned());
                 self.begin_upgrade(&path, Some(answer));
             }
+            Order::Probe { answer } => {
+                let phase = self.journal.read().phase;
+                self.watch.answer_probe(phase, answer);
+            }
+            // Whoever asked may have gone.
+            Order::Why { worker, answer } => drop(answer.send(self.watch.why(worker))),
+            Order::Postmortem { answer } => self.watch.last(answer),
         }
     }
 
@@ -243,7 +257,8 @@ impl Supervisor {
             Worker::None { start_at } => Some(*start_at),
             Worker::Running(running) => running.killed_at,
         };
-        of_worker.into_iter().chain(self.upgrade.deadline()).min()
+        let steps = [of_worker, self.upgrade.deadline(), self.watch.due()];
+        steps.into_iter().flatten().min()
     }
 
     fn on_time(&mut self) -> Result<(), SuperviseError> {
@@ -263,6 +278,7 @@ impl Supervisor {
             _ => {}
         }
         self.upgrade_on_time(now);
+        self.watch_on_time(now);
         Ok(())
     }
 
@@ -322,6 +338,7 @@ impl Supervisor {
             self.has_served = true;
             self.journal.turn(Phase::Serving, Some(running.pid));
             self.journal.serves(note.receipt, self.ended_at.take());
+            self.watch.begins(running.pid, &self.kept);
             self.upgrade_serves();
         }
     }
@@ -391,6 +408,9 @@ impl Supervisor {
         if self.is_ending {
             return Ok(Some(ended.code()));
         }
+        if running.is_ending || self.upgrade.is_proving() {
+            self.watch.ends();
+        }
         if self.upgrade.is_proving() && !running.is_ready {
             self.take_upgrade_back(&format!("it {ended} before it served"));
             return Ok(None);
@@ -414,9 +434,9 @@ impl Supervisor {
         now: Instant,
     ) -> Result<(), SuperviseError> {
         let pid = running.pid.as_raw_nonzero().get();
-        self.journal.died(running.pid, now - running.started, ended);
-        let boxes = watch::Boxes::of_process(running.pid, &self.kept);
-        if let Some(found) = watch::fingerprint(ended, &boxes) {
+        let lived = now - running.started;
+        self.journal.died(running.pid, lived, ended);
+        if let Some(found) = (self.watch).died(running.pid, ended, lived, &self.kept) {
             tracing::error!(
                 pid,
                 "the worker process was in the midst of {found} when it died"

@@ -2,22 +2,28 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::{GAVE_UP, Refusal, ServeOptions, check};
-use crate::cli::admin::{AdminAddress, usual_address};
+use crate::cli::admin::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
+use crate::engine::Config;
 use crate::server::{Address, Entrance, Listening, StartError};
-use crate::supervisor::{DeathLimits, Plan, SuperviseError, run};
+use crate::supervisor::{DeathLimits, Plan, SuperviseError, Watching, run};
+
+/// LIMIT: the shortest time without progress that is said.
+const STALL_WARN_MIN: Duration = Duration::from_millis(50);
 
 /// Serves through worker processes, until one ends as it was told to.
 pub(super) fn supervise(
     options: &ServeOptions,
     arguments: Vec<OsString>,
 ) -> Result<ExitCode, Refusal> {
-    let (settings, _) = check(options)?;
+    let (settings, config) = check(options)?;
     let entrances = settings.bind().map_err(StartError::from)?;
     let plan = Plan {
         arguments: command_line(arguments),
         admin: admin_socket(options, &entrances)?,
+        watching: watching(options, config, &entrances)?,
         entrances,
         start_timeout: options.start_timeout,
         drain_timeout: options.drain_timeout,
@@ -46,6 +52,39 @@ fn command_line(arguments: Vec<OsString>) -> Vec<OsString> {
         .into_iter()
         .chain(arguments)
         .collect()
+}
+
+/// What to watch the worker process for.
+fn watching(
+    options: &ServeOptions,
+    config: Config,
+    entrances: &[Entrance],
+) -> Result<Watching, Refusal> {
+    if options.stall_warn < STALL_WARN_MIN {
+        return Err(Refusal::Usage(format!(
+            "--stall-warn {:?} is shorter than what a healthy server takes now and then; accepted: \
+             {STALL_WARN_MIN:?} and more",
+            options.stall_warn
+        )));
+    }
+    if let Some(kill) = options.stall_kill.filter(|kill| *kill < options.stall_warn) {
+        return Err(Refusal::Usage(format!(
+            "--stall-kill {kill:?} is before --stall-warn {:?}; accepted: that and more",
+            options.stall_warn
+        )));
+    }
+    let first = entrances.first();
+    let evidence = match &options.evidence {
+        Some(EvidencePlace::Nowhere) => None,
+        Some(EvidencePlace::In(folder)) => Some(folder.clone()),
+        None => first.map(|first| usual_evidence(first.socket.address())),
+    };
+    Ok(Watching {
+        stall_warn: options.stall_warn,
+        stall_kill: options.stall_kill,
+        evidence,
+        config,
+    })
 }
 
 /// The socket of the admin endpoint. One that was asked for is insisted on; the usual one is done

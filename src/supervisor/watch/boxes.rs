@@ -8,27 +8,27 @@ use crate::supervisor::kept::Kept;
 
 /// A thread's box.
 #[derive(Debug)]
-pub(in crate::supervisor) struct Attached {
-    pub(in crate::supervisor) kind: Kind,
-    pub(in crate::supervisor) black_box: BlackBox,
+pub(super) struct Attached {
+    pub(super) kind: Kind,
+    pub(super) black_box: BlackBox,
 }
 
 /// The boxes of one worker process, workers first and in their order.
 #[derive(Debug, Default)]
-pub(in crate::supervisor) struct Boxes(Vec<Attached>);
+pub(super) struct Boxes(Vec<Attached>);
 
 impl Boxes {
-    /// Attaches to those boxes among what is kept that threads of this process write to. A box that
+    /// Attaches to those boxes among what is kept that threads of this process write to, or will. A box that
     /// cannot be read is left out: what it would tell is not known, whatever is done.
-    pub(in crate::supervisor) fn of_process(pid: Pid, kept: &Kept) -> Self {
+    pub(super) fn of_process(pid: Pid, kept: &Kept) -> Self {
         let attached = kept.black_boxes().filter_map(|(_, memory)| {
             let memory = memory.try_clone_to_owned().ok()?;
             Attached::to(BlackBox::attach(memory).ok()?)
         });
-        let is_of_process = |one: &Attached| {
-            let process = one.black_box.snapshot().process;
-            i64::from(process) == i64::from(pid.as_raw_nonzero().get())
-        };
+        let number = pid.as_raw_nonzero().get().unsigned_abs();
+        // A thread that has not begun yet has not said whose it is.
+        let is_of_process =
+            |one: &Attached| [0, number].contains(&one.black_box.snapshot().process);
         Self::of(attached.filter(is_of_process).collect())
     }
 
@@ -38,12 +38,12 @@ impl Boxes {
         Self(boxes)
     }
 
-    pub(in crate::supervisor) fn iter(&self) -> std::slice::Iter<'_, Attached> {
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, Attached> {
         self.0.iter()
     }
 
     /// Those of workers alone.
-    pub(in crate::supervisor) fn workers(&self) -> impl Iterator<Item = &Attached> {
+    pub(super) fn workers(&self) -> impl Iterator<Item = &Attached> {
         self.iter().filter(|one| one.kind == Kind::Worker)
     }
 }

@@ -16,7 +16,7 @@ use crate::supervisor::journal::Ended;
 const BY_A_THREAD: [i32; 7] = [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS];
 
 /// Which operation on which key a process died of; `None`: that cannot be told.
-pub(in crate::supervisor) fn fingerprint(ended: Ended, boxes: &Boxes) -> Option<Fingerprint> {
+pub(super) fn fingerprint(ended: Ended, boxes: &Boxes) -> Option<Fingerprint> {
     match ended {
         Ended::Killed(signal) if BY_A_THREAD.contains(&signal) => {}
         Ended::Killed(_) | Ended::Exited(_) => return None,
@@ -30,7 +30,7 @@ pub(in crate::supervisor) fn fingerprint(ended: Ended, boxes: &Boxes) -> Option<
 }
 
 /// Which operation on which key a worker is at, or was when it died.
-pub(in crate::supervisor) fn fingerprint_of(worker: &Attached) -> Option<Fingerprint> {
+pub(super) fn fingerprint_of(worker: &Attached) -> Option<Fingerprint> {
     let snapshot = worker.black_box.snapshot();
     snapshot.operation.as_ref()?.fingerprint()
 }
