@@ -215,7 +215,17 @@ impl Cache {
     ) -> Result<(Self, Receipt), RecoverError> {
         let geometry = Geometry::for_config(config)?;
         let attached = Arena::attach(memory, header::BYTES_MIN);
-        let mut arena = attached.map_err(|reason| RecoverError::Memory { reason })?;
+        let arena = attached.map_err(|reason| RecoverError::Memory { reason })?;
+        Self::recover_in(arena, geometry, config, proof)
+    }
+
+    /// [`Cache::recover`] in an arena that is to have this layout, whatever the configuration's is.
+    pub(crate) fn recover_in(
+        mut arena: Arena,
+        geometry: Geometry,
+        config: &Config,
+        proof: Proof,
+    ) -> Result<(Self, Receipt), RecoverError> {
         let hash_seed = header::check(&arena, &geometry, config.hash_seed)?;
         if arena.bytes() != geometry.arena_bytes {
             let (what, found) = ("the size of the memory", arena.bytes());
