@@ -49,8 +49,25 @@ pub(crate) const MAIN_IS_FILLED_FIRST: bool = true;
 /// LIMIT: nothing is cleaned while at least this share (1/N) of the segments is free.
 pub(crate) const CLEANED_BELOW_SHARE: u32 = 16;
 
-/// Whether sessions note since when they are pinned, for whoever looks for what holds memory back.
-pub(crate) const PINS_ARE_NAMED: bool = true;
+/// Whether sessions leave notes for whoever looks on from outside: since when they are pinned, when the
+/// cache was last in use.
+pub(crate) const IS_WATCHED: bool = true;
 
 /// Entries of a set of ghosts: a cache line of them.
 pub(crate) const GHOST_WAYS: u64 = 16;
+
+/// LIMIT: operations that a black box remembers, and batches.
+#[cfg(feature = "server")]
+pub(crate) const BOX_OPERATIONS: u64 = 4096;
+
+/// LIMIT: what a black box has room for of figures as text.
+#[cfg(feature = "server")]
+pub(crate) const BOARD_BYTES: u64 = 64 << 10;
+
+/// LIMIT: buckets of a latency histogram; the last begins at about two minutes.
+#[cfg(feature = "server")]
+pub(crate) const LATENCY_BUCKETS: usize = 144;
+
+/// LIMIT: how often a reader of a black box tries again.
+#[cfg(feature = "server")]
+pub(crate) const READ_ATTEMPTS: u32 = 64;

@@ -49,6 +49,27 @@ impl Arena {
         Err(io::Error::other("an arena of the sweep has no descriptor"))
     }
 
+    pub(crate) fn look_at(_memory: BorrowedFd<'_>, _bytes_min: u64) -> io::Result<Self> {
+        Err(io::Error::other("an arena of the sweep has no descriptor"))
+    }
+
+    /// Nobody else owns it: whoever did is dead.
+    #[allow(
+        clippy::unnecessary_wraps,
+        reason = "the engine's own arena asks the system"
+    )]
+    pub(crate) fn own(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    #[allow(
+        clippy::unnecessary_wraps,
+        reason = "the engine's own arena asks the system"
+    )]
+    pub(crate) fn is_owned(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Another one of the same memory.
     pub(crate) fn again(&self) -> Self {
         Self {
@@ -213,3 +234,6 @@ impl Arena {
         unsafe { start.add(offset as usize) }
     }
 }
+
+/// Prefetches nothing.
+pub(crate) fn prefetch<T>(_value: &T) {}

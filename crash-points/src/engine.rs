@@ -56,6 +56,6 @@ pub(crate) use cache::Cache;
 pub(crate) use config::Config;
 pub(crate) use lease::{Invalidated, Invalidation, Lease, Terms};
 pub(crate) use operations::{Arithmetic, Counter, Deletion, Entry, Initial, Mode, Outcome};
-pub(crate) use recover::{Proof, Receipt};
+pub(crate) use recover::{LastOwner, Proof, Receipt};
 pub(crate) use session::Session;
 pub(crate) use write::StoreError;

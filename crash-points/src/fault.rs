@@ -11,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use crate::arena::Arena;
 use crate::engine::config::{BUCKET_BYTES, Geometry, OVERFLOW_BYTES, SEGMENT_LINE_BYTES};
 use crate::engine::header;
+use crate::engine::index::word::Control;
 
 /// A step that recovery leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +154,9 @@ impl Active {
         let (old_state, new_state) = (old & STATE, new & STATE);
         match (self.fault, self.region(offset)) {
             (Fault::LocksStay, Region::Control) => new | old & LOCKED,
-            (Fault::LinksStay, Region::Control) if new & !LOCKED == 0 => old & !LOCKED,
+            (Fault::LinksStay, Region::Control) if Control(new).overflow().is_none() => {
+                Control(old).unlocked().0
+            }
             (Fault::WordsStay, Region::Slot { is_counted: true }) if new == 0 => old,
             (Fault::HalfSplitStays, Region::Slot { is_counted: false }) => old,
             (Fault::OpenStay, Region::Line { word: 0, .. })

@@ -4,7 +4,7 @@
 use crate::arena::Arena;
 use crate::engine::config::{BUCKET_BYTES, Geometry, SEGMENT_LINE_BYTES};
 use crate::engine::header;
-use crate::engine::{Cache, Receipt};
+use crate::engine::{Cache, LastOwner, Receipt};
 use crate::seen::Contents;
 
 const STATE: u64 = 0xff;
@@ -36,6 +36,9 @@ pub(crate) fn judge_receipt(
         if told != wanted {
             return Err(format!("{name}: {told}, and {wanted} it is"));
         }
+    }
+    if receipt.last_owner != LastOwner::Died {
+        return Err("the process died".to_owned());
     }
     let open = receipt.open.iter();
     let open: Vec<_> = open

@@ -218,8 +218,13 @@ impl Scene {
     ) -> Result<(Cache, Receipt), String> {
         let mut config = Config::new(2 << 20);
         config.hash_seed = Some(HASH_SEED);
-        Cache::recover_in(memory.again(), self.geometry, &config, proof)
-            .map_err(|error| format!("it cannot be recovered: {error}"))
+        Cache::recover_in(
+            memory.again(),
+            self.geometry,
+            &config,
+            (proof, &|work| work()),
+        )
+        .map_err(|error| format!("it cannot be recovered: {error}"))
     }
 
     /// Goes on in a recovered cache with what it has kept; nobody holds anything any more. Versions up

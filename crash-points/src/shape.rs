@@ -43,8 +43,8 @@ pub(crate) const MAIN_IS_FILLED_FIRST: bool = false;
 /// LIMIT: caches have so few segments that cleaning must not wait for fewer.
 pub(crate) const CLEANED_BELOW_SHARE: u32 = 1;
 
-/// As in production: a process may die while it is pinned.
-pub(crate) const PINS_ARE_NAMED: bool = true;
+/// As in production: a process may die while it is pinned, and says so.
+pub(crate) const IS_WATCHED: bool = true;
 
 /// LIMIT: so that a segment of two items has room for three sets.
 pub(crate) const GHOST_WAYS: u64 = 4;

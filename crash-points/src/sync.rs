@@ -22,12 +22,16 @@ pub(crate) use std::sync::atomic::Ordering;
 /// makes to find room.
 const ATTEMPTS_MAX: u32 = 100;
 
-/// A 64-bit atomic of the arena.
+/// A 64-bit atomic, of the arena but for a few.
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub(crate) struct AtomicU64(std::sync::atomic::AtomicU64);
 
 impl AtomicU64 {
+    pub(crate) fn new(value: u64) -> Self {
+        Self(std::sync::atomic::AtomicU64::new(value))
+    }
+
     fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
@@ -111,6 +115,11 @@ impl<T> Mutex<T> {
         Self(std::sync::Mutex::new(data))
     }
 
+    pub(crate) fn into_inner(self) -> T {
+        let data = self.0.into_inner();
+        data.unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         let mut attempt = 0;
         loop {
@@ -129,6 +138,17 @@ impl<T> Mutex<T> {
             Err(std::sync::TryLockError::WouldBlock) => None,
         }
     }
+}
+
+/// Whether this thread is ending in a panic.
+pub(crate) fn is_unwinding() -> bool {
+    std::thread::panicking()
+}
+
+/// A number that nobody else in this process has been given.
+pub(crate) fn unique_number() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// One step of waiting: the other thread of the program runs until it ends or waits, too.

@@ -85,6 +85,10 @@ impl Arena {
         })
     }
 
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(crate) fn arrange_pages(&mut self, _plan: &PagePlan) -> Result<(), PagesError> {
         Ok(())
     }
@@ -221,6 +225,9 @@ impl Arena {
         unsafe { start.add(offset as usize) }
     }
 }
+
+/// Prefetches nothing.
+pub(crate) fn prefetch<T>(_value: &T) {}
 
 /// Adjacent words; the engine's own arena lends an array of them, and both are indexed alike.
 pub(crate) struct Words<'a, const N: usize>([&'a AtomicU64; N]);

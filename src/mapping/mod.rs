@@ -9,9 +9,13 @@
 //! system splits the huge page that it lies in, and keeps the rest; that huge page is told to take
 //! none from then on, or the system might put it together again and fill the hole.
 //!
+//! A mapping that its process may write to belongs to that process alone ([`owner`]); others may look
+//! at the same memory, and change nothing.
+//!
 //! Pages of hugetlbfs (`vm.nr_hugepages`) are of no use here: they cannot be given back in part,
 //! and a segment is smaller than one, so the index could never pay for its growth.
 
+mod owner;
 mod system;
 
 use std::io;
@@ -25,6 +29,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+use self::owner::OwnersMark;
 use crate::pages::{HugePages, PagePlan, Pages, PagesError, Prefault};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -47,9 +52,27 @@ pub(crate) struct Mapping {
     _reserved: Reserved,
     /// What is mapped, for whoever is to map it too.
     memory: OwnedFd,
+    /// That it is this process's; `None`: it only looks at it.
+    mark: Option<OwnersMark>,
     pages: Pages,
     /// The offsets that may come in huge pages: whole ones, or none at all.
     huge: Range<u64>,
+}
+
+/// What a mapping is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+impl Access {
+    fn protection(self) -> ProtFlags {
+        match self {
+            Self::Read => ProtFlags::READ,
+            Self::Write => ProtFlags::READ | ProtFlags::WRITE,
+        }
+    }
 }
 
 /// A range of addresses that nobody else uses.
@@ -60,43 +83,67 @@ struct Reserved {
 }
 
 impl Mapping {
-    /// Maps `bytes` bytes, all zero, with no page in use yet, and none to be huge.
+    /// Maps `bytes` bytes, all zero, with no page in use yet, and none to be huge. The name is what the
+    /// system shows beside the descriptor.
     ///
     /// # Errors
     ///
     /// Whatever the system says when it refuses the memfd, its size, its seals or the mapping.
-    pub(crate) fn new(bytes: u64) -> io::Result<Self> {
+    pub(crate) fn new(name: &str, bytes: u64) -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let memory = rustix::fs::memfd_create("larder-arena", flags)?;
+        let memory = rustix::fs::memfd_create(name, flags)?;
         rustix::fs::ftruncate(&memory, bytes)?;
         rustix::fs::fcntl_add_seals(&memory, SIZE_SEALS)?;
-        Self::map(memory, bytes)
+        let mut mapping = Self::map(memory, bytes, Access::Write)?;
+        match mapping.own()? {
+            true => Ok(mapping),
+            false => Err(io::ErrorKind::ResourceBusy.into()),
+        }
     }
 
-    /// Maps memory that another mapping made, as it is, whoever had it before.
+    /// Maps memory that another mapping made, as it is, whoever had it before. It is this process's
+    /// once it is [owned](Self::own).
     ///
     /// # Errors
     ///
     /// If it is not a memfd of a fixed size, which is at least `bytes_min` and a multiple of 8, or
     /// the system refuses the mapping.
     pub(crate) fn attach(memory: OwnedFd, bytes_min: u64) -> io::Result<Self> {
-        // What is no memfd has no seals.
-        let seals = rustix::fs::fcntl_get_seals(&memory).unwrap_or(SealFlags::empty());
-        if !seals.contains(SIZE_SEALS) {
-            return Err(io::Error::other(
-                "it is no memfd that is sealed against growing and shrinking",
-            ));
-        }
-        let bytes = u64::try_from(rustix::fs::fstat(&memory)?.st_size).unwrap_or(0);
-        if bytes < bytes_min || bytes % 8 != 0 {
-            return Err(io::Error::other(format!(
-                "its size is {bytes} bytes; accepted: {bytes_min} or more, and a multiple of 8"
-            )));
-        }
-        Self::map(memory, bytes)
+        let bytes = size_of_memory(memory.as_fd(), bytes_min)?;
+        Self::map(memory, bytes, Access::Write)
     }
 
-    fn map(memory: OwnedFd, bytes: u64) -> io::Result<Self> {
+    /// The same to look at, whoever owns it: who writes to the mapping is ended by the system.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Mapping::attach`].
+    pub(crate) fn look_at(memory: BorrowedFd<'_>, bytes_min: u64) -> io::Result<Self> {
+        let bytes = size_of_memory(memory, bytes_min)?;
+        Self::map(memory.try_clone_to_owned()?, bytes, Access::Read)
+    }
+
+    /// Makes the memory this process's, for as long as the mapping is there; false if it is
+    /// somebody's, also if it is another mapping's of this process.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says.
+    pub(crate) fn own(&mut self) -> io::Result<bool> {
+        self.mark = OwnersMark::make(self.memory.as_fd())?;
+        Ok(self.mark.is_some())
+    }
+
+    /// Whether the memory is somebody's.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says.
+    pub(crate) fn is_owned(&self) -> io::Result<bool> {
+        owner::is_owned(self.memory.as_fd())
+    }
+
+    fn map(memory: OwnedFd, bytes: u64, access: Access) -> io::Result<Self> {
         let length = usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
         let reserved = Reserved::new(length)?;
         let start = reserved.aligned();
@@ -106,7 +153,7 @@ impl Mapping {
             rustix::mm::mmap(
                 start.as_ptr().cast(),
                 length,
-                ProtFlags::READ | ProtFlags::WRITE,
+                access.protection(),
                 MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED,
                 &memory,
                 0,
@@ -118,6 +165,7 @@ impl Mapping {
             bytes,
             _reserved: reserved,
             memory,
+            mark: None,
             pages: Pages::Base,
             huge: 0..0,
         };
@@ -353,6 +401,24 @@ impl Drop for Reserved {
     }
 }
 
+/// The size of memory that can be mapped.
+fn size_of_memory(memory: BorrowedFd<'_>, bytes_min: u64) -> io::Result<u64> {
+    // What is no memfd has no seals.
+    let seals = rustix::fs::fcntl_get_seals(memory).unwrap_or(SealFlags::empty());
+    if !seals.contains(SIZE_SEALS) {
+        return Err(io::Error::other(
+            "it is no memfd that is sealed against growing and shrinking",
+        ));
+    }
+    let bytes = u64::try_from(rustix::fs::fstat(memory)?.st_size).unwrap_or(0);
+    if bytes < bytes_min || bytes % 8 != 0 {
+        return Err(io::Error::other(format!(
+            "its size is {bytes} bytes; accepted: {bytes_min} or more, and a multiple of 8"
+        )));
+    }
+    Ok(bytes)
+}
+
 /// The part of a range of offsets that consists of whole huge pages.
 fn whole_huge_pages(range: &Range<u64>) -> Range<u64> {
     let start = range.start.next_multiple_of(HUGE_PAGE_BYTES);
@@ -422,7 +488,7 @@ mod tests {
 
     #[test]
     fn nothing_of_it_goes_into_a_core_dump() {
-        let mut mapping = Mapping::new(16 * MIB).expect("mapping");
+        let mut mapping = Mapping::new("larder-arena", 16 * MIB).expect("mapping");
         mapping
             .arrange(&plan(HugePages::Auto, Prefault::OnFirstUse))
             .expect("pages");
@@ -435,7 +501,7 @@ mod tests {
     #[test]
     fn what_is_touched_ahead_is_what_is_in_use_and_no_more() {
         for huge_pages in [HugePages::Never, HugePages::Auto] {
-            let mut mapping = Mapping::new(16 * MIB).expect("mapping");
+            let mut mapping = Mapping::new("larder-arena", 16 * MIB).expect("mapping");
             let plan = plan(huge_pages, Prefault::Ahead);
             mapping.arrange(&plan).expect("pages");
             assert_eq!(held_bytes(&mapping), 7 * MIB, "{huge_pages:?}");
@@ -454,7 +520,7 @@ mod tests {
 
     #[test]
     fn more_than_there_is_cannot_be_touched_ahead() {
-        let mut mapping = Mapping::new(1 << 44).expect("mapping");
+        let mut mapping = Mapping::new("larder-arena", 1 << 44).expect("mapping");
         let mut plan = plan(HugePages::Never, Prefault::Ahead);
         plan.in_use = vec![0..1 << 43, 1 << 43..1 << 44];
         let error = mapping.arrange(&plan).unwrap_err().to_string();
@@ -467,14 +533,14 @@ mod tests {
 
     #[test]
     fn touching_page_by_page_brings_the_same_pages_into_being() {
-        let mapping = Mapping::new(16 * MIB).expect("mapping");
+        let mapping = Mapping::new("larder-arena", 16 * MIB).expect("mapping");
         mapping.touch_each_page(&(3 * MIB..9 * MIB));
         assert_eq!(held_bytes(&mapping), 6 * MIB);
     }
 
     #[test]
     fn huge_pages_are_made_or_refused_and_can_be_given_back_in_part() {
-        let mut mapping = Mapping::new(16 * MIB).expect("mapping");
+        let mut mapping = Mapping::new("larder-arena", 16 * MIB).expect("mapping");
         match mapping.arrange(&plan(HugePages::Always, Prefault::OnFirstUse)) {
             Ok(()) => {}
             Err(error) => {
@@ -502,7 +568,7 @@ mod tests {
 
     #[test]
     fn a_memory_without_a_whole_huge_page_has_none() {
-        let mut mapping = Mapping::new(16 * MIB).expect("mapping");
+        let mut mapping = Mapping::new("larder-arena", 16 * MIB).expect("mapping");
         let mut small = plan(HugePages::Always, Prefault::OnFirstUse);
         small.segments = 3 * MIB..5 * MIB;
         let error = mapping.arrange(&small).unwrap_err().to_string();
