@@ -4,10 +4,10 @@
 use larder_crash_points::{Asked, Fault, Reorder, Settings, sweep};
 
 /// Sweeps a family until something is wrong, which must be.
-fn found(family: &str, settings: Settings) -> String {
+fn find_wrong(family: &str, settings: Settings) {
     match sweep(family, settings) {
-        Err(what) => what,
-        Ok(counts) => panic!("{settings:?}: {family} has no finding: {counts:?}"),
+        Err(what) => println!("{settings:?}: {}", what.lines().next().unwrap_or_default()),
+        Ok(counts) => panic!("{settings:?}: nothing is wrong in {family}: {counts:?}"),
     }
 }
 
@@ -15,57 +15,50 @@ fn without(fault: Fault, asked: Asked) -> Settings {
     Settings {
         fault: Some(fault),
         asked,
+        dying_recovery_of: 0,
         ..Settings::SOUND
+    }
+}
+
+/// The family of programs in which a step that is left out shows.
+fn family_of(fault: Fault) -> &'static str {
+    match fault {
+        Fault::LocksStay
+        | Fault::CommittedLengthIgnored
+        | Fault::OpenStay
+        | Fault::UnnamedStay
+        | Fault::LiveBytesStay
+        | Fault::FiguresStay => "operations",
+        Fault::LinksStay => "growth",
+        Fault::HalfSplitStays => "two keys of one tag",
+        Fault::PartsStay | Fault::ReferencesStay => "large values",
+        Fault::WordsStay | Fault::UnpaidPagesStay => "growth that is paid for",
     }
 }
 
 #[test]
 fn without_any_step_of_recovery_something_is_wrong() {
     for fault in Fault::ALL {
-        let family = match fault {
-            Fault::LocksStay
-            | Fault::CommittedLengthIgnored
-            | Fault::OpenStay
-            | Fault::UnnamedStay
-            | Fault::LiveBytesStay
-            | Fault::FiguresStay => "operations",
-            Fault::WordsStay | Fault::LinksStay => "growth",
-            Fault::HalfSplitStays => "two keys of one tag",
-            Fault::PartsStay | Fault::ReferencesStay => "large values",
-            Fault::UnpaidPagesStay => "growth that is paid for",
-        };
-        let what = found(family, without(fault, Asked::Everything));
-        println!("{fault:?}: {}", what.lines().next().unwrap_or_default());
+        find_wrong(family_of(fault), without(fault, Asked::Everything));
     }
 }
 
+/// Without these, a caller reads what it must not, or waits for ever.
 #[test]
-#[ignore]
-fn answers() {
-    for fault in Fault::ALL {
-        for family in [
-            "operations",
-            "growth",
-            "two keys of one tag",
-            "large values",
-            "growth that is paid for",
-            "chains that are paid for",
-            "large values that are evicted",
-            "eviction",
-        ] {
-            if let Err(what) = sweep(family, without(fault, Asked::Answers)) {
-                println!(
-                    "{fault:?}: {family}: {}",
-                    what.lines().next().unwrap_or_default()
-                );
-            }
-        }
+fn without_some_steps_of_recovery_an_answer_is_wrong() {
+    for fault in [
+        Fault::LocksStay,
+        Fault::WordsStay,
+        Fault::HalfSplitStays,
+        Fault::UnpaidPagesStay,
+    ] {
+        find_wrong(family_of(fault), without(fault, Asked::Answers));
     }
 }
 
-/// Each makes a caller read what it must not, whatever the cache says about itself.
+/// In each of them, a caller reads what it must not, whatever the cache says about itself.
 #[test]
-fn in_any_careless_order_of_stores_a_read_is_wrong() {
+fn in_any_careless_order_of_stores_an_answer_is_wrong() {
     for reorder in Reorder::ALL {
         let family = match reorder {
             Reorder::AnswerBeforePublication
@@ -82,7 +75,6 @@ fn in_any_careless_order_of_stores_a_read_is_wrong() {
             dying_recovery_of: 0,
             ..Settings::SOUND
         };
-        let what = found(family, settings);
-        println!("{reorder:?}: {}", what.lines().next().unwrap_or_default());
+        find_wrong(family, settings);
     }
 }
