@@ -425,6 +425,7 @@ fn all_sources() -> Vec<String> {
         "client",
         "tests",
         "loom-tests",
+        "crash-points",
         "benches",
         "examples",
         "fuzz/fuzz_targets",

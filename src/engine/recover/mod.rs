@@ -136,6 +136,16 @@ impl Cache {
         if !arena.own().map_err(system)? {
             return Err(RecoverError::InUse);
         }
+        Self::recover_in(arena, geometry, config, (proof, hands))
+    }
+
+    /// [`Cache::recover_with`] in an arena that is to have this layout, whatever the configuration's is.
+    pub(crate) fn recover_in(
+        mut arena: Arena,
+        geometry: Geometry,
+        config: &Config,
+        (proof, hands): (Proof, Hands<'_>),
+    ) -> Result<(Self, Receipt), RecoverError> {
         let (hash_seed, counts) = accepted(&arena, &geometry, config)?;
         let pages = arena.arrange_pages(&page_plan(config, &geometry));
         pages.map_err(ConfigError::Pages)?;
