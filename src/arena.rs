@@ -46,7 +46,16 @@ impl Arena {
     ///
     /// Whatever the system says when it refuses the memfd, its size, its seals or the mapping.
     pub(crate) fn new(bytes: u64) -> io::Result<Self> {
-        Ok(Self::of(Mapping::new(bytes)?))
+        Self::named("larder-arena", bytes)
+    }
+
+    /// The same by another name, which the system shows beside the descriptor.
+    ///
+    /// # Errors
+    ///
+    /// As [`Arena::new`].
+    pub(crate) fn named(name: &str, bytes: u64) -> io::Result<Self> {
+        Ok(Self::of(Mapping::new(name, bytes)?))
     }
 
     /// Attaches to an arena that another mapping made, of at least `bytes_min` bytes.

@@ -5,11 +5,13 @@
 //! so there are a few desks, each with a session, and whoever comes takes one that is free.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::thread;
 
 use larder_client::{Backend, Embed, Limits, ServerInfo};
 use larder_protocol::VALUE_BYTES_CEILING;
 
+use crate::blackbox::{BlackBox, Kind, Pen};
 use crate::dialect::larder::Larder;
 use crate::dialect::{Dialect, Scratch};
 use crate::engine::{Cache, Guard, Session, TooManySessions};
@@ -36,6 +38,20 @@ struct Embedded {
 struct Desk {
     session: Session,
     scratch: Scratch,
+    /// Writes nothing: there is no worker here that could hang.
+    pen: Pen,
+}
+
+/// Why a cache cannot be embedded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmbedError {
+    /// All of the cache's sessions are taken.
+    #[error(transparent)]
+    Sessions(#[from] TooManySessions),
+    /// The system refuses the little memory beside the cache's own.
+    #[error("the system refuses memory for what executes requests: {0}")]
+    System(io::Error),
 }
 
 /// `Client::embedded(cache)` executes requests in this process. It takes a session for each processor,
@@ -57,9 +73,9 @@ struct Desk {
 /// # }
 /// ```
 impl Embed for Cache {
-    type Error = TooManySessions;
+    type Error = EmbedError;
 
-    fn embed(self) -> Result<Arc<dyn Backend>, TooManySessions> {
+    fn embed(self) -> Result<Arc<dyn Backend>, EmbedError> {
         let wanted = thread::available_parallelism().map_or(1, usize::from);
         let mut sessions = vec![self.session()?];
         while sessions.len() < wanted.min(DESKS_MAX) {
@@ -68,10 +84,13 @@ impl Embed for Cache {
                 Err(TooManySessions { .. }) => break,
             }
         }
+        let black_box = BlackBox::create(Kind::Worker, 0, &[]).map_err(EmbedError::System)?;
+        let black_box = Arc::new(black_box);
         let desks = sessions.into_iter().map(|session| {
             Mutex::new(Desk {
                 session,
                 scratch: Scratch::default(),
+                pen: Pen::new(Arc::clone(&black_box), false),
             })
         });
         let of_cache = self.limits();
@@ -104,10 +123,18 @@ impl Backend for Embedded {
                 answered_bytes: 0,
                 scratch: &desk.scratch,
                 report: self,
+                quarantine: &[],
                 out_bytes_max: usize::MAX,
             };
             let mut guard = desk.session.pin(now_ms);
-            let round = execute_batch(&self.dialect, &mut guard, setting, request, response);
+            let round = execute_batch(
+                &self.dialect,
+                &mut guard,
+                setting,
+                request,
+                response,
+                &mut desk.pen,
+            );
             drop(guard);
             if let Next::Refused { refusal, .. } = round.next {
                 self.dialect.refuse(&refusal, response);

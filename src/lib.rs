@@ -7,6 +7,8 @@
 
 mod arena;
 #[cfg(feature = "server")]
+pub mod blackbox;
+#[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
 mod dialect;
@@ -25,6 +27,8 @@ mod shape;
 mod supervisor;
 mod sync;
 
+#[cfg(feature = "server")]
+pub use embedded::EmbedError;
 pub use engine::{
     AccessTimes, Arithmetic, Cache, CacheBuilder, Calculated, Calculation, Census, Config,
     ConfigError, Counter, Deletion, Dropped, Entry, Examination, Freshness, Guard, Hands, History,

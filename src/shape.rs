@@ -55,3 +55,19 @@ pub(crate) const IS_WATCHED: bool = true;
 
 /// Entries of a set of ghosts: a cache line of them.
 pub(crate) const GHOST_WAYS: u64 = 16;
+
+/// LIMIT: operations that a black box remembers, and batches.
+#[cfg(feature = "server")]
+pub(crate) const BOX_OPERATIONS: u64 = 4096;
+
+/// LIMIT: what a black box has room for of figures as text.
+#[cfg(feature = "server")]
+pub(crate) const BOARD_BYTES: u64 = 64 << 10;
+
+/// LIMIT: buckets of a latency histogram; the last begins at about two minutes.
+#[cfg(feature = "server")]
+pub(crate) const LATENCY_BUCKETS: usize = 144;
+
+/// LIMIT: how often a reader of a black box tries again.
+#[cfg(feature = "server")]
+pub(crate) const READ_ATTEMPTS: u32 = 64;

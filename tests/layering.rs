@@ -89,6 +89,18 @@ const PARTS: &[Part] = &[
         never: BELOW_THE_SERVER,
     },
     Part {
+        path: "src/blackbox/",
+        parts: &["blackbox", "sync", "arena", "shape"],
+        crates: &["thiserror"],
+        never: &[
+            "std::sync::",
+            "std::thread::",
+            "std::fs::",
+            "std::process::",
+            "std::env::",
+        ],
+    },
+    Part {
         path: "src/dialect/",
         parts: &["dialect", "engine"],
         crates: &[
@@ -103,19 +115,19 @@ const PARTS: &[Part] = &[
     },
     Part {
         path: "src/execute/",
-        parts: &["execute", "dialect", "engine"],
+        parts: &["execute", "dialect", "engine", "blackbox"],
         crates: &["arrayvec", "larder_protocol"],
         never: BELOW_THE_SERVER,
     },
     Part {
         path: "src/embedded.rs",
-        parts: &["server", "execute", "dialect", "engine", "sync"],
-        crates: &["larder_client", "larder_protocol"],
+        parts: &["server", "execute", "dialect", "engine", "blackbox", "sync"],
+        crates: &["larder_client", "larder_protocol", "thiserror"],
         never: &["std::sync::atomic", "std::net::", "std::fs::"],
     },
     Part {
         path: "src/server/",
-        parts: &["server", "execute", "dialect", "engine", "sync"],
+        parts: &["server", "execute", "dialect", "engine", "blackbox", "sync"],
         crates: &[
             "larder_protocol",
             "mio",
@@ -129,7 +141,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         path: "src/supervisor/",
-        parts: &["supervisor", "server", "sync"],
+        parts: &["supervisor", "blackbox", "server", "engine", "sync"],
         crates: &[
             "axum",
             "libc",
@@ -145,7 +157,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         path: "src/cli/",
-        parts: &["cli", "supervisor", "server", "engine", "sync"],
+        parts: &["cli", "supervisor", "blackbox", "server", "engine", "sync"],
         crates: &[
             "anstream",
             "anstyle",

@@ -85,6 +85,10 @@ impl Arena {
         })
     }
 
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(crate) fn arrange_pages(&mut self, _plan: &PagePlan) -> Result<(), PagesError> {
         Ok(())
     }

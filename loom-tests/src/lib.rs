@@ -1,4 +1,4 @@
-//! Model checks of Larder's engine.
+//! Model checks of Larder's engine, and of its black box.
 //!
 //! The engine's own source files are compiled here beside other flavours of the four modules that
 //! they stand on: `sync`, `reclaim`, `arena` and `shape`. Behind those names are loom's atomics,
@@ -12,6 +12,12 @@
     reason = "the models use a part of what the engine offers and needs"
 )]
 mod arena;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the black box is a library there, and a module here"
+)]
+mod blackbox;
 mod doors;
 #[allow(
     dead_code,

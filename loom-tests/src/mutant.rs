@@ -1,7 +1,7 @@
 //! One weakening of one site, named at run time.
 //!
-//! A *site* is a call of the `sync` or `reclaim` door in the engine's source, known by file, line
-//! and column (`#[track_caller]`). `LARDER_MUTANT=FILE:LINE:COLUMN:KIND` weakens one of them in
+//! A *site* is a call of the `sync` or `reclaim` door in the source of the engine or the black box,
+//! known by file, line and column (`#[track_caller]`). `LARDER_MUTANT=FILE:LINE:COLUMN:KIND` weakens one of them in
 //! every execution of this process; `LARDER_SITES=1` prints each site when a model first reaches
 //! it. The driver (`mutants`) turns positions into keys that survive edits elsewhere in a file.
 
@@ -117,8 +117,11 @@ fn order_kinds(order: Ordering) -> Vec<Kind> {
     }
 }
 
-/// The engine's directory as it stands in the compiler's file names.
+/// The directories whose sites are weakened, as they stand in the compiler's file names: of the
+/// engine's files the names below it are used, of the others' those below `src/`.
 const ENGINE: &str = "src/engine/";
+const BLACK_BOX: &str = "src/blackbox/";
+const SOURCES: &str = "src/";
 
 struct Mutant {
     file: String,
@@ -165,11 +168,14 @@ pub(crate) fn at(location: &'static Location<'static>, operation: Operation) -> 
     here.then_some(mutant.kind)
 }
 
-/// The file below `src/engine/`, for sites of the engine only.
+/// The file below `src/engine/`, or below `src/` for those of the black box; for no other site.
 fn engine_file(location: &Location<'static>) -> Option<&'static str> {
     let file = location.file();
-    file.rfind(ENGINE)
-        .map(|start| &file[start + ENGINE.len()..])
+    let below = |directory: &str, skipped: &str| {
+        let start = file.rfind(directory)?;
+        Some(&file[start + skipped.len()..])
+    };
+    below(ENGINE, ENGINE).or_else(|| below(BLACK_BOX, SOURCES))
 }
 
 fn list(location: &'static Location<'static>, operation: Operation) {

@@ -46,3 +46,15 @@ pub(crate) const IS_WATCHED: bool = false;
 
 /// LIMIT: so that a segment of two items has room for three sets.
 pub(crate) const GHOST_WAYS: u64 = 4;
+
+/// LIMIT: the third operation takes the place of the first.
+pub(crate) const BOX_OPERATIONS: u64 = 2;
+
+/// LIMIT: a board of two words.
+pub(crate) const BOARD_BYTES: u64 = 16;
+
+/// LIMIT: nothing depends on how many there are.
+pub(crate) const LATENCY_BUCKETS: usize = 4;
+
+/// LIMIT: a reader tries once more, and then takes what is there.
+pub(crate) const READ_ATTEMPTS: u32 = 2;

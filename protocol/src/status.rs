@@ -81,6 +81,9 @@ statuses! {
     DRAINING = 0x0109;
     /// The server has too much to do at this moment; ask again later.
     OVERLOADED = 0x010A;
+    /// Requests of this kind for this key have brought the server down before; for a while it
+    /// refuses them.
+    QUARANTINED = 0x010B;
 
     /// The connection did not begin with HELLO.
     HELLO_REQUIRED = 0x0200;

@@ -561,6 +561,7 @@ fn status_of(failure: Failure) -> Status {
             Status::TOO_LARGE
         }
         Failure::NoSpace => Status::NO_SPACE,
+        Failure::Quarantined => Status::QUARANTINED,
         // Frames say how long they are, and nothing else ends a value.
         Failure::Unterminated => Status::BAD_FRAME,
     }

@@ -191,6 +191,10 @@ pub(crate) enum Failure {
     #[error("the value does not end where it was said to")]
     Unterminated,
     #[error(
+        "requests of this kind for this key have brought the server down; they are refused for a while"
+    )]
+    Quarantined,
+    #[error(
         "there are no statistics of that name; accepted: none, `server`, `cache`, `workers`, `items`, `memory`, `settings`, `since_reset`"
     )]
     NoSuchStats,

@@ -7,7 +7,10 @@
 //! A read of one is answered up to the value, which is handed on to follow the answer from where it
 //! lies.
 
+use super::quarantine::has;
+use super::record::{self, Note, stored_by};
 use super::{Follow, delete_after_failed_set, store_outcome};
+use crate::blackbox::{Fingerprint, Outcome, Pen};
 use crate::dialect::{Circumstances, Dialect, Failure, Head, Reply, Scratch};
 use crate::engine::{Guard, Item, LargeDraft, LargeValue, StoreError};
 
@@ -24,7 +27,10 @@ pub(crate) enum Begun {
         trailer: &'static [u8],
     },
     /// It was answered, and the rest of it is to be dropped.
-    Refused { frame_bytes: u64 },
+    Refused {
+        frame_bytes: u64,
+        is_quarantined: bool,
+    },
 }
 
 /// How the receipt of a value ended.
@@ -39,7 +45,7 @@ pub(crate) enum Received {
 pub(crate) fn begin_store<D: Dialect>(
     dialect: &D,
     guard: &mut Guard<'_>,
-    now_ms: u64,
+    (now_ms, quarantine): (u64, &[Fingerprint]),
     input: &[u8],
     needed_bytes: usize,
     out: &mut Vec<u8>,
@@ -65,6 +71,7 @@ pub(crate) fn begin_store<D: Dialect>(
         Ok(_) if !guard.is_large(value_bytes) => {
             return Begun::Incomplete { needed_bytes };
         }
+        Ok(key) if has(quarantine, stored_by(mode), &key) => Err(Failure::Quarantined),
         Ok(key) => {
             let begun = &input[head_bytes..];
             let begun = &begun[..begun.len().min(value_bytes as usize)];
@@ -86,7 +93,10 @@ pub(crate) fn begin_store<D: Dialect>(
         Err(failure) => {
             dialect.reply(tag, now_ms, out).failed(failure);
             let frame_bytes = head_bytes as u64 + value_bytes + trailer.len() as u64;
-            Begun::Refused { frame_bytes }
+            Begun::Refused {
+                frame_bytes,
+                is_quarantined: failure == Failure::Quarantined,
+            }
         }
     }
 }
@@ -107,6 +117,7 @@ pub(crate) fn finish_store<D: Dialect>(
     head: &[u8],
     received: Received,
     out: &mut Vec<u8>,
+    pen: &mut Pen,
 ) {
     let scratch = Scratch::default();
     // INVARIANT: the head was parsed before as what it is.
@@ -115,15 +126,18 @@ pub(crate) fn finish_store<D: Dialect>(
         key,
         mode,
         entry,
+        value_bytes,
         ..
     } = dialect.parse_head(head, circumstances(now_ms, &scratch))
     else {
         return;
     };
     guard.set_placeholders(D::PLACEHOLDERS);
+    pen.begin_batch(1);
     let mut reply = dialect.reply(tag, now_ms, out);
     let stored = match (guard.key(key), received) {
         (Ok(key), Received::Whole(draft)) => {
+            record::begin(pen, stored_by(mode), &key, value_bytes as usize);
             let stored = guard.store_large(&key, mode, &entry, draft);
             let stored = stored.map_err(Failure::from).and_then(store_outcome);
             if let Err(failure) = stored {
@@ -131,13 +145,18 @@ pub(crate) fn finish_store<D: Dialect>(
             }
             stored
         }
-        (Ok(_), Received::Unterminated) => Err(Failure::Unterminated),
+        (Ok(key), Received::Unterminated) => {
+            record::begin(pen, stored_by(mode), &key, value_bytes as usize);
+            Err(Failure::Unterminated)
+        }
         (Err(error), _) => Err(error.into()),
     };
     match stored {
         Ok(version) => reply.stored(version),
         Err(failure) => reply.failed(failure),
     }
+    let outcome = stored.map_or_else(|failure| Note::of(failure).outcome, |_| Outcome::Stored);
+    pen.end(outcome, 0);
 }
 
 /// Answers a store whose value found no room on its way.
@@ -148,14 +167,25 @@ pub(crate) fn fail_store<D: Dialect>(
     head: &[u8],
     error: StoreError,
     out: &mut Vec<u8>,
+    pen: &mut Pen,
 ) {
     let scratch = Scratch::default();
     let parsed = dialect.parse_head(head, circumstances(now_ms, &scratch));
-    if let Head::Store { tag, key, mode, .. } = parsed {
+    if let Head::Store {
+        tag,
+        key,
+        mode,
+        value_bytes,
+        ..
+    } = parsed
+    {
+        pen.begin_batch(1);
         if let Ok(key) = guard.key(key) {
+            record::begin(pen, stored_by(mode), &key, value_bytes as usize);
             delete_after_failed_set::<D>(guard, &key, mode, error.into());
         }
         dialect.reply(tag, now_ms, out).failed(error.into());
+        pen.end(Note::of(error.into()).outcome, 0);
     }
 }
 

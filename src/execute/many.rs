@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use larder_protocol::{Entries, Keys};
 
 use super::{BATCH, Follow, delete, store};
+use crate::blackbox::Pen;
 use crate::dialect::{Failure, Reply, Room, SpacedKeys, Touch};
 use crate::engine::{Entry, Guard, Key, KeyError, Mode};
 
@@ -48,11 +49,11 @@ pub(super) enum Answered {
 /// keys are answered, and behind a key whose value is large and has to follow.
 pub(super) fn get_each(
     guard: &mut Guard<'_>,
-    mut keys: SpacedKeys<'_>,
-    touch: Touch,
+    (mut keys, touch): (SpacedKeys<'_>, Touch),
     out_bytes_max: usize,
     reply: &mut impl Reply,
     large: &mut Option<Follow>,
+    pen: &mut Pen,
 ) -> Answered {
     let mut begin = keys.at;
     for _ in 0..KEYS_AT_ONCE / BATCH {
@@ -78,6 +79,7 @@ pub(super) fn get_each(
             if reply.written_bytes() >= out_bytes_max {
                 return Answered::UpTo { bytes: begin };
             }
+            name(pen, key);
             get_one(guard, key, touch, reply, large);
             begin = *end;
             if large.is_some() {
@@ -86,6 +88,14 @@ pub(super) fn get_each(
         }
     }
     Answered::UpTo { bytes: begin }
+}
+
+/// Tells the black box which key comes next.
+#[inline]
+fn name(pen: &mut Pen, key: &Result<Key<'_>, KeyError>) {
+    if let Ok(key) = key {
+        pen.at_key(key.hash.0);
+    }
 }
 
 #[inline]
@@ -118,11 +128,12 @@ fn get_one(
     }
 }
 
-pub(super) fn multi_get(guard: &Guard<'_>, keys: Keys<'_>, reply: &mut impl Reply) {
+pub(super) fn multi_get(guard: &Guard<'_>, keys: Keys<'_>, reply: &mut impl Reply, pen: &mut Pen) {
     reply.begin_items(keys.count());
     let mut rest = keys.iter();
     'reply: for _ in 0..keys.count().div_ceil(BATCH as u32) {
         for key in prepare_keys(guard, &mut rest).iter().flatten() {
+            name(pen, key);
             let item = match key {
                 Ok(key) => guard.get(key).ok_or(Failure::NotFound),
                 Err(error) => Err(Failure::from(*error)),
@@ -145,6 +156,7 @@ pub(super) fn multi_set(
     entries: Entries<'_>,
     now_ms: u64,
     reply: &mut impl Reply,
+    pen: &mut Pen,
 ) {
     reply.begin_outcomes();
     let mut keys = entries.iter().map(|entry| entry.key);
@@ -157,6 +169,7 @@ pub(super) fn multi_set(
                 flags: entry.client_flags,
                 expires_at_ms: entry.expire_in_ms.map(|in_ms| now_ms.saturating_add(in_ms)),
             };
+            name(pen, key);
             let outcome = match key {
                 Ok(key) => store(guard, key, Mode::Set, &wanted).map(|_| ()),
                 Err(error) => Err(Failure::from(*error)),
@@ -167,11 +180,17 @@ pub(super) fn multi_set(
     reply.end_outcomes();
 }
 
-pub(super) fn multi_delete(guard: &mut Guard<'_>, keys: Keys<'_>, reply: &mut impl Reply) {
+pub(super) fn multi_delete(
+    guard: &mut Guard<'_>,
+    keys: Keys<'_>,
+    reply: &mut impl Reply,
+    pen: &mut Pen,
+) {
     reply.begin_outcomes();
     let mut rest = keys.iter();
     for _ in 0..keys.count().div_ceil(BATCH as u32) {
         for key in prepare_keys(guard, &mut rest).iter().flatten() {
+            name(pen, key);
             reply.push_outcome(match key {
                 Ok(key) => delete(guard, key, None),
                 Err(error) => Err(Failure::from(*error)),

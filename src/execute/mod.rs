@@ -7,9 +7,12 @@
 mod large;
 mod leases;
 mod many;
+mod quarantine;
+mod record;
 
 use arrayvec::ArrayVec;
 
+use crate::blackbox::{self, Fingerprint, Operation, Pen};
 use crate::dialect::{
     After, Circumstances, Dialect, FailedSet, Failure, Get, Parsed, Reply, Request, Scratch, Touch,
 };
@@ -20,6 +23,7 @@ use crate::engine::{
 use large::reply_with;
 pub(crate) use large::{Begun, Received, begin_store, fail_store, finish_store};
 use many::{Answered, get_each, multi_delete, multi_get, multi_set, scan};
+use record::{Noted, operation_of, value_bytes_of};
 
 /// LIMIT: enough to hide memory's latency; measured, longer batches bring no more.
 const BATCH: usize = 16;
@@ -42,6 +46,8 @@ pub(crate) struct Round<D: Dialect> {
     pub(crate) answered_bytes: usize,
     /// Requests that it executed.
     pub(crate) requests: u64,
+    /// Of these, the ones that were refused for what their like has done.
+    pub(crate) quarantined: u64,
     /// What comes next in the input.
     pub(crate) next: Next<D>,
     /// A value that must follow the replies before anything else does; then `next` is `More`.
@@ -62,6 +68,8 @@ pub(crate) struct Setting<'s> {
     pub(crate) answered_bytes: usize,
     pub(crate) scratch: &'s Scratch,
     pub(crate) report: &'s dyn Report,
+    /// What is not executed.
+    pub(crate) quarantine: &'s [Fingerprint],
     /// Replies of this many bytes or more end the batch.
     pub(crate) out_bytes_max: usize,
 }
@@ -95,7 +103,9 @@ enum Act {
     /// The request that stands beside, at this place, with or without a key.
     Request(u8),
     /// Nothing, since the key cannot be one.
-    Refuse(KeyError),
+    Refuse(KeyError, Operation),
+    /// Nothing, since its like has brought the server down.
+    Quarantine(Operation),
 }
 
 /// Requests that are executed together.
@@ -122,6 +132,7 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
     setting: Setting<'i>,
     input: &'i [u8],
     out: &mut Vec<u8>,
+    pen: &mut Pen,
 ) -> Round<D> {
     guard.set_placeholders(D::PLACEHOLDERS);
     let mut batch = Batch::<D> {
@@ -129,43 +140,49 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
         requests: ArrayVec::new(),
     };
     let (consumed_bytes, next) = parse_batch(dialect, guard, setting, input, &mut batch);
+    let quarantined = match setting.quarantine {
+        [] => 0,
+        quarantine => quarantine::mark(guard, quarantine, &mut batch),
+    };
     let Batch { prepared, requests } = &mut batch;
     if prepared.len() > 1 {
         guard.prefetch_items(prepared.iter_mut().filter_map(|one| one.key.as_mut()));
     }
-    let (mut large, mut begin) = (None, 0);
-    for (index, one) in prepared.iter().enumerate() {
-        let executed = {
-            let mut reply = dialect.reply(one.tag, setting.now_ms, out);
-            execute::<D>(guard, one, requests, &setting, &mut reply, &mut large)
+    pen.begin_batch(prepared.len());
+    let mut round = Round {
+        consumed_bytes: 0,
+        answered_bytes: 0,
+        requests: 0,
+        quarantined,
+        next: Next::More,
+        large: None,
+    };
+    for (one, number) in prepared.iter().zip(1..) {
+        let (executed, note) = {
+            let mut reply = Noted::new(dialect.reply(one.tag, setting.now_ms, out));
+            let large = &mut round.large;
+            let executed = execute::<D>(guard, one, requests, &setting, &mut reply, large, pen);
+            (executed, reply.note())
         };
+        let value_bytes = note.value_bytes as usize;
         if let Executed::Part { answered_bytes } = executed {
+            pen.end(blackbox::Outcome::Part, value_bytes);
             return Round {
-                consumed_bytes: begin,
                 answered_bytes,
-                requests: index as u64,
-                next: Next::More,
-                large,
+                ..round
             };
         }
-        begin = one.end;
-        let is_full = out.len() >= setting.out_bytes_max && index + 1 < prepared.len();
-        if is_full || large.is_some() {
-            return Round {
-                consumed_bytes: begin,
-                answered_bytes: 0,
-                requests: index as u64 + 1,
-                next: Next::More,
-                large,
-            };
+        pen.end(note.outcome, value_bytes);
+        (round.consumed_bytes, round.requests) = (one.end, number);
+        let is_full = out.len() >= setting.out_bytes_max && number < prepared.len() as u64;
+        if is_full || round.large.is_some() {
+            return round;
         }
     }
     Round {
         consumed_bytes,
-        answered_bytes: 0,
-        requests: prepared.len() as u64,
         next,
-        large: None,
+        ..round
     }
 }
 
@@ -193,7 +210,7 @@ fn parse_batch<'i, D: Dialect>(
         let rest = &input[end..];
         if let Some(Get { tag, key, bytes }) = dialect.parse_get(rest) {
             end += bytes;
-            let (key, act) = prepare(guard, Some(key), Act::Get);
+            let (key, act) = prepare(guard, Some(key), Act::Get, || Operation::Get);
             prepared.push(Prepared { tag, key, act, end });
             with.answered_bytes = 0;
             continue;
@@ -207,7 +224,7 @@ fn parse_batch<'i, D: Dialect>(
                 end += bytes;
                 let quit = matches!(request, Request::Quit);
                 let beside = Act::Request(requests.len() as u8);
-                let (key, act) = prepare(guard, request.key(), beside);
+                let (key, act) = prepare(guard, request.key(), beside, || operation_of(&request));
                 prepared.push(Prepared { tag, key, act, end });
                 requests.push(request);
                 with.answered_bytes = 0;
@@ -224,13 +241,18 @@ fn parse_batch<'i, D: Dialect>(
 
 /// Checks and hashes the key, if there is one, and asks for its bucket.
 #[inline(always)]
-fn prepare<'i>(guard: &Guard<'_>, bytes: Option<&'i [u8]>, act: Act) -> (Option<Key<'i>>, Act) {
+fn prepare<'i>(
+    guard: &Guard<'_>,
+    bytes: Option<&'i [u8]>,
+    act: Act,
+    operation: impl FnOnce() -> Operation,
+) -> (Option<Key<'i>>, Act) {
     match bytes.map(|bytes| guard.key(bytes)) {
         Some(Ok(key)) => {
             guard.prefetch_bucket(&key);
             (Some(key), act)
         }
-        Some(Err(error)) => (None, Act::Refuse(error)),
+        Some(Err(error)) => (None, Act::Refuse(error, operation())),
         None => (None, act),
     }
 }
@@ -243,16 +265,32 @@ fn execute<'i, D: Dialect>(
     setting: &Setting<'_>,
     reply: &mut impl Reply,
     large: &mut Option<Follow>,
+    pen: &mut Pen,
 ) -> Executed {
     match (prepared.act, &prepared.key) {
-        (Act::Get, Some(key)) => answer_read(guard, guard.get(key), reply, large),
+        (Act::Get, Some(key)) => {
+            record::begin(pen, Operation::Get, key, 0);
+            answer_read(guard, guard.get(key), reply, large);
+        }
         (Act::Request(at), Some(key)) => {
-            execute_keyed::<D>(guard, &requests[usize::from(at)], key, reply, large);
+            let request = &requests[usize::from(at)];
+            record::begin(pen, operation_of(request), key, value_bytes_of(request));
+            execute_keyed::<D>(guard, request, key, reply, large);
         }
         (Act::Request(at), None) => {
-            return execute_other(guard, &requests[usize::from(at)], setting, reply, large);
+            let request = &requests[usize::from(at)];
+            pen.begin(operation_of(request), 0, 0, value_bytes_of(request));
+            return execute_other(guard, request, setting, reply, large, pen);
         }
-        (Act::Refuse(error), _) => reply.failed(Failure::from(error)),
+        (Act::Refuse(error, operation), _) => {
+            pen.begin(operation, 0, 0, 0);
+            reply.failed(Failure::from(error));
+        }
+        (Act::Quarantine(operation), key) => {
+            let key_hash = key.as_ref().map_or(0, |key| key.hash.0);
+            pen.begin(operation, key_hash, 0, 0);
+            reply.failed(Failure::Quarantined);
+        }
         // INVARIANT: a GET has its key.
         (Act::Get, None) => {}
     }
@@ -358,21 +396,22 @@ fn execute_other(
     setting: &Setting<'_>,
     reply: &mut impl Reply,
     large: &mut Option<Follow>,
+    pen: &mut Pen,
 ) -> Executed {
     let now_ms = setting.now_ms;
     match *request {
         Request::GetEach { keys, touch } => {
             let out_bytes_max = setting.out_bytes_max;
-            let answered = get_each(guard, keys, touch, out_bytes_max, reply, large);
+            let answered = get_each(guard, (keys, touch), out_bytes_max, reply, large, pen);
             if let Answered::UpTo { bytes } = answered {
                 return Executed::Part {
                     answered_bytes: bytes,
                 };
             }
         }
-        Request::MultiGet(keys) => multi_get(guard, keys, reply),
-        Request::MultiSet(entries) => multi_set(guard, entries, now_ms, reply),
-        Request::MultiDelete(keys) => multi_delete(guard, keys, reply),
+        Request::MultiGet(keys) => multi_get(guard, keys, reply, pen),
+        Request::MultiSet(entries) => multi_set(guard, entries, now_ms, reply, pen),
+        Request::MultiDelete(keys) => multi_delete(guard, keys, reply, pen),
         Request::Flush { at_ms } => {
             guard.flush(at_ms);
             reply.done();

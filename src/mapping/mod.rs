@@ -83,14 +83,15 @@ struct Reserved {
 }
 
 impl Mapping {
-    /// Maps `bytes` bytes, all zero, with no page in use yet, and none to be huge.
+    /// Maps `bytes` bytes, all zero, with no page in use yet, and none to be huge. The name is what the
+    /// system shows beside the descriptor.
     ///
     /// # Errors
     ///
     /// Whatever the system says when it refuses the memfd, its size, its seals or the mapping.
-    pub(crate) fn new(bytes: u64) -> io::Result<Self> {
+    pub(crate) fn new(name: &str, bytes: u64) -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let memory = rustix::fs::memfd_create("larder-arena", flags)?;
+        let memory = rustix::fs::memfd_create(name, flags)?;
         rustix::fs::ftruncate(&memory, bytes)?;
         rustix::fs::fcntl_add_seals(&memory, SIZE_SEALS)?;
         let mut mapping = Self::map(memory, bytes, Access::Write)?;
@@ -487,7 +488,7 @@ mod tests {
 
     #[test]
     fn nothing_of_it_goes_into_a_core_dump() {
-        let mut mapping = Mapping::new(16 * MIB).expect("mapping");
+        let mut mapping = Mapping::new("larder-arena", 16 * MIB).expect("mapping");
         mapping
             .arrange(&plan(HugePages::Auto, Prefault::OnFirstUse))
             .expect("pages");
@@ -500,7 +501,7 @@ mod tests {
     #[test]
     fn what_is_touched_ahead_is_what_is_in_use_and_no_more() {
         for huge_pages in [HugePages::Never, HugePages::Auto] {
-            let mut mapping = Mapping::new(16 * MIB).expect("mapping");
+            let mut mapping = Mapping::new("larder-arena", 16 * MIB).expect("mapping");
             let plan = plan(huge_pages, Prefault::Ahead);
             mapping.arrange(&plan).expect("pages");
             assert_eq!(held_bytes(&mapping), 7 * MIB, "{huge_pages:?}");
@@ -519,7 +520,7 @@ mod tests {
 
     #[test]
     fn more_than_there_is_cannot_be_touched_ahead() {
-        let mut mapping = Mapping::new(1 << 44).expect("mapping");
+        let mut mapping = Mapping::new("larder-arena", 1 << 44).expect("mapping");
         let mut plan = plan(HugePages::Never, Prefault::Ahead);
         plan.in_use = vec![0..1 << 43, 1 << 43..1 << 44];
         let error = mapping.arrange(&plan).unwrap_err().to_string();
@@ -532,14 +533,14 @@ mod tests {
 
     #[test]
     fn touching_page_by_page_brings_the_same_pages_into_being() {
-        let mapping = Mapping::new(16 * MIB).expect("mapping");
+        let mapping = Mapping::new("larder-arena", 16 * MIB).expect("mapping");
         mapping.touch_each_page(&(3 * MIB..9 * MIB));
         assert_eq!(held_bytes(&mapping), 6 * MIB);
     }
 
     #[test]
     fn huge_pages_are_made_or_refused_and_can_be_given_back_in_part() {
-        let mut mapping = Mapping::new(16 * MIB).expect("mapping");
+        let mut mapping = Mapping::new("larder-arena", 16 * MIB).expect("mapping");
         match mapping.arrange(&plan(HugePages::Always, Prefault::OnFirstUse)) {
             Ok(()) => {}
             Err(error) => {
@@ -567,7 +568,7 @@ mod tests {
 
     #[test]
     fn a_memory_without_a_whole_huge_page_has_none() {
-        let mut mapping = Mapping::new(16 * MIB).expect("mapping");
+        let mut mapping = Mapping::new("larder-arena", 16 * MIB).expect("mapping");
         let mut small = plan(HugePages::Always, Prefault::OnFirstUse);
         small.segments = 3 * MIB..5 * MIB;
         let error = mapping.arrange(&small).unwrap_err().to_string();

@@ -9,6 +9,7 @@ use mio::{Events, Poll, Token};
 use super::listener::{Accepted, Listener, Stream};
 use super::shared::{Shared, Stage};
 use super::tongue::{Spoken, in_tongue};
+use crate::blackbox::{Pen, Phase};
 use crate::dialect::{Dialect, Ending};
 use crate::sync::Arc;
 
@@ -32,6 +33,7 @@ pub(crate) struct Acceptor {
     shared: Arc<Shared>,
     /// Connections given to each worker since the start.
     given: Vec<u64>,
+    pen: Pen,
     refused: VecDeque<(u64, Stream)>,
     /// Whether a listener may have connections that no event will report again.
     retry: bool,
@@ -47,11 +49,16 @@ impl Acceptor {
             listener.register(poll.registry(), Token(index))?;
         }
         let given = vec![0; shared.stations.len()];
+        let pen = Pen::new(
+            Arc::clone(&shared.boxes.acceptor),
+            shared.settings.black_box,
+        );
         Ok(Self {
             poll,
             listeners,
             shared,
             given,
+            pen,
             refused: VecDeque::new(),
             retry: false,
         })
@@ -60,8 +67,10 @@ impl Acceptor {
     /// Accepts until the server drains; then closes the listeners and lets the workers know.
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
+        self.shared.introduce(&mut self.pen, 0);
         while self.shared.stage() == Stage::Serving {
             let pause = (self.retry || !self.refused.is_empty()).then_some(PAUSE);
+            self.enter(Phase::Sleeping);
             match self.poll.poll(&mut events, pause) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -70,6 +79,8 @@ impl Acceptor {
                     self.shared.drain();
                 }
             }
+            self.enter(Phase::Accepting);
+            self.pen.count_turn();
             if std::mem::take(&mut self.retry) {
                 self.accept_from_all();
             }
@@ -85,6 +96,12 @@ impl Acceptor {
         self.listeners.clear();
         tracing::info!("no longer listening");
         self.shared.advance(Stage::Draining);
+        self.enter(Phase::Ended);
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.pen.tick(self.shared.clock.now().monotonic_ns);
+        self.pen.enter(phase);
     }
 
     fn accept_from_all(&mut self) {
@@ -112,8 +129,9 @@ impl Acceptor {
         }
     }
 
-    /// Gives the connection to the worker with the fewest, unless there are too many already.
-    fn give(&mut self, accepted: Accepted) {
+    /// Gives the connection to the worker with the fewest, unless there are too many already. Workers
+    /// that are to be avoided get none while there are others.
+    fn give(&mut self, mut accepted: Accepted) {
         let open = |index: usize| {
             self.given[index]
                 - self.shared.stations[index]
@@ -126,11 +144,14 @@ impl Acceptor {
         if connections >= u64::from(self.shared.settings.connections_max) {
             return self.refuse(accepted);
         }
-        let Some(fewest) = workers.min_by_key(|&index| open(index)) else {
+        let is_avoided = |index: usize| self.shared.stations[index].black_box.is_avoided();
+        let Some(fewest) = workers.min_by_key(|&index| (is_avoided(index), open(index))) else {
             return;
         };
         self.given[fewest] += 1;
+        accepted.number = self.given.iter().sum();
         let station = &self.shared.stations[fewest];
+        station.black_box.set_given(self.given[fewest]);
         station.mailbox.lock().push(accepted);
         if let Err(error) = station.waker.wake() {
             tracing::error!(%error, "a worker cannot be woken");
@@ -138,7 +159,7 @@ impl Acceptor {
     }
 
     fn refuse(&mut self, accepted: Accepted) {
-        let Accepted { stream, tongue } = accepted;
+        let Accepted { stream, tongue, .. } = accepted;
         let connections_max = self.shared.settings.connections_max;
         self.shared.acceptor_counters.connections_refused.add(1);
         let mut notice = Vec::new();

@@ -1,13 +1,15 @@
 //! The server's time: wall-clock milliseconds that never step back.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// The wall clock read once at start, carried on by the monotonic clock.
 ///
 /// All workers share one anchor, so that they agree on what has expired.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
-    anchor: Instant,
+    anchor_ns: u64,
     anchor_wall_ms: u64,
 }
 
@@ -18,6 +20,8 @@ pub(crate) struct Now {
     pub(crate) uptime_ms: u64,
     /// Milliseconds since the Unix epoch.
     pub(crate) wall_ms: u64,
+    /// Nanoseconds of the monotonic clock, which all processes of the machine share.
+    pub(crate) monotonic_ns: u64,
 }
 
 impl Clock {
@@ -26,18 +30,26 @@ impl Clock {
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         Self {
-            anchor: Instant::now(),
+            anchor_ns: monotonic_ns(),
             anchor_wall_ms: whole_ms(wall),
         }
     }
 
     pub(crate) fn now(&self) -> Now {
-        let uptime_ms = whole_ms(self.anchor.elapsed());
+        let monotonic_ns = monotonic_ns();
+        let uptime_ms = monotonic_ns.saturating_sub(self.anchor_ns) / 1_000_000;
         Now {
             uptime_ms,
             wall_ms: self.anchor_wall_ms + uptime_ms,
+            monotonic_ns,
         }
     }
+}
+
+#[inline]
+fn monotonic_ns() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    (time.tv_sec as u64).wrapping_mul(1_000_000_000) + time.tv_nsec as u64
 }
 
 /// A duration in whole milliseconds, saturating.

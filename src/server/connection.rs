@@ -11,8 +11,9 @@
 
 use super::buffers::{BudgetSpent, BufferBudget, HeldBuffer};
 use super::large::Transfer;
-use super::listener::Stream;
+use super::listener::{Accepted, Stream};
 use super::tongue::Tongue;
+use crate::blackbox::PackedPeer;
 use crate::sync::Arc;
 
 /// A time that never comes.
@@ -48,6 +49,9 @@ pub(crate) enum Cause {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) stream: Stream,
+    /// No other connection of the server has the same.
+    pub(crate) number: u64,
+    pub(crate) peer: PackedPeer,
     pub(crate) tongue: Tongue,
     pub(crate) phase: Phase,
     /// Whether there may be bytes to read: set by events, cleared by a short read.
@@ -79,9 +83,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: Stream, tongue: Tongue, now_ms: u64) -> Self {
+    pub(crate) fn new(accepted: Accepted, now_ms: u64) -> Self {
+        let Accepted {
+            stream,
+            number,
+            peer,
+            tongue,
+        } = accepted;
         Self {
             stream,
+            number,
+            peer: peer.pack(),
             tongue,
             phase: tongue.first_phase(),
             readable: false,

@@ -20,6 +20,7 @@ use super::connection::{Cause, Connection, NEVER_MS};
 use super::service::{SLICE_BYTES, Service, Stop, Turned};
 use super::tongue::{Spoken, in_tongue};
 use super::transfer::Sent;
+use crate::blackbox::Phase;
 use crate::dialect::After;
 use crate::engine::{LargeDraft, LargeValue, StoreError};
 use crate::execute::{Begun, Follow, Received, begin_store, fail_store, finish_store};
@@ -137,14 +138,20 @@ impl Service {
     ) -> (usize, Option<Stop>) {
         let begins = {
             let mut guard = self.session.pin(self.now.wall_ms);
-            let (dialect, now_ms) = (D::of(&self.shared), self.now.wall_ms);
-            let out = &mut self.output;
-            begin_store(dialect, &mut guard, now_ms, begun, needed_bytes, out)
+            let (shared, out) = (&self.shared, &mut self.output);
+            let setting = (self.now.wall_ms, &shared.settings.quarantine[..]);
+            begin_store(D::of(shared), &mut guard, setting, begun, needed_bytes, out)
         };
         match begins {
             Begun::Incomplete { needed_bytes } => (0, Some(Stop::Starved { needed_bytes })),
-            Begun::Refused { frame_bytes } => {
+            Begun::Refused {
+                frame_bytes,
+                is_quarantined,
+            } => {
                 self.count_request();
+                if is_quarantined {
+                    self.station.counters.refused_quarantined.add(1);
+                }
                 connection.skip_bytes = frame_bytes;
                 (0, None)
             }
@@ -242,6 +249,8 @@ impl Service {
             draft,
             trailer,
         } = receiving;
+        // What came before was the client's time.
+        self.tick_if_recorded();
         let received = match trailer.broken {
             false => Received::Whole(draft),
             true => Received::Unterminated,
@@ -249,11 +258,12 @@ impl Service {
         {
             let mut guard = self.session.pin(self.now.wall_ms);
             let (shared, now_ms) = (&self.shared, self.now.wall_ms);
-            let (head, out) = (head.as_slice(), &mut self.output);
+            let (head, out, pen) = (head.as_slice(), &mut self.output, &mut self.pen);
             in_tongue!(connection.tongue, D => {
-                finish_store(D::of(shared), &mut guard, now_ms, head, received, out)
+                finish_store(D::of(shared), &mut guard, now_ms, head, received, out, pen)
             });
         }
+        self.end_batch();
         self.count_request();
         self.station.counters.large_received.add(1);
         self.settle(connection, Stop::Starved { needed_bytes: 0 })
@@ -269,11 +279,12 @@ impl Service {
         {
             let mut guard = self.session.pin(self.now.wall_ms);
             let (shared, now_ms) = (&self.shared, self.now.wall_ms);
-            let (head, out) = (receiving.head.as_slice(), &mut self.output);
+            let (head, out, pen) = (receiving.head.as_slice(), &mut self.output, &mut self.pen);
             in_tongue!(connection.tongue, D => {
-                fail_store(D::of(shared), &mut guard, now_ms, head, error, out)
+                fail_store(D::of(shared), &mut guard, now_ms, head, error, out, pen)
             });
         }
+        self.end_batch();
         self.count_request();
         let trailer_bytes = receiving.trailer.missing_bytes() as u64;
         connection.skip_bytes = receiving.draft.missing_bytes() + trailer_bytes;
@@ -297,6 +308,7 @@ impl Service {
             let mut slices = [IoSlice::new(&[]); PIECES];
             let count = sending.slices(front, turn_left, &mut slices);
             let front_bytes = front.len();
+            self.pen.enter(Phase::Writing);
             let taken = self.write_slices(connection, &slices[..count])?;
             if taken == 0 {
                 self.keep_output(connection)?;

@@ -16,6 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::address::Address;
 use super::tongue::Tongue;
+use crate::blackbox::Peer;
 
 /// LIMIT: connections the kernel completes before they are accepted; the kernel caps it at
 /// `net.core.somaxconn`, whose usual value this is.
@@ -174,8 +175,13 @@ enum Door {
 impl Listener {
     /// Takes one waiting connection, ready for a worker.
     pub(crate) fn accept(&self) -> io::Result<Accepted> {
-        let (stream, tongue) = (self.door.accept()?, self.tongue);
-        Ok(Accepted { stream, tongue })
+        let (stream, peer) = self.door.accept()?;
+        Ok(Accepted {
+            stream,
+            number: 0,
+            peer,
+            tongue: self.tongue,
+        })
     }
 
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -202,15 +208,15 @@ impl From<Entrance> for Listener {
 }
 
 impl Door {
-    fn accept(&self) -> io::Result<Stream> {
+    fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept()?;
+                let (stream, peer) = listener.accept()?;
                 // A connection that died in the queue refuses the option; its first read says so.
                 let _ = stream.set_nodelay(true);
-                Ok(Stream::Tcp(stream))
+                Ok((Stream::Tcp(stream), Peer::Tcp(peer)))
             }
-            Self::Unix(listener) => Ok(Stream::Unix(listener.accept()?.0)),
+            Self::Unix(listener) => Ok((Stream::Unix(listener.accept()?.0), Peer::Unix)),
         }
     }
 }
@@ -288,6 +294,9 @@ impl Drop for SocketFile {
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) stream: Stream,
+    /// Which of the server's it is, from 1 on; 0 until a worker is given it.
+    pub(crate) number: u64,
+    pub(crate) peer: Peer,
     pub(crate) tongue: Tongue,
 }
 

@@ -40,16 +40,18 @@ pub use address::{Address, AddressError};
 pub use listener::{Entrance, ListenError, Listening};
 pub use open_files::{OpenFilesError, raise_open_files};
 pub use settings::{
-    CONNECTIONS_MAX, DEFAULT_ADDRESS, Pinning, SettingError, Settings, WORKERS_MAX, usable_cores,
+    CONNECTIONS_MAX, DEFAULT_ADDRESS, Pinning, QUARANTINE_MAX, SettingError, Settings, WORKERS_MAX,
+    usable_cores,
 };
 pub use tongue::Tongue;
 
+use crate::blackbox::{BlackBox, Boxes, Kind};
 use crate::dialect::larder::Larder;
 use crate::dialect::memcached::Memcached;
 use crate::engine::{Cache, Session, TooManySessions};
 use crate::sync::{Arc, Mutex};
 use acceptor::Acceptor;
-use counters::Counters;
+use counters::{Counters, Counts};
 use listener::Listener;
 use shared::{Shared, Stage, Station};
 use tongue::Dialects;
@@ -96,16 +98,21 @@ impl Server {
     pub fn start(settings: Settings, cache: Cache) -> Result<Running, StartError> {
         settings.check(cache.limits())?;
         let entrances = settings.bind()?;
-        Self::start_on(entrances, settings, cache)
+        let workers = settings.workers;
+        let boxes =
+            Self::boxes(workers).map_err(|reason| StartError::System { workers, reason })?;
+        Self::start_on(entrances, boxes, settings, cache)
     }
 
-    /// Starts serving `cache` on sockets that listen already, whatever addresses the settings have.
+    /// Starts serving `cache` on sockets that listen already, whatever addresses the settings have, and
+    /// with [`Server::boxes`] of the settings' workers.
     ///
     /// # Errors
     ///
     /// Settings that cannot work are refused.
     pub fn start_on(
         entrances: Vec<Entrance>,
+        boxes: Boxes,
         mut settings: Settings,
         cache: Cache,
     ) -> Result<Running, StartError> {
@@ -120,7 +127,7 @@ impl Server {
         // Without one more, the workers do all upkeep themselves.
         let upkeep = cache.session().ok();
         let listeners = entrances.into_iter().map(Listener::from).collect();
-        let (polls, stations) = stations(&sessions).map_err(system)?;
+        let (polls, stations) = stations(&sessions, &boxes).map_err(system)?;
         let poll = Poll::new().map_err(system)?;
         let waker = Waker::new(poll.registry(), acceptor::WAKER).map_err(system)?;
         let dialects = Dialects {
@@ -128,7 +135,7 @@ impl Server {
             memcached: Memcached::default(),
         };
         let tended_by = upkeep.as_ref().map(Session::number);
-        let shared = Shared::new(settings, dialects, cache, waker, stations, tended_by);
+        let shared = Shared::new(settings, dialects, cache, waker, stations, boxes, tended_by);
         let shared = Arc::new(shared);
         let acceptor = Acceptor::new(poll, listeners, Arc::clone(&shared)).map_err(system)?;
         let mut running = Running {
@@ -159,6 +166,23 @@ impl Server {
             .map_err(system)?;
         Ok(running)
     }
+
+    /// Makes the black boxes of a server with so many workers.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says when it refuses the memory.
+    pub fn boxes(workers: usize) -> io::Result<Boxes> {
+        let create = |kind, number| BlackBox::create(kind, number, Counts::NAMES).map(Arc::new);
+        let numbers = 0..u32::try_from(workers).unwrap_or(u32::MAX);
+        Ok(Boxes {
+            workers: numbers
+                .map(|number| create(Kind::Worker, number))
+                .collect::<io::Result<_>>()?,
+            upkeep: create(Kind::Upkeep, 0)?,
+            acceptor: create(Kind::Acceptor, 0)?,
+        })
+    }
 }
 
 /// Where a protocol is spoken.
@@ -171,15 +195,17 @@ fn addresses(entrances: &[Entrance], tongue: Tongue) -> Vec<Address> {
         .collect()
 }
 
-fn stations(sessions: &[Session]) -> io::Result<(Vec<Poll>, Vec<Arc<Station>>)> {
+fn stations(sessions: &[Session], boxes: &Boxes) -> io::Result<(Vec<Poll>, Vec<Arc<Station>>)> {
     let (mut polls, mut stations) = (Vec::new(), Vec::new());
-    for session in sessions {
+    for (session, black_box) in sessions.iter().zip(&boxes.workers) {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), worker::WAKER)?;
-        let (counters, mailbox) = (Counters::default(), Mutex::new(Vec::new()));
+        let counters = Counters::of(Arc::clone(black_box));
+        let (black_box, mailbox) = (Arc::clone(black_box), Mutex::new(Vec::new()));
         stations.push(Arc::new(Station {
             session: session.number(),
             counters,
+            black_box,
             mailbox,
             waker,
         }));
@@ -223,6 +249,11 @@ impl Running {
     /// The addresses where memcached's protocol is spoken.
     pub fn memcached_addresses(&self) -> &[Address] {
         &self.shared.settings.memcached
+    }
+
+    /// The black boxes of its threads.
+    pub fn boxes(&self) -> &Boxes {
+        &self.shared.boxes
     }
 
     /// Begins to end: no new connections, clients are told, what was received is answered, and all

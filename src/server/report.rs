@@ -6,6 +6,7 @@ use super::address::Address;
 use super::clock::whole_ms;
 use super::counters;
 use super::shared::Shared;
+use crate::blackbox::{BOX_BYTES, Latency};
 use crate::engine::{Census, Guard};
 use crate::execute::Report;
 
@@ -152,6 +153,13 @@ impl Shared {
             let of_server = station.into_iter().flat_map(|s| s.counters.figures());
             let all = of_cache.chain(of_server);
             figures.extend(all.map(|(of, value)| (format!("{name}.{of}"), value.to_string())));
+            let latencies = station.map(|station| station.black_box.latencies());
+            for latency in latencies.into_iter().flatten() {
+                figures.extend(latency_figures(&latency).map(|(of, value)| {
+                    let operation = latency.operation;
+                    (format!("{name}.{operation}_{of}"), value.to_string())
+                }));
+            }
         }
         figures
     }
@@ -160,7 +168,9 @@ impl Shared {
     /// what the process has in memory, and what it may come to have.
     fn memory_figures(&self) -> Vec<(String, String)> {
         let stats = self.cache.stats_at(self.clock.now().wall_ms);
-        let rss_bytes_max = stats.memory_bytes + self.settings.buffer_bytes_max + PROCESS_BYTES_MAX;
+        let boxes_bytes = (self.stations.len() as u64 + 2) * BOX_BYTES;
+        let rss_bytes_max =
+            stats.memory_bytes + self.settings.buffer_bytes_max + boxes_bytes + PROCESS_BYTES_MAX;
         let process = [
             ("memory_bytes", stats.memory_bytes),
             ("rss_bytes", ProcessFigures::read().rss_bytes),
@@ -172,6 +182,23 @@ impl Shared {
             .chain(process)
             .map(as_text)
             .collect()
+    }
+
+    /// All figures, a line of `name=value` each.
+    pub(crate) fn board(&self) -> String {
+        let mut text = String::new();
+        let stats = self.cache.stats_at(self.clock.now().wall_ms);
+        let ledger = stats.ledger().into_iter().map(as_text);
+        let ledger = ledger.map(|(name, value)| (format!("ledger.{name}"), value));
+        let of_all = self
+            .server_figures()
+            .into_iter()
+            .chain(self.cache_figures());
+        for (name, value) in of_all.chain(ledger).chain(self.worker_figures()) {
+            // Nothing that the server says of itself has lines.
+            text.extend([&name, "=", &value, "\n"]);
+        }
+        text
     }
 
     fn server_figures(&self) -> Vec<(String, String)> {
@@ -201,6 +228,19 @@ impl Shared {
         let figures = figures.into_iter().chain(sums).map(as_text);
         std::iter::once(version).chain(figures).collect()
     }
+}
+
+/// How many there were, and in how much time they were answered.
+fn latency_figures(latency: &Latency) -> impl Iterator<Item = (&'static str, u64)> {
+    let histogram = &latency.histogram;
+    let within = |share| histogram.percentile_ns(share).unwrap_or(0);
+    [
+        ("count", histogram.count()),
+        ("p50_ns", within(0.5)),
+        ("p99_ns", within(0.99)),
+        ("p999_ns", within(0.999)),
+    ]
+    .into_iter()
 }
 
 fn as_text((name, value): (&'static str, u64)) -> (String, String) {

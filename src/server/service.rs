@@ -13,6 +13,7 @@ use super::large::{Transfer, is_progress};
 use super::shared::{Shared, Station};
 use super::tongue::{Spoken, in_tongue};
 use super::transfer::Sent;
+use crate::blackbox::{self, Pen};
 use crate::dialect::{After, Dialect, Ending, Greeting, Scratch};
 use crate::engine::Session;
 use crate::execute::{Next, Setting, execute_batch};
@@ -60,7 +61,11 @@ pub(super) enum Stop {
 pub(crate) struct Service {
     pub(crate) shared: Arc<Shared>,
     pub(crate) station: Arc<Station>,
+    /// The last reading of the clock: at most a turn old.
     pub(crate) now: Now,
+    /// Whether the next turn can do with it.
+    now_is_fresh: bool,
+    pub(crate) pen: Pen,
     pub(super) session: Session,
     pub(super) input: Box<[u8]>,
     pub(super) output: Vec<u8>,
@@ -79,10 +84,13 @@ impl Service {
         let input = vec![0; INPUT_BYTES].into_boxed_slice();
         let output = Vec::with_capacity(OUTPUT_BYTES);
         let inline_frame_bytes = shared.cache.limits().inline_bytes_max as usize;
+        let pen = Pen::new(Arc::clone(&station.black_box), shared.settings.black_box);
         Self {
             shared,
             station,
             now,
+            now_is_fresh: false,
+            pen,
             session,
             input,
             output,
@@ -90,6 +98,35 @@ impl Service {
             requests: 0,
             bytes_out_before: 0,
             inline_frame_bytes,
+        }
+    }
+
+    /// Says in the black box whose it is; in the worker's own thread.
+    pub(crate) fn introduce(&mut self) {
+        self.shared.introduce(&mut self.pen, self.session.number());
+    }
+
+    /// Reads the clock, for the turn that comes next too.
+    pub(crate) fn tick(&mut self) {
+        self.now = self.shared.clock.now();
+        self.now_is_fresh = true;
+        self.pen.tick(self.now.monotonic_ns);
+    }
+
+    /// Reads the clock where the black box has a use for it.
+    #[inline]
+    pub(super) fn tick_if_recorded(&mut self) {
+        if self.pen.is_on() {
+            self.tick();
+        }
+    }
+
+    /// Ends the batch that the pen has begun, if it has.
+    #[inline]
+    pub(super) fn end_batch(&mut self) {
+        if self.pen.is_on() {
+            self.tick();
+            self.pen.end_batch(self.now.monotonic_ns);
         }
     }
 
@@ -103,7 +140,7 @@ impl Service {
 
     /// Lets go of what has expired in the worker's own open segments.
     pub(crate) fn rest(&mut self) {
-        self.session.rest(self.shared.clock.now().wall_ms);
+        self.session.rest(self.now.wall_ms);
     }
 
     /// Serves what the connection has to be served. A panic ends this connection and no other.
@@ -116,7 +153,11 @@ impl Service {
         connection: &mut Connection,
         work: impl FnOnce(&mut Self, &mut Connection) -> Result<Turned, Cause>,
     ) -> Turned {
-        self.now = self.shared.clock.now();
+        if !std::mem::take(&mut self.now_is_fresh) {
+            self.tick();
+            self.now_is_fresh = false;
+        }
+        self.pen.begin_turn(connection.number, connection.peer);
         self.begin_slice();
         let outcome = catch_unwind(AssertUnwindSafe(|| work(self, connection)));
         let turned = outcome.unwrap_or_else(|_| Ok(self.after_panic(connection)));
@@ -128,6 +169,8 @@ impl Service {
     }
 
     fn after_panic(&mut self, connection: &mut Connection) -> Turned {
+        self.tick();
+        self.pen.end_by_panic(self.now.monotonic_ns);
         self.station.counters.panics.add(1);
         tracing::error!("a panic while serving a connection; the connection is closed");
         if self.input.is_empty() {
@@ -156,6 +199,7 @@ impl Service {
                 connection.begun_ms = self.now.uptime_ms;
             }
         }
+        self.pen.enter(blackbox::Phase::Reading);
         match connection.phase {
             Phase::Finishing => self.linger(connection),
             Phase::Lingering => self.discard(connection),
@@ -200,6 +244,7 @@ impl Service {
             return self.after_reading(connection);
         }
         connection.held.release();
+        self.tick_if_recorded();
         let mut bytes = &input[..held_bytes + read_bytes];
         loop {
             let (served_bytes, stop) = self.serve(connection, bytes)?;
@@ -348,11 +393,19 @@ impl Service {
             answered_bytes: connection.answered_bytes as usize,
             scratch: &self.scratch,
             report: shared,
+            quarantine: &shared.settings.quarantine,
             out_bytes_max: OUTPUT_BYTES,
         };
+        self.pen.enter(blackbox::Phase::Parsing);
         let mut guard = self.session.pin(self.now.wall_ms);
-        let round = execute_batch(dialect, &mut guard, setting, bytes, &mut self.output);
+        let (out, pen) = (&mut self.output, &mut self.pen);
+        let round = execute_batch(dialect, &mut guard, setting, bytes, out, pen);
         drop(guard);
+        if self.pen.is_on() {
+            self.now = shared.clock.now();
+            self.now_is_fresh = true;
+            self.pen.end_batch(self.now.monotonic_ns);
+        }
         connection.answered_bytes = round.answered_bytes as u32;
         if let Some(follow) = round.large {
             connection.transfer = Some(Box::new(Transfer::sending(follow)));
@@ -362,6 +415,9 @@ impl Service {
         if round.requests > 0 {
             counters.batches.add(1);
             counters.requests.add(round.requests);
+        }
+        if round.quarantined > 0 {
+            counters.refused_quarantined.add(round.quarantined);
         }
         let stop = match round.next {
             Next::More => None,

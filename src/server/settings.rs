@@ -8,6 +8,7 @@ use super::address::Address;
 use super::clock::whole_ms;
 use super::listener::{Entrance, ListenError, Listening};
 use super::tongue::Tongue;
+use crate::blackbox::Fingerprint;
 use crate::engine::Limits as CacheLimits;
 
 /// The address listened on where none is given.
@@ -24,6 +25,9 @@ const FRAMES_IN_BUFFERS_MIN: u64 = 2;
 
 /// LIMIT: below this a deadline would fire between two packets of an honest client.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
+/// LIMIT: each request of a server with such a list is compared with all of it.
+pub const QUARANTINE_MAX: usize = 16;
 
 /// Whether workers stay on one core each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +66,10 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// How long a drain may take in all.
     pub drain_timeout: Duration,
+    /// Whether threads write down what they do, so that it can be read when they hang or have died.
+    pub black_box: bool,
+    /// Operations that are not executed, since their like has brought the server down.
+    pub quarantine: Vec<Fingerprint>,
 }
 
 impl Default for Settings {
@@ -78,6 +86,8 @@ impl Default for Settings {
             frame_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(5),
+            black_box: true,
+            quarantine: Vec::new(),
         }
     }
 }
@@ -111,6 +121,9 @@ pub enum SettingError {
         /// The least that works.
         accepted_min: u64,
     },
+    /// Too many operations are not to be executed.
+    #[error("{0} quarantined operations cannot work; accepted: up to {QUARANTINE_MAX} of them")]
+    Quarantine(usize),
     /// A deadline that would fire at once.
     #[error("a {name} of nothing would close every connection; accepted: at least 1ms")]
     Timeout {
@@ -134,6 +147,9 @@ impl Settings {
         }
         if !(1..=CONNECTIONS_MAX).contains(&self.connections_max) {
             return Err(SettingError::Connections(self.connections_max));
+        }
+        if self.quarantine.len() > QUARANTINE_MAX {
+            return Err(SettingError::Quarantine(self.quarantine.len()));
         }
         let deadlines = [
             ("idle timeout", self.idle_timeout),
@@ -206,6 +222,7 @@ pub fn usable_cores() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blackbox::Operation;
 
     const CACHE: CacheLimits = CacheLimits {
         key_bytes_max: 250,
@@ -224,6 +241,10 @@ mod tests {
     fn what_cannot_work_is_refused_with_what_is_accepted() {
         let good = Settings::default();
         let zero = Duration::ZERO;
+        let fingerprint = Fingerprint {
+            operation: Operation::Get,
+            key_hash: 1,
+        };
         let refused = [
             Settings {
                 listen: vec![],
@@ -259,6 +280,10 @@ mod tests {
             },
             Settings {
                 write_timeout: zero,
+                ..good.clone()
+            },
+            Settings {
+                quarantine: vec![fingerprint; QUARANTINE_MAX + 1],
                 ..good.clone()
             },
         ];

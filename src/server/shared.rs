@@ -1,5 +1,7 @@
 //! What the threads of a server share: settings, the cache, mailboxes, and how far it has come.
 
+use std::time::Duration;
+
 use mio::Waker;
 
 use super::buffers::BufferBudget;
@@ -9,6 +11,7 @@ use super::listener::Accepted;
 use super::settings::Settings;
 use super::tongue::Dialects;
 use super::upkeep::Bell;
+use crate::blackbox::{BlackBox, Boxes, Pen, Thread};
 use crate::engine::Cache;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 
@@ -32,6 +35,7 @@ pub(crate) struct Station {
     /// The number of its session with the cache.
     pub(crate) session: u32,
     pub(crate) counters: Counters,
+    pub(crate) black_box: Arc<BlackBox>,
     /// Connections accepted for this worker and not yet taken over.
     pub(crate) mailbox: Mutex<Vec<Accepted>>,
     pub(crate) waker: Waker,
@@ -49,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) acceptor_waker: Waker,
     pub(crate) stations: Vec<Arc<Station>>,
     pub(crate) bell: Bell,
+    pub(crate) boxes: Boxes,
     /// What the counts were when somebody last wanted them to begin anew.
     pub(crate) counts_before: Mutex<Vec<(String, u64)>>,
     /// The number of the maintenance thread's session; `None`: there is no such thread.
@@ -66,6 +71,7 @@ impl Shared {
         cache: Cache,
         acceptor_waker: Waker,
         stations: Vec<Arc<Station>>,
+        boxes: Boxes,
         upkeep_session: Option<u32>,
     ) -> Self {
         Self {
@@ -74,7 +80,8 @@ impl Shared {
             dialects,
             cache,
             clock: Clock::start(),
-            acceptor_counters: Counters::default(),
+            acceptor_counters: Counters::of(Arc::clone(&boxes.acceptor)),
+            boxes,
             acceptor_waker,
             workers_left: AtomicU64::new(stations.len() as u64),
             stations,
@@ -84,6 +91,19 @@ impl Shared {
             stage: AtomicU64::new(Stage::Serving as u64),
             drain_deadline_ms: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// Says in the black box of the calling thread whose it is.
+    pub(crate) fn introduce(&self, pen: &mut Pen, session: u32) {
+        let now = self.clock.now();
+        pen.tick(now.monotonic_ns);
+        pen.introduce(&Thread {
+            process: std::process::id(),
+            thread: rustix::thread::gettid().as_raw_nonzero().get() as u32,
+            session,
+            started: Duration::from_millis(now.wall_ms),
+            build: concat!("larder ", env!("CARGO_PKG_VERSION")),
+        });
     }
 
     pub(crate) fn stage(&self) -> Stage {

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use super::connection::{Cause, Connection};
 use super::service::Service;
+use crate::blackbox::Phase;
 
 /// Whether all replies are on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +76,10 @@ impl Service {
                 return Ok(Sent::by(connection));
             }
             _ if connection.has_backlog() => 0,
-            output => self.write(connection, output)?,
+            output => {
+                self.pen.enter(Phase::Writing);
+                self.write(connection, output)?
+            }
         };
         self.output.drain(..taken);
         self.keep_output(connection)?;
@@ -99,6 +103,7 @@ impl Service {
         if connection.is_sending() {
             return self.send(connection);
         }
+        self.pen.enter(Phase::Writing);
         let taken = self.write(connection, connection.backlog())?;
         connection.sent(taken);
         Ok(Sent::by(connection))

@@ -1,6 +1,8 @@
 //! The maintenance thread: keeps segments free and removes what has expired, so that workers seldom
 //! have to.
 //!
+//! Its black box has the board: all figures as text, for whoever cannot ask the server.
+//!
 //! It works in small steps while there is something to do, and sleeps in between. A worker whose
 //! turn has left few segments free wakes it; without that it looks by itself now and then, for what
 //! has expired meanwhile.
@@ -8,12 +10,14 @@
 use std::thread::Thread;
 use std::time::Duration;
 
+use super::clock::whole_ms;
 use super::shared::{Shared, Stage};
+use crate::blackbox::{Pen, Phase};
 use crate::engine::Session;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 
-/// LIMIT: how long the thread sleeps when nobody wakes it: the memory of what has expired is back
-/// within two seconds.
+/// LIMIT: how long the thread sleeps when nobody wakes it, and how old the figures on its board are:
+/// the memory of what has expired is back within two seconds.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Wakes the maintenance thread.
@@ -46,13 +50,27 @@ impl Bell {
 /// Tends the cache until the server ends.
 pub(crate) fn run(shared: &Arc<Shared>, mut session: Session) {
     *shared.bell.thread.lock() = Some(std::thread::current());
+    let black_box = Arc::clone(&shared.boxes.upkeep);
+    let mut pen = Pen::new(black_box, shared.settings.black_box);
+    shared.introduce(&mut pen, session.number());
+    let mut board_at_ms = 0;
     while shared.stage() < Stage::Stopped && !shared.workers_are_done() {
-        if session.maintain(shared.clock.now().wall_ms) {
+        let now = shared.clock.now();
+        pen.tick(now.monotonic_ns);
+        pen.enter(Phase::Maintaining);
+        pen.count_turn();
+        if pen.is_on() && now.uptime_ms >= board_at_ms {
+            pen.write_board(&shared.board());
+            board_at_ms = now.uptime_ms + whole_ms(PATIENCE);
+        }
+        if session.maintain(now.wall_ms) {
             continue;
         }
+        pen.enter(Phase::Sleeping);
         // ORDERING: Relaxed, as in `ring`.
         shared.bell.sleeping.store(1, Ordering::Relaxed);
         std::thread::park_timeout(PATIENCE);
         shared.bell.sleeping.store(0, Ordering::Relaxed);
     }
+    pen.enter(Phase::Ended);
 }

@@ -22,6 +22,7 @@ use super::connection::{Cause, Connection, NEVER_MS, Phase};
 use super::listener::Accepted;
 use super::service::{Service, Turned};
 use super::shared::{Shared, Stage, Station};
+use crate::blackbox::Phase as Doing;
 use crate::dialect::Ending;
 use crate::engine::Session;
 use crate::sync::Arc;
@@ -80,8 +81,12 @@ impl Worker {
     /// Serves until the server stops, or has drained.
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
+        self.service.introduce();
         loop {
-            match self.poll.poll(&mut events, self.patience()) {
+            self.service.pen.enter(Doing::Sleeping);
+            let polled = self.poll.poll(&mut events, self.patience());
+            self.service.tick();
+            match polled {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => {
@@ -89,6 +94,8 @@ impl Worker {
                     break;
                 }
             }
+            let waiting = events.iter().count() + self.run_queue.len();
+            self.service.pen.set_waiting(waiting as u64);
             for event in &events {
                 match event.token() {
                     WAKER => self.take_over(),
@@ -107,6 +114,7 @@ impl Worker {
             drop(connection);
             self.service.station.counters.connections_closed.add(1);
         }
+        self.service.pen.enter(Doing::Ended);
         self.service.shared.end_worker();
     }
 
@@ -119,7 +127,7 @@ impl Worker {
         if self.connections.is_empty() {
             return None;
         }
-        let now_ms = self.service.shared.clock.now().uptime_ms;
+        let now_ms = self.service.now.uptime_ms;
         Some(Duration::from_millis(
             self.sweep_at_ms.saturating_sub(now_ms).max(1),
         ))
@@ -148,21 +156,27 @@ impl Worker {
         for accepted in accepted {
             self.adopt(accepted);
         }
+        self.note_connections();
     }
 
-    fn adopt(&mut self, accepted: Accepted) {
-        let Accepted { mut stream, tongue } = accepted;
+    fn note_connections(&mut self) {
+        let taken = self.service.station.counters.connections_opened.get();
+        let connections = self.connections.len() as u64;
+        self.service.pen.set_connections(connections, taken);
+    }
+
+    fn adopt(&mut self, mut accepted: Accepted) {
         let counters = &self.service.station.counters;
         counters.connections_opened.add(1);
         let entry = self.connections.vacant_entry();
-        if let Err(error) = stream.register(self.poll.registry(), Token(entry.key())) {
+        let token = Token(entry.key());
+        if let Err(error) = accepted.stream.register(self.poll.registry(), token) {
             tracing::warn!(%error, "a connection cannot be watched; it is closed");
             counters.connections_closed.add(1);
             counters.closed_io_error.add(1);
             return;
         }
-        let now = self.service.shared.clock.now();
-        entry.insert(Connection::new(stream, tongue, now.uptime_ms));
+        entry.insert(Connection::new(accepted, self.service.now.uptime_ms));
     }
 
     fn on_event(&mut self, key: usize, event: &Event) {
@@ -222,13 +236,15 @@ impl Worker {
         }
         // Dropping the socket takes it out of the poll, and dropping the buffers frees the budget.
         drop(self.connections.remove(key));
+        self.note_connections();
     }
 
     fn sweep_if_due(&mut self) {
-        let now_ms = self.service.shared.clock.now().uptime_ms;
+        let now_ms = self.service.now.uptime_ms;
         if now_ms < self.sweep_at_ms || self.connections.is_empty() {
             return;
         }
+        self.service.pen.enter(Doing::Maintaining);
         let every_ms = if self.draining {
             SWEEP_MS_MIN
         } else {

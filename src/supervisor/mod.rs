@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
-pub(crate) use handover::{Handed, MEMORY};
+pub(crate) use handover::{BLACK_BOX, Handed, MEMORY};
 pub(crate) use notify::Watcher;
 
 use crate::server::{Entrance, Listening};

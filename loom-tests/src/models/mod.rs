@@ -1,6 +1,7 @@
-//! The claims about the engine, by subject.
+//! The claims about the engine and the black box, by subject.
 
 mod ahead;
+mod black_box;
 mod cleaning;
 mod counters;
 mod expiry;
@@ -37,6 +38,7 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         counters::MODELS,
         ghosts::MODELS,
         sessions::MODELS,
+        black_box::MODELS,
     ];
     subjects.into_iter().flatten()
 }

@@ -7,8 +7,9 @@ use signal_hook::iterator::Signals;
 
 use super::memory::{Memory, examine};
 use super::{Refusal, ServeOptions, check, units};
+use crate::blackbox::Boxes;
 use crate::server::{self, Address, Drainer, Running, Server, Settings, StartError};
-use crate::supervisor::{Handed, Watcher};
+use crate::supervisor::{BLACK_BOX, Handed, Watcher};
 
 /// What a process that a signal ends reports: 128 and the number of the signal.
 const ENDED_BY_SIGNAL: i32 = 128;
@@ -36,7 +37,8 @@ pub(super) fn serve(options: &ServeOptions) -> Result<(), Refusal> {
         false => handed.entrances,
     };
     let memory = Memory::open(options, config, handed.memory, &watcher)?;
-    let running = Server::start_on(entrances, settings, memory.cache)?;
+    let boxes = black_boxes(workers, &watcher)?;
+    let running = Server::start_on(entrances, boxes, settings, memory.cache)?;
     drain_on_signal(signals, running.drainer(), watcher.clone());
     let ready = ready_sentence(&running, workers, options.memory);
     // A watcher that is gone will have this process end, or cannot.
@@ -66,6 +68,17 @@ fn raise_open_files(options: &ServeOptions, settings: &mut Settings) -> Result<(
             Ok(())
         }
     }
+}
+
+/// Makes the black boxes, and leaves them to be read by whoever watches.
+fn black_boxes(workers: usize, watcher: &Watcher) -> Result<Boxes, Refusal> {
+    let refused = |error| Refusal::Failed(format!("the black boxes cannot be made: {error}"));
+    let boxes = Server::boxes(workers).map_err(refused)?;
+    for (name, black_box) in boxes.named() {
+        let kept = watcher.keep(&format!("{BLACK_BOX}{name}"), black_box.memory());
+        kept.map_err(refused)?;
+    }
+    Ok(boxes)
 }
 
 /// The first signal drains the server, the second ends the process where it stands.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Keep, Refusal, ServeOptions, units};
 use crate::engine::{Cache, Config, Examination, LastOwner, Pages, Proof, Receipt};
+use crate::server;
 use crate::supervisor::{MEMORY, Watcher};
 
 /// A cache, and how it came to be.
@@ -50,13 +51,23 @@ fn recover(options: &ServeOptions, config: &Config, memory: OwnedFd) -> Result<M
     if let Some(why) = forbidden(options, &found) {
         return Err(why);
     }
-    let recovered = Cache::recover(memory, config, Proof::Lengths);
+    let recovered = Cache::recover_with(memory, config, Proof::Lengths, &on_all_cores);
     let (cache, receipt) = recovered.map_err(|error| error.to_string())?;
     let duration = began.elapsed();
     tracing::info!(?duration, "{receipt}");
     let figures = figures(&receipt, duration);
     let receipt = figures.collect();
     Ok(Memory { cache, receipt })
+}
+
+/// Does the same work on as many threads as there are cores.
+fn on_all_cores(work: &(dyn Fn() + Sync)) {
+    std::thread::scope(|scope| {
+        for _ in 1..server::usable_cores() {
+            scope.spawn(work);
+        }
+        work();
+    });
 }
 
 /// Why nothing may be kept of what was found, if that is so.

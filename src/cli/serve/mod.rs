@@ -16,6 +16,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::WRONG_USAGE;
 use super::admin::{ADMIN_VARIABLE, AdminAddress};
+use super::ending::say;
 use super::units;
 use crate::engine::{AccessTimes, Cache, Config, ConfigError, HugePages, Limits, Prefault};
 use crate::server::{self, Address, Pinning, Settings, StartError};
@@ -188,7 +189,7 @@ pub(crate) fn run(options: ServeOptions, arguments: Vec<OsString>) -> ExitCode {
             Refusal::Usage(sentence) => (sentence, ExitCode::from(WRONG_USAGE)),
             Refusal::Failed(sentence) => (sentence, ExitCode::FAILURE),
         };
-        eprintln!("larder serve: {sentence}");
+        say(&format!("larder serve: {sentence}"));
         code
     })
 }
@@ -241,6 +242,8 @@ fn settings(options: &ServeOptions) -> Result<Settings, Refusal> {
         frame_timeout: options.frame_timeout,
         write_timeout: options.write_timeout,
         drain_timeout: options.drain_timeout,
+        black_box: true,
+        quarantine: Vec::new(),
     })
 }
 

@@ -89,6 +89,7 @@ impl<'o> MemcachedReply<'o> {
     #[cold]
     fn failed_rarely(&mut self, failure: Failure) {
         let answer = match self.tag {
+            Tag::Value(_) if failure == Failure::Quarantined => Answer::Wanted,
             // A key that cannot be there is not there.
             Tag::Value(_) => return self.out.extend_from_slice(LIST_END),
             Tag::Stored(answer)
@@ -141,6 +142,9 @@ pub(super) fn rare_line(failure: Failure) -> &'static [u8] {
         }
         Failure::NoSpace => b"SERVER_ERROR out of memory storing object\r\n",
         Failure::Unterminated => b"CLIENT_ERROR bad data chunk\r\n",
+        Failure::Quarantined => {
+            b"SERVER_ERROR refused: such requests for this key have brought the server down\r\n"
+        }
         Failure::NoSuchStats => b"ERROR\r\n",
     }
 }

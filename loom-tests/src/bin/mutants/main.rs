@@ -137,8 +137,8 @@ fn drive(options: &Options) -> Result<bool, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let explained = explained(&root.join("survivors.txt"))?;
     let (sites, durations) = list(options.models.as_deref().unwrap_or_default())?;
-    let engine = root.join("../src/engine");
-    let names = site::names(&sites, &engine, &durations).map_err(|e| e.to_string())?;
+    let sources = root.join("../src");
+    let names = site::names(&sites, &sources, &durations).map_err(|e| e.to_string())?;
     let mut mutants = mutants(&sites, names, options.limit);
     if let Some(only) = &options.only {
         mutants.retain(|mutant| mutant.key.contains(only.as_str()));

@@ -5,10 +5,13 @@ use std::path::Path;
 
 use larder_loom_tests::Kind;
 
-/// A call of the `sync` or `reclaim` door in the engine, as the models reached it.
+/// Where the black box has its files, which are named with it; all others are the engine's.
+const BLACK_BOX: &str = "blackbox/";
+
+/// A call of the `sync` or `reclaim` door, as the models reached it.
 #[derive(Debug, Clone)]
 pub(crate) struct Site {
-    /// Below `src/engine`.
+    /// Below `src/engine`, or `blackbox` and a file below that.
     pub(crate) file: String,
     /// From 1.
     pub(crate) line: u32,
@@ -61,25 +64,29 @@ pub(crate) struct Name {
     pub(crate) models: Vec<String>,
 }
 
-/// Names each site, from the source in `engine`; `durations` are the models'.
+/// Names each site, from the files below `sources`; `durations` are the models'.
 ///
 /// # Errors
 ///
 /// When a source file cannot be read.
 pub(crate) fn names(
     sites: &[Site],
-    engine: &Path,
+    sources: &Path,
     durations: &HashMap<String, u64>,
 ) -> std::io::Result<Vec<Name>> {
-    let mut sources: HashMap<&str, Vec<String>> = HashMap::new();
+    let mut texts: HashMap<&str, Vec<String>> = HashMap::new();
     let mut occurrences: HashMap<String, u32> = HashMap::new();
     let mut names = Vec::with_capacity(sites.len());
     for site in sites {
-        if !sources.contains_key(site.file.as_str()) {
-            let text = std::fs::read_to_string(engine.join(&site.file))?;
-            sources.insert(&site.file, text.lines().map(str::to_owned).collect());
+        if !texts.contains_key(site.file.as_str()) {
+            let folder = match site.file.starts_with(BLACK_BOX) {
+                true => sources.to_path_buf(),
+                false => sources.join("engine"),
+            };
+            let text = std::fs::read_to_string(folder.join(&site.file))?;
+            texts.insert(&site.file, text.lines().map(str::to_owned).collect());
         }
-        let source = &sources[site.file.as_str()];
+        let source = &texts[site.file.as_str()];
         let function = format!("{} {}", site.file, enclosing(source, site.line as usize));
         let stem = format!("{function} {}", site.operation);
         let occurrence = occurrences.entry(stem.clone()).or_default();

@@ -8,8 +8,8 @@ use crate::cli::units;
 /// LIMIT: characters of the longest bar.
 const BAR: usize = 40;
 
-/// The group `workers`: a line for each figure, a column for each worker, and their sum; `None`
-/// where the figures are no such group.
+/// The group `workers`: a line for each figure, a column for each worker, and their sum (of times,
+/// the longest); `None` where the figures are no such group.
 pub(crate) fn of_workers(figures: &[(String, String)]) -> Option<String> {
     let (mut workers, mut names) = (Vec::new(), Vec::new());
     let mut values: HashMap<(&str, &str), u64> = HashMap::new();
@@ -25,9 +25,12 @@ pub(crate) fn of_workers(figures: &[(String, String)]) -> Option<String> {
     let row = |name: &str| -> Vec<u64> {
         let value = |worker: &&str| values.get(&(*worker, name)).copied().unwrap_or(0);
         let row: Vec<u64> = workers.iter().map(value).collect();
-        let sum = row
-            .iter()
-            .fold(0, |sum: u64, value| sum.wrapping_add(*value));
+        let sum = match name.ends_with("_ns") {
+            true => row.iter().copied().max().unwrap_or(0),
+            false => row
+                .iter()
+                .fold(0, |sum: u64, value| sum.wrapping_add(*value)),
+        };
         row.into_iter().chain([sum]).collect()
     };
     let mut lines = vec![(
@@ -96,12 +99,15 @@ mod tests {
         let table = of_workers(&figures(&[
             ("worker_0.get_hits", "12"),
             ("worker_0.requests", "1000000000"),
-            ("upkeep.get_hits", "3"),
+            ("worker_0.get_p99_ns", "700"),
+            ("worker_1.get_hits", "3"),
+            ("worker_1.get_p99_ns", "900"),
         ]));
         let expected = "
-            worker_0  upkeep         sum
-get_hits          12       3          15
-requests  1000000000       0  1000000000
+              worker_0  worker_1         sum
+get_hits            12         3          15
+requests    1000000000         0  1000000000
+get_p99_ns         700       900         900
 ";
         let lines = |text: &str| -> Vec<Vec<String>> {
             let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
