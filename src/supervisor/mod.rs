@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
+pub(crate) use deaths::Limits as DeathLimits;
 pub(crate) use handover::{BLACK_BOX, Handed, MEMORY};
 pub(crate) use notify::Watcher;
 
@@ -66,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) start_timeout: Duration,
     /// How long a worker may take to end once it was told to.
     pub(crate) drain_timeout: Duration,
+    /// How many deaths of workers lead to what.
+    pub(crate) deaths: DeathLimits,
     /// How long each step of an upgrade may take.
     pub(crate) upgrade_timeout: Duration,
 }
@@ -168,7 +171,7 @@ impl Supervisor {
             program: Program::own()?,
             post: Post::open()?,
             kept: Kept::new(entrances),
-            deaths: Deaths::default(),
+            deaths: Deaths::new(plan.deaths),
             worker: Worker::None {
                 start_at: Instant::now(),
             },

@@ -117,6 +117,18 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = units::duration)]
     start_timeout: Duration,
 
+    /// Start cold after so many deaths of worker processes within a minute
+    #[arg(long, value_name = "N", default_value = "3")]
+    cold_after_deaths: usize,
+
+    /// End after so many deaths of worker processes within a minute
+    #[arg(long, value_name = "N", default_value = "7")]
+    end_after_deaths: usize,
+
+    /// How long the start after a death is put off at most: the first is not, then 100ms, 200ms ...
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = units::duration)]
+    restart_delay_max: Duration,
+
     /// How long another program may take for each step of an upgrade to it
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
     upgrade_timeout: Duration,

@@ -7,7 +7,7 @@ use super::{GAVE_UP, Refusal, ServeOptions, check};
 use crate::cli::admin::{AdminAddress, usual_address};
 use crate::cli::ending::say;
 use crate::server::{Address, Entrance, Listening, StartError};
-use crate::supervisor::{Plan, SuperviseError, run};
+use crate::supervisor::{DeathLimits, Plan, SuperviseError, run};
 
 /// Serves through worker processes, until one ends as it was told to.
 pub(super) fn supervise(
@@ -23,6 +23,11 @@ pub(super) fn supervise(
         start_timeout: options.start_timeout,
         drain_timeout: options.drain_timeout,
         upgrade_timeout: options.upgrade_timeout,
+        deaths: DeathLimits {
+            cold_from: options.cold_after_deaths,
+            end_from: options.end_after_deaths,
+            delay_max: options.restart_delay_max,
+        },
     };
     match run(plan) {
         Ok(code) => Ok(ExitCode::from(code)),
