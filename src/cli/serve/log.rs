@@ -1,6 +1,6 @@
 //! The log on standard error.
 
-use std::io::{self, IsTerminal};
+use std::io;
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -9,6 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
 use super::LogForm;
+use crate::cli::style;
 
 /// What is logged, while the process runs.
 #[derive(Debug, Clone)]
@@ -27,7 +28,7 @@ pub(super) fn start(form: LogForm, level: LevelFilter) -> Level {
     let (filter, handle) = reload::Layer::new(level);
     let lines = fmt::layer()
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(style::on_stderr())
         .with_target(false);
     let lines = match form {
         LogForm::Human => lines.boxed(),

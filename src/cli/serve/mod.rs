@@ -17,6 +17,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::WRONG_USAGE;
 use super::admin::{ADMIN_VARIABLE, AdminAddress};
+use super::ending::say;
 use super::settings::{Loaded, Loader};
 use super::units;
 use crate::engine::{AccessTimes, Cache, Config, ConfigError, HugePages, Limits, Prefault};
@@ -203,7 +204,7 @@ pub(crate) fn run(loaded: Loaded<ServeOptions>, loader: Loader) -> ExitCode {
             Refusal::Usage(sentence) => (sentence, ExitCode::from(WRONG_USAGE)),
             Refusal::Failed(sentence) => (sentence, ExitCode::FAILURE),
         };
-        eprintln!("larder serve: {sentence}");
+        say(&format!("larder serve: {sentence}"));
         code
     })
 }

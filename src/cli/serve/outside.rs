@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::log::Level;
 use super::{GAVE_UP, Refusal, ServeOptions, check};
 use crate::cli::admin::{AdminAddress, usual_address};
+use crate::cli::ending::say;
 use crate::cli::settings::{Loaded, Loader};
 use crate::server::{Address, Entrance, Listening, StartError};
 use crate::supervisor::{DeathLimits, Plan, Reread, SuperviseError, Terms, run};
@@ -36,7 +37,7 @@ pub(super) fn supervise(
     match run(plan) {
         Ok(code) => Ok(ExitCode::from(code)),
         Err(error @ SuperviseError::GaveUp { .. }) => {
-            eprintln!("larder serve: {error}");
+            say(&format!("larder serve: {error}"));
             Ok(ExitCode::from(GAVE_UP))
         }
         Err(error) => Err(Refusal::failed(error)),
