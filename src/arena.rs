@@ -67,6 +67,34 @@ impl Arena {
         Ok(Self::of(Mapping::attach(memory, bytes_min)?))
     }
 
+    /// The same to look at, whoever owns it. Nobody may write through it: the system would end the
+    /// process.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Arena::attach`].
+    pub(crate) fn look_at(memory: BorrowedFd<'_>, bytes_min: u64) -> io::Result<Self> {
+        Ok(Self::of(Mapping::look_at(memory, bytes_min)?))
+    }
+
+    /// Makes an arena that was attached to this process's own; false if it is somebody's.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says.
+    pub(crate) fn own(&mut self) -> io::Result<bool> {
+        self.mapping.own()
+    }
+
+    /// Whether the arena is somebody's.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says.
+    pub(crate) fn is_owned(&self) -> io::Result<bool> {
+        self.mapping.is_owned()
+    }
+
     fn of(mapping: Mapping) -> Self {
         Self {
             start: mapping.start(),
@@ -210,14 +238,7 @@ impl Arena {
         if offset >= self.bytes {
             return;
         }
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let pointer = self.pointer(offset).cast_const().cast::<i8>();
-            // SAFETY: a prefetch reads nothing that the program can observe, and SSE is part of
-            // every x86-64.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(pointer) }
-        }
+        prefetch_at(self.pointer(offset));
     }
 
     /// Gives the pages of a range back to the system; they read as zero afterwards.
@@ -247,6 +268,25 @@ impl Arena {
         // SAFETY: callers have checked that `offset` is inside the mapping.
         unsafe { self.start.as_ptr().add(offset as usize) }
     }
+}
+
+/// Asks the processor to fetch the cache line that a value begins in.
+#[inline]
+pub(crate) fn prefetch<T>(value: &T) {
+    prefetch_at(std::ptr::from_ref(value).cast());
+}
+
+#[inline]
+fn prefetch_at(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing that the program can observe, and faults nowhere; SSE is
+        // part of every x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 #[cfg(test)]

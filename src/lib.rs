@@ -12,6 +12,8 @@ pub mod blackbox;
 pub mod cli;
 #[cfg(feature = "server")]
 mod dialect;
+#[cfg(feature = "server")]
+mod embedded;
 mod engine;
 #[cfg(feature = "server")]
 mod execute;
@@ -21,13 +23,15 @@ mod reclaim;
 #[cfg(feature = "server")]
 pub mod server;
 mod shape;
+#[cfg(feature = "server")]
+mod supervisor;
 mod sync;
 
 pub use engine::{
-    AccessTimes, Arithmetic, Cache, Calculated, Calculation, Census, Config, ConfigError, Counter,
-    Deletion, Dropped, Entry, Freshness, Guard, History, HugePages, Initial, Invalidated,
-    Invalidation, Item, Key, KeyError, LargeDraft, LargeValue, Lease, Leased, Limits, Mode,
-    NewExpiry, OldValue, OpenSegment, Outcome, Pages, PagesError, Placeholders, Prefault, Proof,
-    Reading, Receipt, RecoverError, Session, Side, Stats, StoreError, Terms, TooManySessions,
-    WrittenBy,
+    AccessTimes, Arithmetic, Cache, CacheBuilder, Calculated, Calculation, Census, Config,
+    ConfigError, Counter, Deletion, Dropped, Entry, Examination, Freshness, Guard, Hands, History,
+    HugePages, Initial, Invalidated, Invalidation, Item, Key, KeyError, LargeDraft, LargeValue,
+    LastOwner, Lease, Leased, Limits, LockWait, Lookout, Mode, NewExpiry, OldValue, OpenSegment,
+    Outcome, Pages, PagesError, Placeholders, Prefault, Proof, Reading, Receipt, RecoverError,
+    Session, SessionSeen, Side, Stats, StoreError, Terms, TooManySessions, WrittenBy,
 };

@@ -49,8 +49,9 @@ pub(crate) const MAIN_IS_FILLED_FIRST: bool = true;
 /// LIMIT: nothing is cleaned while at least this share (1/N) of the segments is free.
 pub(crate) const CLEANED_BELOW_SHARE: u32 = 16;
 
-/// Whether sessions note since when they are pinned, for whoever looks for what holds memory back.
-pub(crate) const PINS_ARE_NAMED: bool = true;
+/// Whether sessions leave notes for whoever looks on from outside: since when they are pinned, when the
+/// cache was last in use.
+pub(crate) const IS_WATCHED: bool = true;
 
 /// Entries of a set of ghosts: a cache line of them.
 pub(crate) const GHOST_WAYS: u64 = 16;

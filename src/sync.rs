@@ -9,6 +9,18 @@ pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use parking_lot::Mutex;
 
+/// Whether this thread is ending in a panic.
+pub(crate) fn is_unwinding() -> bool {
+    std::thread::panicking()
+}
+
+/// A number that nobody else in this process has been given.
+pub(crate) fn unique_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    // ORDERING: Relaxed; the number is all that is asked for. LIMIT: 64 bits are never used up.
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// LIMIT: a bucket lock is held for tens of nanoseconds; past this many spins its holder has most
 /// likely lost its core, and the core is better given away.
 const SPINS_BEFORE_YIELD: u32 = 64;

@@ -10,10 +10,13 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
-use larder::{Arithmetic, Cache, Config, Counter, Entry, Guard, Initial, Mode, Outcome, Proof};
+use larder::{
+    Arithmetic, Cache, Config, Counter, Entry, Guard, Initial, LastOwner, Mode, Outcome, Proof,
+    RecoverError,
+};
 
 const NAME: &str = "a_killed_process_loses_nothing_that_it_acknowledged";
 /// What tells a child that it is one: the memory, its size, the seed, and where each thread goes on.
@@ -178,9 +181,14 @@ fn child(told: &str) {
     });
 }
 
+fn memory_of(cache: &Cache) -> OwnedFd {
+    cache.memory().try_clone_to_owned().expect("a descriptor")
+}
+
 /// The memory, and what is known of its contents.
 struct Scene {
-    cache: Option<Cache>,
+    /// Whoever is to use it recovers it.
+    memory: OwnedFd,
     memory_bytes: u64,
     seed: u64,
     known: HashMap<u64, Known>,
@@ -195,7 +203,7 @@ struct Scene {
 impl Scene {
     fn new(memory_bytes: u64, seed: u64) -> Self {
         Self {
-            cache: Some(Cache::new(config(memory_bytes)).expect("a cache")),
+            memory: memory_of(&Cache::new(config(memory_bytes)).expect("a cache")),
             memory_bytes,
             seed,
             known: HashMap::new(),
@@ -207,8 +215,8 @@ impl Scene {
     }
 
     fn start(&self) -> Child {
-        let memory = self.cache.as_ref().expect("a memory").memory();
-        let path = format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd());
+        let memory = self.memory.as_raw_fd();
+        let path = format!("/proc/{}/fd/{memory}", std::process::id());
         let [one, two] = self.next;
         let told = format!("{path} {} {} {one} {two}", self.memory_bytes, self.seed);
         Command::new(std::env::current_exe().expect("this program"))
@@ -231,6 +239,9 @@ impl Scene {
             };
             self.acknowledge(told);
             seen += 1;
+            if seen == 1 {
+                self.look_on();
+            }
             if seen == acknowledged {
                 child.kill().expect("it runs");
             }
@@ -242,6 +253,16 @@ impl Scene {
         );
         self.deaths += 1;
         self.look();
+    }
+
+    /// While the child writes, its memory can be examined, and not be recovered.
+    fn look_on(&self) {
+        let config = config(self.memory_bytes);
+        let examined = Cache::examine(self.memory.as_fd(), &config).expect("it is a cache's");
+        assert_eq!(examined.owner, LastOwner::AtWork);
+        let memory = self.memory.try_clone().expect("a descriptor");
+        let recovered = Cache::recover(memory, &config, Proof::Lengths);
+        assert!(matches!(recovered, Err(RecoverError::InUse)));
     }
 
     fn acknowledge(&mut self, told: &str) {
@@ -280,11 +301,10 @@ impl Scene {
 
     /// Recovers the memory and compares it with what is known.
     fn look(&mut self) {
-        let before = self.cache.take().expect("a memory");
-        let memory = before.memory().try_clone_to_owned().expect("a descriptor");
-        drop(before);
+        let memory = self.memory.try_clone().expect("a descriptor");
         let recovered = Cache::recover(memory, &config(self.memory_bytes), Proof::Contents);
-        let (cache, receipt) = recovered.expect("the memory is whole");
+        let (cache, receipt) = recovered.expect("the memory is whole, and nobody's any more");
+        assert_eq!(receipt.last_owner, LastOwner::Died);
         assert_eq!(receipt.torn_segments, 0, "{receipt:#?}");
         let dropped = receipt.dropped.total() - receipt.dropped.key;
         assert_eq!(dropped, 0, "{receipt:#?}");
@@ -312,8 +332,6 @@ impl Scene {
             "{} lost: {stats:#?}",
             self.lost
         );
-        drop(session);
-        self.cache = Some(cache);
     }
 }
 

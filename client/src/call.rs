@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use larder_protocol::{Request, Status};
 use tokio::time::{Instant, timeout};
+use tracing::Instrument as _;
 
+use crate::allowance::Allowance;
 use crate::connector::Connector;
 use crate::error::{Cause, Error};
 use crate::link::{Link, NotTaken};
@@ -40,19 +42,46 @@ struct Sent {
 }
 
 impl Connector {
-    /// Asks the server and waits for its answer, for as long as a request may take.
+    /// Asks the server and waits for its answer, for as long as the request may take.
     pub(crate) async fn call<T: Outcome>(
         self: &Arc<Self>,
         request: Request<'_>,
+        allowance: Allowance,
+    ) -> Result<T, Error> {
+        let operation = request.opcode().name();
+        let span = tracing::debug_span!("larder", operation, server = %self.address);
+        let outcome = match span.is_disabled() {
+            true => self.call_in_time(&request, allowance).await,
+            false => {
+                self.call_in_time(&request, allowance)
+                    .instrument(span)
+                    .await
+            }
+        };
+        outcome.inspect_err(|error| self.meter.failed(error))
+    }
+
+    async fn call_in_time<T: Outcome>(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        allowance: Allowance,
     ) -> Result<T, Error> {
         let mut sent = None;
-        let after = self.config.request_timeout;
-        let answer = timeout(after, self.ask(&request, &mut sent)).await;
+        let after = allowance.left(self.config.request_timeout);
+        if allowance.is_over() {
+            return Err(Error::NotExecuted(Cause::Timeout { after }));
+        }
+        let answer = timeout(after, self.ask(request, &mut sent)).await;
         match (answer, sent) {
             (Ok(answer), _) => T::from_answer(answer?),
             (Err(_), None) => Err(Error::NotExecuted(Cause::Timeout { after })),
             (Err(_), Some(sent)) => {
-                sent.link.give_up_if_silent_since(sent.at);
+                // A caller that has little time tells nothing about the server.
+                let configured = self.config.request_timeout;
+                let waited = sent.at.elapsed();
+                if matches!(allowance, Allowance::Configured) || waited >= configured {
+                    sent.link.give_up_if_silent_since(sent.at);
+                }
                 Err(Error::Unknown(Cause::Timeout { after }))
             }
         }
@@ -102,6 +131,7 @@ impl Connector {
                 Some(left) => left,
                 None => return Err(Error::NotExecuted(cause)),
             };
+            self.meter.resent();
         }
     }
 }

@@ -6,22 +6,29 @@ use std::time::Duration;
 use bytes::Bytes;
 use larder_protocol::{Direction, Limits, Request, Store as StoreRequest, StoreMode};
 
+use crate::allowance::Allowance;
 use crate::call::{Answered, Outcome};
 use crate::connector::Connector;
 use crate::count::Count;
+use crate::flights::Flights;
 use crate::lease::{GetOrLease, Invalidate};
 use crate::read::{GetAndTouch, whole_ms};
 use crate::reply::{Item, Reply};
 use crate::store::{Conditional, Store};
-use crate::{Config, ConnectError, Error};
+use crate::way::Way;
+use crate::{Config, ConnectError, Error, Metrics};
 
-/// A handle on one connection to a server, shared by its clones. See the [crate's page](crate).
+/// A handle on a server, whose connections its clones share: cloning it is cheap. See the [crate's
+/// page](crate).
 ///
 /// Keys are anything that gives bytes, values anything that becomes [`Bytes`] (a `Vec<u8>`, a
 /// `String`, a `&'static str`, ...) without being copied before it is sent.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pub(crate) connector: Arc<Connector>,
+    pub(crate) way: Way,
+    pub(crate) allowance: Allowance,
+    /// What is being filled in this process.
+    pub(crate) flights: Arc<Flights>,
 }
 
 /// What a server said about itself in the handshake.
@@ -49,9 +56,9 @@ impl Client {
     ///
     /// The URL makes no sense, or the one attempt to connect failed.
     pub async fn connect_with(url: &str, config: Config) -> Result<Self, ConnectError> {
-        let client = Self::lazy(url, config)?;
-        client.connector.connect_once().await?;
-        Ok(client)
+        let connector = Connector::new(url.parse()?, config);
+        connector.connect_once().await?;
+        Ok(Self::over(Way::Server(connector)))
     }
 
     /// A client that connects when the first request needs it.
@@ -60,25 +67,105 @@ impl Client {
     ///
     /// The URL makes no sense.
     pub fn lazy(url: &str, config: Config) -> Result<Self, ConnectError> {
-        Ok(Self {
-            connector: Connector::new(url.parse()?, config),
-        })
+        let connector = Connector::new(url.parse()?, config);
+        Ok(Self::over(Way::Server(connector)))
     }
 
-    /// Whether there is a connection that takes requests at this moment. A request does not need to
-    /// know: it waits for one.
+    pub(crate) fn over(way: Way) -> Self {
+        Self {
+            way,
+            allowance: Allowance::Configured,
+            flights: Arc::default(),
+        }
+    }
+
+    /// This client with another [request timeout](Config::request_timeout). It shares everything
+    /// with the one that it was made from.
+    ///
+    /// ```no_run
+    /// # async fn example(client: larder_client::Client) -> Result<(), larder_client::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let found = client.within(Duration::from_millis(20)).get("hint").await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn within(&self, request_timeout: Duration) -> Self {
+        Self {
+            allowance: Allowance::Each(request_timeout),
+            ..self.clone()
+        }
+    }
+
+    /// This client with a deadline for all that is asked of it: a request that is under way then
+    /// ends, and one that begins later is not sent.
+    ///
+    /// ```no_run
+    /// # async fn example(client: larder_client::Client) -> Result<(), larder_client::Error> {
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let page = client.until(Instant::now() + Duration::from_millis(100));
+    /// let user = page.get("user").await?;
+    /// let items = page.get_many(["a", "b"]).await?; // what is left of the 100 milliseconds
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn until(&self, deadline: std::time::Instant) -> Self {
+        Self {
+            allowance: Allowance::Until(deadline.into()),
+            ..self.clone()
+        }
+    }
+
+    /// Whether there is a connection that takes requests at this moment, to every server where there
+    /// are several. A request does not need to know: it waits for one.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.connector.open_link().is_some()
+        self.connectors()
+            .all(|connector| connector.open_link().is_some())
     }
 
-    /// What the server said about itself; connects where there is no connection.
+    /// What the server said about itself, the first where there are several; connects where there is
+    /// no connection.
     ///
     /// # Errors
     ///
     /// There is no connection to be had.
     pub async fn server(&self) -> Result<ServerInfo, Error> {
-        Ok(self.connector.link().await?.server.clone())
+        Ok(match &self.way {
+            Way::Server(connector) => connector.link().await?.server.clone(),
+            Way::Servers(servers) => servers.first().link().await?.server.clone(),
+            Way::Embedded(backend) => backend.server().clone(),
+        })
+    }
+
+    /// What this client and its clones have counted so far, of all servers where there are several.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let mut metrics = Metrics::default();
+        for connector in self.connectors() {
+            metrics.add(&connector.meter.snapshot());
+        }
+        metrics
+    }
+
+    /// How long a request that begins now may take.
+    pub(crate) fn time_left(&self) -> Duration {
+        let configured = match self.connectors().next() {
+            Some(connector) => connector.config.request_timeout,
+            None => Config::default().request_timeout,
+        };
+        self.allowance.left(configured)
+    }
+
+    fn connectors(&self) -> Box<dyn Iterator<Item = &Arc<Connector>> + '_> {
+        match &self.way {
+            Way::Server(connector) => Box::new(std::iter::once(connector)),
+            Way::Servers(servers) => Box::new(servers.connectors()),
+            Way::Embedded(_) => Box::new(std::iter::empty()),
+        }
     }
 
     /// Reads an item.
@@ -88,12 +175,11 @@ impl Client {
     /// Any [`Error`].
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Item>, Error> {
         let key = key.as_ref();
-        self.connector
-            .call(Request::Get {
-                key,
-                want_expiry: false,
-            })
-            .await
+        self.call(Request::Get {
+            key,
+            want_expiry: false,
+        })
+        .await
     }
 
     /// Reads an item and how long it has left.
@@ -103,12 +189,11 @@ impl Client {
     /// Any [`Error`].
     pub async fn get_with_expiry(&self, key: impl AsRef<[u8]>) -> Result<Option<Item>, Error> {
         let key = key.as_ref();
-        self.connector
-            .call(Request::Get {
-                key,
-                want_expiry: true,
-            })
-            .await
+        self.call(Request::Get {
+            key,
+            want_expiry: true,
+        })
+        .await
     }
 
     /// Reads an item and gives it a new expiry, in one step.
@@ -193,7 +278,7 @@ impl Client {
             client_flags: 0,
             expire_in_ms: None,
         };
-        self.connector.call(Request::Store(store)).await
+        self.call(Request::Store(store)).await
     }
 
     /// Adds to a counter; past 2^64 - 1 it goes on from 0.
@@ -217,9 +302,7 @@ impl Client {
         expire_in: Option<Duration>,
     ) -> Result<bool, Error> {
         let (key, expire_in_ms) = (key.as_ref(), expire_in.map(whole_ms));
-        self.connector
-            .call(Request::Touch { key, expire_in_ms })
-            .await
+        self.call(Request::Touch { key, expire_in_ms }).await
     }
 
     /// Deletes an item. The result is whether there was one.
@@ -228,12 +311,11 @@ impl Client {
     ///
     /// Any [`Error`].
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
-        self.connector
-            .call(Request::Delete {
-                key: key.as_ref(),
-                version: None,
-            })
-            .await
+        self.call(Request::Delete {
+            key: key.as_ref(),
+            version: None,
+        })
+        .await
     }
 
     /// Deletes an item if it still has this version.
@@ -246,12 +328,11 @@ impl Client {
         key: impl AsRef<[u8]>,
         version: u64,
     ) -> Result<Conditional<()>, Error> {
-        self.connector
-            .call(Request::Delete {
-                key: key.as_ref(),
-                version: Some(version),
-            })
-            .await
+        self.call(Request::Delete {
+            key: key.as_ref(),
+            version: Some(version),
+        })
+        .await
     }
 
     /// Reads an item, and tells exactly one of all callers to store a new value where there is none
@@ -276,9 +357,7 @@ impl Client {
     /// Any [`Error`].
     pub async fn end_lease(&self, key: impl AsRef<[u8]>, version: u64) -> Result<bool, Error> {
         let key = key.as_ref();
-        self.connector
-            .call(Request::EndLease { key, version })
-            .await
+        self.call(Request::EndLease { key, version }).await
     }
 
     /// Empties the cache.
@@ -296,34 +375,37 @@ impl Client {
     ///
     /// Any [`Error`].
     pub async fn flush_in(&self, delay: Duration) -> Result<(), Error> {
-        self.connector
-            .call(Request::Flush {
-                delay_ms: whole_ms(delay),
-            })
-            .await
+        let delay_ms = whole_ms(delay);
+        let flush = |server: Self| async move { server.call(Request::Flush { delay_ms }).await };
+        let flushed: Vec<()> = self.at_each(flush).await?;
+        drop(flushed);
+        Ok(())
     }
 
-    /// The server's counters, as names and values. An empty group is the general one.
+    /// The server's counters, as names and values. An empty group is the general one. Where there are
+    /// several servers, these are the first one's; [`each_server`](Self::each_server) has the others.
     ///
     /// # Errors
     ///
     /// Any [`Error`]; a group that the server does not have is [`Error::Refused`] with
     /// [`Status::NOT_FOUND`](crate::Status::NOT_FOUND).
     pub async fn stats(&self, group: &str) -> Result<Vec<(String, String)>, Error> {
-        self.connector
-            .call(Request::Stats {
-                group: group.as_bytes(),
-            })
-            .await
+        self.call(Request::Stats {
+            group: group.as_bytes(),
+        })
+        .await
     }
 
-    /// Asks for a sign of life.
+    /// Asks for a sign of life, of every server where there are several.
     ///
     /// # Errors
     ///
     /// Any [`Error`].
     pub async fn ping(&self) -> Result<(), Error> {
-        self.connector.call(Request::Ping { echo: &[] }).await
+        let ping = async |server: Self| server.call(Request::Ping { echo: &[] }).await;
+        let answered: Vec<()> = self.at_each(ping).await?;
+        drop(answered);
+        Ok(())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::WhenGone;
+
 /// How a client behaves. Change what you like and take the rest from [`Config::default`].
 ///
 /// ```
@@ -14,7 +16,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How long a request may take from first to last, waiting for a connection or for room
-    /// included; of a stream, how long it may stand still. By default 5 seconds.
+    /// included; of a stream, how long it may stand still. By default 5 seconds. A part of a program
+    /// may have other times: [`Client::within`](crate::Client::within).
     pub request_timeout: Duration,
     /// How long an attempt to connect may take, the handshake included, and how long a request waits
     /// for a connection while attempts fail. By default 1 second.
@@ -24,11 +27,17 @@ pub struct Config {
     pub backoff_min: Duration,
     /// The longest pause between two attempts to connect. By default 500 milliseconds.
     pub backoff_max: Duration,
-    /// How many requests may be under way at most; the server may ask for fewer. A request of more
+    /// How many connections all tasks share. One is enough until a single one is the bottleneck; the
+    /// others are made when requests come. From 1 to 64; by default 1.
+    pub connections: usize,
+    /// How many requests may be under way on a connection; the server may ask for fewer. A request of more
     /// than 4 KiB counts once for each 4 KiB. By default 4096.
     pub in_flight_max: u32,
     /// How often a request that is known not to have been executed is sent again. By default 3.
     pub resends_max: u32,
+    /// Of a client of [several servers](crate::Client::connect_many): what becomes of the keys of one
+    /// that is gone. By default they miss, and it is tried again after 2 seconds.
+    pub when_gone: WhenGone,
     /// What the client calls itself in the server's log.
     pub name: String,
 }
@@ -40,8 +49,12 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(1),
             backoff_min: Duration::from_millis(5),
             backoff_max: Duration::from_millis(500),
+            connections: 1,
             in_flight_max: 4096,
             resends_max: 3,
+            when_gone: WhenGone::Miss {
+                retry_after: Duration::from_secs(2),
+            },
             name: concat!("larder-client ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

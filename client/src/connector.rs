@@ -1,10 +1,11 @@
-//! Keeping a connection at hand.
+//! Keeping connections at hand.
 //!
-//! There is at most one open connection and at most one attempt to make one. The attempt runs in a
-//! task of its own, so that a request that gives up waiting does not cut it short for the others; it
-//! goes on, with growing pauses, for as long as anybody waits.
+//! There are at most as many open connections as the configuration says, and at most one attempt to
+//! make one. A request takes the open connection with the most room. It waits for an attempt only
+//! where no connection is open; where one is and more are wanted, the attempt runs beside it. The
+//! attempt runs in a task of its own, so that a request that gives up waiting does not cut it short
+//! for the others; it goes on, with growing pauses, for as long as anybody waits.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,7 +22,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::client::ServerInfo;
 use crate::link::Link;
+use crate::metrics::Meter;
+use crate::pause::jittered;
 use crate::{Address, Config, ConnectError};
+
+/// LIMIT: a server's workers are as many as its cores; more connections than this share nothing well.
+const CONNECTIONS_MAX: usize = 64;
 
 /// LIMIT: past this many failures the pause no longer grows; keeps the doubling in range.
 const DOUBLINGS_MAX: u32 = 16;
@@ -31,14 +37,16 @@ const DOUBLINGS_MAX: u32 = 16;
 pub(crate) struct Connector {
     pub(crate) address: Address,
     pub(crate) config: Config,
-    slot: Mutex<Slot>,
+    pub(crate) meter: Arc<Meter>,
+    pool: Mutex<Pool>,
     /// Told when a connection is there.
     connected: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Slot {
-    link: Option<Arc<Link>>,
+struct Pool {
+    /// Those that are open, and some that no longer are.
+    links: Vec<Arc<Link>>,
     /// Whether a task is trying to connect.
     connecting: bool,
     /// How many requests wait for a connection.
@@ -68,9 +76,9 @@ where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    fn into_link(self, in_flight_max: u32) -> Arc<Link> {
+    fn into_link(self, in_flight_max: u32, meter: Arc<Meter>) -> Arc<Link> {
         let halves = (self.reader, self.writer);
-        Link::start(self.server, in_flight_max, halves, self.buffer)
+        Link::start(self.server, in_flight_max, halves, self.buffer, meter)
     }
 }
 
@@ -79,13 +87,13 @@ struct Waiter<'c>(&'c Connector);
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.0.slot().waiters -= 1;
+        self.0.pool().waiters -= 1;
     }
 }
 
 impl Drop for Connector {
     fn drop(&mut self) {
-        if let Some(link) = self.slot().link.take() {
+        for link in self.pool().links.drain(..) {
             link.abandon();
         }
     }
@@ -93,39 +101,38 @@ impl Drop for Connector {
 
 impl Connector {
     pub(crate) fn new(address: Address, config: Config) -> Arc<Self> {
-        let (slot, connected) = (Mutex::default(), Notify::new());
         Arc::new(Self {
             address,
             config,
-            slot,
-            connected,
+            meter: Arc::default(),
+            pool: Mutex::default(),
+            connected: Notify::new(),
         })
     }
 
     /// Makes the first connection, in one attempt.
     pub(crate) async fn connect_once(&self) -> Result<(), ConnectError> {
         let link = self.attempt().await?;
-        self.slot().link = Some(link);
+        self.pool().links.push(link);
         Ok(())
     }
 
-    /// The open connection, if there is one.
-    #[inline]
+    /// The open connection with the most room, if one is open.
     pub(crate) fn open_link(&self) -> Option<Arc<Link>> {
-        self.slot().open_link()
+        self.pool().open_link().0
     }
 
-    /// The open connection, or a new one as soon as there is one.
+    /// The open connection with the most room, or a new one as soon as there is one.
     pub(crate) async fn link(self: &Arc<Self>) -> Result<Arc<Link>, ConnectError> {
-        if let Some(link) = self.open_link() {
+        if let Some(link) = self.open_link_or_more() {
             return Ok(link);
         }
-        self.slot().waiters += 1;
+        self.pool().waiters += 1;
         let waiter = Waiter(self);
         let link = timeout(self.config.connect_timeout, self.wait_for_link()).await;
         drop(waiter);
         link.map_err(|_| {
-            self.slot()
+            self.pool()
                 .last_error
                 .clone()
                 .unwrap_or_else(|| self.timed_out())
@@ -136,46 +143,60 @@ impl Connector {
         loop {
             let mut connected = pin!(self.connected.notified());
             connected.as_mut().enable();
-            {
-                let mut slot = self.slot();
-                if let Some(link) = slot.open_link() {
-                    return link;
-                }
-                if !slot.connecting {
-                    slot.connecting = true;
-                    tokio::spawn(self.clone().connect());
-                }
+            if let Some(link) = self.open_link_or_more() {
+                return link;
             }
             connected.await;
         }
     }
 
-    /// Tries to connect until it succeeds or nobody waits any more.
+    /// The open connection with the most room. Where there are fewer than there should be, sees to it
+    /// that somebody makes one.
+    fn open_link_or_more(self: &Arc<Self>) -> Option<Arc<Link>> {
+        let mut pool = self.pool();
+        let (link, open) = pool.open_link();
+        if open < self.connections() && !pool.connecting {
+            pool.connecting = true;
+            tokio::spawn(self.clone().connect());
+        }
+        link
+    }
+
+    /// How many connections there should be.
+    fn connections(&self) -> usize {
+        self.config.connections.clamp(1, CONNECTIONS_MAX)
+    }
+
+    /// Tries to connect until there are enough connections, or nobody waits any more.
     async fn connect(self: Arc<Self>) {
         loop {
-            let failures = self.slot().failures;
+            let failures = self.pool().failures;
             if failures > 0 {
                 sleep(self.config.pause_after(failures)).await;
             }
             let attempt = self.attempt().await;
-            let mut slot = self.slot();
+            let mut pool = self.pool();
             match attempt {
                 Ok(link) => {
-                    *slot = Slot {
-                        link: Some(link),
-                        waiters: slot.waiters,
-                        ..Slot::default()
-                    };
-                    drop(slot);
+                    pool.links.retain(|link| link.is_open());
+                    pool.links.push(link);
+                    pool.failures = 0;
+                    pool.last_error = None;
+                    pool.connecting = pool.links.len() < self.connections();
+                    let goes_on = pool.connecting;
+                    drop(pool);
                     self.connected.notify_waiters();
-                    return;
+                    if !goes_on {
+                        return;
+                    }
                 }
                 Err(error) => {
+                    self.meter.failed_to_connect();
                     tracing::debug!(%error, failures, "an attempt to connect failed");
-                    slot.failures = slot.failures.saturating_add(1);
-                    slot.last_error = Some(error);
-                    if slot.waiters == 0 {
-                        slot.connecting = false;
+                    pool.failures = pool.failures.saturating_add(1);
+                    pool.last_error = Some(error);
+                    if pool.waiters == 0 {
+                        pool.connecting = false;
                         return;
                     }
                 }
@@ -185,10 +206,12 @@ impl Connector {
 
     async fn attempt(&self) -> Result<Arc<Link>, ConnectError> {
         let in_flight_max = self.config.in_flight_max;
-        Ok(match self.open().await? {
-            Opened::Tcp(open) => open.into_link(in_flight_max),
-            Opened::Unix(open) => open.into_link(in_flight_max),
-        })
+        let link = match self.open().await? {
+            Opened::Tcp(open) => open.into_link(in_flight_max, self.meter.clone()),
+            Opened::Unix(open) => open.into_link(in_flight_max, self.meter.clone()),
+        };
+        self.meter.connected();
+        Ok(link)
     }
 
     /// Makes one connection, in one attempt.
@@ -298,15 +321,28 @@ impl Connector {
         }
     }
 
-    fn slot(&self) -> MutexGuard<'_, Slot> {
-        // Nothing panics while it holds the slot, and every state of it is a valid one.
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        // Nothing panics while it holds the pool, and every state of it is a valid one.
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Slot {
-    fn open_link(&self) -> Option<Arc<Link>> {
-        self.link.as_ref().filter(|link| link.is_open()).cloned()
+impl Pool {
+    /// The open connection with the most room, and how many are open.
+    fn open_link(&self) -> (Option<Arc<Link>>, usize) {
+        if let [link] = &self.links[..] {
+            let is_open = link.is_open();
+            return (is_open.then(|| link.clone()), usize::from(is_open));
+        }
+        let (mut roomiest, mut open) = (None, 0);
+        for link in self.links.iter().filter(|link| link.is_open()) {
+            open += 1;
+            let room = link.room_left();
+            if roomiest.is_none_or(|(_, most)| room > most) {
+                roomiest = Some((link, room));
+            }
+        }
+        (roomiest.map(|(link, _)| link.clone()), open)
     }
 }
 
@@ -319,9 +355,7 @@ impl Config {
             .backoff_min
             .saturating_mul(1 << doublings)
             .min(self.backoff_max);
-        // The standard library seeds its hashers at random, which is all the chance that is needed.
-        let chance = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
-        longest.mul_f64(0.5 + chance / 2.0)
+        jittered(longest)
     }
 }
 

@@ -88,10 +88,7 @@ impl<'c> IntoFuture for Count<'c> {
                 initial,
                 expire_in_ms,
             };
-            self.client
-                .connector
-                .call(Request::Arithmetic(arithmetic))
-                .await
+            self.client.call(Request::Arithmetic(arithmetic)).await
         })
     }
 }

@@ -92,6 +92,12 @@ pub enum ConnectError {
         /// How long it was tried.
         after: std::time::Duration,
     },
+    /// It could not be reached a moment ago, and is [left alone](crate::WhenGone::Miss) for a while.
+    #[error("{address} could not be reached a moment ago, and is left alone for a while")]
+    LeftAlone {
+        /// Where.
+        address: Address,
+    },
     /// A server is there and turned the client away.
     #[error("{address} turned the client away: {}", sentence(*status, message))]
     TurnedAway {

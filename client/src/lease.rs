@@ -87,7 +87,7 @@ impl<'c> IntoFuture for GetOrLease<'c> {
                 refresh_ms: self.refresh_below.map(whole_ms),
                 want_expiry: true,
             };
-            self.client.connector.call(request).await
+            self.client.call(request).await
         })
     }
 }
@@ -177,7 +177,7 @@ impl<'c> IntoFuture for Invalidate<'c> {
                 version: self.version,
                 expire_in_ms: self.expire_in.map(whole_ms),
             };
-            self.client.connector.call(request).await
+            self.client.call(request).await
         })
     }
 }

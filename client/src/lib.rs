@@ -22,10 +22,14 @@
 //!
 //! # One connection for everybody
 //!
-//! A [`Client`] is a handle on *one* connection; clone it freely, clones share it. Requests of all
-//! tasks are written together, as many in one write as there are at the moment, and replies find
-//! their request by its id. How many are under way at once is bounded; those beyond wait their turn.
-//! Dropping a future gives its request up: a reply that comes later is discarded.
+//! A [`Client`] is a handle; clone it freely, clones share what is behind it. Requests of all tasks
+//! are written together, as many in one write as there are at the moment, and replies find their
+//! request by its id. How many are under way at once is bounded; those beyond wait their turn.
+//! Dropping a future gives its request up: a reply that comes later is discarded. One connection is
+//! enough for most programs; [`Config::connections`] makes it a few.
+//!
+//! How long a request may take is [`Config::request_timeout`], or what a part of a program says:
+//! [`Client::within`] gives each of its requests other time, [`Client::until`] all of them a deadline.
 //!
 //! # Large values
 //!
@@ -50,25 +54,40 @@
 //!
 //! # Many who need the same
 //!
-//! Where making a value is dear, [`Client::get_or_lease`] has one caller of many make it:
+//! Where making a value is dear, [`Client::get_or_fill`] has one caller of all make it, in this process
+//! and in others; the others wait, or take what is out of date meanwhile. Who fails, panics, is dropped
+//! or dies is followed by the next.
 //!
 //! ```no_run
+//! # async fn load_report() -> Result<String, std::io::Error> { Ok(String::new()) }
 //! # async fn example(client: larder_client::Client) -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
-//! use larder_client::Lease;
 //!
-//! let found = client.get_or_lease("report", Duration::from_secs(5)).await?;
-//! match (found.lease, found.item) {
-//!     (Lease::Won { version }, _) => {
-//!         let report = "a day's work";
-//!         client.cas("report", version, report).expire_in(Duration::from_secs(60)).await?;
-//!     }
-//!     (_, Some(item)) => println!("{:?}", item.value),
-//!     (_, None) => println!("somebody is at it: ask again in a while"),
-//! }
+//! let report = client
+//!     .get_or_fill("report", async || load_report().await)
+//!     .expire_in(Duration::from_secs(60))
+//!     .await?;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! It stands on [`Client::get_or_lease`], [`Client::invalidate`] and [`Client::end_lease`], which are
+//! there for those who want it otherwise. [`Client::update`] changes a value by what it was, by
+//! compare and set.
+//!
+//! # Several servers, or none
+//!
+//! [`Client::connect_many`] spreads the keys over several servers, as libmemcached and twemproxy do.
+//! [`Client::embedded`] has a cache in this process (`larder::Cache`) and no server at all. Either is
+//! a `Client` like any other.
+//!
+//! # Features
+//!
+//! * `json` and `postcard`: values with a type, by serde.
+//! * `blocking`: for programs without a runtime.
+//!
+//! Requests have [`tracing`] spans at the level of debugging; [`Client::metrics`] has counts and the
+//! time that answers took.
 //!
 //! # When things go wrong
 //!
@@ -83,35 +102,58 @@
 #![deny(missing_docs)]
 
 mod address;
+mod allowance;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod call;
 mod client;
 mod config;
 mod connector;
 mod count;
+mod embedded;
 mod error;
+mod fill;
+mod flights;
+mod formats;
+mod ketama;
 mod lease;
 mod link;
 mod many;
+mod metrics;
 mod own;
+mod pause;
 mod pending;
 mod read;
 mod reply;
 mod scan;
+mod servers;
 mod store;
 mod store_from;
+mod update;
 mod value_stream;
+mod way;
 
 pub use address::{Address, DEFAULT_PORT};
 pub use client::{Client, ServerInfo};
 pub use config::Config;
 pub use count::{Count, Counter};
+pub use embedded::{Backend, Embed};
 pub use error::{Cause, ConnectError, Error};
+pub use fill::{FillError, GetOrFill};
+pub use formats::FormatError;
+#[cfg(feature = "json")]
+pub use formats::json;
+#[cfg(feature = "postcard")]
+pub use formats::postcard;
 pub use larder_protocol::{Class, ExpiryLeft, Limits, Status};
 pub use lease::{Freshness, GetOrLease, Invalidate, Lease, Leased};
 pub use many::SetItem;
+pub use metrics::{Latency, Metrics};
 pub use read::GetAndTouch;
 pub use reply::Item;
 pub use scan::{Page, Scan, ScanKey};
+pub use servers::{Server, WhenGone};
 pub use store::{Conditional, Store};
 pub use store_from::StoreFrom;
+pub use update::Update;
 pub use value_stream::ValueStream;

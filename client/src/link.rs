@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes, BytesMut};
 use larder_protocol::{
-    Class, Decoded, Reason, Request, RequestFrame, Response, ResponseFrame, Status, Store,
+    Class, Decoded, Limits, Reason, Request, RequestFrame, Response, ResponseFrame, Status, Store,
     decode_response,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::client::ServerInfo;
 use crate::error::Cause;
+use crate::metrics::Meter;
 use crate::pending::{Answer, IN_FLIGHT_CEILING, Pending, Waiting};
 use crate::reply::Reply;
 
@@ -46,6 +47,7 @@ pub(crate) struct Link {
     /// One permit for each request that may be under way; closed when the connection takes no more.
     room: Arc<Semaphore>,
     room_max: u32,
+    meter: Arc<Meter>,
     desk: Mutex<Desk>,
     /// Told when there is something to write or the stage has changed.
     work: Notify,
@@ -98,6 +100,7 @@ impl Link {
         in_flight_max: u32,
         (reader, writer): (R, W),
         buffer: BytesMut,
+        meter: Arc<Meter>,
     ) -> Arc<Self>
     where
         R: AsyncRead + Send + Unpin + 'static,
@@ -119,6 +122,7 @@ impl Link {
             server,
             room: Arc::new(Semaphore::new(room_max as usize)),
             room_max,
+            meter,
             desk: Mutex::new(desk),
             work: Notify::new(),
         });
@@ -131,13 +135,18 @@ impl Link {
         matches!(self.desk().stage, Stage::Open)
     }
 
+    /// How much room there is for requests at this moment.
+    pub(crate) fn room_left(&self) -> usize {
+        self.room.available_permits()
+    }
+
     /// Enqueues a request, after waiting for room, and returns where its answer will arrive.
     pub(crate) async fn send(
         &self,
         request: &Request<'_>,
     ) -> Result<oneshot::Receiver<Answer>, NotTaken> {
         let (answer, answered) = oneshot::channel();
-        if let Some(reason) = self.is_too_much(request) {
+        if let Some(reason) = too_much(request, &self.server.limits) {
             let _ = answer.send(Answer::Failed {
                 status: reason.status(),
                 message: reason.to_string(),
@@ -161,6 +170,7 @@ impl Link {
         let end_offset = desk.enqueued_bytes;
         let id = desk.pending.insert(Waiting {
             end_offset,
+            sent_at: Instant::now(),
             answer,
             _room: room,
         });
@@ -175,29 +185,6 @@ impl Link {
             self.work.notify_one();
         }
         Ok(answered)
-    }
-
-    /// Why the server would refuse a request for its length, which need not be sent then.
-    fn is_too_much(&self, request: &Request<'_>) -> Option<Reason> {
-        let limits = &self.server.limits;
-        let value_bytes_max = limits.value_bytes_max;
-        let frame_bytes_max = match request.opcode().has_value_in_place() {
-            true => limits.frame_bytes_max,
-            false => limits.buffered_bytes_max,
-        };
-        if let Request::Store(Store { value, .. }) = request
-            && value.len() as u64 > u64::from(value_bytes_max)
-        {
-            return Some(Reason::TooLarge {
-                value_bytes: u32::try_from(value.len()).unwrap_or(u32::MAX),
-                value_bytes_max,
-            });
-        }
-        let frame_bytes = request.frame_bytes();
-        (frame_bytes > u64::from(frame_bytes_max)).then_some(Reason::FrameTooLarge {
-            frame_bytes,
-            frame_bytes_max,
-        })
     }
 
     /// Takes no more requests; ends when those under way are answered.
@@ -274,6 +261,7 @@ impl Link {
                     match writer.write(rest).await {
                         Ok(taken_bytes) if taken_bytes > 0 => {
                             *written_bytes += taken_bytes as u64;
+                            self.meter.sent(taken_bytes);
                             rest = &rest[taken_bytes..];
                         }
                         _ => {
@@ -327,7 +315,10 @@ impl Link {
             buffer.reserve(READ_BYTES.max(needed_bytes - buffer.len()));
             match reader.read_buf(&mut buffer).await {
                 Ok(0) => return Ending::Lost("the server closed it".to_owned()),
-                Ok(_) => self.desk().heard_at = Instant::now(),
+                Ok(count) => {
+                    self.meter.received(count);
+                    self.desk().heard_at = Instant::now();
+                }
                 Err(error) => return Ending::Lost(error.to_string()),
             }
         }
@@ -406,11 +397,20 @@ impl Link {
     /// Hands answers to those who wait for them, and says why the connection has no more to do, if it
     /// has not.
     fn hand_out(&self, answers: &mut Vec<(u32, Answer)>) -> Option<Ending> {
+        let mut answered = match answers.is_empty() {
+            true => None,
+            false => Some(self.meter.answered()),
+        };
         let mut desk = self.desk();
         for (id, answer) in answers.drain(..) {
             match desk.pending.remove(id) {
-                // Whoever gave the request up has dropped the other end.
-                Some(waiting) => drop(waiting.answer.send(answer)),
+                Some(waiting) => {
+                    if let Some(answered) = &mut answered {
+                        answered.one_sent_at(waiting.sent_at);
+                    }
+                    // Whoever gave the request up has dropped the other end.
+                    drop(waiting.answer.send(answer));
+                }
                 None => tracing::warn!(id, "the server answered what was not asked"),
             }
         }
@@ -438,6 +438,28 @@ impl Link {
                 });
         }
     }
+}
+
+/// Why a server with these limits would refuse a request for its length, which need not be sent then.
+pub(crate) fn too_much(request: &Request<'_>, limits: &Limits) -> Option<Reason> {
+    let value_bytes_max = limits.value_bytes_max;
+    let frame_bytes_max = match request.opcode().has_value_in_place() {
+        true => limits.frame_bytes_max,
+        false => limits.buffered_bytes_max,
+    };
+    if let Request::Store(Store { value, .. }) = request
+        && value.len() as u64 > u64::from(value_bytes_max)
+    {
+        return Some(Reason::TooLarge {
+            value_bytes: u32::try_from(value.len()).unwrap_or(u32::MAX),
+            value_bytes_max,
+        });
+    }
+    let frame_bytes = request.frame_bytes();
+    (frame_bytes > u64::from(frame_bytes_max)).then_some(Reason::FrameTooLarge {
+        frame_bytes,
+        frame_bytes_max,
+    })
 }
 
 impl Desk {

@@ -1,16 +1,20 @@
 //! Many items in few frames.
 //!
-//! What does not fit one frame is sent in several, one after the other. They are not one operation:
-//! where one of them fails, those before it were executed.
+//! What does not fit one frame is sent in several, one after the other; what belongs to several
+//! servers is sent to all of them at the same time. They are not one operation: where one of them
+//! fails, others may have been executed.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use larder_protocol::{Class, Entry, EntryList, KeyList, Limits, Request, Status};
 
 use crate::call::{Answered, Outcome};
 use crate::read::whole_ms;
 use crate::reply::{Item, Reply};
+use crate::servers::Servers;
+use crate::way::Way;
 use crate::{Client, Error};
 
 /// LIMIT: a frame is closed when it has this much, so that it does not hold up what other tasks ask.
@@ -75,13 +79,25 @@ impl Client {
         keys: impl IntoIterator<Item = K>,
     ) -> Result<Vec<Option<Item>>, Error> {
         let keys: Vec<K> = keys.into_iter().collect();
+        if let Way::Servers(servers) = &self.way {
+            let keys = keys.iter().map(|key| (key.as_ref(), key.as_ref()));
+            let parts = Parts::of(servers, keys);
+            return parts
+                .ask(self, async |server: Self, keys: Vec<&[u8]>| {
+                    server.get_list(&keys).await
+                })
+                .await;
+        }
+        self.get_list(&keys).await
+    }
+
+    async fn get_list<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Item>>, Error> {
         let mut items = Vec::with_capacity(keys.len());
         while items.len() < keys.len() {
-            let limits = self.connector.link().await?.server.limits;
+            let limits = self.limits().await?;
             let list = fill_keys(&keys[items.len()..], &limits);
             let asked = list.keys();
             let Found { found, partial } = self
-                .connector
                 .call(Request::MultiGet {
                     keys: asked,
                     want_expiry: false,
@@ -121,17 +137,35 @@ impl Client {
         items: impl IntoIterator<Item = SetItem>,
     ) -> Result<Vec<Status>, Error> {
         let items: Vec<SetItem> = items.into_iter().collect();
+        if let Way::Servers(servers) = &self.way {
+            let parts = Parts::of(
+                servers,
+                items.iter().map(|item| (&item.key[..], item.clone())),
+            );
+            return parts
+                .ask(self, async |server: Self, items: Vec<SetItem>| {
+                    server.set_list(&items).await
+                })
+                .await;
+        }
+        self.set_list(&items).await
+    }
+
+    async fn set_list(&self, items: &[SetItem]) -> Result<Vec<Status>, Error> {
         let mut statuses = Vec::with_capacity(items.len());
         while statuses.len() < items.len() {
-            let limits = self.connector.link().await?.server.limits;
+            let limits = self.limits().await?;
             let rest = &items[statuses.len()..];
-            if rest[0].frame_bytes() > u64::from(limits.buffered_bytes_max) {
+            // Refused or not, it concerns this item alone.
+            if rest[0].frame_bytes() > u64::from(limits.buffered_bytes_max)
+                || rest[0].value.len() > limits.value_bytes_max as usize
+            {
                 statuses.push(self.set_alone(&rest[0]).await?);
                 continue;
             }
             let list = fill_entries(rest, &limits);
             let entries = list.entries();
-            let outcomes: Vec<Status> = self.connector.call(Request::MultiSet { entries }).await?;
+            let outcomes: Vec<Status> = self.call(Request::MultiSet { entries }).await?;
             if outcomes.len() != entries.count() as usize {
                 return Err(Error::misfit());
             }
@@ -164,12 +198,25 @@ impl Client {
         keys: impl IntoIterator<Item = K>,
     ) -> Result<Vec<bool>, Error> {
         let keys: Vec<K> = keys.into_iter().collect();
+        if let Way::Servers(servers) = &self.way {
+            let keys = keys.iter().map(|key| (key.as_ref(), key.as_ref()));
+            let parts = Parts::of(servers, keys);
+            return parts
+                .ask(self, async |server: Self, keys: Vec<&[u8]>| {
+                    server.delete_list(&keys).await
+                })
+                .await;
+        }
+        self.delete_list(&keys).await
+    }
+
+    async fn delete_list<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<bool>, Error> {
         let mut deleted = Vec::with_capacity(keys.len());
         while deleted.len() < keys.len() {
-            let limits = self.connector.link().await?.server.limits;
+            let limits = self.limits().await?;
             let list = fill_keys(&keys[deleted.len()..], &limits);
             let keys = list.keys();
-            let outcomes: Vec<Status> = self.connector.call(Request::MultiDelete { keys }).await?;
+            let outcomes: Vec<Status> = self.call(Request::MultiDelete { keys }).await?;
             if outcomes.len() != keys.count() as usize {
                 return Err(Error::misfit());
             }
@@ -188,6 +235,91 @@ impl Client {
         }
         Ok(deleted)
     }
+}
+
+/// What each of several servers is asked, and where its answers belong.
+struct Parts<'s, T> {
+    servers: &'s Servers,
+    /// For each server: the places in the caller's list, and what stands there.
+    parts: Vec<(Vec<usize>, Vec<T>)>,
+    places: usize,
+}
+
+impl<'s, T> Parts<'s, T> {
+    /// Takes a list apart by the servers of its keys.
+    fn of<'k>(servers: &'s Servers, list: impl Iterator<Item = (&'k [u8], T)>) -> Self {
+        let mut parts: Vec<_> = servers.connectors().map(|_| (vec![], vec![])).collect();
+        let mut places = 0;
+        for (key, one) in list {
+            let (of_part, asked) = &mut parts[servers.server_of(key)];
+            of_part.push(places);
+            asked.push(one);
+            places += 1;
+        }
+        Self {
+            servers,
+            parts,
+            places,
+        }
+    }
+
+    /// Asks all servers that have something of it, and puts their answers where they belong.
+    async fn ask<A: Gone, Fut>(
+        self,
+        client: &Client,
+        ask: impl Fn(Client, Vec<T>) -> Fut,
+    ) -> Result<Vec<A>, Error>
+    where
+        Fut: Future<Output = Result<Vec<A>, Error>>,
+    {
+        let servers = self.servers;
+        let parts = client.each_server().into_iter().zip(self.parts).enumerate();
+        let parts = parts.filter(|(_, (_, (places, _)))| !places.is_empty());
+        let asked = parts.map(|(number, (server, (places, list)))| {
+            let ask = &ask;
+            async move {
+                let answers = match servers.is_left_alone(number) {
+                    Some(error) => Err(error),
+                    None => ask(server, list).await,
+                };
+                servers.note(number, &answers);
+                match answers {
+                    Err(error) if A::MISSED.is_some() && servers.is_miss(&error) => {
+                        (places, Ok(vec![]))
+                    }
+                    answers => (places, answers),
+                }
+            }
+        });
+        let mut all: Vec<Option<A>> = Vec::new();
+        all.resize_with(self.places, || A::MISSED);
+        for (places, answers) in join_all(asked).await {
+            for (place, answer) in places.into_iter().zip(answers?) {
+                all[place] = Some(answer);
+            }
+        }
+        all.into_iter()
+            .map(|answer| answer.ok_or_else(Error::misfit))
+            .collect()
+    }
+}
+
+/// What stands for the answer of a server that is gone.
+trait Gone: Sized {
+    /// The answer, where there can be one.
+    const MISSED: Option<Self>;
+}
+
+impl Gone for Option<Item> {
+    const MISSED: Option<Self> = Some(None);
+}
+
+impl Gone for bool {
+    const MISSED: Option<Self> = None;
+}
+
+impl Gone for Status {
+    const MISSED: Option<Self> = None;
 }
 
 /// As many of the first keys as make a frame; at least one.

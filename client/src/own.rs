@@ -11,6 +11,7 @@ use larder_protocol::{Class, Decoded, Response, Status, decode_response};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use crate::allowance::Allowance;
 use crate::call::{Answered, Failure};
 use crate::client::ServerInfo;
 use crate::connector::{Connector, Opened};
@@ -57,7 +58,7 @@ pub(crate) enum NoAnswer {
 
 impl Connector {
     /// Opens a connection for one caller.
-    pub(crate) async fn open_own(&self) -> Result<Own, ConnectError> {
+    pub(crate) async fn open_own(&self, allowance: Allowance) -> Result<Own, ConnectError> {
         let (server, reader, writer, buffer): (_, Reader, Writer, _) = match self.open().await? {
             Opened::Tcp(open) => (
                 open.server,
@@ -72,7 +73,7 @@ impl Connector {
                 open.buffer,
             ),
         };
-        let patience = self.config.request_timeout;
+        let patience = allowance.left(self.config.request_timeout);
         let incoming = Incoming {
             reader,
             buffer,
@@ -106,6 +107,15 @@ impl Own {
 }
 
 impl Incoming {
+    /// A response that is there whole.
+    pub(crate) fn whole(buffer: BytesMut) -> Self {
+        Self {
+            reader: Box::new(tokio::io::empty()),
+            buffer,
+            patience: Duration::ZERO,
+        }
+    }
+
     /// Reads on, and says how much came.
     pub(crate) async fn read_more(&mut self) -> Result<(), Cause> {
         let read = timeout(self.patience, self.reader.read_buf(&mut self.buffer)).await;

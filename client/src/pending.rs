@@ -6,6 +6,7 @@
 
 use larder_protocol::Status;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
 
 use crate::error::Cause;
 use crate::reply::Reply;
@@ -36,6 +37,7 @@ pub(crate) enum Answer {
 pub(crate) struct Waiting {
     /// Where its frame ends, in bytes since the connection began.
     pub(crate) end_offset: u64,
+    pub(crate) sent_at: Instant,
     pub(crate) answer: oneshot::Sender<Answer>,
     /// What it holds of the room on its connection; given back with the slot.
     pub(crate) _room: OwnedSemaphorePermit,
@@ -106,6 +108,7 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::sync::{Semaphore, oneshot};
+    use tokio::time::Instant;
 
     use super::{Pending, Waiting};
 
@@ -115,6 +118,7 @@ mod tests {
             .expect("one permit");
         Waiting {
             end_offset,
+            sent_at: Instant::now(),
             answer: oneshot::channel().0,
             _room: room,
         }

@@ -43,7 +43,7 @@ impl<'c> IntoFuture for GetAndTouch<'c> {
                 expire_in_ms,
                 want_expiry: true,
             };
-            self.client.connector.call(request).await
+            self.client.call(request).await
         })
     }
 }

@@ -1,10 +1,12 @@
 //! Listing the keys.
 
 use bytes::Bytes;
-use larder_protocol::{ExpiryLeft, Request};
+use futures_util::stream::{self, Stream};
+use larder_protocol::{ExpiryLeft, Request, Status};
 
 use crate::call::{Answered, Outcome};
 use crate::reply::Reply;
+use crate::way::Way;
 use crate::{Client, Error};
 
 /// One key of a page.
@@ -31,21 +33,14 @@ pub struct Page {
 
 /// A scan under way; see [`Client::scan`].
 #[derive(Debug)]
-pub struct Scan<'c> {
-    client: &'c Client,
-    cursor: Option<u64>,
+pub struct Scan {
+    /// Whose pages are still to be asked for; the present one last.
+    servers: Vec<Client>,
+    cursor: u64,
     keys_per_page: u32,
 }
 
-impl<'c> Scan<'c> {
-    pub(crate) fn new(client: &'c Client) -> Self {
-        Self {
-            client,
-            cursor: Some(0),
-            keys_per_page: 0,
-        }
-    }
-
+impl Scan {
     /// About how many keys a page should have; without this the server decides.
     #[must_use]
     pub fn keys_per_page(mut self, keys_per_page: u32) -> Self {
@@ -60,18 +55,37 @@ impl<'c> Scan<'c> {
     ///
     /// Any [`Error`].
     pub async fn next_page(&mut self) -> Result<Option<Vec<ScanKey>>, Error> {
-        let Some(cursor) = self.cursor else {
+        let Some(server) = self.servers.last() else {
             return Ok(None);
         };
-        let page = self.client.scan_page(cursor, self.keys_per_page).await?;
-        self.cursor = page.next_cursor;
+        let page = server.scan_page(self.cursor, self.keys_per_page).await?;
+        self.cursor = page.next_cursor.unwrap_or(0);
+        if page.next_cursor.is_none() {
+            self.servers.pop();
+        }
         Ok(Some(page.keys))
+    }
+
+    /// The keys one after the other. After an error there are no more.
+    pub fn into_stream(self) -> impl Stream<Item = Result<ScanKey, Error>> + Send + 'static {
+        let begin = (self, Vec::new().into_iter());
+        stream::try_unfold(begin, async |(mut scan, mut page)| {
+            loop {
+                if let Some(key) = page.next() {
+                    return Ok(Some((key, (scan, page))));
+                }
+                match scan.next_page().await? {
+                    Some(keys) => page = keys.into_iter(),
+                    None => return Ok(None),
+                }
+            }
+        })
     }
 }
 
 impl Client {
-    /// Lists the keys, a page at a time. Every key that is there from the first page to the last is
-    /// listed at least once; some may be listed twice.
+    /// Lists the keys, a page at a time, of all servers where there are several. Every key that is
+    /// there from the first page to the last is listed at least once; some may be listed twice.
     ///
     /// ```no_run
     /// # async fn example(client: larder_client::Client) -> Result<(), larder_client::Error> {
@@ -84,8 +98,28 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn scan(&self) -> Scan<'_> {
-        Scan::new(self)
+    ///
+    /// Or as a [`Stream`]:
+    ///
+    /// ```no_run
+    /// # async fn example(client: larder_client::Client) -> Result<(), larder_client::Error> {
+    /// use futures_util::TryStreamExt;
+    ///
+    /// let large = client.scan().into_stream().try_filter(|key| {
+    ///     std::future::ready(key.value_bytes > 1_000_000)
+    /// });
+    /// let large: Vec<_> = large.try_collect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn scan(&self) -> Scan {
+        let mut servers = self.each_server();
+        servers.reverse();
+        Scan {
+            servers,
+            cursor: 0,
+            keys_per_page: 0,
+        }
     }
 
     /// One page of a scan: the first with cursor 0, each further one with the cursor that the page
@@ -93,9 +127,16 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Any [`Error`].
+    /// Any [`Error`]; [`Status::UNSUPPORTED`] where there are several servers, since a cursor is of one
+    /// of them: [`scan`](Self::scan) goes through all.
     pub async fn scan_page(&self, cursor: u64, limit: u32) -> Result<Page, Error> {
-        self.connector.call(Request::Scan { cursor, limit }).await
+        if matches!(self.way, Way::Servers(_)) {
+            return Err(Error::Refused {
+                status: Status::UNSUPPORTED,
+                message: "a cursor is of one server, and there are several".to_owned(),
+            });
+        }
+        self.call(Request::Scan { cursor, limit }).await
     }
 }
 

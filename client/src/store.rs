@@ -64,6 +64,45 @@ impl<'c, T> Store<'c, T> {
     }
 }
 
+impl<'c> Store<'c, u64> {
+    /// Stores only where there is no item, as [`Client::add`] does. The result is the version, or
+    /// `None` where there is one.
+    pub fn if_absent(self) -> Store<'c, Option<u64>> {
+        self.only(StoreMode::Add)
+    }
+
+    /// Stores only where there is an item, as [`Client::replace`] does. The result is the version, or
+    /// `None` where there is none.
+    pub fn if_present(self) -> Store<'c, Option<u64>> {
+        self.only(StoreMode::Replace)
+    }
+
+    /// Stores only where the item still has this version, as [`Client::cas`] does.
+    pub fn if_version(self, version: u64) -> Store<'c, Conditional<u64>> {
+        self.only(StoreMode::Cas { version })
+    }
+
+    fn only<T>(self, mode: StoreMode) -> Store<'c, T> {
+        let Self {
+            client,
+            key,
+            value,
+            flags,
+            expire_in,
+            ..
+        } = self;
+        Store {
+            client,
+            mode,
+            key,
+            value,
+            flags,
+            expire_in,
+            outcome: PhantomData,
+        }
+    }
+}
+
 impl<'c, T: Outcome + 'c> IntoFuture for Store<'c, T> {
     type Output = Result<T, Error>;
     type IntoFuture = Boxed<'c, T>;
@@ -77,7 +116,7 @@ impl<'c, T: Outcome + 'c> IntoFuture for Store<'c, T> {
                 client_flags: self.flags,
                 expire_in_ms: self.expire_in.map(whole_ms),
             };
-            self.client.connector.call(Request::Store(request)).await
+            self.client.call(Request::Store(request)).await
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_protocol::{
-    HEADER_BYTES, Request, RequestFrame, Status, Store as StoreRequest, StoreMode,
+    HEADER_BYTES, Limits, Request, RequestFrame, Status, Store as StoreRequest, StoreMode,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -14,6 +14,7 @@ use crate::call::Outcome;
 use crate::error::Cause;
 use crate::own::{Incoming, NoAnswer, Own, Writer};
 use crate::read::{Boxed, whole_ms};
+use crate::way::Way;
 use crate::{Client, Error};
 
 /// LIMIT: what is read from the source before it is sent; all that a stream keeps in memory.
@@ -43,6 +44,7 @@ impl Client {
     /// is its version.
     ///
     /// It travels on a connection of its own, and no more than some 64 KiB of it are in memory.
+    /// In this process ([`Client::embedded`]) there is no connection, and all of it is gathered first.
     /// There is no limit to the time it takes in all: it ends when nothing moves for
     /// [`request_timeout`](crate::Config::request_timeout), or when the server has waited too long
     /// for the source. It is never sent again by itself.
@@ -135,21 +137,28 @@ impl<'c, R: AsyncRead + Send + 'c, T: Outcome + 'c> IntoFuture for StoreFrom<'c,
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
+            let connector = match &self.client.way {
+                Way::Server(connector) => connector,
+                Way::Servers(servers) => servers.connector_of(&self.key),
+                Way::Embedded(backend) => {
+                    check_length(self.value_bytes, &backend.server().limits)?;
+                    let value = gather(self.source, self.value_bytes).await?;
+                    let store = StoreRequest {
+                        mode: self.mode,
+                        key: &self.key,
+                        value: &value,
+                        client_flags: self.flags,
+                        expire_in_ms: self.expire_in.map(whole_ms),
+                    };
+                    return self.client.call(Request::Store(store)).await;
+                }
+            };
             let Own {
                 server,
                 mut incoming,
                 mut writer,
-            } = self.client.connector.open_own().await?;
-            let value_bytes_max = u64::from(server.limits.value_bytes_max);
-            if self.value_bytes > value_bytes_max {
-                let value_bytes = self.value_bytes;
-                return Err(Error::Refused {
-                    status: Status::TOO_LARGE,
-                    message: format!(
-                        "the value has {value_bytes} bytes; this server accepts up to {value_bytes_max}"
-                    ),
-                });
-            }
+            } = connector.open_own(self.client.allowance).await?;
+            check_length(self.value_bytes, &server.limits)?;
             let head = self.head();
             let patience = incoming.patience;
             let feed = feed(&mut writer, &head, self.source, self.value_bytes, patience);
@@ -168,6 +177,41 @@ impl<'c, R: AsyncRead + Send + 'c, T: Outcome + 'c> IntoFuture for StoreFrom<'c,
             }
         })
     }
+}
+
+/// All of a value, for where nothing is sent.
+async fn gather(source: impl AsyncRead, value_bytes: u64) -> Result<Vec<u8>, Error> {
+    let mut source = pin!(source.take(value_bytes));
+    let mut value = Vec::new();
+    let read = source.read_to_end(&mut value).await;
+    read.map_err(|error| Error::NotExecuted(Cause::Source(error.to_string())))?;
+    match value.len() as u64 {
+        read_bytes if read_bytes < value_bytes => {
+            let cause = ended_early(read_bytes, value_bytes);
+            Err(Error::NotExecuted(cause))
+        }
+        _ => Ok(value),
+    }
+}
+
+/// Refuses a value that the server would refuse.
+fn check_length(value_bytes: u64, limits: &Limits) -> Result<(), Error> {
+    let value_bytes_max = limits.value_bytes_max;
+    match value_bytes > u64::from(value_bytes_max) {
+        true => Err(Error::Refused {
+            status: Status::TOO_LARGE,
+            message: format!(
+                "the value has {value_bytes} bytes; this server accepts up to {value_bytes_max}"
+            ),
+        }),
+        false => Ok(()),
+    }
+}
+
+fn ended_early(read_bytes: u64, value_bytes: u64) -> Cause {
+    Cause::Source(format!(
+        "it ended after {read_bytes} of {value_bytes} bytes"
+    ))
 }
 
 /// Why not all of a value was sent.
@@ -197,8 +241,7 @@ async fn feed(
         let count = match source.read(&mut chunk).await {
             Ok(0) => {
                 let read_bytes = value_bytes - left_bytes;
-                let why = format!("it ended after {read_bytes} of {value_bytes} bytes");
-                return Err(Unfed::Source(Cause::Source(why)));
+                return Err(Unfed::Source(ended_early(read_bytes, value_bytes)));
             }
             Ok(count) => count,
             Err(error) => return Err(Unfed::Source(Cause::Source(error.to_string()))),

@@ -6,16 +6,18 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
 use larder_protocol::{
-    Decoded, ExpiryLeft, Opcode, Request, RequestFrame, ResponseHeader, Status, ValueHead,
+    Decoded, ExpiryLeft, Limits, Opcode, Request, RequestFrame, ResponseHeader, Status, ValueHead,
     decode_value_head,
 };
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::call::Failure;
+use crate::connector::Connector;
 use crate::error::Cause;
 use crate::own::{Heard, Incoming, Own};
-use crate::{Client, Error};
+use crate::way::Way;
+use crate::{Client, Error, embedded};
 
 /// A value that is read while it arrives; made by [`Client::get_stream`].
 ///
@@ -48,23 +50,24 @@ impl Client {
     ///
     /// Any [`Error`]; a stream that nothing comes of is never tried again by itself.
     pub async fn get_stream(&self, key: impl AsRef<[u8]>) -> Result<Option<ValueStream>, Error> {
-        let Own {
-            server,
-            mut incoming,
-            mut writer,
-        } = self.connector.open_own().await?;
         let request = Request::Get {
             key: key.as_ref(),
             want_expiry: true,
         };
-        let mut frame = Vec::new();
-        let (id, quiet) = (0, false);
-        RequestFrame { id, quiet, request }.encode(&mut frame);
-        let sent = Own::write_all(&mut writer, &frame, incoming.patience).await;
-        sent.map_err(Error::NotExecuted)?;
+        let (limits, mut incoming) = match &self.way {
+            Way::Server(connector) => self.begin_stream(connector, request).await?,
+            Way::Servers(servers) => {
+                let connector = servers.connector_of(key.as_ref());
+                self.begin_stream(connector, request).await?
+            }
+            Way::Embedded(backend) => {
+                let response = embedded::response(&**backend, &request);
+                (backend.server().limits, Incoming::whole(response))
+            }
+        };
         loop {
             if is_value(&incoming) {
-                match decode_value_head(&incoming.buffer, server.limits.frame_bytes_max) {
+                match decode_value_head(&incoming.buffer, limits.frame_bytes_max) {
                     Decoded::Frame { frame, consumed } => {
                         incoming.buffer.advance(consumed);
                         return Ok(Some(ValueStream::new(incoming, frame)));
@@ -85,6 +88,25 @@ impl Client {
             }
             incoming.read_more().await.map_err(Error::Unknown)?;
         }
+    }
+
+    /// Asks on a connection of its own.
+    async fn begin_stream(
+        &self,
+        connector: &Connector,
+        request: Request<'_>,
+    ) -> Result<(Limits, Incoming), Error> {
+        let Own {
+            server,
+            incoming,
+            mut writer,
+        } = connector.open_own(self.allowance).await?;
+        let mut frame = Vec::new();
+        let (id, quiet) = (0, false);
+        RequestFrame { id, quiet, request }.encode(&mut frame);
+        let sent = Own::write_all(&mut writer, &frame, incoming.patience).await;
+        sent.map_err(Error::NotExecuted)?;
+        Ok((server.limits, incoming))
     }
 }
 

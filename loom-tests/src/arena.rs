@@ -226,6 +226,9 @@ impl Arena {
     }
 }
 
+/// Prefetches nothing.
+pub(crate) fn prefetch<T>(_value: &T) {}
+
 /// Adjacent words; the engine's own arena lends an array of them, and both are indexed alike.
 pub(crate) struct Words<'a, const N: usize>([&'a AtomicU64; N]);
 

@@ -42,7 +42,7 @@ pub(crate) const MAIN_IS_FILLED_FIRST: bool = false;
 pub(crate) const CLEANED_BELOW_SHARE: u32 = 1;
 
 /// LIMIT: a note that nothing depends on; each store would be one more step to interleave.
-pub(crate) const PINS_ARE_NAMED: bool = false;
+pub(crate) const IS_WATCHED: bool = false;
 
 /// LIMIT: so that a segment of two items has room for three sets.
 pub(crate) const GHOST_WAYS: u64 = 4;

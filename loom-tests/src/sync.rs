@@ -31,6 +31,17 @@ use crate::mutant::{self, Kind, Operation};
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::Ordering;
 
+/// Whether this thread is ending in a panic.
+pub(crate) fn is_unwinding() -> bool {
+    std::thread::panicking()
+}
+
+/// A number that nobody else in this process has been given: no step of a model.
+pub(crate) fn unique_number() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// A 64-bit atomic whose every access is a scheduling point and a possible mutant.
 pub(crate) struct AtomicU64 {
     value: loom::sync::atomic::AtomicU64,

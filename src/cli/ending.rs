@@ -1,6 +1,7 @@
 //! How a command of a client ends: its exit code, and its sentence where something went wrong.
 
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use larder_client::{Class, Error, Status};
@@ -20,8 +21,19 @@ pub(crate) enum Ending {
 
 /// What the help says about exit codes.
 pub(crate) const EXIT_CODES: &str = "\
-Commands ask the server at --server, or LARDER_SERVER, or else the local one.
-Exit codes: 0 done, 1 not found or not stored, 2 wrong usage, 3 server not reachable";
+Exit codes: 0 done; 1 not found, not stored or refused; 2 wrong usage; 3 no server, or no answer";
+
+impl Ending {
+    /// What it is called in JSON.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::NotFoundOrNotStored => "not_done",
+            Self::WrongUsage => "usage",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
 
 /// A command that did not do what was asked, and why.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +48,14 @@ impl Failure {
     pub(crate) fn usage(sentence: impl Into<String>) -> Self {
         Self {
             ending: Ending::WrongUsage,
+            sentence: sentence.into(),
+        }
+    }
+
+    /// What is not there, or was not stored.
+    pub(crate) fn not_done(sentence: impl Into<String>) -> Self {
+        Self {
+            ending: Ending::NotFoundOrNotStored,
             sentence: sentence.into(),
         }
     }
@@ -109,9 +129,18 @@ pub(crate) fn say(line: &str) {
 
 /// Writes what was asked for to standard output. A reader that has seen enough is no error.
 pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
+    print_on(bytes).map(|_| ())
+}
+
+/// Writes a part of what was asked for to standard output, and says whether to go on: there is no need
+/// to where the reader has seen enough.
+pub(crate) fn print_on(bytes: &[u8]) -> Result<ControlFlow<()>, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(Failure::not_done(format!(
+            "cannot write to standard output: {error}"
+        ))),
     }
 }

@@ -1,24 +1,31 @@
 //! The command line: what a person types. Each command has its file; this one only hands out.
 
+mod admin;
 mod align;
+mod batch;
 mod bench;
 mod commands;
+mod completions;
 mod ending;
+mod grammar;
+mod overview;
 mod picture;
 mod replay;
 mod serve;
+mod shell;
+mod style;
 pub mod units;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[doc(hidden)]
 pub use replay::{TraceFormat, TraceSummary, read_trace};
 
-/// An in-memory cache server.
+/// An in-memory cache server, and what to ask it with
 #[derive(Debug, Parser)]
-#[command(name = "larder", version, arg_required_else_help = true, after_help = ending::EXIT_CODES)]
+#[command(name = "larder", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -26,17 +33,24 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a server.
+    /// Run a server
+    #[command(after_help = SERVE_EXAMPLES)]
     Serve(serve::ServeOptions),
-    Ping(commands::PingOptions),
-    Get(commands::GetOptions),
-    Set(commands::SetOptions),
-    Delete(commands::DeleteOptions),
-    Incr(commands::IncrOptions),
-    Stats(commands::StatsOptions),
+    #[command(flatten)]
+    Request(commands::Request),
+    Batch(batch::BatchOptions),
+    Shell(shell::ShellOptions),
+    Upgrade(admin::UpgradeOptions),
     Bench(Box<bench::BenchOptions>),
     Replay(Box<replay::ReplayOptions>),
+    Completions(completions::CompletionsOptions),
 }
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  larder serve
+  larder serve --memory 4GiB --listen 0.0.0.0:5273 --listen unix:/run/larder.sock
+  larder serve --memcached 127.0.0.1:11211";
 
 /// The server that commands talk to unless told otherwise.
 const DEFAULT_URL: &str = "larder://127.0.0.1:5273";
@@ -47,17 +61,34 @@ const SERVER_VARIABLE: &str = "LARDER_SERVER";
 /// The exit code of a command line that cannot work, as clap's own.
 const WRONG_USAGE: u8 = 2;
 
+/// The whole command line: what a client asks, with the server to ask it, and the rest.
+fn command_line() -> clap::Command {
+    let command = commands::augment(Cli::command(), |command| {
+        commands::ServerOptions::augment_args(commands::AnswerOptions::augment_args(command))
+    });
+    overview::in_groups(command)
+}
+
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    match Cli::parse().command {
+    let matches = command_line().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match cli.command {
         Command::Serve(options) => serve::run(options),
-        Command::Ping(options) => commands::run(&options),
-        Command::Get(options) => commands::run(&options),
-        Command::Set(options) => commands::run(&options),
-        Command::Delete(options) => commands::run(&options),
-        Command::Incr(options) => commands::run(&options),
-        Command::Stats(options) => commands::run(&options),
+        Command::Request(request) => commands::run(&request, &matches),
+        Command::Batch(options) => batch::run(&options),
+        Command::Shell(options) => shell::run(options),
+        Command::Upgrade(options) => admin::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Replay(options) => replay::run(&options),
+        Command::Completions(options) => completions::run(&options, command_line()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        super::command_line().debug_assert();
     }
 }

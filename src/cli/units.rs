@@ -78,6 +78,23 @@ pub fn size_about(bytes: u64) -> String {
     format!("{hundredths} {name}")
 }
 
+/// About so long, in the two units that people would take: `3d 4h`, `9m 59s`, `1.5s`, `20ms`.
+pub fn duration_about(ms: u64) -> String {
+    let (s, m, h, d) = (ms / 1_000, ms / 60_000, ms / 3_600_000, ms / 86_400_000);
+    let two = |large: u64, unit: &str, rest: u64, smaller: &str| match rest {
+        0 => format!("{large}{unit}"),
+        rest => format!("{large}{unit} {rest}{smaller}"),
+    };
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..10_000 => format!("{}s", (ms / 100) as f64 / 10.0),
+        10_000..60_000 => format!("{s}s"),
+        60_000..3_600_000 => two(m, "m", s % 60, "s"),
+        3_600_000..86_400_000 => two(h, "h", m % 60, "m"),
+        _ => two(d, "d", h % 24, "h"),
+    }
+}
+
 fn parse(input: &str, units: &[(&str, u64)], bare: Option<&str>) -> Option<u64> {
     let digits = input.bytes().take_while(u8::is_ascii_digit).count();
     let (number, suffix) = input.split_at(digits);
@@ -155,6 +172,24 @@ mod tests {
         assert_eq!(size_text(256 << 20), "256 MiB");
         assert_eq!(size_text(1 << 30), "1 GiB");
         assert_eq!(size_text(2_922_722), "2922722 B");
+    }
+
+    #[test]
+    fn a_duration_is_shown_about_in_two_units() {
+        for (ms, text) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (1_000, "1s"),
+            (1_550, "1.5s"),
+            (59_999, "59s"),
+            (60_000, "1m"),
+            (599_000, "9m 59s"),
+            (3_600_000, "1h"),
+            (5_400_000, "1h 30m"),
+            (273_600_000, "3d 4h"),
+        ] {
+            assert_eq!(duration_about(ms), text);
+        }
     }
 
     #[test]

@@ -30,12 +30,12 @@ use crate::engine::index::{Index, SeenAt};
 use crate::engine::item::Item;
 use crate::engine::log::Segments;
 use crate::engine::session::Session;
-use crate::engine::stats::{Counters, Figure, Stats};
+use crate::engine::stats::{self, Figure, Stats};
 use crate::engine::upkeep::Caretaker;
 use crate::pages::{PagePlan, Pages};
 use crate::reclaim::Collector;
 use crate::shape;
-use crate::sync::{Arc, Mutex, Ordering};
+use crate::sync::{Arc, Mutex, Ordering, is_unwinding, unique_number};
 
 /// LIMIT: versions that a flush leaves unused, so that sessions rarely take more of them than that
 /// while it is under way.
@@ -71,6 +71,8 @@ pub(crate) struct Shared {
     pub(crate) ghosts: Ghosts,
     pub(crate) caretaker: Mutex<Caretaker>,
     pub(crate) collector: Collector,
+    /// Which of this process's caches it is.
+    identity: u64,
     hash_seed: u64,
     /// Session numbers that are free.
     sessions: Mutex<Vec<u32>>,
@@ -98,6 +100,16 @@ pub struct Limits {
     pub inline_bytes_max: u32,
 }
 
+impl Limits {
+    fn of(geometry: &Geometry) -> Self {
+        Self {
+            key_bytes_max: geometry.key_bytes_max,
+            value_bytes_max: geometry.value_bytes_max,
+            inline_bytes_max: geometry.inline_bytes_max as u32,
+        }
+    }
+}
+
 /// Why bytes cannot be a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -114,10 +126,20 @@ pub enum KeyError {
     },
 }
 
-/// A key that was checked and hashed, once, for every operation of the cache that made it, and of no
-/// other: it also says where that cache has its entry.
+/// A key that was checked and hashed, once, for every operation of the cache that made it.
+///
+/// It also says where that cache may have its entry, so it is worth little to another one: an
+/// operation of another cache checks and hashes the bytes again, each time.
+///
+/// # Panics
+///
+/// An operation panics that is given the key of another cache which is longer than its own cache
+/// accepts.
 #[derive(Debug, Clone, Copy)]
 pub struct Key<'k> {
+    /// The [identity](Shared::identity) of the cache that made it: what follows is believed by no
+    /// other.
+    cache: u64,
     pub(crate) bytes: &'k [u8],
     pub(crate) hash: KeyHash,
     /// The bucket that the hash belonged to when it was made.
@@ -129,6 +151,15 @@ pub struct Key<'k> {
 impl Cache {
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// What a cache of this configuration would accept. Takes no memory.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration cannot work.
+    pub fn check(config: &Config) -> Result<Limits, ConfigError> {
+        Ok(Limits::of(&Geometry::for_config(config)?))
     }
 
     /// Creates an empty cache.
@@ -167,6 +198,7 @@ impl Cache {
             ghosts: Ghosts::new(Arc::clone(&arena), geometry),
             caretaker: Mutex::default(),
             collector: Collector::new(),
+            identity: unique_number(),
             sessions: Mutex::new((0..geometry.sessions_max).rev().collect()),
             later_flush: Mutex::new(()),
             arena,
@@ -188,6 +220,15 @@ impl Cache {
         let sessions_max = self.shared.geometry.sessions_max;
         let number = number.ok_or(TooManySessions { sessions_max })?;
         Ok(Session::new(Arc::clone(&self.shared), number))
+    }
+
+    /// Ends the cache in good order, if this is all that is left of it: no clone and no session; true if
+    /// so. Dropping them all, the last one last, is the same.
+    ///
+    /// Its memory says so from then on, to whoever [recovers](Cache::recover) or
+    /// [examines](Cache::examine) it, if somebody else [holds](Cache::memory) it.
+    pub fn close(self) -> bool {
+        Arc::into_inner(self.shared).is_some()
     }
 
     /// What this cache accepts.
@@ -218,7 +259,7 @@ impl Cache {
 
     /// [`Cache::stats`] that tell what has expired by `now_ms` apart.
     pub fn stats_at(&self, now_ms: u64) -> Stats {
-        Stats::collect(&self.shared, &self.shared.segments.usage(now_ms))
+        Stats::collect(&self.shared.arena, &self.shared.geometry, now_ms)
     }
 
     /// What one [session](Session::number) counted, and those that had its number before: the
@@ -228,7 +269,7 @@ impl Cache {
         let session = number.checked_sub(1);
         let session = session.filter(|&session| session < self.shared.geometry.sessions_max);
         session.map_or(Vec::new(), |session| {
-            Stats::of_session(&self.shared, session)
+            Stats::of_session(&self.shared.arena, &self.shared.geometry, session)
         })
     }
 }
@@ -258,11 +299,7 @@ pub(crate) fn hash_of(key: &[u8], hash_seed: u64) -> KeyHash {
 
 impl Shared {
     pub(crate) fn limits(&self) -> Limits {
-        Limits {
-            key_bytes_max: self.geometry.key_bytes_max,
-            value_bytes_max: self.geometry.value_bytes_max,
-            inline_bytes_max: self.geometry.inline_bytes_max as u32,
-        }
+        Limits::of(&self.geometry)
     }
 
     #[inline(always)]
@@ -280,11 +317,41 @@ impl Shared {
         let hash = self.hash(bytes);
         let bucket = self.index.bucket_of(hash);
         Ok(Key {
+            cache: self.identity,
             bytes,
             hash,
             bucket,
             seen_at: SeenAt::NOWHERE,
         })
+    }
+
+    /// Whether this cache made the key.
+    #[inline(always)]
+    pub(crate) fn made(&self, key: &Key<'_>) -> bool {
+        key.cache == self.identity
+    }
+
+    /// The key as this cache makes it: itself, or another one, for which there is a `place`.
+    #[inline(always)]
+    pub(crate) fn own<'a, 'k>(
+        &self,
+        key: &'a Key<'k>,
+        place: &'a mut Option<Key<'k>>,
+    ) -> &'a Key<'k> {
+        match self.made(key) {
+            true => key,
+            false => place.insert(self.adopt(key)),
+        }
+    }
+
+    /// The key of another cache as this cache makes it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn adopt<'k>(&self, key: &Key<'k>) -> Key<'k> {
+        match self.key(key.bytes) {
+            Ok(key) => key,
+            Err(error) => panic!("the key of another cache: {error}"),
+        }
     }
 
     #[inline]
@@ -395,11 +462,16 @@ impl Shared {
 
     /// A figure of all sessions together.
     pub(crate) fn sum(&self, figure: Figure) -> u64 {
-        let sessions = 0..self.geometry.sessions_max;
-        let counts = sessions.map(|session| Counters::of_session(&self.geometry, session));
-        counts.fold(0, |sum, counters| {
-            sum.wrapping_add(counters.get(&self.arena, figure))
-        })
+        stats::sum(&self.arena, &self.geometry, figure)
+    }
+
+    /// Notes that the cache is in use.
+    pub(crate) fn note_use(&self, now_ms: u64) {
+        if shape::IS_WATCHED {
+            // ORDERING: Relaxed; a time, for whoever looks at the memory from outside.
+            let last_used = self.arena.word(header::LAST_USED_MS);
+            last_used.store(now_ms, Ordering::Relaxed);
+        }
     }
 
     /// How many sessions there are.
@@ -410,5 +482,15 @@ impl Shared {
     /// Gives a session's number back.
     pub(crate) fn end_session(&self, number: u32) {
         self.sessions.lock().push(number);
+    }
+}
+
+impl Drop for Shared {
+    /// Nobody uses the cache any more: its memory may say so, unless a panic is on its way that may
+    /// have come from the midst of something.
+    fn drop(&mut self) {
+        if shape::IS_WATCHED && !is_unwinding() {
+            header::store(&self.arena, header::ENDED, 1);
+        }
     }
 }

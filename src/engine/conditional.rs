@@ -136,6 +136,8 @@ impl Guard<'_> {
             return None;
         }
         let shared = self.shared;
+        let mut place = None;
+        let key = shared.own(key, &mut place);
         loop {
             // SAFETY: pinned for as long as the guard is.
             let seen = unsafe { shared.index.find(key.hash, key.bytes) }?;
@@ -143,7 +145,7 @@ impl Guard<'_> {
                 return None;
             }
             let version = self.writer.next_version(shared);
-            let bucket = shared.index.lock(key.hash);
+            let bucket = self.lock(key);
             // SAFETY: pinned since before `seen` was found.
             let found = unsafe { bucket.find(key.hash, key.bytes, Some(&seen)) }?;
             let old = self.live(&found).filter(Item::is_in_place)?;

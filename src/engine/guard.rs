@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::engine::cache::{Key, KeyError, Limits, Shared};
+use crate::engine::index::bucket::LockedBucket;
 use crate::engine::index::word::Entry;
 use crate::engine::index::{Ahead, Found};
 use crate::engine::item::Item;
@@ -78,7 +79,7 @@ impl<'s> Guard<'s> {
     ) -> Self {
         writer.note_pin(&pin);
         flush_if_due(shared, writer, now_ms);
-        if shape::PINS_ARE_NAMED {
+        if shape::IS_WATCHED {
             let since_ms = now_ms.max(1);
             writer.tally.set(shared, Figure::PinnedSinceMs, since_ms);
         }
@@ -134,6 +135,9 @@ impl<'s> Guard<'s> {
         let mut overflowed = [const { None }; BATCH];
         let mut count = 0;
         for key in keys.take(BATCH) {
+            if !self.shared.made(key) {
+                *key = self.shared.adopt(key);
+            }
             match index.prefetch_item(key.bucket, key.hash) {
                 Ahead::Seen(seen_at) => key.seen_at = seen_at,
                 Ahead::Overflow(id) => {
@@ -162,6 +166,21 @@ impl<'s> Guard<'s> {
 
     #[inline(always)]
     fn look(&self, key: &Key<'_>) -> Option<(Found, Item<'_>)> {
+        match self.shared.made(key) {
+            true => self.look_as_made(key),
+            false => self.look_strange(key),
+        }
+    }
+
+    /// [`Guard::look`] with the key of another cache.
+    #[cold]
+    #[inline(never)]
+    fn look_strange(&self, key: &Key<'_>) -> Option<(Found, Item<'_>)> {
+        self.look_as_made(&self.shared.adopt(key))
+    }
+
+    #[inline(always)]
+    fn look_as_made(&self, key: &Key<'_>) -> Option<(Found, Item<'_>)> {
         let index = &self.shared.index;
         // SAFETY: pinned for as long as the guard is.
         let found = unsafe { index.find_seen(key.seen_at, key.bucket, key.hash, key.bytes) };
@@ -304,6 +323,14 @@ impl<'s> Guard<'s> {
         }
     }
 
+    /// Locks the bucket of a key that this cache made.
+    #[inline]
+    pub(crate) fn lock(&self, key: &Key<'_>) -> LockedBucket<'s> {
+        self.shared
+            .index
+            .lock(key.hash, self.writer.tally.session())
+    }
+
     #[inline]
     pub(crate) fn count(&self, figure: Figure) {
         self.writer.count(self.shared, figure);
@@ -334,7 +361,7 @@ fn flush_if_due(shared: &Shared, writer: &Writer, now_ms: u64) {
 impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
-        if shape::PINS_ARE_NAMED {
+        if shape::IS_WATCHED {
             self.writer.tally.set(self.shared, Figure::PinnedSinceMs, 0);
         }
     }

@@ -17,7 +17,7 @@ use crate::sync::Ordering;
 /// "LARDER" and two digits, as a little-endian word.
 const MAGIC: u64 = u64::from_le_bytes(*b"LARDER01");
 /// Raised whenever the meaning of any byte of the arena changes.
-const LAYOUT_VERSION: u64 = 3;
+const LAYOUT_VERSION: u64 = 4;
 
 const AT_MAGIC: u64 = 0;
 const AT_LAYOUT_VERSION: u64 = 8;
@@ -36,6 +36,10 @@ pub(crate) const ENTRIES: u64 = 256;
 pub(crate) const GHOST_CHUNKS: u64 = 320;
 /// How many ghosts were inserted.
 pub(crate) const GHOSTS_INSERTED: u64 = 384;
+/// When the cache was last maintained, in milliseconds; 0: it was not.
+pub(crate) const LAST_USED_MS: u64 = 448;
+/// Not 0: the cache has ended in good order, and nobody has gone on in its memory.
+pub(crate) const ENDED: u64 = 456;
 const AT_IDENTITY: u64 = 512;
 
 /// Words of the identity.

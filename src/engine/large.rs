@@ -433,6 +433,8 @@ impl Guard<'_> {
         given: &[u8],
         wanted: Option<u64>,
     ) -> Option<Result<(Outcome, u64), StoreError>> {
+        let mut place = None;
+        let key = self.shared.own(key, &mut place);
         loop {
             // SAFETY: pinned for as long as the guard is.
             let found = unsafe { self.shared.index.find(key.hash, key.bytes) }?;

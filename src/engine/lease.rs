@@ -203,6 +203,8 @@ impl<'s> Guard<'s> {
     ///
     /// [`Mode::CompareAndSet`]: crate::engine::operations::Mode::CompareAndSet
     pub fn get_or_lease(&mut self, key: &Key<'_>, terms: &Terms) -> Result<Leased<'_>, StoreError> {
+        let mut place = None;
+        let key = self.shared.own(key, &mut place);
         loop {
             // SAFETY: pinned for as long as the guard is; nothing that is found here is used after a
             // write, which may renew the pin.
@@ -241,7 +243,7 @@ impl<'s> Guard<'s> {
 
     /// Takes the lease of an item that stands as it was `seen`; `None` if it does not any more.
     fn win(&self, key: &Key<'_>, seen: &Found, reading: Reading) -> Option<Seen<'s>> {
-        let bucket = self.shared.index.lock(key.hash);
+        let bucket = self.lock(key);
         // SAFETY: pinned since before `seen` was found.
         let found = unsafe { bucket.find(key.hash, key.bytes, Some(seen)) }?;
         if !found.entry.stands_like(seen.entry) {
@@ -399,9 +401,11 @@ impl<'s> Guard<'s> {
         version: u64,
     ) -> Option<(LockedBucket<'s>, Found, Item<'s>)> {
         let shared = self.shared;
+        let mut place = None;
+        let key = shared.own(key, &mut place);
         // SAFETY: pinned for as long as the guard is.
         let seen = unsafe { shared.index.find(key.hash, key.bytes) }?;
-        let bucket = shared.index.lock(key.hash);
+        let bucket = self.lock(key);
         // SAFETY: pinned since before `seen` was found.
         let found = unsafe { bucket.find(key.hash, key.bytes, Some(&seen)) }?;
         let item = self.standing(&found)?;

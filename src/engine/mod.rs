@@ -4,7 +4,8 @@
 //! [`Guard`]. The engine takes bytes and the time as arguments: it knows no socket, no protocol and
 //! no clock.
 //!
-//! What lies where: [`config`] lays the arena out; [`item`] is the bytes of an item, [`in_place`] of
+//! What lies where: [`builder`] and [`config`] say what a cache is built with, and the latter lays the
+//! arena out; [`item`] is the bytes of an item, [`in_place`] of
 //! a counter, [`large`] of a value too large for the log, [`last_read`] when that was; [`log`] the segments that hold items;
 //! [`index`] finds them. [`writer`] is a session's own part of both, with its [`appender`] and its
 //! [`tally`]; [`upkeep`] evicts, cleans and expires, and [`ghosts`] remembers what was evicted.
@@ -15,6 +16,7 @@
 //! [`census`] counts the items by kind, and [`verify`] checks that all of it agrees.
 
 mod appender;
+mod builder;
 mod cache;
 mod census;
 mod conditional;
@@ -30,6 +32,7 @@ mod large;
 mod last_read;
 mod lease;
 mod log;
+mod lookout;
 mod number;
 mod operations;
 mod recover;
@@ -41,6 +44,7 @@ mod verify;
 mod write;
 mod writer;
 
+pub use builder::CacheBuilder;
 pub use cache::{Cache, Key, KeyError, Limits, TooManySessions};
 pub use census::Census;
 pub use conditional::{Calculated, Calculation, Side};
@@ -52,8 +56,11 @@ pub use lease::{
     Freshness, History, Invalidated, Invalidation, Lease, Leased, NewExpiry, OldValue, Reading,
     Terms,
 };
+pub use lookout::{LockWait, Lookout, SessionSeen};
 pub use operations::{Arithmetic, Counter, Deletion, Entry, Initial, Mode, Outcome};
-pub use recover::{Dropped, OpenSegment, Proof, Receipt, RecoverError, WrittenBy};
+pub use recover::{
+    Dropped, Examination, Hands, LastOwner, OpenSegment, Proof, Receipt, RecoverError, WrittenBy,
+};
 pub use session::Session;
 pub use stats::Stats;
 pub use write::StoreError;

@@ -303,11 +303,13 @@ impl Guard<'_> {
     /// A placeholder goes too, whatever it is taken for.
     pub(crate) fn delete_uncounted(&mut self, key: &Key<'_>, version: Option<u64>) -> Deletion {
         let shared = self.shared;
+        let mut place = None;
+        let key = shared.own(key, &mut place);
         // SAFETY: pinned for as long as the guard is.
         let Some(seen) = (unsafe { shared.index.find(key.hash, key.bytes) }) else {
             return Deletion::NotFound;
         };
-        let bucket = shared.index.lock(key.hash);
+        let bucket = self.lock(key);
         // SAFETY: pinned since before `seen` was found.
         let Some(found) = (unsafe { bucket.find(key.hash, key.bytes, Some(&seen)) }) else {
             return Deletion::NotFound;

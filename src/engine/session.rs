@@ -82,6 +82,7 @@ impl Session {
     /// calls this now and then, and again while it gives true, keeps them from having to, and gives
     /// back the memory of expired items also while nobody writes. One call is bounded.
     pub fn maintain(&mut self, now_ms: u64) -> bool {
+        self.shared.note_use(now_ms);
         let pin = self.handle.pin();
         self.writer.maintain(&self.shared, &pin, now_ms)
     }

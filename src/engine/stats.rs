@@ -4,8 +4,8 @@
 //! writes there. A reader adds the sessions up; it sees each counter at some recent instant.
 
 use crate::arena::Arena;
-use crate::engine::cache::Shared;
 use crate::engine::config::{COUNTERS_BYTES, Geometry};
+use crate::engine::header;
 use crate::engine::log::Usage;
 use crate::sync::Ordering;
 
@@ -63,9 +63,12 @@ pub(crate) enum Figure {
     CleanMovedBytes,
     /// Not a count: since when the session is pinned, in milliseconds; 0: it is not.
     PinnedSinceMs,
+    /// Not a count: the bucket whose lock the session waits for, and who holds it, as a
+    /// [`Wait`](crate::engine::index::word::Wait); 0: it waits for none.
+    WaitsFor,
 }
 
-const COUNTERS: usize = Figure::PinnedSinceMs as usize + 1;
+const COUNTERS: usize = Figure::WaitsFor as usize + 1;
 const _: () = assert!(COUNTERS as u64 * 8 <= COUNTERS_BYTES);
 
 /// One session's counter block.
@@ -291,22 +294,23 @@ stats! {
 
 impl Stats {
     /// Adds up the counters of all sessions, and describes the memory.
-    pub(crate) fn collect(shared: &Shared, usage: &Usage) -> Self {
-        let geometry = &shared.geometry;
-        let sum = |figure: Figure| shared.sum(figure);
+    pub(crate) fn collect(arena: &Arena, geometry: &Geometry, now_ms: u64) -> Self {
+        let usage = &Usage::of(arena, geometry, now_ms);
+        let sum = |figure: Figure| sum(arena, geometry, figure);
         let segments = |count: u64| count * geometry.segment_bytes;
+        // ORDERING: Relaxed, here and below; figures.
+        let count = |at: u64| arena.word(at).load(Ordering::Relaxed);
         // A segment that is withdrawn at this moment may not be counted as either.
-        let ghost_chunks = shared.ghosts.chunks().min(usage.withdrawn);
+        let ghost_chunks = count(header::GHOST_CHUNKS).min(usage.withdrawn);
         let index_chunks = 2 + usage.withdrawn - ghost_chunks;
         let table_bytes = geometry.buckets_at - geometry.segment_table_at;
-        let (pinned_session, pinned_since_ms) = oldest_pin(shared);
+        let (pinned_session, pinned_since_ms) = oldest_pin(arena, geometry);
         let used = geometry.buckets_at + segments(u64::from(geometry.segments) + 2);
+        let of_logs = sum(Figure::EvictedSmall).wrapping_add(sum(Figure::EvictedMain));
         Self {
             items: sum(Figure::Inserted).saturating_sub(sum(Figure::Removed)),
-            evicted: sum(Figure::EvictedSmall)
-                + sum(Figure::EvictedMain)
-                + sum(Figure::EvictedBucket),
-            buckets: shared.index.buckets(),
+            evicted: of_logs.wrapping_add(sum(Figure::EvictedBucket)),
+            buckets: count(header::BUCKETS),
             memory_bytes: geometry.memory_bytes,
             header_bytes: geometry.counters_at,
             counter_bytes: geometry.segment_table_at - geometry.counters_at,
@@ -338,9 +342,13 @@ impl Stats {
     }
 
     /// What one session counted, with its names.
-    pub(crate) fn of_session(shared: &Shared, session: u32) -> Vec<(&'static str, u64)> {
-        let counters = Counters::of_session(&shared.geometry, session);
-        let count = |&(name, figure)| (name, counters.get(&shared.arena, figure));
+    pub(crate) fn of_session(
+        arena: &Arena,
+        geometry: &Geometry,
+        session: u32,
+    ) -> Vec<(&'static str, u64)> {
+        let counters = Counters::of_session(geometry, session);
+        let count = |&(name, figure)| (name, counters.get(arena, figure));
         COUNTS.iter().map(count).collect()
     }
 
@@ -366,12 +374,21 @@ impl Stats {
     }
 }
 
+/// A figure of all sessions together.
+pub(crate) fn sum(arena: &Arena, geometry: &Geometry, figure: Figure) -> u64 {
+    let sessions = 0..geometry.sessions_max;
+    let counts = sessions.map(|session| Counters::of_session(geometry, session));
+    counts.fold(0, |sum, counters| {
+        sum.wrapping_add(counters.get(arena, figure))
+    })
+}
+
 /// The session that has been pinned for longest, counted from 1, and since when.
-fn oldest_pin(shared: &Shared) -> (u64, u64) {
-    let sessions = 0..shared.geometry.sessions_max;
+fn oldest_pin(arena: &Arena, geometry: &Geometry) -> (u64, u64) {
+    let sessions = 0..geometry.sessions_max;
     let pins = sessions.filter_map(|session| {
-        let counters = Counters::of_session(&shared.geometry, session);
-        match counters.get(&shared.arena, Figure::PinnedSinceMs) {
+        let counters = Counters::of_session(geometry, session);
+        match counters.get(arena, Figure::PinnedSinceMs) {
             0 => None,
             since_ms => Some((since_ms, u64::from(session) + 1)),
         }

@@ -10,6 +10,7 @@
 //! | entries | `report`, Relaxed | each other, `main_items` | nothing: a count, of which nothing is lost | `two_splits_do_not_meet` |
 
 use crate::engine::cache::Shared;
+use crate::engine::config::Geometry;
 use crate::engine::header;
 use crate::engine::index::word::Entry;
 use crate::engine::item::Item;
@@ -24,16 +25,25 @@ const REMOVALS_PER_REPORT: i64 = 16;
 #[derive(Debug)]
 pub(crate) struct Tally {
     counters: Counters,
+    /// The number of the session, from 0 on.
+    session: u32,
     /// Entries added less entries removed, since the last report.
     unreported: i64,
 }
 
 impl Tally {
-    pub(crate) fn new(counters: Counters) -> Self {
+    pub(crate) fn new(geometry: &Geometry, session: u32) -> Self {
         Self {
-            counters,
+            counters: Counters::of_session(geometry, session),
+            session,
             unreported: 0,
         }
+    }
+
+    /// The number of the session that counts, from 0 on.
+    #[inline]
+    pub(crate) fn session(&self) -> u32 {
+        self.session
     }
 
     #[inline]

@@ -264,7 +264,9 @@ impl Step<'_> {
     }
 
     fn remove(&mut self, walk: &mut Walk, hash: KeyHash, offset: u64, why: Figure) {
-        let Some(entry) = self.shared.index.remove_exact(hash, offset, self.pin) else {
+        let index = &self.shared.index;
+        let session = self.tally.session();
+        let Some(entry) = index.remove_exact(hash, offset, session, self.pin) else {
             return;
         };
         let item = self.item(offset);
@@ -314,7 +316,8 @@ impl Step<'_> {
         }
         // SAFETY: the walk's claim.
         let copy = unsafe { target.append_copy(shared, label, offset, bytes) };
-        let moved = shared.index.move_exact(hash, offset, |entry| {
+        let session = self.tally.session();
+        let moved = shared.index.move_exact(hash, offset, session, |entry| {
             if item.is_in_place() {
                 // It may have changed since; from here on it does not, since the bucket is locked.
                 item::copy_number(&shared.arena, offset, copy);

@@ -131,7 +131,7 @@ impl Findings {
 }
 
 fn agree_with_figures(shared: &Shared, items: u64) -> Result<(), String> {
-    let stats = crate::engine::stats::Stats::collect(shared, &shared.segments.usage(0));
+    let stats = crate::engine::stats::Stats::collect(&shared.arena, &shared.geometry, 0);
     if stats.items != items {
         return Err(format!(
             "{} items are counted, and the index has {items}",

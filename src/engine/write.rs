@@ -152,6 +152,8 @@ impl Guard<'_> {
         given: &[u8],
         mut plan: impl FnMut(Option<&Item<'_>>, IndexEntry) -> Plan<T>,
     ) -> Result<Written<T>, StoreError> {
+        let mut place = None;
+        let key = self.shared.own(key, &mut place);
         let mut overflow_tried = false;
         let mut first = None;
         loop {
@@ -308,7 +310,7 @@ impl Guard<'_> {
         overflow_tried: bool,
     ) -> Published {
         let shared = self.shared;
-        let bucket = shared.index.lock(key.hash);
+        let bucket = self.lock(key);
         // SAFETY: pinned since before `seen` was found.
         let current = unsafe { bucket.find(key.hash, key.bytes, seen) };
         let unchanged = match (seen, &current) {

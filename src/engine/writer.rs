@@ -14,7 +14,7 @@ use crate::engine::index::word::{Entry, Marks};
 use crate::engine::log::Place;
 use crate::engine::log::extents::Extent;
 use crate::engine::log::segment::{Label, Log, Owner};
-use crate::engine::stats::{Counters, Figure};
+use crate::engine::stats::Figure;
 use crate::engine::tally::Tally;
 use crate::engine::upkeep::{Demand, Mercy, Step, Upkeep};
 use crate::reclaim::Pin;
@@ -71,7 +71,7 @@ impl Writer {
             collections: 0,
             versions: 0..0,
             overflow: None,
-            tally: Tally::new(Counters::of_session(&shared.geometry, session)),
+            tally: Tally::new(&shared.geometry, session),
         }
     }
 
@@ -276,8 +276,9 @@ impl Writer {
             }
             let mut displaced = Vec::new();
             let lost = |entry| displaced.push(entry);
+            let splitter = (self.tally.session(), pin);
             // SAFETY: pinned, as `pin` shows.
-            if !unsafe { shared.index.split_one(&shared.segments, hash, lost, pin) } {
+            if !unsafe { (shared.index).split_one(&shared.segments, hash, lost, splitter) } {
                 return;
             }
             self.count(shared, Figure::BucketsSplit);

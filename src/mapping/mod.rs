@@ -9,9 +9,13 @@
 //! system splits the huge page that it lies in, and keeps the rest; that huge page is told to take
 //! none from then on, or the system might put it together again and fill the hole.
 //!
+//! A mapping that its process may write to belongs to that process alone ([`owner`]); others may look
+//! at the same memory, and change nothing.
+//!
 //! Pages of hugetlbfs (`vm.nr_hugepages`) are of no use here: they cannot be given back in part,
 //! and a segment is smaller than one, so the index could never pay for its growth.
 
+mod owner;
 mod system;
 
 use std::io;
@@ -25,6 +29,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+use self::owner::OwnersMark;
 use crate::pages::{HugePages, PagePlan, Pages, PagesError, Prefault};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -47,9 +52,27 @@ pub(crate) struct Mapping {
     _reserved: Reserved,
     /// What is mapped, for whoever is to map it too.
     memory: OwnedFd,
+    /// That it is this process's; `None`: it only looks at it.
+    mark: Option<OwnersMark>,
     pages: Pages,
     /// The offsets that may come in huge pages: whole ones, or none at all.
     huge: Range<u64>,
+}
+
+/// What a mapping is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+impl Access {
+    fn protection(self) -> ProtFlags {
+        match self {
+            Self::Read => ProtFlags::READ,
+            Self::Write => ProtFlags::READ | ProtFlags::WRITE,
+        }
+    }
 }
 
 /// A range of addresses that nobody else uses.
@@ -71,33 +94,56 @@ impl Mapping {
         let memory = rustix::fs::memfd_create(name, flags)?;
         rustix::fs::ftruncate(&memory, bytes)?;
         rustix::fs::fcntl_add_seals(&memory, SIZE_SEALS)?;
-        Self::map(memory, bytes)
+        let mut mapping = Self::map(memory, bytes, Access::Write)?;
+        match mapping.own()? {
+            true => Ok(mapping),
+            false => Err(io::ErrorKind::ResourceBusy.into()),
+        }
     }
 
-    /// Maps memory that another mapping made, as it is, whoever had it before.
+    /// Maps memory that another mapping made, as it is, whoever had it before. It is this process's
+    /// once it is [owned](Self::own).
     ///
     /// # Errors
     ///
     /// If it is not a memfd of a fixed size, which is at least `bytes_min` and a multiple of 8, or
     /// the system refuses the mapping.
     pub(crate) fn attach(memory: OwnedFd, bytes_min: u64) -> io::Result<Self> {
-        // What is no memfd has no seals.
-        let seals = rustix::fs::fcntl_get_seals(&memory).unwrap_or(SealFlags::empty());
-        if !seals.contains(SIZE_SEALS) {
-            return Err(io::Error::other(
-                "it is no memfd that is sealed against growing and shrinking",
-            ));
-        }
-        let bytes = u64::try_from(rustix::fs::fstat(&memory)?.st_size).unwrap_or(0);
-        if bytes < bytes_min || bytes % 8 != 0 {
-            return Err(io::Error::other(format!(
-                "its size is {bytes} bytes; accepted: {bytes_min} or more, and a multiple of 8"
-            )));
-        }
-        Self::map(memory, bytes)
+        let bytes = size_of_memory(memory.as_fd(), bytes_min)?;
+        Self::map(memory, bytes, Access::Write)
     }
 
-    fn map(memory: OwnedFd, bytes: u64) -> io::Result<Self> {
+    /// The same to look at, whoever owns it: who writes to the mapping is ended by the system.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Mapping::attach`].
+    pub(crate) fn look_at(memory: BorrowedFd<'_>, bytes_min: u64) -> io::Result<Self> {
+        let bytes = size_of_memory(memory, bytes_min)?;
+        Self::map(memory.try_clone_to_owned()?, bytes, Access::Read)
+    }
+
+    /// Makes the memory this process's, for as long as the mapping is there; false if it is
+    /// somebody's, also if it is another mapping's of this process.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says.
+    pub(crate) fn own(&mut self) -> io::Result<bool> {
+        self.mark = OwnersMark::make(self.memory.as_fd())?;
+        Ok(self.mark.is_some())
+    }
+
+    /// Whether the memory is somebody's.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says.
+    pub(crate) fn is_owned(&self) -> io::Result<bool> {
+        owner::is_owned(self.memory.as_fd())
+    }
+
+    fn map(memory: OwnedFd, bytes: u64, access: Access) -> io::Result<Self> {
         let length = usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
         let reserved = Reserved::new(length)?;
         let start = reserved.aligned();
@@ -107,7 +153,7 @@ impl Mapping {
             rustix::mm::mmap(
                 start.as_ptr().cast(),
                 length,
-                ProtFlags::READ | ProtFlags::WRITE,
+                access.protection(),
                 MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED,
                 &memory,
                 0,
@@ -119,6 +165,7 @@ impl Mapping {
             bytes,
             _reserved: reserved,
             memory,
+            mark: None,
             pages: Pages::Base,
             huge: 0..0,
         };
@@ -352,6 +399,24 @@ impl Drop for Reserved {
         let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.bytes) };
         debug_assert!(unmapped.is_ok());
     }
+}
+
+/// The size of memory that can be mapped.
+fn size_of_memory(memory: BorrowedFd<'_>, bytes_min: u64) -> io::Result<u64> {
+    // What is no memfd has no seals.
+    let seals = rustix::fs::fcntl_get_seals(memory).unwrap_or(SealFlags::empty());
+    if !seals.contains(SIZE_SEALS) {
+        return Err(io::Error::other(
+            "it is no memfd that is sealed against growing and shrinking",
+        ));
+    }
+    let bytes = u64::try_from(rustix::fs::fstat(memory)?.st_size).unwrap_or(0);
+    if bytes < bytes_min || bytes % 8 != 0 {
+        return Err(io::Error::other(format!(
+            "its size is {bytes} bytes; accepted: {bytes_min} or more, and a multiple of 8"
+        )));
+    }
+    Ok(bytes)
 }
 
 /// The part of a range of offsets that consists of whole huge pages.

@@ -1,7 +1,11 @@
 //! Listening sockets and the streams they yield, TCP and Unix alike.
+//!
+//! A socket is bound first, or taken over from whoever bound it, and belongs to a server after: so a
+//! parent process can keep it open while one server ends and the next begins.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
@@ -49,31 +53,126 @@ pub enum ListenError {
     },
 }
 
-/// A bound socket, and what is spoken there.
+/// A socket that listens, and what is spoken there, for a [`Server`](super::Server) to take over.
+#[derive(Debug)]
+pub struct Entrance {
+    /// The socket.
+    pub socket: Listening,
+    /// What is spoken there.
+    pub tongue: Tongue,
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Listening {
+    socket: Bound,
+    address: Address,
+    /// Kept for what its drop does; none, where another process has it.
+    file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(std::net::TcpListener),
+    Unix(unix::UnixListener),
+}
+
+impl Listening {
+    /// Binds an address.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses it, or something else has the path.
+    pub fn bind(address: &Address) -> Result<Self, ListenError> {
+        let refused = |reason| ListenError::Refused {
+            address: address.clone(),
+            reason,
+        };
+        let (socket, address, file) = match address {
+            Address::Tcp(wanted) => {
+                let socket = bind_tcp(*wanted).map_err(refused)?;
+                let bound = socket.local_addr().map_err(refused)?;
+                (Bound::Tcp(socket), Address::Tcp(bound), None)
+            }
+            Address::Unix(path) => {
+                clear_stale(path, address)?;
+                let socket = unix::UnixListener::bind(path).map_err(refused)?;
+                socket.set_nonblocking(true).map_err(refused)?;
+                let file = SocketFile::of(path).map_err(refused)?;
+                (Bound::Unix(socket), address.clone(), Some(file))
+            }
+        };
+        Ok(Self {
+            socket,
+            address,
+            file,
+        })
+    }
+
+    /// Takes over a socket that another process has bound, and may go on holding.
+    ///
+    /// # Errors
+    ///
+    /// It is no stream socket that listens at a TCP address or a path.
+    pub fn adopt(socket: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(socket);
+        if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
+            return Err(io::Error::other(
+                "it does not listen; accepted: a stream socket that does",
+            ));
+        }
+        socket.set_nonblocking(true)?;
+        let bound = socket.local_addr()?;
+        let (socket, address) = match (bound.as_socket(), bound.as_pathname()) {
+            (Some(address), _) => (Bound::Tcp(socket.into()), Address::Tcp(address)),
+            (None, Some(path)) => {
+                let address = Address::Unix(path.to_owned());
+                (Bound::Unix(OwnedFd::from(socket).into()), address)
+            }
+            (None, None) => {
+                return Err(io::Error::other(
+                    "it listens at no TCP address and no path; accepted: one of these",
+                ));
+            }
+        };
+        Ok(Self {
+            socket,
+            address,
+            file: None,
+        })
+    }
+
+    /// Where it listens, with the port that the system picked.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+impl AsFd for Listening {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Bound::Tcp(socket) => socket.as_fd(),
+            Bound::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+/// A socket that listens, watched by an event loop.
 #[derive(Debug)]
 pub(crate) struct Listener {
     door: Door,
     tongue: Tongue,
+    /// Kept for what its drop does.
+    _file: Option<SocketFile>,
 }
 
-/// A bound socket; a Unix one removes its file when dropped.
 #[derive(Debug)]
 enum Door {
     Tcp(mio::net::TcpListener),
-    Unix {
-        socket: mio::net::UnixListener,
-        /// Kept for what its drop does.
-        _file: SocketFile,
-    },
+    Unix(mio::net::UnixListener),
 }
 
 impl Listener {
-    /// Binds `address`; the address returned has the port that the system picked.
-    pub(crate) fn bind(address: &Address, tongue: Tongue) -> Result<(Self, Address), ListenError> {
-        let (door, bound) = Door::bind(address)?;
-        Ok((Self { door, tongue }, bound))
-    }
-
     /// Takes one waiting connection, ready for a worker.
     pub(crate) fn accept(&self) -> io::Result<Accepted> {
         let (stream, peer) = self.door.accept()?;
@@ -88,41 +187,27 @@ impl Listener {
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.door {
             Door::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
-            Door::Unix { socket, .. } => socket.register(registry, token, Interest::READABLE),
+            Door::Unix(listener) => listener.register(registry, token, Interest::READABLE),
+        }
+    }
+}
+
+impl From<Entrance> for Listener {
+    fn from(entrance: Entrance) -> Self {
+        let Entrance { socket, tongue } = entrance;
+        let door = match socket.socket {
+            Bound::Tcp(socket) => Door::Tcp(mio::net::TcpListener::from_std(socket)),
+            Bound::Unix(socket) => Door::Unix(mio::net::UnixListener::from_std(socket)),
+        };
+        Self {
+            door,
+            tongue,
+            _file: socket.file,
         }
     }
 }
 
 impl Door {
-    fn bind(address: &Address) -> Result<(Self, Address), ListenError> {
-        let refused = |reason| ListenError::Refused {
-            address: address.clone(),
-            reason,
-        };
-        match address {
-            Address::Tcp(wanted) => {
-                let socket = bind_tcp(*wanted).map_err(refused)?;
-                let bound = socket.local_addr().map_err(refused)?;
-                let listener = mio::net::TcpListener::from_std(socket);
-                Ok((Self::Tcp(listener), Address::Tcp(bound)))
-            }
-            Address::Unix(path) => {
-                clear_stale(path, address)?;
-                let socket = unix::UnixListener::bind(path).map_err(refused)?;
-                socket.set_nonblocking(true).map_err(refused)?;
-                let file = SocketFile::of(path).map_err(refused)?;
-                let socket = mio::net::UnixListener::from_std(socket);
-                Ok((
-                    Self::Unix {
-                        socket,
-                        _file: file,
-                    },
-                    address.clone(),
-                ))
-            }
-        }
-    }
-
     fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
             Self::Tcp(listener) => {
@@ -131,7 +216,7 @@ impl Door {
                 let _ = stream.set_nodelay(true);
                 Ok((Stream::Tcp(stream), Peer::Tcp(peer)))
             }
-            Self::Unix { socket, .. } => Ok((Stream::Unix(socket.accept()?.0), Peer::Unix)),
+            Self::Unix(listener) => Ok((Stream::Unix(listener.accept()?.0), Peer::Unix)),
         }
     }
 }
@@ -272,10 +357,9 @@ mod tests {
 
     #[test]
     fn port_zero_is_replaced_by_the_port_picked() {
-        let (_listener, bound) =
-            Listener::bind(&"127.0.0.1:0".parse().unwrap(), Tongue::Larder).unwrap();
-        let Address::Tcp(bound) = bound else {
-            panic!("bound to {bound}")
+        let listening = Listening::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        let &Address::Tcp(bound) = listening.address() else {
+            panic!("bound to {}", listening.address())
         };
         assert_ne!(bound.port(), 0);
     }
@@ -284,17 +368,39 @@ mod tests {
     fn a_stale_unix_socket_is_replaced_and_removed_on_drop() {
         let path = scratch_path("stale");
         drop(unix::UnixListener::bind(&path).unwrap());
-        let (listener, _) = Listener::bind(&Address::Unix(path.clone()), Tongue::Larder).unwrap();
+        let listening = Listening::bind(&Address::Unix(path.clone())).unwrap();
         assert!(path.exists());
-        drop(listener);
+        drop(listening);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_that_was_taken_over_leaves_its_file_to_whoever_bound_it() {
+        let path = scratch_path("adopted");
+        let bound = Listening::bind(&Address::Unix(path.clone())).unwrap();
+        let handed = bound.as_fd().try_clone_to_owned().unwrap();
+        let adopted = Listening::adopt(handed).unwrap();
+        assert_eq!(adopted.address(), &Address::Unix(path.clone()));
+        drop(adopted);
+        assert!(path.exists());
+        drop(bound);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_does_not_listen_is_not_taken_over() {
+        let (one, _other) = unix::UnixStream::pair().unwrap();
+        let error = Listening::adopt(one.into()).unwrap_err();
+        assert!(error.to_string().contains("accepted"), "{error}");
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(Listening::adopt(file.into()).is_err());
     }
 
     #[test]
     fn a_live_unix_socket_is_left_alone() {
         let path = scratch_path("live");
-        let (_live, _) = Listener::bind(&Address::Unix(path.clone()), Tongue::Larder).unwrap();
-        let error = Listener::bind(&Address::Unix(path.clone()), Tongue::Larder).unwrap_err();
+        let _live = Listening::bind(&Address::Unix(path.clone())).unwrap();
+        let error = Listening::bind(&Address::Unix(path.clone())).unwrap_err();
         assert!(matches!(error, ListenError::Occupied { .. }), "{error}");
         assert!(path.exists());
     }
@@ -303,7 +409,7 @@ mod tests {
     fn a_file_that_is_no_socket_is_left_alone() {
         let path = scratch_path("file");
         std::fs::write(&path, b"precious").unwrap();
-        let error = Listener::bind(&Address::Unix(path.clone()), Tongue::Larder).unwrap_err();
+        let error = Listening::bind(&Address::Unix(path.clone())).unwrap_err();
         assert!(matches!(error, ListenError::NotASocket { .. }), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
         std::fs::remove_file(&path).unwrap();

@@ -15,7 +15,7 @@
 mod acceptor;
 mod address;
 mod buffers;
-mod clock;
+pub(crate) mod clock;
 mod connection;
 mod counters;
 mod farewell;
@@ -37,12 +37,13 @@ use std::thread::JoinHandle;
 use mio::{Poll, Waker};
 
 pub use address::{Address, AddressError};
-pub use listener::ListenError;
+pub use listener::{Entrance, ListenError, Listening};
 pub use open_files::{OpenFilesError, raise_open_files};
 pub use settings::{
     CONNECTIONS_MAX, DEFAULT_ADDRESS, Pinning, QUARANTINE_MAX, SettingError, Settings, WORKERS_MAX,
     usable_cores,
 };
+pub use tongue::Tongue;
 
 use crate::blackbox::{BlackBox, Boxes, Kind};
 use crate::dialect::larder::Larder;
@@ -53,7 +54,7 @@ use acceptor::Acceptor;
 use counters::{Counters, Counts};
 use listener::Listener;
 use shared::{Shared, Stage, Station};
-use tongue::{Dialects, Tongue};
+use tongue::Dialects;
 use worker::Worker;
 
 /// Why a server did not start.
@@ -88,12 +89,30 @@ pub struct ThreadDied;
 pub struct Server;
 
 impl Server {
-    /// Starts serving `cache`, which needs a session for each worker.
+    /// Starts serving `cache`, which needs a session for each worker, at the addresses of the
+    /// settings.
     ///
     /// # Errors
     ///
     /// Settings that cannot work are refused before anything listens.
-    pub fn start(mut settings: Settings, cache: Cache) -> Result<Running, StartError> {
+    pub fn start(settings: Settings, cache: Cache) -> Result<Running, StartError> {
+        settings.check(cache.limits())?;
+        let entrances = settings.bind()?;
+        Self::start_on(entrances, settings, cache)
+    }
+
+    /// Starts serving `cache` on sockets that listen already, whatever addresses the settings have.
+    ///
+    /// # Errors
+    ///
+    /// Settings that cannot work are refused.
+    pub fn start_on(
+        entrances: Vec<Entrance>,
+        mut settings: Settings,
+        cache: Cache,
+    ) -> Result<Running, StartError> {
+        settings.listen = addresses(&entrances, Tongue::Larder);
+        settings.memcached = addresses(&entrances, Tongue::Memcached);
         let limits = settings.check(cache.limits())?;
         let workers = settings.workers;
         let system = |reason| StartError::System { workers, reason };
@@ -102,9 +121,7 @@ impl Server {
             .collect::<Result<Vec<_>, TooManySessions>>()?;
         // Without one more, the workers do all upkeep themselves.
         let upkeep = cache.session().ok();
-        let mut listeners = Vec::new();
-        let addresses = listen(&settings.listen, Tongue::Larder, &mut listeners)?;
-        settings.memcached = listen(&settings.memcached, Tongue::Memcached, &mut listeners)?;
+        let listeners = entrances.into_iter().map(Listener::from).collect();
         let boxes = Self::boxes(workers).map_err(system)?;
         let (polls, stations) = stations(&sessions, &boxes).map_err(system)?;
         let poll = Poll::new().map_err(system)?;
@@ -119,7 +136,6 @@ impl Server {
         let acceptor = Acceptor::new(poll, listeners, Arc::clone(&shared)).map_err(system)?;
         let mut running = Running {
             shared: Arc::clone(&shared),
-            addresses,
             threads: Vec::new(),
         };
         for (index, (poll, session)) in polls.into_iter().zip(sessions).enumerate() {
@@ -167,18 +183,14 @@ impl Server {
     }
 }
 
-/// Binds addresses, and gives them back with the ports that the system picked.
-fn listen(
-    addresses: &[Address],
-    tongue: Tongue,
-    listeners: &mut Vec<Listener>,
-) -> Result<Vec<Address>, ListenError> {
-    let bind = |address| {
-        let (listener, bound) = Listener::bind(address, tongue)?;
-        listeners.push(listener);
-        Ok(bound)
-    };
-    addresses.iter().map(bind).collect()
+/// Where a protocol is spoken.
+fn addresses(entrances: &[Entrance], tongue: Tongue) -> Vec<Address> {
+    let spoken = entrances
+        .iter()
+        .filter(|entrance| entrance.tongue == tongue);
+    spoken
+        .map(|entrance| entrance.socket.address().clone())
+        .collect()
 }
 
 fn stations(sessions: &[Session], boxes: &Boxes) -> io::Result<(Vec<Poll>, Vec<Arc<Station>>)> {
@@ -223,14 +235,13 @@ fn pin(pinning: Pinning, index: usize) {
 #[derive(Debug)]
 pub struct Running {
     shared: Arc<Shared>,
-    addresses: Vec<Address>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Running {
     /// The addresses where Larder's own protocol is spoken, with the ports that the system picked.
     pub fn addresses(&self) -> &[Address] {
-        &self.addresses
+        &self.shared.settings.listen
     }
 
     /// The addresses where memcached's protocol is spoken.

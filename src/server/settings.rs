@@ -6,6 +6,8 @@ use larder_protocol::{Limits as WireLimits, LimitsError, VALUE_BYTES_CEILING};
 
 use super::address::Address;
 use super::clock::whole_ms;
+use super::listener::{Entrance, ListenError, Listening};
+use super::tongue::Tongue;
 use crate::blackbox::Fingerprint;
 use crate::engine::Limits as CacheLimits;
 
@@ -132,7 +134,11 @@ pub enum SettingError {
 
 impl Settings {
     /// Checks what can be checked before anything is opened, and derives what clients are told.
-    pub(crate) fn check(&self, cache: CacheLimits) -> Result<WireLimits, SettingError> {
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot work.
+    pub fn check(&self, cache: CacheLimits) -> Result<WireLimits, SettingError> {
         if self.listen.is_empty() {
             return Err(SettingError::NoAddress);
         }
@@ -158,6 +164,24 @@ impl Settings {
         let limits = self.wire_limits(cache)?;
         self.check_buffers(limits.buffered_bytes_max)?;
         Ok(limits)
+    }
+
+    /// Binds the addresses.
+    ///
+    /// # Errors
+    ///
+    /// The first that cannot be bound.
+    pub fn bind(&self) -> Result<Vec<Entrance>, ListenError> {
+        let of = |addresses: &[Address], tongue| {
+            let bind = |address| {
+                let socket = Listening::bind(address)?;
+                Ok(Entrance { socket, tongue })
+            };
+            addresses.iter().map(bind).collect::<Result<Vec<_>, _>>()
+        };
+        let mut entrances = of(&self.listen, Tongue::Larder)?;
+        entrances.extend(of(&self.memcached, Tongue::Memcached)?);
+        Ok(entrances)
     }
 
     fn wire_limits(&self, cache: CacheLimits) -> Result<WireLimits, SettingError> {

@@ -7,10 +7,12 @@ use crate::dialect::Dialect;
 use crate::dialect::larder::Larder;
 use crate::dialect::memcached::Memcached;
 
-/// The dialects that a server speaks.
+/// What is spoken on a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tongue {
+pub enum Tongue {
+    /// Larder's own protocol.
     Larder,
+    /// memcached's text protocol.
     Memcached,
 }
 

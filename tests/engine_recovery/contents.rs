@@ -1,13 +1,14 @@
 //! What was acknowledged is there, with all that belongs to it.
 
 use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::FileExt;
 
 use larder::{
     AccessTimes, Arithmetic, Cache, Counter, Entry, Freshness, Guard, Initial, Invalidated,
-    Invalidation, Lease, Mode, Outcome, Terms, WrittenBy,
+    Invalidation, Lease, Mode, Outcome, Proof, Terms, WrittenBy,
 };
 
-use super::{NOW_MS, config, dead, recovered, sessions};
+use super::{NOW_MS, as_it_is, config, dead, recovered, sessions};
 
 fn set(guard: &mut Guard<'_>, name: &str, entry: &Entry<'_>) -> u64 {
     let key = guard.key(name.as_bytes()).expect("a key");
@@ -53,7 +54,7 @@ fn what_was_stored_is_there_with_value_flags_expiry_and_version() {
         stored.remove(name);
     }
     assert_eq!(cache.stats().evicted, 0);
-    let (cache, mut of, receipt) = recovered(dead(cache, of), &config);
+    let (cache, mut of, receipt) = recovered(dead(cache, of, &config), &config);
     assert_eq!(receipt.items, stored.len() as u64);
     assert_eq!(receipt.dropped.total(), 0, "{receipt:#?}");
     let guard = of[0].pin(NOW_MS);
@@ -81,7 +82,7 @@ fn segments_that_were_being_written_are_told_with_who_wrote_them() {
     for (session, name) in of.iter_mut().zip(["one", "two"]) {
         set(&mut session.pin(NOW_MS), name, &Entry::of(b"value"));
     }
-    let (_, mut of, receipt) = recovered(dead(cache, of), &config);
+    let (_, mut of, receipt) = recovered(dead(cache, of, &config), &config);
     let mut by: Vec<_> = receipt.open.iter().map(|open| open.written_by).collect();
     by.sort_by_key(|by| match by {
         WrittenBy::Session(number) => *number,
@@ -123,14 +124,14 @@ fn no_version_is_given_twice() {
             let guard = &mut of[number % 2].pin(NOW_MS);
             assert!(versions.insert(set(guard, "key", &Entry::of(b"value"))));
         }
-        dead(cache, of)
+        dead(cache, of, &config)
     };
     for _ in 0..3 {
         let (cache, mut of, _) = recovered(memory, &config);
         for session in &mut of {
             assert!(versions.insert(set(&mut session.pin(NOW_MS), "key", &Entry::of(b"value"))));
         }
-        memory = dead(cache, of);
+        memory = dead(cache, of, &config);
     }
 }
 
@@ -172,7 +173,7 @@ fn large_values_and_counters_survive_and_go_on() {
     for number in 40..50 {
         assert_eq!(count(&mut of[0].pin(NOW_MS)), number);
     }
-    let (cache, mut of, receipt) = recovered(dead(cache, of), &config);
+    let (cache, mut of, receipt) = recovered(dead(cache, of, &config), &config);
     assert!(receipt.large_bytes > 18 * 20_000);
     assert_eq!(receipt.large_bytes, cache.stats().large_bytes);
     {
@@ -230,7 +231,7 @@ fn marks_of_leases_and_access_times_survive() {
         guard.set_now(NOW_MS + 5000);
         assert!(value(&guard, "read").is_some());
     }
-    let (_, mut of, _) = recovered(dead(cache, of), &config);
+    let (_, mut of, _) = recovered(dead(cache, of, &config), &config);
     let mut guard = of[1].pin(NOW_MS + 5);
     assert_eq!(
         lease(&mut guard, "absent", Some(NOW_MS + 99)).0,
@@ -252,7 +253,7 @@ fn flushes_are_kept_also_one_for_later() {
     of[0].pin(NOW_MS).flush(None);
     set(&mut of[0].pin(NOW_MS), "after", &Entry::of(b"2"));
     of[0].pin(NOW_MS).flush(Some(NOW_MS + 100));
-    let (_, mut of, _) = recovered(dead(cache, of), &config);
+    let (_, mut of, _) = recovered(dead(cache, of, &config), &config);
     {
         let guard = of[0].pin(NOW_MS);
         assert_eq!(value(&guard, "before"), None);
@@ -294,6 +295,58 @@ fn a_cache_that_was_full_goes_on_evicting_and_cleaning() {
             stats.evicted > 1000 && stats.segments_cleaned > 10,
             "{stats:#?}"
         );
-        memory = Some(dead(cache, of));
+        memory = Some(dead(cache, of, &config));
+    }
+}
+
+#[test]
+fn what_is_kept_does_not_depend_on_how_many_threads_there_are() {
+    let config = config(4 << 20);
+    let cache = Cache::new(config.clone()).expect("a cache");
+    let mut of = sessions(&cache);
+    for number in 0..9000_usize {
+        let name = format!("key {}", number * 7919 % 4000);
+        let value = vec![number as u8; if number % 50 == 0 { 9000 } else { number % 300 }];
+        set(&mut of[number % 2].pin(NOW_MS), &name, &Entry::of(&value));
+    }
+    // Words that lead elsewhere, the same for all: what is dropped is dropped by every number.
+    let memory = || {
+        let memory = as_it_is(&cache, &config);
+        let file = std::fs::File::from(memory);
+        let bytes = file.metadata().expect("a size").len();
+        for at in (1..400).map(|part| (bytes / 400 * part) & !7) {
+            let word = (at * 0x9e37_79b9).to_le_bytes();
+            file.write_all_at(&word, at).expect("it can be written");
+        }
+        std::os::fd::OwnedFd::from(file)
+    };
+    let recovered = |threads: usize| {
+        let hands = |work: &(dyn Fn() + Sync)| {
+            std::thread::scope(|scope| {
+                (1..threads).for_each(|_| drop(scope.spawn(work)));
+                work();
+            });
+        };
+        let recovered = Cache::recover_with(memory(), &config, Proof::Contents, &hands);
+        let (cache, receipt) = recovered.expect("the header is whole");
+        let mut session = cache.session().expect("a session");
+        assert_eq!(session.verify(), Ok(()), "{receipt:#?}");
+        let mut items = Vec::new();
+        let mut cursor = Some(0);
+        while let Some(at) = cursor {
+            cursor = session.pin(NOW_MS).scan(at, 100, |item| {
+                items.push((item.key().to_vec(), item.version()));
+            });
+        }
+        (receipt, items)
+    };
+    let alone = recovered(1);
+    assert!(
+        alone.0.dropped.total() > 0 && alone.0.items > 1000,
+        "{:#?}",
+        alone.0
+    );
+    for threads in [2, 3, 8] {
+        assert!(recovered(threads) == alone, "{threads} threads");
     }
 }

@@ -5,11 +5,14 @@
 mod support;
 
 mod contents;
+mod owners;
 mod refusals;
 
 use std::os::fd::OwnedFd;
 
 use larder::{Cache, Config, Proof, Receipt, Session};
+
+use support::memory::as_it_is;
 
 const NOW_MS: u64 = 1_000_000;
 
@@ -24,12 +27,11 @@ fn sessions(cache: &Cache) -> [Session; 2] {
     [(); 2].map(|()| cache.session().expect("two are allowed"))
 }
 
-/// The memory of a cache that is never used again, as that of a process that died: nothing of it
-/// is ended, and what was deferred never comes.
-fn dead(cache: Cache, sessions: [Session; 2]) -> OwnedFd {
-    let memory = cache.memory().try_clone_to_owned().expect("a descriptor");
-    sessions.into_iter().for_each(std::mem::forget);
-    std::mem::forget(cache);
+/// The memory of a cache as if its process died now: nothing of it is ended, and what was deferred
+/// never comes.
+fn dead(cache: Cache, sessions: [Session; 2], config: &Config) -> OwnedFd {
+    let memory = as_it_is(&cache, config);
+    drop((sessions, cache));
     memory
 }
 

@@ -16,7 +16,7 @@ fn refusal(memory: std::os::fd::OwnedFd, config: &Config) -> RecoverError {
 fn memory(config: &Config) -> std::os::fd::OwnedFd {
     let cache = Cache::new(config.clone()).expect("a cache");
     let of = sessions(&cache);
-    dead(cache, of)
+    dead(cache, of, config)
 }
 
 #[test]

@@ -5,5 +5,6 @@ pub(crate) mod execute;
 pub(crate) mod leasing;
 pub(crate) mod linearizability;
 pub(crate) mod meaning;
+pub(crate) mod memory;
 pub(crate) mod threads;
 pub(crate) mod twins;

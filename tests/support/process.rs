@@ -58,9 +58,22 @@ impl ServerProcess {
         &self.ready
     }
 
-    /// The number of its process.
-    pub fn pid(&self) -> u32 {
+    /// The number of the process that was started.
+    pub fn supervisor_pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The number of the process that serves: the supervisor's only child, or the process itself
+    /// where it has no supervisor.
+    pub fn pid(&self) -> u32 {
+        let pid = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let mut children = children.unwrap();
+        children.truncate(children.trim_end().len());
+        match &children[..] {
+            "" => pid,
+            child => child.parse().expect("one child"),
+        }
     }
 
     fn first_address(&self) -> &str {
@@ -89,6 +102,16 @@ impl ServerProcess {
         let mut stderr = self.child.stderr.take().unwrap();
         stderr.read_to_string(&mut log).unwrap();
         (self.child.wait().unwrap().code(), log)
+    }
+
+    /// As [`ServerProcess::wait`], for a server whose worker was started again: each says that it is
+    /// ready.
+    pub fn wait_after_restarts(mut self) -> (Option<i32>, String) {
+        let ready = self.ready.clone();
+        for line in self.stdout.by_ref().lines() {
+            assert_eq!(line.unwrap(), ready.trim_end());
+        }
+        self.wait()
     }
 
     /// Where the server listens, as its clients write it.

@@ -9,9 +9,6 @@
 //! accounts for the rest.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 
 use larder::{
     AccessTimes, Cache, Config, Guard, Mode, NewExpiry, Proof, Session, StoreError, Terms,
@@ -19,6 +16,7 @@ use larder::{
 
 use super::execute::{read, try_execute};
 use super::meaning::{Answer, Call, Evictions, State, Stored, answer, successors};
+use super::memory::as_it_is;
 
 /// Sessions that take turns.
 const SESSIONS: usize = 3;
@@ -449,20 +447,6 @@ impl Twins {
         }
         stats
     }
-}
-
-/// The memory of a cache as it is at this moment, in another one: what the sessions still do to theirs
-/// when they end does not come to it, as if their process had died.
-fn as_it_is(cache: &Cache, config: &Config) -> OwnedFd {
-    let other = Cache::new(config.clone()).expect("the same was accepted before");
-    let memory = |cache: &Cache| cache.memory().try_clone_to_owned();
-    let (from, to) = (memory(cache), memory(&other));
-    let from = File::from(from.expect("a descriptor is free"));
-    let to = File::from(to.expect("a descriptor is free"));
-    let mut bytes = vec![0; from.metadata().expect("a size").len() as usize];
-    from.read_exact_at(&mut bytes, 0).expect("it can be read");
-    to.write_all_at(&bytes, 0).expect("it can be written");
-    to.into()
 }
 
 fn begun(cache: &Cache) -> Vec<Session> {

@@ -1,10 +1,14 @@
 //! The client against a server made of `larder-protocol` and a script.
 
+#[cfg(feature = "blocking")]
+mod blocking;
 mod endings;
 mod fake;
 mod leases;
 mod many;
 mod operations;
+mod pool;
 mod reconnecting;
+mod several;
 mod sharing;
 mod streaming;

@@ -7,7 +7,8 @@ use larder_client::ValueStream;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::cli::ending::{Ending, Failure, print};
+use super::Site;
+use crate::cli::ending::{Failure, print_on};
 
 /// What stands for standard input, or standard output, where a file is expected.
 pub(super) const STANDARD_INPUT: &str = "-";
@@ -42,8 +43,19 @@ pub(super) async fn open(path: &Path) -> Result<Source, Failure> {
     Ok(Source::Whole(value))
 }
 
+/// Takes standard input for a value or for keys, where it is free for them.
+pub(super) fn standard_input_for(what: &str, site: Site) -> Result<(), Failure> {
+    match site.place.input_is() {
+        None => Ok(()),
+        Some(taken_by) => Err(Failure::usage(format!(
+            "{what} cannot come from standard input, which is {taken_by}; accepted: a file"
+        ))),
+    }
+}
+
 /// Reads standard input to its end.
-pub(super) fn read_standard_input() -> Result<Vec<u8>, Failure> {
+pub(super) fn read_standard_input(site: Site) -> Result<Vec<u8>, Failure> {
+    standard_input_for("a value", site)?;
     let mut value = Vec::new();
     let read = io::stdin().lock().read_to_end(&mut value);
     read.map_err(|error| {
@@ -62,16 +74,14 @@ pub(super) async fn write(mut value: ValueStream, path: &Path) -> Result<(), Fai
         loop {
             match value.read(&mut chunk).await.map_err(torn)? {
                 0 => return Ok(()),
-                count => print(&chunk[..count])?,
+                count if print_on(&chunk[..count])?.is_break() => return Ok(()),
+                _ => {}
             }
         }
     }
     let unwritable = |error: io::Error| {
-        let (ending, path) = (Ending::NotFoundOrNotStored, path.display());
-        Failure {
-            ending,
-            sentence: format!("cannot write the value into {path}: {error}"),
-        }
+        let path = path.display();
+        Failure::not_done(format!("cannot write the value into {path}: {error}"))
     };
     let mut file = File::create(path).await.map_err(unwritable)?;
     let copied = copy(&mut value, &mut file, unwritable).await;

@@ -1,75 +1,238 @@
-//! The commands of a client: one request each, over `larder-client`.
+//! The commands of a client, over `larder-client`.
+//!
+//! There is one grammar for them all: [`Request`]. A command line adds to it which server is asked,
+//! a batch and a shell ask the one that they are connected to. A command says what it found as an
+//! [`Answer`]; only what comes piece by piece goes to standard output at once.
 
+mod answer;
+mod change;
 mod files;
-mod items;
-mod ledger;
+mod get;
+mod keys;
+mod scan;
 mod server;
-mod tables;
+mod set;
+mod stats;
 
+use std::io::{self, IsTerminal};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use larder_client::{Address, Client, Config, ConnectError};
 
-use super::ending::{Ending, Failure, conclude};
+use super::ending::{Failure, conclude, print, say};
+use super::style;
 use super::units;
 use super::{DEFAULT_URL, SERVER_VARIABLE};
 
-pub(crate) use self::items::{DeleteOptions, GetOptions, IncrOptions, SetOptions};
-pub(crate) use self::server::{PingOptions, StatsOptions};
+pub(crate) use self::answer::{Answer, Form, failure_as_json};
+
+/// What a client asks a server.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Request {
+    Get(get::GetOptions),
+    Set(set::SetOptions),
+    Touch(change::TouchOptions),
+    Delete(change::DeleteOptions),
+    Incr(change::IncrOptions),
+    Scan(scan::ScanOptions),
+    Ping(server::PingOptions),
+    Stats(stats::StatsOptions),
+    Flush(server::FlushOptions),
+}
 
 /// Which server is asked, and how long it may take.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Server")]
 pub(crate) struct ServerOptions {
     /// The server: larder://HOST:PORT or larder+unix:///PATH
     #[arg(long, value_name = "URL", env = SERVER_VARIABLE, default_value = DEFAULT_URL)]
-    server: Address,
+    pub(crate) server: Address,
 
     /// How long to wait for the connection, and then for the answer
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = units::duration)]
     timeout: Duration,
 }
 
-/// A command that one connection serves.
-pub(crate) trait ClientCommand {
-    /// The name that it is typed by.
-    const NAME: &'static str;
-
-    /// The server to ask.
-    fn server(&self) -> &ServerOptions;
-
-    /// What it asks, and what it prints.
-    async fn ask(&self, client: &Client) -> Result<Ending, Failure>;
+/// How the answer is written.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct AnswerOptions {
+    /// Answer in JSON: one object on a line, of a failure as well
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
-/// Connects, runs a command and reports how it ended.
-pub(crate) fn run<C: ClientCommand>(command: &C) -> ExitCode {
-    conclude(C::NAME, connect_and_ask(command))
+/// Where a command runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Site {
+    /// How answers are shown.
+    pub(crate) form: Form,
+    /// Who asks.
+    pub(crate) place: Place,
 }
 
-fn connect_and_ask<C: ClientCommand>(command: &C) -> Result<Ending, Failure> {
+/// Who asks for a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Somebody who typed it, and nothing else.
+    CommandLine,
+    /// A line of standard input, or of a file.
+    Batch,
+    /// Somebody who types one command after the other.
+    Shell,
+}
+
+impl Place {
+    /// What standard input is, where it is not free for values and keys.
+    fn input_is(self) -> Option<&'static str> {
+        match self {
+            Self::CommandLine => None,
+            Self::Batch => Some("the batch itself"),
+            Self::Shell => Some("where commands are typed"),
+        }
+    }
+}
+
+impl Request {
+    /// Asks the server.
+    pub(crate) async fn ask(&self, client: &Client, site: Site) -> Result<Answer, Failure> {
+        match self {
+            Self::Get(options) => options.ask(client).await,
+            Self::Set(options) => options.ask(client, site).await,
+            Self::Touch(options) => options.ask(client, site).await,
+            Self::Delete(options) => options.ask(client, site).await,
+            Self::Incr(options) => options.ask(client).await,
+            Self::Scan(options) => options.ask(client, site).await,
+            Self::Ping(_) => server::ping(client).await,
+            Self::Stats(options) => options.ask(client, site).await,
+            Self::Flush(options) => options.ask(client).await,
+        }
+    }
+}
+
+impl Request {
+    /// The one key that the request is about, if it is about one and travels as one frame. Requests on
+    /// different keys may overlap.
+    pub(crate) fn its_one_key(&self) -> Option<&[u8]> {
+        let key = match self {
+            Self::Get(options) if options.output.is_none() => &options.key,
+            Self::Set(options) if options.file.is_none() => &options.key,
+            Self::Touch(options) => options.keys.one()?,
+            Self::Delete(options) => options.keys.one()?,
+            Self::Incr(options) => &options.key,
+            _ => return None,
+        };
+        Some(key.as_bytes())
+    }
+}
+
+/// Gives every command of a client the options that are the same for all.
+pub(crate) fn augment(
+    command: clap::Command,
+    with: fn(clap::Command) -> clap::Command,
+) -> clap::Command {
+    let requests = Request::augment_subcommands(clap::Command::new("larder"));
+    let add = |command: clap::Command, request: &clap::Command| {
+        let about = request.get_about().cloned().unwrap_or_default();
+        let name = request.get_name().to_owned();
+        // Options have words of their own about themselves, which would take its place.
+        command.mut_subcommand(name, |command| with(command).about(about))
+    };
+    requests.get_subcommands().fold(command, add)
+}
+
+/// Runs a command that was typed in a command line, whose matches are given.
+pub(crate) fn run(request: &Request, matches: &ArgMatches) -> ExitCode {
+    let (name, matches) = matches.subcommand().expect("a command was parsed");
+    let options = ServerOptions::from_arg_matches(matches)
+        .and_then(|server| Ok((server, AnswerOptions::from_arg_matches(matches)?)));
+    let (server, answer) = options.unwrap_or_else(|error| error.exit());
+    let site = Site {
+        form: form_on_stdout(answer.json),
+        place: Place::CommandLine,
+    };
+    let ended = connected(&server, name, async |client| {
+        let answer = request.ask(client, site).await?;
+        print(&answer.shown(site.form))?;
+        Ok(answer)
+    });
+    match ended {
+        Ok(Answer {
+            ending, complaint, ..
+        }) => {
+            if let Some(complaint) = complaint.filter(|_| !answer.json) {
+                say(&format!("larder {name}: {complaint}"));
+            }
+            ending.into()
+        }
+        Err(failure) if answer.json => conclude_in_json(name, &failure),
+        Err(failure) => conclude(name, Err(failure)),
+    }
+}
+
+/// How answers are shown where they go to standard output.
+pub(crate) fn form_on_stdout(json: bool) -> Form {
+    match (json, io::stdout().is_terminal()) {
+        (true, _) => Form::Json,
+        (_, false) => Form::Bare,
+        (_, true) => Form::Readable {
+            colours: style::on_stdout(),
+        },
+    }
+}
+
+fn conclude_in_json(name: &str, failure: &Failure) -> ExitCode {
+    let object = format!("{}\n", failure_as_json(failure));
+    conclude(name, print(object.as_bytes()).map(|()| failure.ending))
+}
+
+/// Connects, and hands the connection to whoever has something to ask.
+pub(crate) fn connected<T>(
+    options: &ServerOptions,
+    name: &str,
+    ask: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
+        .build()
+        .map_err(|error| Failure::not_done(format!("cannot wait for events: {error}")))?;
     runtime.block_on(async {
-        let ServerOptions { server, timeout } = command.server();
-        let config = Config {
-            request_timeout: *timeout,
-            connect_timeout: *timeout,
-            name: format!("larder {}", C::NAME),
-            ..Config::default()
-        };
-        let client = Client::connect_with(&server.to_string(), config).await?;
-        command.ask(&client).await
+        let client = connect(options, name).await?;
+        ask(&client).await
     })
+}
+
+/// Connects, in one attempt, for the command of this name.
+pub(crate) async fn connect(options: &ServerOptions, name: &str) -> Result<Client, Failure> {
+    let ServerOptions { server, timeout } = options;
+    let config = Config {
+        request_timeout: *timeout,
+        connect_timeout: *timeout,
+        name: format!("larder {name}"),
+        ..Config::default()
+    };
+    Ok(Client::connect_with(&server.to_string(), config).await?)
 }
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         match error {
             ConnectError::Url { .. } => Self::usage(error.to_string()),
+            ConnectError::Io {
+                kind: io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound,
+                ..
+            } => Self::unreachable(format!(
+                "{error}; is it running? `larder serve` starts a server, --server or {SERVER_VARIABLE} \
+                 names another"
+            )),
             _ => Self::unreachable(error.to_string()),
         }
     }
+}
+
+/// The failure of a command on one key.
+fn not_found(key: &std::ffi::OsStr) -> Failure {
+    Failure::not_done(format!("{} is not there", key.display()))
 }

@@ -151,13 +151,13 @@ impl Index {
     ///
     /// # Safety
     ///
-    /// The caller is pinned, by `pin`.
+    /// The caller is pinned, by `pin`; its session has this number.
     pub(crate) unsafe fn split_one(
         &self,
         segments: &Segments,
         hash: impl Fn(Entry) -> KeyHash,
         mut displaced: impl FnMut(Entry),
-        pin: &Pin<'_>,
+        (session, pin): (u32, &Pin<'_>),
     ) -> bool {
         let Some(mut growth) = self.growth.try_lock() else {
             return false;
@@ -189,8 +189,8 @@ impl Index {
             used: 0,
             slots: CONTROL,
         };
-        let parent = self.lock_at(self.bucket_at(parent));
-        let locked_child = self.new_locked(self.bucket_at(child));
+        let parent = self.lock_at(self.bucket_at(parent), session);
+        let locked_child = self.new_locked(self.bucket_at(child), session);
         let mut at = 0;
         parent.search(|found| {
             if hash(found.entry).bucket(child + 1) == child {
@@ -219,10 +219,10 @@ impl Index {
     }
 
     /// The lock of the bucket at `at`, which nobody can find yet.
-    fn new_locked(&self, at: u64) -> LockedBucket<'_> {
+    fn new_locked(&self, at: u64, session: u32) -> LockedBucket<'_> {
         // ORDERING: Relaxed; raising the bucket count publishes it.
         let word = self.arena.word(at + CONTROL as u64 * 8);
-        word.store(Control(0).locked().0, Ordering::Relaxed);
+        word.store(Control(0).locked_by(session).0, Ordering::Relaxed);
         LockedBucket::new(self, at)
     }
 

@@ -35,6 +35,7 @@
 //! | control | `link`, Release | `walk`, Acquire | the same, for scans and walks of segments | `a_scan_follows_a_new_overflow_bucket` |
 //! | control | `trim`, Release | `find`, Acquire | a reader that does not follow the link any more sees the raised count | `a_reader_finds_its_key_while_it_leaves_an_overflow_bucket` |
 //! | entry | `clear`, Release | `Slots::tagged`, Acquire | the same of a slot without the tag | `a_reader_finds_its_key_through_a_split` |
+//! | control | the holder, with the lock bit | whoever waits | nothing: it is for who looks on | - |
 //! | count | `growth`, Release | `find` and `lock`, Acquire | the new bucket is filled before it can be found | `a_reader_finds_its_key_through_a_split` |
 //! | count | `growth`, Release | `find_exact`, Acquire | a walk that sees a moved entry gone looks for it in the new bucket | `a_key_is_evicted_while_it_moves_to_another_bucket` |
 
@@ -52,8 +53,9 @@ use crate::engine::header;
 use crate::engine::index::bucket::LockedBucket;
 use crate::engine::index::growth::Growth;
 use crate::engine::index::overflow::Spares;
-use crate::engine::index::word::{Control, Entry, KeyHash};
+use crate::engine::index::word::{Control, Entry, KeyHash, Wait};
 use crate::engine::item::Item;
+use crate::engine::stats::{Counters, Figure};
 use crate::reclaim::Pin;
 use crate::shape;
 use crate::sync::{Arc, Mutex, Ordering, relax};
@@ -448,18 +450,18 @@ impl Index {
         }
     }
 
-    /// Locks the bucket that the hash belongs to.
-    pub(crate) fn lock(&self, hash: KeyHash) -> LockedBucket<'_> {
+    /// Locks the bucket that the hash belongs to, for the session of this number.
+    pub(crate) fn lock(&self, hash: KeyHash, session: u32) -> LockedBucket<'_> {
         loop {
             let bucket = hash.bucket(self.buckets());
-            let locked = self.lock_at(self.bucket_at(bucket));
+            let locked = self.lock_at(self.bucket_at(bucket), session);
             if hash.bucket(self.buckets()) == bucket {
                 return locked;
             }
         }
     }
 
-    fn lock_at(&self, at: u64) -> LockedBucket<'_> {
+    fn lock_at(&self, at: u64, session: u32) -> LockedBucket<'_> {
         let word = self.arena.word(at + CONTROL as u64 * 8);
         let mut attempt = 0;
         loop {
@@ -467,15 +469,32 @@ impl Index {
             // ORDERING: Acquire, with the Release of `unlock`: what the last holder wrote.
             let locked = word.compare_exchange_weak(
                 control.0,
-                control.locked().0,
+                control.locked_by(session).0,
                 Ordering::Acquire,
                 Ordering::Relaxed,
             );
-            if locked.is_ok() {
-                return LockedBucket::new(self, at);
+            match locked {
+                Ok(_) if attempt == 0 => return LockedBucket::new(self, at),
+                Ok(_) => {
+                    self.note_wait(session, Wait::NONE);
+                    return LockedBucket::new(self, at);
+                }
+                Err(held) => {
+                    let bucket = (at - self.geometry.buckets_at) / BUCKET_BYTES;
+                    self.note_wait(session, Wait::new(bucket, Control(held)));
+                }
             }
             relax(attempt);
             attempt += 1;
+        }
+    }
+
+    /// Says what a session waits for, for whoever looks on.
+    #[cold]
+    fn note_wait(&self, session: u32, wait: Wait) {
+        if shape::IS_WATCHED {
+            let counters = Counters::of_session(&self.geometry, session);
+            counters.set(&self.arena, Figure::WaitsFor, wait.0);
         }
     }
 
@@ -498,9 +517,15 @@ impl Index {
 
     /// Removes the entry that names the item at `offset`, and gives it, if there is one.
     #[must_use]
-    pub(crate) fn remove_exact(&self, hash: KeyHash, offset: u64, pin: &Pin<'_>) -> Option<Entry> {
+    pub(crate) fn remove_exact(
+        &self,
+        hash: KeyHash,
+        offset: u64,
+        session: u32,
+        pin: &Pin<'_>,
+    ) -> Option<Entry> {
         self.find_exact(hash, offset)?;
-        let locked = self.lock(hash);
+        let locked = self.lock(hash, session);
         let found = locked.search(|found| found.entry.offset() == offset)?;
         let unlinked = locked.clear(&found);
         drop(locked);
@@ -515,9 +540,10 @@ impl Index {
         &self,
         hash: KeyHash,
         offset: u64,
+        session: u32,
         arrive: impl FnOnce(Entry) -> Entry,
     ) -> bool {
-        let locked = self.lock(hash);
+        let locked = self.lock(hash, session);
         let found = locked.search(|found| found.entry.offset() == offset);
         if let Some(found) = &found {
             locked.put(found, arrive(found.entry));

@@ -3,35 +3,49 @@
 //! Nothing in it is believed. First its chains are mended: locks of writers that are gone are
 //! cleared, and a link is kept only if it leads to an overflow bucket that is paid for, that no other
 //! chain has, and that makes the chain no longer than chains are. Then the walk of the segments marks
-//! each entry that names an item it has proved ([`Chains::find`], [`Chains::mark`]). Last, what has no
+//! each entry that names an item it has proved ([`Chains::look`], [`Marks`]). Last, what has no
 //! mark goes ([`Chains::settle`]), and so does what a split had filled of a bucket that nobody could
 //! find yet. (Of a split that had raised the count, the parent keeps entries that belong to the child;
 //! they get no mark, since their items lead to the child.)
 
-use crate::arena::Arena;
+use crate::arena::{Arena, prefetch};
 use crate::engine::config::{BUCKET_BYTES, Geometry, OVERFLOW_BYTES};
 use crate::engine::index::growth::Growth;
 use crate::engine::index::overflow::Spares;
 use crate::engine::index::word::{Control, Entry, KeyHash};
 use crate::engine::index::{CONTROL, Index, OVERFLOW_CONTROL, OVERFLOW_WORDS, WORDS};
 use crate::shape;
-use crate::sync::{Arc, Mutex, Ordering};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+
+/// What calls a piece of work, from one thread or from several at the same time, and returns when all
+/// calls have.
+pub type Hands<'h> = &'h dyn Fn(&(dyn Fn() + Sync));
 
 /// Slots of the longest chain.
 const CHAIN_SLOTS: usize = CONTROL + OVERFLOW_CONTROL * shape::OVERFLOW_BUCKETS_MAX as usize;
 
-/// The chains of an index, mended, with what was proved of their entries.
+/// LIMIT: buckets whose overflow buckets are fetched together: fewer would not be there in time.
+const AHEAD: u64 = 32;
+/// LIMIT: buckets that one thread settles at a time.
+const SHARE: u64 = 1 << 14;
+
+/// The chains of an index, mended.
 #[derive(Debug)]
 pub(crate) struct Chains {
     arena: Arc<Arena>,
     geometry: Geometry,
     buckets: u64,
-    /// Slots that were proved, a bit each, of each bucket and of each overflow bucket.
-    proven: [Vec<u8>; 2],
     /// Whether an overflow bucket is linked.
     linked: Vec<bool>,
     pub(crate) locks_cleared: u64,
     pub(crate) links_cut: u64,
+}
+
+/// Slots whose items were proved, a bit each, of each bucket and of each overflow bucket.
+#[derive(Debug)]
+pub(crate) struct Marks {
+    buckets: Vec<u8>,
+    overflow: Vec<u8>,
 }
 
 /// A slot of the index.
@@ -48,13 +62,53 @@ enum Place {
     Overflow(u32),
 }
 
-/// Why an entry has no mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unmarked {
-    /// Nothing was proved of it.
-    Unproven,
-    /// Another entry names an item with the same key.
-    Duplicate,
+/// What one bucket of a chain says about an item.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Looked {
+    /// The first slot that names it.
+    pub(crate) slot: Option<Slot>,
+    /// Whether another slot has its tag.
+    pub(crate) others: bool,
+    /// The overflow bucket that follows.
+    pub(crate) next: Option<u32>,
+}
+
+impl Marks {
+    /// Notes that the item which the slot names was proved.
+    #[inline]
+    pub(crate) fn set(&mut self, slot: Slot) {
+        match slot.bucket {
+            Place::Bucket(bucket) => self.buckets[bucket as usize] |= 1 << slot.number,
+            Place::Overflow(id) => self.overflow[id as usize] |= 1 << slot.number,
+        }
+    }
+
+    /// Takes it back.
+    fn unset(&mut self, slot: Slot) {
+        match slot.bucket {
+            Place::Bucket(bucket) => self.buckets[bucket as usize] &= !(1 << slot.number),
+            Place::Overflow(id) => self.overflow[id as usize] &= !(1 << slot.number),
+        }
+    }
+
+    /// With those that somebody else has set.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let (ours, others) = (&mut self.buckets, &other.buckets);
+        ours.iter_mut()
+            .zip(others)
+            .for_each(|(our, other)| *our |= other);
+        let (ours, others) = (&mut self.overflow, &other.overflow);
+        ours.iter_mut()
+            .zip(others)
+            .for_each(|(our, other)| *our |= other);
+    }
+
+    fn of(&self, place: Place) -> u8 {
+        match place {
+            Place::Bucket(bucket) => self.buckets[bucket as usize],
+            Place::Overflow(id) => self.overflow[id as usize],
+        }
+    }
 }
 
 impl Chains {
@@ -64,12 +118,17 @@ impl Chains {
             arena,
             geometry,
             buckets,
-            proven: [vec![0; buckets as usize], vec![0; overflow as usize]],
             linked: vec![false; overflow as usize],
             locks_cleared: 0,
             links_cut: 0,
         };
-        (0..buckets).for_each(|bucket| chains.mend_one(bucket));
+        for first in (0..buckets).step_by(AHEAD as usize) {
+            let group = first..(first + AHEAD).min(buckets);
+            group
+                .clone()
+                .for_each(|bucket| chains.prefetch_next(bucket));
+            group.for_each(|bucket| chains.mend_one(bucket));
+        }
         chains
     }
 
@@ -94,119 +153,235 @@ impl Chains {
         }
     }
 
-    pub(crate) fn bucket_of(&self, hash: KeyHash) -> u64 {
-        hash.bucket(self.buckets)
-    }
-
-    /// Asks for the line of a bucket.
-    pub(crate) fn prefetch(&self, bucket: u64) {
-        self.arena.prefetch(self.at(Place::Bucket(bucket)));
-    }
-
-    /// Asks for the first overflow bucket behind a bucket that was asked for before, if the bucket
-    /// has not the hash's tag.
-    pub(crate) fn prefetch_overflow(&self, hash: KeyHash) {
-        let place = Place::Bucket(self.bucket_of(hash));
-        if self.tagged(place, hash) == 0
-            && let Some(next) = self.next(place)
-        {
+    /// Asks for the first overflow bucket of a chain, which may lead anywhere.
+    fn prefetch_next(&self, bucket: u64) {
+        if let Some(next) = self.next(Place::Bucket(bucket)) {
             self.arena.prefetch(self.at(next));
         }
     }
 
-    /// The first slot without a mark that names the item at `offset` of a key with this hash.
-    pub(crate) fn find(&self, hash: KeyHash, offset: u64) -> Option<Slot> {
-        let mut next = Some(Place::Bucket(self.bucket_of(hash)));
+    /// How many buckets there are, overflow buckets aside.
+    pub(crate) fn buckets(&self) -> u64 {
+        self.buckets
+    }
+
+    #[inline]
+    pub(crate) fn bucket_of(&self, hash: KeyHash) -> u64 {
+        hash.bucket(self.buckets)
+    }
+
+    /// Asks for the bucket of a hash, and for its marks.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: KeyHash, marks: &Marks) {
+        let bucket = self.bucket_of(hash);
+        self.arena.prefetch(self.at(Place::Bucket(bucket)));
+        prefetch(&marks.buckets[bucket as usize]);
+    }
+
+    /// No marks yet.
+    pub(crate) fn no_marks(&self) -> Marks {
+        Marks {
+            buckets: vec![0; self.buckets as usize],
+            overflow: vec![0; self.linked.len()],
+        }
+    }
+
+    /// What the bucket of a hash says about the item at `offset` of a key with this hash. Asks for the
+    /// overflow bucket that may say more.
+    #[inline]
+    pub(crate) fn look(&self, hash: KeyHash, offset: u64, marks: &Marks) -> Looked {
+        self.look_into::<WORDS>(Place::Bucket(self.bucket_of(hash)), hash, offset, marks)
+    }
+
+    /// The same of an overflow bucket.
+    #[inline]
+    pub(crate) fn look_overflow(
+        &self,
+        id: u32,
+        hash: KeyHash,
+        offset: u64,
+        marks: &Marks,
+    ) -> Looked {
+        self.look_into::<OVERFLOW_WORDS>(Place::Overflow(id), hash, offset, marks)
+    }
+
+    #[inline]
+    fn look_into<const N: usize>(
+        &self,
+        place: Place,
+        hash: KeyHash,
+        offset: u64,
+        marks: &Marks,
+    ) -> Looked {
+        let at = self.at(place);
+        let words = self.arena.words::<N>(at);
+        let tagged = self.arena.tagged::<N>(at, hash.tag());
+        let mut left = tagged;
+        while left != 0 {
+            let number = left.trailing_zeros();
+            // ORDERING: Relaxed, here and below; nobody shares the arena yet.
+            let entry = Entry(words[number as usize].load(Ordering::Relaxed));
+            if entry.offset() == offset && !entry.has_reserved() {
+                return Looked {
+                    slot: Some(Slot {
+                        bucket: place,
+                        number: number as u8,
+                    }),
+                    others: tagged & (tagged - 1) != 0,
+                    next: None,
+                };
+            }
+            left &= left - 1;
+        }
+        let next = Control(words[N - 1].load(Ordering::Relaxed)).overflow();
+        if let Some(id) = next {
+            self.arena.prefetch(self.at(Place::Overflow(id)));
+            // INVARIANT: a link that was kept leads to an overflow bucket that is paid for.
+            prefetch(&marks.overflow[id as usize]);
+        }
+        Looked {
+            slot: None,
+            others: tagged != 0,
+            next,
+        }
+    }
+
+    /// Removes the entries of a chain whose items were proved and have the same key, and gives them to
+    /// `dropped`.
+    pub(crate) fn drop_doubles(
+        &self,
+        bucket: u64,
+        marks: &mut Marks,
+        same_key: impl Fn(Entry, Entry) -> bool,
+        mut dropped: impl FnMut(Entry),
+    ) {
+        let mut chain = Vec::with_capacity(CHAIN_SLOTS);
+        let mut next = Some(Place::Bucket(bucket));
         while let Some(place) = next {
-            let marks = self.marks(place);
-            let tagged = u64::from(self.tagged(place, hash) & !u32::from(marks));
-            let named = (0..slots(place)).find(|&number| {
-                let is_tagged = tagged >> number & 1 == 1;
-                is_tagged && {
-                    let entry = Entry(self.load(self.at(place) + number * 8));
-                    entry.offset() == offset && !entry.has_reserved()
-                }
-            });
-            if let Some(number) = named {
-                return Some(Slot {
-                    bucket: place,
-                    number: number as u8,
-                });
+            for number in (0..slots(place)).filter(|number| marks.of(place) >> number & 1 == 1) {
+                let entry = Entry(self.load(self.at(place) + number * 8));
+                let number = number as u8;
+                chain.push((
+                    Slot {
+                        bucket: place,
+                        number,
+                    },
+                    entry,
+                ));
             }
             next = self.next(place);
         }
-        None
+        for (position, &(slot, entry)) in chain.iter().enumerate() {
+            let mut others = chain[..position].iter().chain(&chain[position + 1..]);
+            let is_double = |&&(_, other): &&(Slot, Entry)| {
+                other.tag() == entry.tag() && same_key(entry, other)
+            };
+            if others.any(|other| is_double(&other)) {
+                self.store(
+                    self.at(slot.bucket) + u64::from(slot.number) * 8,
+                    Entry::EMPTY.0,
+                );
+                marks.unset(slot);
+                dropped(entry);
+            }
+        }
     }
 
-    /// Notes that the item which the slot names was proved.
-    pub(crate) fn mark(&mut self, slot: Slot) {
-        *self.marks_mut(slot.bucket) |= 1 << slot.number;
-    }
-
-    /// Removes every entry that has no mark, or names an item of the same key as another one, and
-    /// gives it to `dropped`; gives how many are left.
-    pub(crate) fn settle(
+    /// Removes every entry that has no mark, and gives it to `dropped`, with its bucket and something
+    /// that `begun` makes for each thread; unlinks overflow buckets that are empty then. Gives how many
+    /// entries are left, and what was made.
+    pub(crate) fn settle<T: Send>(
         &mut self,
-        same_key: impl Fn(Entry, Entry) -> bool,
-        mut dropped: impl FnMut(u64, Entry, Unmarked),
-    ) -> u64 {
-        let mut kept = 0;
-        let mut chain = [(0, Entry::EMPTY); CHAIN_SLOTS];
-        for bucket in 0..self.buckets {
-            let mut marked = 0;
-            let mut next = Some(Place::Bucket(bucket));
-            while let Some(place) = next {
-                let marks = self.marks(place);
-                for number in 0..slots(place) {
-                    let at = self.at(place) + number * 8;
-                    let entry = Entry(self.load(at));
-                    if marks >> number & 1 == 1 {
-                        chain[marked] = (at, entry);
-                        marked += 1;
-                    } else if !entry.is_empty() {
-                        self.store(at, Entry::EMPTY.0);
-                        dropped(bucket, entry, Unmarked::Unproven);
+        marks: &Marks,
+        hands: Hands<'_>,
+        begun: impl Fn() -> T + Sync,
+        dropped: impl Fn(&mut T, u64, Entry) + Sync,
+    ) -> (u64, Vec<T>) {
+        let next = AtomicU64::new(0);
+        let done = Mutex::new((0, Vec::new(), Vec::new()));
+        let chains = &*self;
+        hands(&|| {
+            let (mut kept, mut unlinked, mut made) = (0, Vec::new(), begun());
+            loop {
+                // ORDERING: Relaxed; a number that each takes once.
+                let first = next.fetch_add(SHARE, Ordering::Relaxed);
+                if first >= chains.buckets {
+                    break;
+                }
+                let share = first..(first + SHARE).min(chains.buckets);
+                for first in share.clone().step_by(AHEAD as usize) {
+                    let group = first..(first + AHEAD).min(share.end);
+                    group
+                        .clone()
+                        .for_each(|bucket| chains.prefetch_next(bucket));
+                    for bucket in group {
+                        let dropped = |entry| dropped(&mut made, bucket, entry);
+                        kept += chains.settle_one(bucket, marks, dropped, &mut unlinked);
                     }
                 }
-                next = self.next(place);
             }
-            let chain = &chain[..marked];
-            for (position, &(at, entry)) in chain.iter().enumerate() {
-                let mut others = chain[..position].iter().chain(&chain[position + 1..]);
-                let is_double = |&&(_, other): &&(u64, Entry)| {
-                    other.tag() == entry.tag() && same_key(entry, other)
-                };
-                if others.any(|other| is_double(&other)) {
+            let mut done = done.lock();
+            done.0 += kept;
+            done.1.append(&mut unlinked);
+            done.2.push(made);
+        });
+        let (kept, unlinked, made) = std::mem::take(&mut *done.lock());
+        drop(done);
+        for id in unlinked {
+            self.linked[id as usize] = false;
+        }
+        (kept, made)
+    }
+
+    /// The same for one bucket.
+    #[inline]
+    fn settle_one(
+        &self,
+        bucket: u64,
+        marks: &Marks,
+        mut dropped: impl FnMut(Entry),
+        unlinked: &mut Vec<u32>,
+    ) -> u64 {
+        let (mut kept, mut place) = (0, Place::Bucket(bucket));
+        loop {
+            let proven = marks.of(place);
+            kept += u64::from(proven.count_ones());
+            for number in 0..slots(place) {
+                let at = self.at(place) + number * 8;
+                let entry = Entry(self.load(at));
+                if proven >> number & 1 == 0 && !entry.is_empty() {
                     self.store(at, Entry::EMPTY.0);
-                    dropped(bucket, entry, Unmarked::Duplicate);
-                } else {
-                    kept += 1;
+                    dropped(entry);
                 }
             }
-            self.trim(bucket);
+            match self.next(place) {
+                Some(next) => place = next,
+                // Only the last may not be empty.
+                None if proven == 0 && place != Place::Bucket(bucket) => {
+                    self.trim(bucket, marks, unlinked);
+                    return kept;
+                }
+                None => return kept,
+            }
         }
-        kept
     }
 
     /// Unlinks overflow buckets from the end of a chain while they are empty.
-    fn trim(&mut self, bucket: u64) {
+    fn trim(&self, bucket: u64, marks: &Marks, unlinked: &mut Vec<u32>) {
         let mut before = Place::Bucket(bucket);
         let mut last_used = before;
         while let Some(place) = self.next(before) {
-            let mut words = (0..slots(place)).map(|number| self.load(self.at(place) + number * 8));
-            if words.any(|word| word != 0) {
+            if marks.of(place) != 0 {
                 last_used = place;
             }
             before = place;
         }
-        let mut unlinked = self.next(last_used);
-        if unlinked.is_some() {
-            self.store(self.control_at(last_used), 0);
-        }
-        while let Some(place) = unlinked {
-            unlinked = self.next(place);
+        let mut next = self.next(last_used);
+        self.store(self.control_at(last_used), 0);
+        while let Some(place) = next {
+            next = self.next(place);
             if let Place::Overflow(id) = place {
-                self.linked[id as usize] = false;
+                unlinked.push(id);
             }
         }
     }
@@ -241,15 +416,6 @@ impl Chains {
         }
     }
 
-    /// The slots of a bucket that have the hash's tag, a bit each.
-    fn tagged(&self, place: Place, hash: KeyHash) -> u32 {
-        let at = self.at(place);
-        match place {
-            Place::Bucket(_) => self.arena.tagged::<WORDS>(at, hash.tag()),
-            Place::Overflow(_) => self.arena.tagged::<OVERFLOW_WORDS>(at, hash.tag()),
-        }
-    }
-
     fn at(&self, place: Place) -> u64 {
         match place {
             Place::Bucket(bucket) => self.geometry.buckets_at + bucket * BUCKET_BYTES,
@@ -264,20 +430,6 @@ impl Chains {
     fn next(&self, place: Place) -> Option<Place> {
         let control = Control(self.load(self.control_at(place)));
         control.overflow().map(Place::Overflow)
-    }
-
-    fn marks(&self, place: Place) -> u8 {
-        match place {
-            Place::Bucket(bucket) => self.proven[0][bucket as usize],
-            Place::Overflow(id) => self.proven[1][id as usize],
-        }
-    }
-
-    fn marks_mut(&mut self, place: Place) -> &mut u8 {
-        match place {
-            Place::Bucket(bucket) => &mut self.proven[0][bucket as usize],
-            Place::Overflow(id) => &mut self.proven[1][id as usize],
-        }
     }
 
     fn load(&self, at: u64) -> u64 {

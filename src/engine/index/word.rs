@@ -2,12 +2,16 @@
 //!
 //! ```text
 //!  entry    | tag 16 | frequency 2 | marks 3 | reserved 3 | offset / 8: 40 |     0: empty
-//!  control  | reserved 31 | overflow bucket + 1: 32 | locked 1 |                overflow 0: none
+//!  control  | holder's session + 1: 31 | overflow bucket + 1: 32 | locked 1 |    0: none
+//!  wait     | holder's session + 1: 24 | bucket + 1: 40 |                        0: none
 //! ```
 //!
 //! The frequency and the mark FETCHED lie side by side and change together, by the one
 //! compare-exchange of a reader that finds the item. The other [`Marks`] change only under the
 //! bucket's lock, and wherever an entry moves they go along.
+//!
+//! Who holds a lock stands beside it, and who waits for one says so in its session's counters (a
+//! [`Wait`]): nobody decides by either, they are for whoever looks for what hangs.
 
 const OFFSET_BITS: u32 = 40;
 const OFFSET: u64 = (1 << OFFSET_BITS) - 1;
@@ -167,33 +171,43 @@ pub(crate) struct Control(pub(crate) u64);
 impl Control {
     const LOCKED: u64 = 1;
     const OVERFLOW_SHIFT: u32 = 1;
+    const OVERFLOW: u64 = (u32::MAX as u64) << Self::OVERFLOW_SHIFT;
+    const HOLDER_SHIFT: u32 = 33;
 
     #[inline]
     pub(crate) fn is_locked(self) -> bool {
         self.0 & Self::LOCKED != 0
     }
 
+    /// The same control word, locked by the session of this number.
     #[inline]
-    pub(crate) fn locked(self) -> Self {
-        Self(self.0 | Self::LOCKED)
+    pub(crate) fn locked_by(self, session: u32) -> Self {
+        debug_assert!(!self.is_locked());
+        Self(self.0 | Self::LOCKED | (u64::from(session) + 1) << Self::HOLDER_SHIFT)
     }
 
     #[inline]
     pub(crate) fn unlocked(self) -> Self {
-        Self(self.0 & !Self::LOCKED)
+        Self(self.0 & Self::OVERFLOW)
+    }
+
+    /// The session that holds the lock.
+    pub(crate) fn holder(self) -> Option<u32> {
+        let holder = (self.0 >> Self::HOLDER_SHIFT).checked_sub(1)?;
+        self.is_locked().then_some(holder as u32)
     }
 
     /// The number of the next overflow bucket of the chain.
     #[inline]
     pub(crate) fn overflow(self) -> Option<u32> {
-        (self.0 >> Self::OVERFLOW_SHIFT)
+        ((self.0 & Self::OVERFLOW) >> Self::OVERFLOW_SHIFT)
             .checked_sub(1)
             .map(|id| id as u32)
     }
 
     /// The same control word with nothing linked.
     pub(crate) fn without_overflow(self) -> Self {
-        Self(self.0 & Self::LOCKED)
+        Self(self.0 & !Self::OVERFLOW)
     }
 
     /// The same control word with an overflow bucket linked.
@@ -203,9 +217,34 @@ impl Control {
     }
 }
 
+/// What a session waits for: the lock of a bucket, held by a session; or 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wait(pub(crate) u64);
+
+impl Wait {
+    pub(crate) const NONE: Self = Self(0);
+    const HOLDER_SHIFT: u32 = 40;
+    const BUCKET: u64 = (1 << Self::HOLDER_SHIFT) - 1;
+
+    /// For the lock of a bucket, whose control word is this.
+    pub(crate) fn new(bucket: u64, control: Control) -> Self {
+        let holder = control.holder().map_or(0, |session| u64::from(session) + 1);
+        Self(holder << Self::HOLDER_SHIFT | (bucket + 1) & Self::BUCKET)
+    }
+
+    pub(crate) fn bucket(self) -> Option<u64> {
+        (self.0 & Self::BUCKET).checked_sub(1)
+    }
+
+    pub(crate) fn holder(self) -> Option<u32> {
+        let holder = (self.0 >> Self::HOLDER_SHIFT).checked_sub(1);
+        holder.map(|session| session as u32)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Control, Entry, KeyHash, Marks};
+    use super::{Control, Entry, KeyHash, Marks, Wait};
 
     #[test]
     fn a_split_moves_entries_only_from_a_bucket_to_its_child() {
@@ -268,11 +307,24 @@ mod tests {
 
     #[test]
     fn a_control_word_keeps_its_link_through_lock_and_unlock() {
-        let linked = Control(0).locked().with_overflow(0);
+        let linked = Control(0).locked_by(6).with_overflow(0);
         assert!(linked.is_locked());
+        assert_eq!((linked.overflow(), linked.holder()), (Some(0), Some(6)));
+        assert_eq!(linked.without_overflow(), Control(0).locked_by(6));
         assert_eq!(linked.unlocked().overflow(), Some(0));
+        assert_eq!(linked.unlocked().holder(), None);
         assert_eq!(Control(0).overflow(), None);
         let last = Control(0).with_overflow(u32::MAX - 1);
         assert_eq!(last.overflow(), Some(u32::MAX - 1));
+    }
+
+    #[test]
+    fn a_wait_names_the_bucket_and_whoever_holds_it() {
+        let seen = |wait: Wait| (wait.bucket(), wait.holder());
+        assert_eq!(seen(Wait::NONE), (None, None));
+        assert_eq!(seen(Wait::new(0, Control(0))), (Some(0), None));
+        let held = Control(0).with_overflow(u32::MAX - 1).locked_by(262_143);
+        let wait = Wait::new(1 << 36, held);
+        assert_eq!(seen(wait), (Some(1 << 36), Some(262_143)));
     }
 }

@@ -46,6 +46,7 @@
 //! | walked | `put_off_evict`, `open` Relaxed | `Walk::of` Relaxed | `unclaim`, or the lists' lock, and the next `claim` order them | `a_segment_that_is_used_again_is_walked_from_its_beginning`, `two_sessions_go_on_with_an_eviction_that_was_put_off` |
 
 use crate::arena::Arena;
+use crate::engine::item::Item;
 use crate::sync::{AtomicU64, Ordering};
 
 const STATE: u64 = 0xff;
@@ -132,11 +133,21 @@ impl Owner {
 pub(crate) struct Remains {
     /// `None`: it says nothing that is one.
     pub(crate) state: Option<State>,
+    pub(crate) live_bytes: u64,
     pub(crate) committed: u64,
     pub(crate) label: Label,
     pub(crate) sequence: u64,
     /// Of an open one, as far as can be told.
     pub(crate) owner: Option<Owner>,
+    pub(crate) opened_ms: u64,
+}
+
+impl Remains {
+    /// Whether it is one for items.
+    pub(crate) fn holds_items(&self) -> bool {
+        let held = [State::Open, State::Sealed, State::Claimed];
+        self.state.is_some_and(|state| held.contains(&state))
+    }
 }
 
 /// What was proved of a segment after a crash, for its line to say.
@@ -159,6 +170,16 @@ pub(crate) struct ProvenItems {
     pub(crate) newest_version: u64,
     /// When it was opened, compared with others.
     pub(crate) sequence: u64,
+}
+
+impl ProvenItems {
+    /// Counts an item that was proved.
+    #[inline]
+    pub(crate) fn add(&mut self, item: &Item<'_>, bytes: u64) {
+        self.live_bytes += bytes;
+        self.lifetime = self.lifetime.with(item.stored_expiry_ms());
+        self.newest_version = self.newest_version.max(item.version());
+    }
 }
 
 /// Which of the two logs a segment belongs to.
@@ -224,6 +245,7 @@ impl Lifetime {
 
     /// With one more item.
     #[must_use]
+    #[inline]
     pub(crate) fn with(self, expires_at_ms: Option<u64>) -> Self {
         let at_ms = expires_at_ms.unwrap_or(NEVER_MS);
         Self {
@@ -251,6 +273,12 @@ impl<'a> Segment<'a> {
         (State::of(word), word >> LIVE_SHIFT)
     }
 
+    /// The same of a line that nobody vouches for.
+    pub(crate) fn state_found(self) -> (Option<State>, u64) {
+        let word = self.arena.word(self.line).load(Ordering::Acquire);
+        (State::found(word), word >> LIVE_SHIFT)
+    }
+
     /// The bytes that hold items, from the start of the segment.
     pub(crate) fn committed(self) -> u64 {
         self.arena.word(self.line + 8).load(Ordering::Acquire)
@@ -269,10 +297,12 @@ impl<'a> Segment<'a> {
         let word = |at: usize| words[at].load(Ordering::Relaxed);
         Remains {
             state: State::found(word(0)),
+            live_bytes: word(0) >> LIVE_SHIFT,
             committed: word(1),
             label: Label::of(word(2)),
             sequence: word(2) >> SEQUENCE_SHIFT,
             owner: Owner::found(word(5)),
+            opened_ms: word(6),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What the segments are used for, counted one by one, and whether the lists agree with that.
 
+use crate::arena::Arena;
+use crate::engine::config::{Geometry, SEGMENT_LINE_BYTES};
 use crate::engine::log::Segments;
 use crate::engine::log::segment::{Segment, State};
 
@@ -30,25 +32,28 @@ pub(crate) struct Usage {
     pub(crate) tail_bytes: u64,
 }
 
-impl Segments {
-    /// Counts how the segments are used. Not one instant: others go on meanwhile.
-    pub(crate) fn usage(&self, now_ms: u64) -> Usage {
-        let mut usage = Usage::default();
-        for id in 0..self.geometry.segments {
-            let segment = self.segment(id);
-            let (state, live_bytes) = segment.state();
+impl Usage {
+    /// Counts how the segments of an arena are used, as its table tells: a memory that nobody vouches
+    /// for has figures, too. Not one instant: others go on meanwhile.
+    pub(crate) fn of(arena: &Arena, geometry: &Geometry, now_ms: u64) -> Self {
+        let mut usage = Self::default();
+        for id in 0..geometry.segments {
+            let line = geometry.segment_table_at + u64::from(id) * SEGMENT_LINE_BYTES;
+            let segment = Segment::at(arena, line);
+            let (state, live_bytes) = segment.state_found();
             match state {
-                State::Free => usage.free += 1,
-                State::Retired => usage.limbo += 1,
-                State::Withdrawn => usage.withdrawn += 1,
-                State::Extent => {
-                    let used = u64::from(self.used_parts(id));
-                    let all = u64::from(self.geometry.parts_per_segment());
+                None => {}
+                Some(State::Free) => usage.free += 1,
+                Some(State::Retired) => usage.limbo += 1,
+                Some(State::Withdrawn) => usage.withdrawn += 1,
+                Some(State::Extent) => {
+                    let all = u64::from(geometry.parts_per_segment());
+                    let used = u64::from(segment.used_parts().count_ones()).min(all);
                     usage.used_parts += used;
                     usage.free_parts += all - used;
                 }
-                State::Open | State::Sealed | State::Claimed => {
-                    self.add_held(&mut usage, segment, state, live_bytes, now_ms);
+                Some(state @ (State::Open | State::Sealed | State::Claimed)) => {
+                    usage.add_held(geometry, segment, (state, live_bytes), now_ms);
                 }
             }
         }
@@ -56,35 +61,43 @@ impl Segments {
     }
 
     fn add_held(
-        &self,
-        usage: &mut Usage,
+        &mut self,
+        geometry: &Geometry,
         segment: Segment<'_>,
-        state: State,
-        live_bytes: u64,
+        (state, live_bytes): (State, u64),
         now_ms: u64,
     ) {
         let log = segment.label().log as usize;
-        let committed = segment.committed().max(live_bytes);
-        let free_bytes = self.geometry.segment_bytes - committed;
-        usage.held[log] += 1;
+        let live_bytes = live_bytes.min(geometry.segment_bytes);
+        let committed = segment.committed().min(geometry.segment_bytes);
+        let committed = committed.max(live_bytes);
+        let free_bytes = geometry.segment_bytes - committed;
+        self.held[log] += 1;
         let opened_ms = segment.opened_ms();
-        let oldest_ms = usage.oldest_ms[log].map_or(opened_ms, |ms| ms.min(opened_ms));
-        usage.oldest_ms[log] = Some(oldest_ms);
-        usage.dead_bytes += committed - live_bytes;
+        let oldest_ms = self.oldest_ms[log].map_or(opened_ms, |ms| ms.min(opened_ms));
+        self.oldest_ms[log] = Some(oldest_ms);
+        self.dead_bytes += committed - live_bytes;
         match segment.lifetime().last_ms <= now_ms {
-            true => usage.expired_bytes += live_bytes,
-            false => usage.live_bytes += live_bytes,
+            true => self.expired_bytes += live_bytes,
+            false => self.live_bytes += live_bytes,
         }
         match state {
             State::Open => {
-                usage.open += 1;
-                usage.open_bytes += free_bytes;
+                self.open += 1;
+                self.open_bytes += free_bytes;
             }
             _ => {
-                usage.sealed += 1;
-                usage.tail_bytes += free_bytes;
+                self.sealed += 1;
+                self.tail_bytes += free_bytes;
             }
         }
+    }
+}
+
+impl Segments {
+    /// Counts how the segments are used. Not one instant: others go on meanwhile.
+    pub(crate) fn usage(&self, now_ms: u64) -> Usage {
+        Usage::of(&self.arena, &self.geometry, now_ms)
     }
 
     /// Checks that the lists agree with the table; for [`verify`](crate::engine::verify).

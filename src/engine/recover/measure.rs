@@ -6,18 +6,29 @@ use crate::engine::item::{
     KINDS,
 };
 
-/// The length of the item at `offset`, if one can be there that ends at `end` or before. Then
+/// An item that can be one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measured {
+    /// Its length.
+    pub(super) bytes: u64,
+    /// Offset and length of its key.
+    pub(super) key_at: u64,
+    pub(super) key_bytes: usize,
+}
+
+/// The measures of the item at `offset`, if one can be there that ends at `end` or before. Then
 /// [`Item::read`](crate::engine::item::Item::read) may read it, and stays within that length.
 ///
 /// # Safety
 ///
 /// The bytes up to `end`, which is inside the arena, hold still.
+#[inline]
 pub(super) unsafe fn measured(
     arena: &Arena,
     offset: u64,
     end: u64,
     key_bytes_max: u32,
-) -> Option<u64> {
+) -> Option<Measured> {
     let room_bytes = end.checked_sub(offset)?;
     if offset & 7 != 0 || room_bytes < HEADER_BYTES as u64 {
         return None;
@@ -46,7 +57,11 @@ pub(super) unsafe fn measured(
     }
     let body_end = before_key + u64::from(key_bytes) + header.value_bytes() as u64;
     let bytes = body_end.next_multiple_of(8) + header.last_bytes();
-    (bytes <= room_bytes).then_some(bytes)
+    (bytes <= room_bytes).then_some(Measured {
+        bytes,
+        key_at: offset + before_key,
+        key_bytes: key_bytes as usize,
+    })
 }
 
 fn is_a_kind(header: Header) -> bool {

@@ -25,25 +25,33 @@
 //!
 //! Each step only removes or repeats: a recovery that dies can be recovered from.
 
+mod examine;
 mod measure;
+mod receipt;
+mod refusal;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use crate::arena::{Arena, BorrowedFd, OwnedFd};
 use crate::engine::cache::{Cache, page_plan};
-use crate::engine::config::{Config, ConfigError, Geometry};
-use crate::engine::header::{self, Mismatch};
+use crate::engine::config::{Config, ConfigError, Geometry, SEGMENT_LINE_BYTES};
+use crate::engine::header;
 use crate::engine::index::recovered::Chains;
-use crate::engine::index::word::Entry;
-use crate::engine::item::{Item, VERSION_MAX};
+use crate::engine::item::VERSION_MAX;
 use crate::engine::log::Segments;
 use crate::engine::log::recovered::Restored;
-use crate::engine::log::segment::Proven;
+use crate::engine::log::segment::{Proven, Segment};
 use crate::engine::recover::survey::Survey;
 use crate::engine::stats::{Counters, Figure};
 use crate::shape;
 use crate::sync::Arc;
+
+pub use crate::engine::index::recovered::Hands;
+pub use examine::Examination;
+pub use receipt::{Dropped, LastOwner, OpenSegment, Receipt, WrittenBy};
+pub use refusal::RecoverError;
 
 /// LIMIT: no cache lives to give out more versions, so a header that says so is none.
 const NEXT_VERSION_MAX: u64 = VERSION_MAX / 2;
@@ -59,135 +67,6 @@ pub enum Proof {
     Contents,
 }
 
-/// Why memory cannot be recovered from. The caller may start cold, with [`Cache::new`].
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecoverError {
-    /// The configuration cannot work.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The memory cannot be attached to.
-    #[error("the memory cannot be attached to: {reason}")]
-    Memory {
-        /// What the system said, or what the memory lacks.
-        reason: std::io::Error,
-    },
-    /// The memory holds no cache.
-    #[error("the memory holds no cache: its header is not one of Larder's")]
-    NoCache,
-    /// Another version of Larder laid the memory out.
-    #[error("the memory has layout {found}; accepted: {accepted}")]
-    Layout {
-        /// The layout version in the header.
-        found: u64,
-        /// The layout version of this program.
-        accepted: u64,
-    },
-    /// The header is damaged.
-    #[error("the header is damaged: its checksum does not hold")]
-    Damaged,
-    /// The memory was laid out for another configuration.
-    #[error(
-        "the memory was laid out for another configuration: {what} was {found} there, and is {accepted} here"
-    )]
-    Differs {
-        /// What differs.
-        what: &'static str,
-        /// In the memory.
-        found: u64,
-        /// In the configuration.
-        accepted: u64,
-    },
-    /// A count in the header is impossible.
-    #[error("the header cannot be believed: {what} is {found}")]
-    Impossible {
-        /// What is.
-        what: &'static str,
-        /// The count.
-        found: u64,
-    },
-}
-
-/// What recovery found, kept and dropped.
-///
-/// How long it took is for the caller to measure: the engine has no clock.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Receipt {
-    /// Items that were kept, those that have expired or were flushed included.
-    pub items: u64,
-    /// Their bytes in the log.
-    pub item_bytes: u64,
-    /// Bytes of the extents of large values among them.
-    pub large_bytes: u64,
-    /// Entries of the index that were dropped, by reason.
-    pub dropped: Dropped,
-    /// Segments that were being written.
-    pub open: Vec<OpenSegment>,
-    /// Segments that are kept with items, and with extents.
-    pub segments_kept: u64,
-    /// Segments that are free now, and were not known to be.
-    pub segments_freed: u64,
-    /// Segments that hold less than their committed length says, and by how many bytes.
-    pub torn_segments: u64,
-    /// Bytes of these that are not trusted.
-    pub torn_bytes: u64,
-    /// Buckets that were locked.
-    pub locks_cleared: u64,
-    /// Links of the index that led nowhere, or to what another chain has.
-    pub links_cut: u64,
-}
-
-/// How many entries of the index were dropped, by reason.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Dropped {
-    /// They led to no segment that holds items.
-    pub segment: u64,
-    /// No item began where they led to, within what the segment had committed.
-    pub place: u64,
-    /// The key of the item belongs elsewhere in the index, as after a split that was under way.
-    pub key: u64,
-    /// The item has a version that was never given out.
-    pub version: u64,
-    /// The CRC of the item does not hold.
-    pub contents: u64,
-    /// The extents of the item are none, or another value's.
-    pub extents: u64,
-    /// Two items had the same key, and neither is known to be the one.
-    pub duplicate: u64,
-}
-
-impl Dropped {
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        let places = self.segment + self.place + self.key;
-        places + self.version + self.contents + self.extents + self.duplicate
-    }
-}
-
-/// A segment that was being written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OpenSegment {
-    /// Its number.
-    pub segment: u32,
-    /// Who wrote it.
-    pub written_by: WrittenBy,
-    /// Up to where it had items.
-    pub committed_bytes: u64,
-}
-
-/// Who was writing a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WrittenBy {
-    /// The session of this [number](crate::Session::number).
-    Session(u32),
-    /// Whichever session was at the upkeep that all share.
-    Upkeep,
-    /// The memory does not tell: the segment was just being sealed.
-    Unknown,
-}
-
 impl Cache {
     /// The shared memory that the cache lies in, for another process to [recover](Cache::recover)
     /// from once this one is gone.
@@ -199,8 +78,8 @@ impl Cache {
     /// with the configuration that it had (its hash seed may be left open, and the pages may be
     /// others).
     ///
-    /// Nobody else may use the memory: the process is dead, or its cache is never used again.
-    /// Whatever the memory holds, the result is a consistent cache or an error; items that are not
+    /// Memory that somebody uses is refused: a cache owns its memory until it is dropped, with all its
+    /// sessions and large values, or its process is gone. Whatever the memory holds, the result is a consistent cache or an error; items that are not
     /// proved are dropped, and told in the receipt. Ghosts, figures and flushes are kept, also a flush
     /// that is set for later.
     ///
@@ -213,24 +92,71 @@ impl Cache {
         config: &Config,
         proof: Proof,
     ) -> Result<(Self, Receipt), RecoverError> {
+        Self::recover_with(memory, config, proof, &|work| work())
+    }
+
+    /// [`Cache::recover`] with more than the caller's thread. `hands` calls the work that it is given
+    /// once, or at the same time from as many threads as there are to be, and returns when all calls
+    /// have. What comes of it does not depend on how many there are.
+    ///
+    /// ```
+    /// use larder::{Cache, Config, Proof};
+    ///
+    /// let config = Config::new(16 << 20);
+    /// # let cache = Cache::new(config.clone())?;
+    /// # let memory = cache.memory().try_clone_to_owned()?;
+    /// # drop(cache);
+    /// let two = |work: &(dyn Fn() + Sync)| {
+    ///     std::thread::scope(|scope| {
+    ///         scope.spawn(work);
+    ///         work();
+    ///     });
+    /// };
+    /// let (cache, receipt) = Cache::recover_with(memory, &config, Proof::Lengths, &two)?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As of [`Cache::recover`].
+    pub fn recover_with(
+        memory: OwnedFd,
+        config: &Config,
+        proof: Proof,
+        hands: Hands<'_>,
+    ) -> Result<(Self, Receipt), RecoverError> {
         let geometry = Geometry::for_config(config)?;
-        let attached = Arena::attach(memory, header::BYTES_MIN);
-        let mut arena = attached.map_err(|reason| RecoverError::Memory { reason })?;
-        let hash_seed = header::check(&arena, &geometry, config.hash_seed)?;
-        if arena.bytes() != geometry.arena_bytes {
-            let (what, found) = ("the size of the memory", arena.bytes());
-            return Err(RecoverError::Impossible { what, found });
+        let system = |reason| RecoverError::Memory { reason };
+        let mut arena = Arena::attach(memory, header::BYTES_MIN).map_err(system)?;
+        // Whoever owns it may change what is checked next.
+        if !arena.own().map_err(system)? {
+            return Err(RecoverError::InUse);
         }
-        let counts = Counts::of(&arena, &geometry)?;
+        let (hash_seed, counts) = accepted(&arena, &geometry, config)?;
         let pages = arena.arrange_pages(&page_plan(config, &geometry));
         pages.map_err(ConfigError::Pages)?;
-        recovered(Arc::new(arena), geometry, hash_seed, &counts, proof)
+        let arena = Arc::new(arena);
+        recovered(arena, geometry, hash_seed, &counts, (proof, hands))
     }
+}
+
+/// The hash seed and the counts of the header, if it is one that this program can go on from.
+pub(crate) fn accepted(
+    arena: &Arena,
+    geometry: &Geometry,
+    config: &Config,
+) -> Result<(u64, Counts), RecoverError> {
+    let hash_seed = header::check(arena, geometry, config.hash_seed)?;
+    if arena.bytes() != geometry.arena_bytes {
+        let (what, found) = ("the size of the memory", arena.bytes());
+        return Err(RecoverError::Impossible { what, found });
+    }
+    Ok((hash_seed, Counts::of(arena, geometry)?))
 }
 
 /// The counts of a header, which are possible.
 #[derive(Debug)]
-struct Counts {
+pub(crate) struct Counts {
     buckets: u64,
     bucket_chunks: u64,
     ghost_chunks: u64,
@@ -264,42 +190,67 @@ impl Counts {
     }
 }
 
+impl Counts {
+    /// Segments that the index was paid with, but for overflow buckets, and the ghosts. (The first
+    /// chunk of each kind of bucket came with the cache.)
+    fn paid_with(&self) -> u64 {
+        self.bucket_chunks - 1 + self.ghost_chunks
+    }
+
+    /// How many of the segments that were withdrawn are left for overflow buckets.
+    fn left_of(&self, withdrawn: u64) -> Result<u64, RecoverError> {
+        let left = withdrawn.checked_sub(self.paid_with());
+        left.ok_or(RecoverError::Impossible {
+            what: "the number of segments that the index and the ghosts were paid with",
+            found: withdrawn,
+        })
+    }
+}
+
+/// What became of the one that had the memory, which is not in use.
+fn last_owner(arena: &Arena) -> LastOwner {
+    match header::load(arena, header::ENDED) {
+        0 => LastOwner::Died,
+        _ => LastOwner::Ended,
+    }
+}
+
+/// When the memory was last in use, as far as it tells: when it was last maintained, or the last
+/// segment for items was opened.
+fn last_used_ms(arena: &Arena, geometry: &Geometry) -> Option<u64> {
+    let maintained_ms = header::load(arena, header::LAST_USED_MS);
+    let opened_ms = segments(arena, geometry)
+        .map(|segment| segment.remains())
+        .filter(|remains| remains.holds_items())
+        .map(|remains| remains.opened_ms);
+    opened_ms.chain([maintained_ms]).max().filter(|&ms| ms > 0)
+}
+
+/// The lines of the segment table.
+fn segments<'a>(arena: &'a Arena, geometry: &Geometry) -> impl Iterator<Item = Segment<'a>> {
+    let table_at = geometry.segment_table_at;
+    (0..geometry.segments)
+        .map(move |id| Segment::at(arena, table_at + u64::from(id) * SEGMENT_LINE_BYTES))
+}
+
 fn recovered(
     arena: Arc<Arena>,
     geometry: Geometry,
     hash_seed: u64,
     counts: &Counts,
-    proof: Proof,
+    (proof, hands): (Proof, Hands<'_>),
 ) -> Result<(Cache, Receipt), RecoverError> {
     let mut survey = Survey::new(&arena, geometry, hash_seed, counts.next_version, proof);
-    // The first chunk of each kind of bucket came with the cache.
-    let paid = survey.withdrawn();
-    let paid_with = counts.bucket_chunks - 1 + counts.ghost_chunks;
-    let left = paid
-        .checked_sub(paid_with)
-        .ok_or(RecoverError::Impossible {
-            what: "the number of segments that the index and the ghosts were paid with",
-            found: paid,
-        })?;
+    let paid_with = counts.paid_with();
+    let left = counts.left_of(survey.withdrawn())?;
+    // From here on the memory is this cache's, which has not ended.
+    let (last_owner, last_used_ms) = (last_owner(&arena), last_used_ms(&arena, &geometry));
+    header::store(&arena, header::ENDED, 0);
     let overflow_chunks = (left + 1).min(geometry.overflow_chunks_max);
     let overflow = overflow_chunks * geometry.overflow_per_chunk;
     let mut chains = Chains::mend(Arc::clone(&arena), geometry, counts.buckets, overflow);
-    survey.walk(&mut chains);
-    let same_key = |one: Entry, other: Entry| {
-        // SAFETY: both name items that were proved, and nobody else uses the arena.
-        let key = |entry: Entry| unsafe { Item::read_key(&arena, entry.offset()) };
-        key(one) == key(other)
-    };
     let mut dropped = Dropped::default();
-    let buckets = counts.buckets;
-    let items = chains.settle(same_key, |bucket, entry, unmarked| {
-        survey.count_dropped(
-            (bucket, &|hash| hash.bucket(buckets)),
-            entry,
-            unmarked,
-            &mut dropped,
-        );
-    });
+    let items = survey.walk(&mut chains, hands, &mut dropped);
     let overflow_chunks = chains.overflow_used().div_ceil(geometry.overflow_per_chunk);
     let withdrawn = paid_with + overflow_chunks.saturating_sub(1);
     let restored = Restored {
@@ -309,8 +260,10 @@ fn recovered(
     };
     let is_kept = |proven: &&Proven| matches!(proven, Proven::Items(_) | Proven::Extent(_));
     let receipt = Receipt {
+        last_owner,
+        last_used_ms,
         items,
-        item_bytes: survey.item_bytes,
+        item_bytes: survey.item_bytes(),
         large_bytes: survey.parts.iter().sum::<u64>() * geometry.part_bytes,
         dropped,
         open: survey.open(),
@@ -380,6 +333,7 @@ fn count_on(arena: &Arena, geometry: &Geometry, receipt: &Receipt, restored: &Re
     }
     for counters in blocks() {
         counters.set(arena, Figure::PinnedSinceMs, 0);
+        counters.set(arena, Figure::WaitsFor, 0);
         counters.set(arena, Figure::RemovedBytes, 0);
     }
     let sum = |figure| -> u64 { blocks().map(|counters| counters.get(arena, figure)).sum() };
@@ -395,23 +349,4 @@ fn count_on(arena: &Arena, geometry: &Geometry, receipt: &Receipt, restored: &Re
     });
     first.set(arena, Figure::RemovedBytes, dead_bytes.sum());
     header::store(arena, header::ENTRIES, receipt.items);
-}
-
-impl From<Mismatch> for RecoverError {
-    fn from(mismatch: Mismatch) -> Self {
-        match mismatch {
-            Mismatch::NoMagic => Self::NoCache,
-            Mismatch::Layout { found, accepted } => Self::Layout { found, accepted },
-            Mismatch::Damaged => Self::Damaged,
-            Mismatch::Identity {
-                what,
-                found,
-                accepted,
-            } => Self::Differs {
-                what,
-                found,
-                accepted,
-            },
-        }
-    }
 }

@@ -1,15 +1,10 @@
-//! The walk of the segments that proves items, and the entries that name them.
-//!
-//! A segment is walked from its beginning, item by item, up to its committed length or the first
-//! thing that can be no item: what lies behind that is not trusted, whoever names it. So every later
-//! walk of the segment meets whole items alone. An item that the index names, at this place and under
-//! this key's hash, is live; if the rest of what is asked of it holds, its entry is marked and it is
-//! counted.
+//! What is known of the segments, and what comes of it: the walk of them ([`walk`](super::walk)), large
+//! values and items of one key afterwards, and then the index is settled with.
 
 use crate::arena::Arena;
 use crate::engine::cache::hash_of;
 use crate::engine::config::{CLASSES_MAX, Geometry, SEGMENT_LINE_BYTES};
-use crate::engine::index::recovered::{Chains, Unmarked};
+use crate::engine::index::recovered::{Chains, Hands, Marks};
 use crate::engine::index::word::{Entry, KeyHash};
 use crate::engine::item::Item;
 use crate::engine::large::sound_extents;
@@ -17,37 +12,36 @@ use crate::engine::log::extents::{Extent, parts};
 use crate::engine::log::segment::{
     Label, Lifetime, Owner, Proven, ProvenItems, Remains, Segment, State,
 };
-use crate::engine::recover::measure::measured;
-use crate::engine::recover::{Dropped, OpenSegment, Proof, WrittenBy};
-use crate::sync::Ordering;
-
-/// LIMIT: items whose buckets are fetched together.
-const BATCH: usize = 16;
+use crate::engine::recover::measure::{Measured, measured};
+use crate::engine::recover::walk::{Large, Walked, Walker};
+use crate::engine::recover::{Dropped, OpenSegment, Proof, WrittenBy, segments};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// What is known of the segments so far.
 #[derive(Debug)]
 pub(super) struct Survey<'a> {
-    arena: &'a Arena,
+    pub(super) arena: &'a Arena,
     geometry: Geometry,
-    hash_seed: u64,
+    pub(super) hash_seed: u64,
     /// Versions from here on were never given out.
     next_version: u64,
     proof: Proof,
     remains: Vec<Remains>,
+    /// Segments that say that they hold items.
+    pub(super) held: Vec<u32>,
     /// Of each segment: what was proved of its items; none, if it is not one for items.
     items: Vec<Option<ProvenItems>>,
     /// Of each segment: the parts that proven values use, a bit each.
     used_parts: Vec<u64>,
     /// Parts of the values whose items are in each log.
     pub(super) parts: [u64; 2],
-    pub(super) item_bytes: u64,
     pub(super) torn_segments: u64,
     pub(super) torn_bytes: u64,
 }
 
 /// Why an entry is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Doubt {
+pub(super) enum Doubt {
     Segment,
     Place,
     Key,
@@ -64,22 +58,24 @@ impl<'a> Survey<'a> {
         next_version: u64,
         proof: Proof,
     ) -> Self {
-        let line = |id: u32| geometry.segment_table_at + u64::from(id) * SEGMENT_LINE_BYTES;
-        let ids = 0..geometry.segments;
-        let remains: Vec<_> = ids
-            .map(|id| Segment::at(arena, line(id)).remains())
+        let remains: Vec<_> = segments(arena, &geometry)
+            .map(|segment| segment.remains())
             .collect();
+        let held = (0..)
+            .zip(&remains)
+            .filter(|(_, remains)| remains.holds_items());
+        let held = held.map(|(id, _)| id).collect();
         Self {
             arena,
             geometry,
             hash_seed,
             next_version,
             proof,
+            held,
             items: vec![None; remains.len()],
             used_parts: vec![0; remains.len()],
             remains,
             parts: [0; 2],
-            item_bytes: 0,
             torn_segments: 0,
             torn_bytes: 0,
         }
@@ -109,19 +105,74 @@ impl<'a> Survey<'a> {
         .collect()
     }
 
-    /// Walks all segments that hold items.
-    pub(super) fn walk(&mut self, chains: &mut Chains) {
-        for id in 0..self.geometry.segments {
-            let remains = self.remains[id as usize];
-            if let Some(State::Open | State::Sealed | State::Claimed) = remains.state {
-                self.items[id as usize] = Some(self.nothing_proven(&remains));
-                self.walk_segment(id, &remains, chains);
+    /// Walks all segments that hold items, and settles with the index; gives how many items are left.
+    pub(super) fn walk(
+        &mut self,
+        chains: &mut Chains,
+        hands: Hands<'_>,
+        dropped: &mut Dropped,
+    ) -> u64 {
+        let (next, found) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+        let (survey, shared) = (&*self, &*chains);
+        hands(&|| {
+            let findings = Walker::new(survey, shared, &next).walk();
+            found.lock().push(findings);
+        });
+        let mut found = found.into_inner();
+        let mut marks = chains.no_marks();
+        let (mut large, mut suspects) = (Vec::new(), Vec::new());
+        for findings in &mut found {
+            self.note(&findings.segments);
+            marks.add(&findings.marks);
+            large.append(&mut findings.large);
+            suspects.append(&mut findings.suspects);
+        }
+        drop(found);
+        large.sort_unstable_by_key(|large| large.offset);
+        for large in &large {
+            if self.prove_large(large).is_ok() {
+                marks.set(large.slot);
             }
         }
+        suspects.sort_unstable();
+        suspects.dedup();
+        for bucket in suspects {
+            self.drop_doubles(bucket, chains, &mut marks, dropped);
+        }
+        let (survey, buckets) = (&*self, chains.buckets());
+        let begun = Dropped::default;
+        let (items, each) = chains.settle(&marks, hands, begun, |dropped, bucket, entry| {
+            let place = (bucket, buckets);
+            *survey.reason(place, entry, dropped) += 1;
+        });
+        each.iter().for_each(|each| dropped.add(each));
+        items
+    }
+
+    /// Removes entries of one bucket that name items of the same key.
+    fn drop_doubles(
+        &mut self,
+        bucket: u64,
+        chains: &Chains,
+        marks: &mut Marks,
+        dropped: &mut Dropped,
+    ) {
+        let arena = self.arena;
+        let same_key = |one: Entry, other: Entry| {
+            // SAFETY: both name items that were proved, and nobody else uses the arena.
+            let key = |entry: Entry| unsafe { Item::read_key(arena, entry.offset()) };
+            key(one) == key(other)
+        };
+        chains.drop_doubles(bucket, marks, same_key, |entry| {
+            let (id, _) = self.place_of(entry).expect("it was proved");
+            self.take_back(id, entry.offset());
+            dropped.duplicate += 1;
+        });
     }
 
     /// The segment with none of its items proved yet.
-    fn nothing_proven(&self, remains: &Remains) -> ProvenItems {
+    pub(super) fn nothing_proven(&self, id: u32) -> ProvenItems {
+        let remains = &self.remains[id as usize];
         let Label { log, class } = remains.label;
         let class = match self.geometry.classes {
             1 => 0,
@@ -137,64 +188,43 @@ impl<'a> Survey<'a> {
         }
     }
 
-    fn walk_segment(&mut self, id: u32, remains: &Remains, chains: &mut Chains) {
+    /// The bytes that a segment says it has committed.
+    pub(super) fn committed_of(&self, id: u32) -> u64 {
+        self.remains[id as usize].committed
+    }
+
+    /// Where a segment begins, and where its items end at most.
+    pub(super) fn extent_of(&self, id: u32) -> (u64, u64) {
         let start = self.start(id);
-        let end = start + remains.committed.min(self.geometry.segment_bytes);
-        let mut at = start;
-        loop {
-            let mut batch = [(KeyHash(0), 0, 0); BATCH];
-            let mut items = 0;
-            while items < BATCH
-                && let Some(bytes) = self.measured(at, end)
-            {
-                let hash = self.hash_at(at);
-                chains.prefetch(chains.bucket_of(hash));
-                batch[items] = (hash, at, bytes);
-                items += 1;
-                at += bytes;
+        let committed = self.committed_of(id).min(self.geometry.segment_bytes);
+        (start, start + committed)
+    }
+
+    /// Notes what a walker found of its segments.
+    fn note(&mut self, segments: &[Walked]) {
+        for walked in segments {
+            self.items[walked.id as usize] = Some(walked.items);
+            if let Some(torn_bytes) = walked.torn_bytes {
+                self.torn_segments += 1;
+                self.torn_bytes += torn_bytes;
             }
-            for &(hash, ..) in &batch[..items] {
-                chains.prefetch_overflow(hash);
-            }
-            for &(hash, offset, bytes) in &batch[..items] {
-                if let Some(slot) = chains.find(hash, offset)
-                    && self.prove(id, offset, bytes).is_ok()
-                {
-                    chains.mark(slot);
-                }
-            }
-            if items < BATCH {
-                break;
-            }
-        }
-        let held = self.items[id as usize].as_mut().expect("just made");
-        held.committed = at - start;
-        if remains.committed != held.committed {
-            self.torn_segments += 1;
-            self.torn_bytes += end - at;
         }
     }
 
-    /// Asks of an item, which the index names, all that the walk does not, and counts it.
-    fn prove(&mut self, id: u32, offset: u64, bytes: u64) -> Result<(), Doubt> {
-        self.doubt(offset)?;
-        let item = self.item(offset);
-        let extents = item.extents().map(|extents| {
-            sound_extents(&self.geometry, &extents).filter(|extents| self.take_parts(extents))
-        });
-        let extents = extents
-            .map(|sound| sound.ok_or(Doubt::Extents))
-            .transpose()?;
-        let held = self.items[id as usize].as_mut().expect("it is walked");
-        held.live_bytes += bytes;
-        held.lifetime = held.lifetime.with(item.stored_expiry_ms());
-        held.newest_version = held.newest_version.max(item.version());
+    /// Counts the item of a large value, if its extents are sound and no other value's.
+    fn prove_large(&mut self, large: &Large) -> Result<(), Doubt> {
+        let item = self.item(large.offset);
+        let extents = item.extents().ok_or(Doubt::Extents)?;
+        let sound = sound_extents(&self.geometry, &extents);
+        let sound = sound.filter(|extents| self.take_parts(extents));
+        let extents = sound.ok_or(Doubt::Extents)?;
+        let held = self.items[large.id as usize]
+            .as_mut()
+            .expect("it was walked");
+        held.add(&item, large.bytes);
         let log = held.label.log;
-        self.item_bytes += bytes;
-        if let Some(extents) = extents {
-            self.parts[log as usize] += u64::from(parts(&extents));
-            self.hold(extents[0]);
-        }
+        self.parts[log as usize] += u64::from(parts(&extents));
+        self.hold(extents[0]);
         Ok(())
     }
 
@@ -204,7 +234,6 @@ impl<'a> Survey<'a> {
         let held = self.items[id as usize].as_mut().expect("it was proved");
         held.live_bytes -= item.bytes();
         let log = held.label.log;
-        self.item_bytes -= item.bytes();
         if let Some(extents) = item.extents() {
             let extents = extents.all();
             self.parts[log as usize] -= u64::from(parts(&extents));
@@ -216,7 +245,8 @@ impl<'a> Survey<'a> {
     }
 
     /// What speaks against an item that can be read, its extents apart.
-    fn doubt(&self, offset: u64) -> Result<(), Doubt> {
+    #[inline]
+    pub(super) fn doubt(&self, offset: u64) -> Result<(), Doubt> {
         if self.item(offset).version() >= self.next_version {
             return Err(Doubt::Version);
         }
@@ -256,21 +286,9 @@ impl<'a> Survey<'a> {
         references.store(1, Ordering::Relaxed);
     }
 
-    /// Accounts for an entry that was removed.
-    pub(super) fn count_dropped(
-        &mut self,
-        place: (u64, &dyn Fn(KeyHash) -> u64),
-        entry: Entry,
-        unmarked: Unmarked,
-        dropped: &mut Dropped,
-    ) {
-        if unmarked == Unmarked::Duplicate {
-            let (id, _) = self.place_of(entry).expect("it was proved");
-            self.take_back(id, entry.offset());
-            dropped.duplicate += 1;
-            return;
-        }
-        let count = match self.doubt_entry(place, entry) {
+    /// The reason why an entry of this bucket, of so many, was removed.
+    fn reason<'d>(&self, place: (u64, u64), entry: Entry, dropped: &'d mut Dropped) -> &'d mut u64 {
+        match self.doubt_entry(place, entry) {
             Err(Doubt::Segment) => &mut dropped.segment,
             Err(Doubt::Key) => &mut dropped.key,
             Err(Doubt::Version) => &mut dropped.version,
@@ -278,22 +296,17 @@ impl<'a> Survey<'a> {
             Err(Doubt::Extents) => &mut dropped.extents,
             // What can be an item is none where the walk found none.
             Err(Doubt::Place) | Ok(()) => &mut dropped.place,
-        };
-        *count += 1;
+        }
     }
 
     /// What speaks against an entry of this bucket, as far as can be told once it is known that
     /// something does.
-    fn doubt_entry(
-        &self,
-        (bucket, bucket_of): (u64, &dyn Fn(KeyHash) -> u64),
-        entry: Entry,
-    ) -> Result<(), Doubt> {
+    fn doubt_entry(&self, (bucket, buckets): (u64, u64), entry: Entry) -> Result<(), Doubt> {
         let (_, end) = self.place_of(entry).ok_or(Doubt::Segment)?;
         let offset = entry.offset();
         self.measured(offset, end).ok_or(Doubt::Place)?;
         let hash = self.hash_at(offset);
-        if bucket_of(hash) != bucket || hash.tag() != entry.tag() || entry.has_reserved() {
+        if hash.bucket(buckets) != bucket || hash.tag() != entry.tag() || entry.has_reserved() {
             return Err(Doubt::Key);
         }
         self.doubt(offset)?;
@@ -309,6 +322,15 @@ impl<'a> Survey<'a> {
         let id = from_start / self.geometry.segment_bytes;
         let items = self.items.get(id as usize)?.as_ref()?;
         Some((id as u32, self.start(id as u32) + items.committed))
+    }
+
+    /// Bytes of the items that were proved.
+    pub(super) fn item_bytes(&self) -> u64 {
+        self.items
+            .iter()
+            .flatten()
+            .map(|items| items.live_bytes)
+            .sum()
     }
 
     /// What was proved of each segment. Of those that are withdrawn, so many are kept.
@@ -344,13 +366,15 @@ impl<'a> Survey<'a> {
         self.geometry.segments_at + u64::from(id) * self.geometry.segment_bytes
     }
 
-    fn measured(&self, offset: u64, end: u64) -> Option<u64> {
+    #[inline]
+    pub(super) fn measured(&self, offset: u64, end: u64) -> Option<Measured> {
         // SAFETY: segments are inside the arena, and nobody else uses it.
         unsafe { measured(self.arena, offset, end, self.geometry.key_bytes_max) }
     }
 
     /// The item at an offset where one was measured.
-    fn item(&self, offset: u64) -> Item<'a> {
+    #[inline]
+    pub(super) fn item(&self, offset: u64) -> Item<'a> {
         // SAFETY: it was measured, so it can be read, and nobody else uses the arena.
         unsafe { Item::read(self.arena, offset) }
     }

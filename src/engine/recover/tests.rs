@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{Proof, Receipt};
-use crate::arena::OwnedFd;
+use crate::arena::{Arena, OwnedFd};
 use crate::engine::cache::Cache;
 use crate::engine::config::{BUCKET_BYTES, Config, OVERFLOW_BYTES};
 use crate::engine::header;
@@ -94,15 +94,26 @@ impl Victim {
 
     /// Dies; what is recovered must agree with itself.
     fn recovered(self, proof: Proof) -> (Cache, Session, Receipt) {
-        let memory: OwnedFd = self.cache.memory().try_clone_to_owned().expect("memory");
-        std::mem::forget(self.session);
-        std::mem::forget(self.cache);
+        let memory = left_behind(&self.cache.shared().arena);
         let recovered = Cache::recover(memory, &self.config, proof);
         let (cache, receipt) = recovered.expect("the header is whole");
         let mut session = cache.session().expect("a session");
         assert_eq!(session.verify(), Ok(()), "{receipt:#?}");
         (cache, session, receipt)
     }
+}
+
+/// The memory as it is at this moment, in another one that nobody owns.
+fn left_behind(arena: &Arena) -> OwnedFd {
+    let bytes = arena.bytes();
+    let copy = Arena::new(bytes).expect("an arena");
+    for at in (0..bytes).step_by(8) {
+        let word = arena.word(at).load(Ordering::Relaxed);
+        if word != 0 {
+            copy.word(at).store(word, Ordering::Relaxed);
+        }
+    }
+    copy.memory().try_clone_to_owned().expect("a descriptor")
 }
 
 /// Which of so many keys are there; each must have its own value.
@@ -139,7 +150,7 @@ fn locks_of_the_dead_are_cleared() {
     let buckets = victim.buckets();
     for bucket in 0..buckets {
         let at = victim.bucket_at(bucket) + CONTROL_BYTES;
-        victim.set_word(at, Control(victim.word(at)).locked().0);
+        victim.set_word(at, Control(victim.word(at)).locked_by(1).0);
     }
     let (_, mut session, receipt) = victim.recovered(Proof::Lengths);
     assert_eq!(receipt.locks_cleared, buckets);
@@ -156,7 +167,7 @@ fn a_split_that_had_not_raised_the_count_never_was() {
     for (slot, (_, entry)) in (0..4).zip(victim.entries()) {
         victim.set_word(child + slot * 8, entry.0);
     }
-    victim.set_word(child + CONTROL_BYTES, Control(0).locked().0);
+    victim.set_word(child + CONTROL_BYTES, Control(0).locked_by(1).0);
     let (cache, mut session, receipt) = victim.recovered(Proof::Lengths);
     assert_eq!((receipt.items, receipt.dropped.total()), (3000, 0));
     // The next splits fill that bucket, and those behind it.

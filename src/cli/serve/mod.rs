@@ -1,22 +1,26 @@
-//! `larder serve`: from options to a running server, and from a signal to its end.
+//! `larder serve`: from options to a supervisor ([`outside`]), and from options to a server that it
+//! starts, or that is asked for without one ([`inside`]). Both check the same options in the same way.
 
-use std::io::{self, IsTerminal, Write};
+mod inside;
+mod log;
+mod memory;
+mod outside;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use larder_protocol::VALUE_BYTES_CEILING;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::WRONG_USAGE;
+use super::admin::{ADMIN_VARIABLE, AdminAddress};
 use super::units;
-use crate::engine::{AccessTimes, Cache, Config, ConfigError, HugePages, Pages, Prefault};
-use crate::server::{self, Address, Drainer, Pinning, Running, Server, Settings, StartError};
+use crate::engine::{AccessTimes, Cache, Config, ConfigError, HugePages, Limits, Prefault};
+use crate::server::{self, Address, Pinning, Settings, StartError};
 
-/// What a process that a signal ends reports: 128 and the number of the signal.
-const ENDED_BY_SIGNAL: i32 = 128;
+/// The exit code of a supervisor whose workers died again and again.
+const GAVE_UP: u8 = 4;
 
 /// The options of `larder serve`.
 #[derive(Debug, Args)]
@@ -89,6 +93,36 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = units::duration)]
     drain_timeout: Duration,
 
+    /// Serve in this process, with no supervisor outside that starts it again
+    #[arg(long)]
+    no_supervisor: bool,
+
+    /// Where the supervisor answers about the server: HOST:PORT, unix:PATH or none [default: a Unix
+    /// socket that the commands find by the server's port]
+    #[arg(long, value_name = "ADDRESS", env = ADMIN_VARIABLE)]
+    admin: Option<AdminAddress>,
+
+    /// What a new worker process keeps of what the last one left: always all that can be proved,
+    /// nothing unless that ended in good order (clean), or nothing (never)
+    #[arg(long, value_name = "WHEN", default_value = "always")]
+    keep: Keep,
+
+    /// Keep nothing that nobody has served for so long [default: any time]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    keep_max_age: Option<Duration>,
+
+    /// How long a worker process may take until it serves, before it is killed
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = units::duration)]
+    start_timeout: Duration,
+
+    /// How long another program may take for each step of an upgrade to it
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
+    upgrade_timeout: Duration,
+
+    /// Look at the memory that was handed over, say what would be kept of it, and end
+    #[arg(long, hide = true)]
+    examine: bool,
+
     /// How the log on standard error is written
     #[arg(long, value_name = "FORM", default_value = "human")]
     log: LogForm,
@@ -105,6 +139,18 @@ enum LogForm {
     Human,
     /// For programs: one JSON object on each line.
     Json,
+}
+
+/// What to keep of the contents when a worker process follows on another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Keep {
+    /// All that can be proved.
+    Always,
+    /// That, if the last process ended in good order: for those who must not miss a delete that was
+    /// sent while nobody served.
+    Clean,
+    /// Nothing.
+    Never,
 }
 
 /// When to use huge pages.
@@ -130,18 +176,19 @@ impl From<HugePagesWhen> for HugePages {
 
 /// Runs a server until a signal ends it.
 pub(crate) fn run(options: ServeOptions) -> ExitCode {
-    start_log(options.log, options.log_level);
-    match serve(options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Refusal::Usage(sentence)) => {
-            eprintln!("larder serve: {sentence}");
-            ExitCode::from(WRONG_USAGE)
-        }
-        Err(Refusal::Failed(sentence)) => {
-            eprintln!("larder serve: {sentence}");
-            ExitCode::FAILURE
-        }
-    }
+    log::start(options.log, options.log_level);
+    let ended = match options.no_supervisor {
+        true => inside::serve(&options).map(|()| ExitCode::SUCCESS),
+        false => outside::supervise(&options),
+    };
+    ended.unwrap_or_else(|refusal| {
+        let (sentence, code) = match refusal {
+            Refusal::Usage(sentence) => (sentence, ExitCode::from(WRONG_USAGE)),
+            Refusal::Failed(sentence) => (sentence, ExitCode::FAILURE),
+        };
+        eprintln!("larder serve: {sentence}");
+        code
+    })
 }
 
 /// Why there is no server, or no longer.
@@ -153,35 +200,19 @@ enum Refusal {
     Failed(String),
 }
 
-fn serve(options: ServeOptions) -> Result<(), Refusal> {
-    // Signals first: one that comes during the start must not leave a half-made server behind.
-    let signals = Signals::new([SIGTERM, SIGINT])
-        .map_err(|error| Refusal::Failed(format!("cannot wait for signals: {error}")))?;
-    let mut settings = settings(&options)?;
-    let (cache, workers) = cache(&options, settings.workers)?;
-    settings.workers = workers;
-    log_memory(&options, cache.pages());
-    let running = Server::start(settings, cache).map_err(|error| match error {
-        StartError::System { .. } => Refusal::Failed(error.to_string()),
-        _ => Refusal::Usage(error.to_string()),
-    })?;
-    drain_on_signal(signals, running.drainer());
-    announce(&running, workers, options.memory);
-    running
-        .join()
-        .map_err(|error| Refusal::Failed(error.to_string()))?;
-    tracing::info!("ended");
-    Ok(())
+impl Refusal {
+    fn failed(sentence: impl ToString) -> Self {
+        Self::Failed(sentence.to_string())
+    }
 }
 
-/// Says in the log what memory the cache got.
-fn log_memory(options: &ServeOptions, pages: Pages) {
-    tracing::info!(
-        memory_bytes = options.memory,
-        prefault = options.prefault,
-        %pages,
-        "the memory is mapped"
-    );
+impl From<StartError> for Refusal {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::System { .. } => Self::Failed(error.to_string()),
+            _ => Self::Usage(error.to_string()),
+        }
+    }
 }
 
 /// The settings that the options ask for; the rest by default.
@@ -201,7 +232,7 @@ fn settings(options: &ServeOptions) -> Result<Settings, Refusal> {
         } else {
             Pinning::Free
         },
-        connections_max: connections_max(options.connections_max, defaults.connections_max)?,
+        connections_max: options.connections_max.unwrap_or(defaults.connections_max),
         frame_bytes_max,
         buffer_bytes_max: options.buffer_memory,
         idle_timeout: options.idle_timeout,
@@ -213,29 +244,9 @@ fn settings(options: &ServeOptions) -> Result<Settings, Refusal> {
     })
 }
 
-/// Makes room for the connections among the open files. What was asked for and is impossible is
-/// refused; the default gives way.
-fn connections_max(asked: Option<u32>, default: u32) -> Result<u32, Refusal> {
-    let wanted = asked.unwrap_or(default);
-    match server::raise_open_files(wanted.min(server::CONNECTIONS_MAX)) {
-        Ok(()) => Ok(wanted),
-        Err(error) if asked.is_some() || error.possible == 0 => {
-            Err(Refusal::Usage(error.to_string()))
-        }
-        Err(error) => {
-            tracing::info!(
-                connections_max = error.possible,
-                files_max = error.files_max,
-                "fewer connections than usual, since the limit of open files is low"
-            );
-            Ok(error.possible)
-        }
-    }
-}
-
-/// The cache that the options ask for, and how many workers it has room for: as many as asked for,
+/// The configuration that the options ask for, and how many workers it has room for: as many as asked for,
 /// or by default as many as a small memory allows.
-fn cache(options: &ServeOptions, workers: usize) -> Result<(Cache, usize), Refusal> {
+fn config(options: &ServeOptions, workers: usize) -> Result<(Config, usize, Limits), Refusal> {
     let out_of_range = || Refusal::Usage(server::SettingError::Workers(workers).to_string());
     if !(1..=server::WORKERS_MAX).contains(&workers) {
         return Err(out_of_range());
@@ -252,13 +263,12 @@ fn cache(options: &ServeOptions, workers: usize) -> Result<(Cache, usize), Refus
     config.value_bytes_max = value_bytes_max(options)?;
     // One more for the maintenance thread.
     config.sessions_max = u32::try_from(workers + 1).map_err(|_| out_of_range())?;
-    match Cache::new(config) {
-        Ok(cache) => Ok((cache, workers)),
+    match Cache::check(&config) {
+        Ok(limits) => Ok((config, workers, limits)),
         Err(ConfigError::Sessions { accepted, .. }) if accepted > 1 => {
             let possible = accepted as usize - 1;
             if options.workers.is_none() && possible < workers {
-                tracing::info!(workers = possible, "fewer workers, since memory is small");
-                return cache(options, possible);
+                return self::config(options, possible);
             }
             Err(Refusal::Usage(format!(
                 "{} of memory have no room for {workers} workers; accepted: 1 to {possible} \
@@ -270,6 +280,15 @@ fn cache(options: &ServeOptions, workers: usize) -> Result<(Cache, usize), Refus
     }
 }
 
+/// All that can be told of the options before anything is opened.
+fn check(options: &ServeOptions) -> Result<(Settings, Config), Refusal> {
+    let mut settings = settings(options)?;
+    let (config, workers, limits) = config(options, settings.workers)?;
+    settings.workers = workers;
+    settings.check(limits).map_err(StartError::from)?;
+    Ok((settings, config))
+}
+
 /// The longest value, if one was asked for that frames can carry.
 fn value_bytes_max(options: &ServeOptions) -> Result<Option<u64>, Refusal> {
     match options.value_bytes_max {
@@ -279,60 +298,4 @@ fn value_bytes_max(options: &ServeOptions) -> Result<Option<u64>, Refusal> {
         ))),
         asked => Ok(asked),
     }
-}
-
-/// The first signal drains the server, the second ends the process where it stands.
-fn drain_on_signal(mut signals: Signals, drainer: Drainer) {
-    let wait = move || {
-        let mut draining = false;
-        for signal in signals.forever() {
-            if draining {
-                std::process::exit(ENDED_BY_SIGNAL + signal);
-            }
-            draining = true;
-            tracing::info!(signal, "draining; another signal ends the process at once");
-            drainer.drain();
-        }
-    };
-    if let Err(error) = std::thread::Builder::new()
-        .name("larder-signals".to_owned())
-        .spawn(wait)
-    {
-        tracing::error!(%error, "signals will end the process without a drain");
-    }
-}
-
-/// Says in one line on standard output that the server is ready, and where.
-fn announce(running: &Running, workers: usize, memory_bytes: u64) {
-    let list = |addresses: &[Address]| {
-        let texts: Vec<String> = addresses.iter().map(Address::to_string).collect();
-        texts.join(", ")
-    };
-    let memcached = match running.memcached_addresses() {
-        [] => String::new(),
-        addresses => format!(", memcached on {}", list(addresses)),
-    };
-    let line = format!(
-        "larder {} ready on {}{memcached} ({workers} {}, {})",
-        env!("CARGO_PKG_VERSION"),
-        list(running.addresses()),
-        if workers == 1 { "worker" } else { "workers" },
-        units::size_text(memory_bytes),
-    );
-    let mut stdout = io::stdout();
-    // Whoever closed standard output does not wait for the line.
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-}
-
-fn start_log(form: LogForm, level: LevelFilter) {
-    let lines = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .with_max_level(level);
-    // A second log in one process would only fail to replace the first.
-    let _ = match form {
-        LogForm::Human => lines.try_init(),
-        LogForm::Json => lines.json().try_init(),
-    };
 }

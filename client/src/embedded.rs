@@ -1,0 +1,145 @@
+//! A cache in this process, in place of a server.
+//!
+//! This crate knows no cache. It knows what a cache must be able to do to stand where a server
+//! stands: execute a frame, at once, in the caller's own thread. There is no socket, no other task
+//! and no copy but that of the frame; what an operation means is decided by the same code as in a
+//! server, since it is the same frame.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use larder_protocol::{Decoded, Request, RequestFrame, Response, decode_response};
+
+use crate::call::{Answered, Failure};
+use crate::client::ServerInfo;
+use crate::error::Cause;
+use crate::link::too_much;
+use crate::reply::Reply;
+use crate::{Client, Error};
+
+/// LIMIT: replies up to this length are copied out of the buffer that the thread keeps.
+const COPY_BYTES_MAX: usize = 4096;
+
+/// LIMIT: a buffer that once held a large value is not kept for small ones.
+const KEPT_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// What executes requests in this process.
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// What a server would say about itself in the handshake.
+    fn server(&self) -> &ServerInfo;
+
+    /// Executes one whole frame and appends the whole response to it, whatever its length.
+    fn execute(&self, request: &[u8], response: &mut Vec<u8>);
+}
+
+/// A cache that a [`Client`] can have in its own process; see [`Client::embedded`].
+pub trait Embed {
+    /// Why it cannot.
+    type Error;
+
+    /// Makes it ready to execute requests.
+    ///
+    /// # Errors
+    ///
+    /// Whatever stands in the way.
+    fn embed(self) -> Result<Arc<dyn Backend>, Self::Error>;
+}
+
+thread_local! {
+    /// A request and its response; while one is under way its thread does nothing else.
+    static BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+/// Has a request executed.
+pub(crate) fn answer(backend: &dyn Backend, request: &Request<'_>) -> Result<Answered, Error> {
+    if let Some(reason) = too_much(request, &backend.server().limits) {
+        return Ok(Err(Failure {
+            status: reason.status(),
+            message: reason.to_string(),
+        }));
+    }
+    BUFFERS.with_borrow_mut(|(frame, response)| {
+        execute(backend, request, frame, response);
+        let answered = read(backend, response);
+        for buffer in [frame, response] {
+            if buffer.capacity() > KEPT_BUFFER_BYTES_MAX {
+                *buffer = Vec::new();
+            }
+        }
+        answered
+    })
+}
+
+/// The whole response to a request, as bytes.
+pub(crate) fn response(backend: &dyn Backend, request: &Request<'_>) -> BytesMut {
+    let (mut frame, mut response) = (Vec::new(), Vec::new());
+    execute(backend, request, &mut frame, &mut response);
+    BytesMut::from(Bytes::from(response))
+}
+
+fn execute(
+    backend: &dyn Backend,
+    request: &Request<'_>,
+    frame: &mut Vec<u8>,
+    response: &mut Vec<u8>,
+) {
+    frame.clear();
+    response.clear();
+    RequestFrame {
+        id: 0,
+        quiet: false,
+        request: request.clone(),
+    }
+    .encode(frame);
+    backend.execute(frame, response);
+}
+
+/// Makes a response own what it says.
+fn read(backend: &dyn Backend, response: &mut Vec<u8>) -> Result<Answered, Error> {
+    let frame_bytes_max = backend.server().limits.frame_bytes_max;
+    if response.len() <= COPY_BYTES_MAX {
+        return read_with(response, frame_bytes_max, Bytes::copy_from_slice);
+    }
+    let whole = Bytes::from(std::mem::take(response));
+    read_with(&whole, frame_bytes_max, |slice| whole.slice_ref(slice))
+}
+
+fn read_with(
+    response: &[u8],
+    frame_bytes_max: u32,
+    own: impl Fn(&[u8]) -> Bytes,
+) -> Result<Answered, Error> {
+    let broken = |why: &str| Error::Unknown(Cause::Protocol(why.to_owned()));
+    match decode_response(response, frame_bytes_max) {
+        Decoded::Frame { frame, .. } => match &frame.response {
+            Response::Failed { message } => Ok(Err(Failure {
+                status: frame.status,
+                message: (*message).to_owned(),
+            })),
+            response => match Reply::from_response(response, own) {
+                Some(reply) => Ok(Ok(reply)),
+                None => Err(Error::misfit()),
+            },
+        },
+        Decoded::Incomplete { .. } => Err(broken("the response is not whole")),
+        Decoded::Refused(refusal) => Err(broken(&refusal.to_string())),
+    }
+}
+
+impl Client {
+    /// A client of a cache in this process: no server, no socket, and no other task to wait for.
+    ///
+    /// `larder::Cache` is one such cache. All operations are there and mean the same; a program moves
+    /// to a server by making its client with [`connect`](Self::connect) instead. What belongs to
+    /// connections is not: such a client has no [metrics](Self::metrics), and no timeout but the one
+    /// that is over before a request begins ([`until`](Self::until)).
+    ///
+    /// # Errors
+    ///
+    /// Those of the cache.
+    pub fn embedded<C: Embed>(cache: C) -> Result<Self, C::Error> {
+        Ok(Self::over(crate::way::Way::Embedded(cache.embed()?)))
+    }
+}

@@ -1,0 +1,61 @@
+//! What is asked of a server's supervisor, over its admin endpoint: it answers also when the server
+//! does not.
+
+mod address;
+mod ask;
+mod upgrade;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+pub(crate) use address::{AdminAddress, usual_address};
+pub(crate) use upgrade::UpgradeOptions;
+
+use super::ending::{Ending, Failure, conclude};
+use super::units;
+use crate::server::Address;
+use ask::Told;
+
+/// The variable of the environment that names an admin endpoint.
+pub(crate) const ADMIN_VARIABLE: &str = "LARDER_ADMIN";
+
+/// Which supervisor is asked, and how long it may take.
+#[derive(Debug, Args)]
+pub(crate) struct AdminOptions {
+    /// The admin endpoint: HOST:PORT or unix:PATH [default: that of the server at port 5273]
+    #[arg(long, value_name = "ADDRESS", env = ADMIN_VARIABLE)]
+    admin: Option<Address>,
+
+    /// How long to wait for the answer
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = units::duration)]
+    timeout: Duration,
+}
+
+/// A command that one request to an admin endpoint serves.
+pub(crate) trait AdminCommand {
+    /// The name that it is typed by.
+    const NAME: &'static str;
+
+    /// The supervisor to ask.
+    fn admin(&self) -> &AdminOptions;
+
+    /// The method and the path of the request.
+    fn request(&self) -> (&'static str, String);
+
+    /// What to do with the answer.
+    fn told(&self, told: Told) -> Result<Ending, Failure>;
+}
+
+/// Asks, and reports how it ended.
+pub(crate) fn run<C: AdminCommand>(command: &C) -> ExitCode {
+    let admin = command.admin();
+    let address = match &admin.admin {
+        Some(address) => address.clone(),
+        None => usual_address(&address::default_server()),
+    };
+    let (method, path) = command.request();
+    let told = ask::ask(&address, method, &path, admin.timeout);
+    conclude(C::NAME, told.and_then(|told| command.told(told)))
+}

@@ -1,0 +1,213 @@
+//! `larder touch`, `delete` and `incr`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args};
+use larder_client::Client;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::answer::{Answer, bytes_as_json, readable_key};
+use super::keys::KeyOptions;
+use super::{Site, not_found};
+use crate::cli::ending::Failure;
+use crate::cli::units;
+
+const TOUCH_EXAMPLE: &str = "\
+Examples:
+  larder touch session:17 --expire-in 30m
+  larder touch config:main config:spare --forever";
+
+const DELETE_EXAMPLE: &str = "\
+Examples:
+  larder delete session:17
+  larder delete session:17 session:18 session:19
+  larder scan 'session:*' --null | larder delete --keys-from - --null";
+
+const INCR_EXAMPLE: &str = "\
+Examples:
+  larder incr visits --initial 1
+  larder incr stock -3
+
+The new number is printed. Counting down stops at 0.";
+
+/// LIMIT: keys that were not there are named up to so many.
+const ABSENT_NAMED: usize = 10;
+
+/// The options of `larder touch`.
+#[derive(Debug, Args)]
+#[command(about = "Give keys a new expiry", after_help = TOUCH_EXAMPLE)]
+#[command(group = ArgGroup::new("expiry").args(["expire_in", "forever"]).required(true))]
+pub(crate) struct TouchOptions {
+    #[command(flatten)]
+    pub(super) keys: KeyOptions,
+
+    /// How long the items live from now on
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    expire_in: Option<Duration>,
+
+    /// The items do not expire any more
+    #[arg(long)]
+    forever: bool,
+}
+
+/// The options of `larder delete`.
+#[derive(Debug, Args)]
+#[command(about = "Delete keys", visible_alias = "del", after_help = DELETE_EXAMPLE)]
+pub(crate) struct DeleteOptions {
+    #[command(flatten)]
+    pub(super) keys: KeyOptions,
+}
+
+/// The options of `larder incr`.
+#[derive(Debug, Args)]
+#[command(about = "Add to a counter, or subtract from it", after_help = INCR_EXAMPLE)]
+pub(crate) struct IncrOptions {
+    /// The key
+    pub(super) key: OsString,
+
+    /// What is added; a negative number is subtracted
+    #[arg(value_name = "BY", default_value_t = 1, allow_negative_numbers = true)]
+    by: i128,
+
+    /// Subtract in place of adding
+    #[arg(long)]
+    down: bool,
+
+    /// What an absent counter is created with
+    #[arg(long, value_name = "N")]
+    initial: Option<u64>,
+
+    /// How long a counter that is created lives [default: for ever]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, requires = "initial")]
+    expire_in: Option<Duration>,
+}
+
+impl TouchOptions {
+    pub(super) async fn ask(&self, client: &Client, site: Site) -> Result<Answer, Failure> {
+        let mut keys = self.keys.open(site)?;
+        let mut tally = Tally::default();
+        loop {
+            let some = keys.next()?;
+            if some.is_empty() {
+                return tally.answer("touched");
+            }
+            let was_there = touch(client, &some, self.expire_in).await?;
+            tally.count(&some, &was_there);
+        }
+    }
+}
+
+/// Touches keys at once, each in a request of its own. Says of each whether it was there.
+async fn touch(
+    client: &Client,
+    keys: &[Vec<u8>],
+    expire_in: Option<Duration>,
+) -> Result<Vec<bool>, Failure> {
+    let mut requests = JoinSet::new();
+    for (place, key) in keys.iter().cloned().enumerate() {
+        let client = client.clone();
+        requests.spawn(async move { (place, client.touch(key, expire_in).await) });
+    }
+    let mut was_there = vec![false; keys.len()];
+    while let Some(ended) = requests.join_next().await {
+        let (place, touched) = ended.expect("a request neither panics nor is cancelled");
+        was_there[place] = touched?;
+    }
+    Ok(was_there)
+}
+
+impl DeleteOptions {
+    pub(super) async fn ask(&self, client: &Client, site: Site) -> Result<Answer, Failure> {
+        let mut keys = self.keys.open(site)?;
+        let mut tally = Tally::default();
+        loop {
+            let some = keys.next()?;
+            match some.as_slice() {
+                [] => return tally.answer("deleted"),
+                // One key has a server's reason where it is refused.
+                [key] => tally.count(&some, &[client.delete(key).await?]),
+                _ => tally.count(&some, &client.delete_many(&some).await?),
+            }
+        }
+    }
+}
+
+/// What came of many keys.
+#[derive(Debug, Default)]
+struct Tally {
+    asked: u64,
+    done: u64,
+    /// Keys that were not there, the first of them.
+    absent: Vec<Vec<u8>>,
+}
+
+impl Tally {
+    fn count(&mut self, keys: &[Vec<u8>], was_there: &[bool]) {
+        self.asked += keys.len() as u64;
+        for (key, was_there) in keys.iter().zip(was_there) {
+            if *was_there {
+                self.done += 1;
+            } else if self.absent.len() < ABSENT_NAMED {
+                self.absent.push(key.clone());
+            }
+        }
+    }
+
+    fn answer(self, done: &str) -> Result<Answer, Failure> {
+        let absent = self.asked - self.done;
+        let text = match (self.asked, self.done) {
+            (1, 0) => return Err(not_found(std::ffi::OsStr::from_bytes(&self.absent[0]))),
+            (1, _) => format!("{done}\n"),
+            (asked, of) => format!("{done} {of} of {asked}\n"),
+        };
+        let named: Vec<_> = self.absent.iter().map(|key| readable_key(key)).collect();
+        let absent_json: Vec<Value> = self.absent.iter().map(|key| bytes_as_json(key)).collect();
+        let json = json!({ done: self.done, "absent": absent, "absent_keys": absent_json });
+        let answer = Answer::text(text, json);
+        let more = match absent - self.absent.len() as u64 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Ok(match absent {
+            0 => answer,
+            1 => answer.but(format!("{} is not there", named[0])),
+            _ => answer.but(format!("{}{more} are not there", named.join(", "))),
+        })
+    }
+}
+
+impl IncrOptions {
+    pub(super) async fn ask(&self, client: &Client) -> Result<Answer, Failure> {
+        let delta = u64::try_from(self.by.unsigned_abs()).map_err(|_| {
+            Failure::usage(format!(
+                "{} is too much to count by; accepted: below 2^64",
+                self.by
+            ))
+        })?;
+        let key = self.key.as_bytes();
+        let mut count = match self.down ^ self.by.is_negative() {
+            true => client.decrement(key),
+            false => client.increment(key),
+        }
+        .by(delta);
+        if let Some(initial) = self.initial {
+            count = count.initial(initial);
+        }
+        if let Some(expire_in) = self.expire_in {
+            count = count.expire_in(expire_in);
+        }
+        let counter = count.await?.ok_or_else(|| {
+            let absent = not_found(&self.key).sentence;
+            Failure::not_done(format!("{absent}; --initial N creates it"))
+        })?;
+        let json = json!({
+            "key": bytes_as_json(key),
+            "number": counter.number,
+            "version": counter.version,
+        });
+        Ok(Answer::text(format!("{}\n", counter.number), json))
+    }
+}

@@ -1,0 +1,122 @@
+//! The process that serves: takes over what is handed to it, or opens it, and ends with a signal.
+
+use std::io::{self, Write};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::memory::{Memory, examine};
+use super::{Refusal, ServeOptions, check, units};
+use crate::server::{self, Address, Drainer, Running, Server, Settings, StartError};
+use crate::supervisor::{Handed, Watcher};
+
+/// What a process that a signal ends reports: 128 and the number of the signal.
+const ENDED_BY_SIGNAL: i32 = 128;
+
+/// Serves until a signal ends it.
+pub(super) fn serve(options: &ServeOptions) -> Result<(), Refusal> {
+    // Before anything is opened, or a number of these would be taken.
+    let handed = Handed::take().map_err(Refusal::failed)?;
+    // Signals next: one that comes during the start must not leave a half-made server behind.
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| Refusal::Failed(format!("cannot wait for signals: {error}")))?;
+    let (mut settings, config) = check(options)?;
+    if options.examine {
+        return examine(options, &config, handed.memory.as_ref());
+    }
+    let watcher = Watcher::find().map_err(|error| {
+        Refusal::Failed(format!(
+            "whoever started this process cannot be told of it: NOTIFY_SOCKET leads nowhere: {error}"
+        ))
+    })?;
+    raise_open_files(options, &mut settings)?;
+    let workers = settings.workers;
+    let entrances = match handed.entrances.is_empty() {
+        true => settings.bind().map_err(StartError::from)?,
+        false => handed.entrances,
+    };
+    let memory = Memory::open(options, config, handed.memory, &watcher)?;
+    let running = Server::start_on(entrances, settings, memory.cache)?;
+    drain_on_signal(signals, running.drainer(), watcher.clone());
+    let ready = ready_sentence(&running, workers, options.memory);
+    // A watcher that is gone will have this process end, or cannot.
+    let _ = watcher.ready(&ready, &memory.receipt);
+    announce(&ready);
+    running.join().map_err(Refusal::failed)?;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Makes room for the connections among the open files. What was asked for and is impossible is
+/// refused; the default gives way.
+fn raise_open_files(options: &ServeOptions, settings: &mut Settings) -> Result<(), Refusal> {
+    let wanted = settings.connections_max;
+    match server::raise_open_files(wanted) {
+        Ok(()) => Ok(()),
+        Err(error) if options.connections_max.is_some() || error.possible == 0 => {
+            Err(Refusal::Usage(error.to_string()))
+        }
+        Err(error) => {
+            tracing::info!(
+                connections_max = error.possible,
+                files_max = error.files_max,
+                "fewer connections than usual, since the limit of open files is low"
+            );
+            settings.connections_max = error.possible;
+            Ok(())
+        }
+    }
+}
+
+/// The first signal drains the server, the second ends the process where it stands.
+fn drain_on_signal(mut signals: Signals, drainer: Drainer, watcher: Watcher) {
+    let wait = move || {
+        let mut draining = false;
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                tracing::info!("SIGHUP: no setting of this server can change while it runs");
+                continue;
+            }
+            if draining {
+                std::process::exit(ENDED_BY_SIGNAL + signal);
+            }
+            draining = true;
+            tracing::info!(signal, "draining; another signal ends the process at once");
+            drainer.drain();
+            // It learns of the end in any case.
+            let _ = watcher.stopping();
+        }
+    };
+    if let Err(error) = std::thread::Builder::new()
+        .name("larder-signals".to_owned())
+        .spawn(wait)
+    {
+        tracing::error!(%error, "signals will end the process without a drain");
+    }
+}
+
+/// That the server is ready, and where.
+fn ready_sentence(running: &Running, workers: usize, memory_bytes: u64) -> String {
+    let list = |addresses: &[Address]| {
+        let texts: Vec<String> = addresses.iter().map(Address::to_string).collect();
+        texts.join(", ")
+    };
+    let memcached = match running.memcached_addresses() {
+        [] => String::new(),
+        addresses => format!(", memcached on {}", list(addresses)),
+    };
+    format!(
+        "larder {} ready on {}{memcached} ({workers} {}, {})",
+        env!("CARGO_PKG_VERSION"),
+        list(running.addresses()),
+        if workers == 1 { "worker" } else { "workers" },
+        units::size_text(memory_bytes),
+    )
+}
+
+/// Says it in one line on standard output.
+fn announce(ready: &str) {
+    let mut stdout = io::stdout();
+    // Whoever closed standard output does not wait for the line.
+    let _ = writeln!(stdout, "{ready}").and_then(|()| stdout.flush());
+}

@@ -1,0 +1,432 @@
+//! The process outside: it holds what must outlive the process that serves, and starts that again.
+//!
+//! ```text
+//!              descriptors 3.. : sockets, memory              worker process
+//!  supervisor ─────────────────────────────────────────────> larder serve --no-supervisor
+//!      ^                                                          │
+//!      └────────────── notify socket: keep this, I serve ─────────┘
+//! ```
+//!
+//! The supervisor binds the sockets, and never looks into the cache's memory: it is the worker that
+//! makes it, since only a program knows the layout that it works with, and the supervisor that keeps
+//! it. So whatever kills a worker cannot kill the supervisor, and what a worker understands of the
+//! memory may change from one program to the next. Both sides speak systemd's protocol
+//! ([`handover`], [`notify`]), so systemd can take the supervisor's place.
+//!
+//! One thread, one event loop ([`run`]); workers are processes in a group of their own, and are killed
+//! with it. What happens is decided by one state ([`Worker`]) and two lists: the [`Deaths`] of the
+//! last minute, and the steps of an [`upgrade`].
+
+mod admin;
+mod deaths;
+mod handover;
+mod journal;
+mod kept;
+mod launch;
+mod notify;
+mod post;
+mod upgrade;
+
+use std::ffi::OsString;
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+
+pub(crate) use handover::{Handed, MEMORY};
+pub(crate) use notify::Watcher;
+
+use crate::server::{Entrance, Listening};
+use admin::Order;
+use deaths::{Deaths, Next};
+use journal::{Ended, Journal, Phase};
+use kept::Kept;
+use launch::{Launch, Program};
+use post::{Note, Post};
+use upgrade::Upgrade;
+
+/// The option that makes a worker of a program.
+pub(crate) const WORKER_OPTION: &str = "--no-supervisor";
+
+/// LIMIT: how much longer than its drain a worker may take to end before it is killed.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What a supervisor works with.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The command line of this process, the program's name first; the worker's has one option more.
+    pub(crate) arguments: Vec<OsString>,
+    /// The sockets that workers serve.
+    pub(crate) entrances: Vec<Entrance>,
+    /// Where the admin endpoint answers; `None`: there is none.
+    pub(crate) admin: Option<Listening>,
+    /// How long a worker may take until it serves.
+    pub(crate) start_timeout: Duration,
+    /// How long a worker may take to end once it was told to.
+    pub(crate) drain_timeout: Duration,
+    /// How long each step of an upgrade may take.
+    pub(crate) upgrade_timeout: Duration,
+}
+
+/// Why a supervisor could not go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SuperviseError {
+    /// The system refuses what the supervisor itself needs.
+    #[error("the supervisor cannot work: {0}")]
+    System(#[from] io::Error),
+    /// The worker process could not be started.
+    #[error("the worker process cannot be started: {0}")]
+    Start(io::Error),
+    /// Worker processes died again and again.
+    #[error(
+        "giving up: {deaths} worker processes died within a minute, the last one {how}; \
+         its log and `larder postmortem` say more"
+    )]
+    GaveUp {
+        /// How many.
+        deaths: usize,
+        /// How the last one did.
+        how: String,
+    },
+}
+
+/// Starts workers until one ends as it was told to; gives the exit code that tells how.
+///
+/// # Errors
+///
+/// The system refuses something, or workers die again and again.
+pub(crate) fn run(plan: Plan) -> Result<u8, SuperviseError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async { Supervisor::new(plan)?.run().await })
+}
+
+/// The worker process, or the time until there is one.
+#[derive(Debug)]
+enum Worker {
+    None { start_at: Instant },
+    Running(Running),
+}
+
+#[derive(Debug)]
+struct Running {
+    pid: Pid,
+    started: Instant,
+    is_ready: bool,
+    /// When it is killed, unless it is ready before, or has ended.
+    killed_at: Option<Instant>,
+    /// Whether it was told to end.
+    is_ending: bool,
+}
+
+#[derive(Debug)]
+struct Supervisor {
+    plan: Plan,
+    program: Program,
+    post: Post,
+    kept: Kept,
+    deaths: Deaths,
+    worker: Worker,
+    upgrade: Upgrade,
+    journal: Journal,
+    /// Whether this process was told to end.
+    is_ending: bool,
+    /// Whether a worker ever served.
+    has_served: bool,
+    /// When the last worker ended.
+    ended_at: Option<Instant>,
+}
+
+/// The signals that a supervisor takes.
+struct Signals {
+    term: Stream,
+    int: Stream,
+    hup: Stream,
+    usr2: Stream,
+    child: Stream,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+            usr2: signal(SignalKind::user_defined2())?,
+            child: signal(SignalKind::child())?,
+        })
+    }
+}
+
+impl Supervisor {
+    fn new(mut plan: Plan) -> io::Result<Self> {
+        let entrances = std::mem::take(&mut plan.entrances);
+        Ok(Self {
+            program: Program::own()?,
+            post: Post::open()?,
+            kept: Kept::new(entrances),
+            deaths: Deaths::default(),
+            worker: Worker::None {
+                start_at: Instant::now(),
+            },
+            upgrade: Upgrade::None,
+            journal: Journal::new(),
+            is_ending: false,
+            has_served: false,
+            ended_at: None,
+            plan,
+        })
+    }
+
+    async fn run(mut self) -> Result<u8, SuperviseError> {
+        let mut signals = Signals::new()?;
+        let mut orders = admin::open(self.plan.admin.take(), &self.journal)?;
+        self.start()?;
+        loop {
+            let due = self.due();
+            let due = async {
+                match due {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                note = self.post.next() => {
+                    let (sender, note) = note?;
+                    self.hear(sender, note);
+                }
+                _ = signals.child.recv() => {
+                    if let Some(code) = self.reap()? {
+                        return Ok(code);
+                    }
+                }
+                _ = signals.term.recv() => {
+                    if let Some(code) = self.end(Signal::TERM) {
+                        return Ok(code);
+                    }
+                }
+                _ = signals.int.recv() => {
+                    if let Some(code) = self.end(Signal::INT) {
+                        return Ok(code);
+                    }
+                }
+                _ = signals.hup.recv() => self.tell(Signal::HUP),
+                _ = signals.usr2.recv() => {
+                    let path = self.program.path().to_owned();
+                    self.begin_upgrade(&path, None);
+                }
+                Some(order) = orders.recv() => self.carry_out(order),
+                () = due => self.on_time()?,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Upgrade { binary, answer } => {
+                let path = binary.unwrap_or_else(|| self.program.path().to_owned());
+                self.begin_upgrade(&path, Some(answer));
+            }
+        }
+    }
+
+    /// When something has to be done although nothing happens.
+    fn due(&self) -> Option<Instant> {
+        let of_worker = match &self.worker {
+            Worker::None { start_at } => Some(*start_at),
+            Worker::Running(running) => running.killed_at,
+        };
+        of_worker.into_iter().chain(self.upgrade.deadline()).min()
+    }
+
+    fn on_time(&mut self) -> Result<(), SuperviseError> {
+        let now = Instant::now();
+        match &mut self.worker {
+            Worker::None { start_at } if *start_at <= now => self.start()?,
+            Worker::Running(running) if running.killed_at.is_some_and(|at| at <= now) => {
+                running.killed_at = None;
+                let pid = running.pid.as_raw_nonzero().get();
+                let late_with = match running.is_ending {
+                    true => "its end",
+                    false => "its start",
+                };
+                tracing::warn!(pid, "the worker process is late with {late_with}; killed");
+                self.tell(Signal::KILL);
+            }
+            _ => {}
+        }
+        self.upgrade_on_time(now);
+        Ok(())
+    }
+
+    /// Starts a worker process.
+    fn start(&mut self) -> Result<(), SuperviseError> {
+        let mut arguments = self.plan.arguments.clone();
+        arguments.push(WORKER_OPTION.into());
+        let launch = Launch {
+            program: &self.program,
+            arguments: &arguments,
+            variables: &[(notify::SOCKET_VARIABLE, self.post.name().as_ref())],
+            handed: &self.kept.handed(),
+            output: None,
+        };
+        let started = Instant::now();
+        let patience = match self.upgrade.is_proving() {
+            true => self.plan.upgrade_timeout,
+            false => self.plan.start_timeout,
+        };
+        let pid = match launch.start() {
+            Ok(pid) => pid,
+            Err(error) if self.upgrade.is_proving() => {
+                self.take_upgrade_back(&format!("it cannot be started: {error}"));
+                self.worker = Worker::None { start_at: started };
+                return Ok(());
+            }
+            Err(error) => return Err(SuperviseError::Start(error)),
+        };
+        self.worker = Worker::Running(Running {
+            pid,
+            started,
+            is_ready: false,
+            killed_at: Some(started + patience),
+            is_ending: false,
+        });
+        self.journal.turn(Phase::Starting, Some(pid));
+        Ok(())
+    }
+
+    /// Takes a note of the worker process; of others, nothing.
+    fn hear(&mut self, sender: Option<Pid>, mut note: Note) {
+        let Worker::Running(running) = &mut self.worker else {
+            return;
+        };
+        if sender != Some(running.pid) {
+            return;
+        }
+        self.kept.take(&mut note);
+        if let Some(status) = note.status {
+            self.journal.says(status);
+        }
+        if note.ready && !running.is_ready {
+            running.is_ready = true;
+            if !running.is_ending {
+                running.killed_at = None;
+            }
+            self.has_served = true;
+            self.journal.turn(Phase::Serving, Some(running.pid));
+            self.journal.serves(note.receipt, self.ended_at.take());
+            self.upgrade_serves();
+        }
+    }
+
+    /// Sends the worker process a signal, if there is one.
+    fn tell(&self, signal: Signal) {
+        if let Worker::Running(running) = &self.worker {
+            // It may have ended meanwhile; that is found out in its time.
+            let _ = kill_process(running.pid, signal);
+        }
+    }
+
+    /// Has the worker process end within its time.
+    fn tell_to_end(&mut self, signal: Signal) {
+        self.tell(signal);
+        if let Worker::Running(running) = &mut self.worker {
+            let latest = Instant::now() + self.plan.drain_timeout + GRACE;
+            if !running.is_ending {
+                running.killed_at = Some(latest);
+                running.is_ending = true;
+                self.journal.turn(Phase::Ending, Some(running.pid));
+            }
+        }
+    }
+
+    /// Ends with the worker process: at once, where there is none.
+    fn end(&mut self, signal: Signal) -> Option<u8> {
+        self.is_ending = true;
+        self.cancel_upgrade("the server was told to end");
+        match self.worker {
+            Worker::None { .. } => Some(0),
+            Worker::Running(_) => {
+                self.tell_to_end(signal);
+                None
+            }
+        }
+    }
+
+    /// Takes note of all processes that have ended, orphans that fell to this process among them;
+    /// gives the exit code, if that is the end.
+    fn reap(&mut self) -> Result<Option<u8>, SuperviseError> {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            let ended = Ended::of(status);
+            if matches!(&self.worker, Worker::Running(running) if running.pid == pid) {
+                // What it said last is still on its way.
+                while let Ok((sender, note)) = self.post.take() {
+                    self.hear(sender, note);
+                }
+                if let Some(code) = self.worker_ended(ended)? {
+                    return Ok(Some(code));
+                }
+            } else {
+                self.examiner_ended(pid, ended);
+            }
+        }
+        Ok(None)
+    }
+
+    fn worker_ended(&mut self, ended: Ended) -> Result<Option<u8>, SuperviseError> {
+        let now = Instant::now();
+        let none = Worker::None { start_at: now };
+        let Worker::Running(running) = std::mem::replace(&mut self.worker, none) else {
+            return Ok(None);
+        };
+        self.ended_at = Some(now);
+        self.journal.turn(Phase::Waiting, None);
+        if self.is_ending {
+            return Ok(Some(ended.code()));
+        }
+        if self.upgrade.is_proving() && !running.is_ready {
+            self.take_upgrade_back(&format!("it {ended} before it served"));
+            return Ok(None);
+        }
+        if running.is_ending && self.upgrade_drained() {
+            return Ok(None);
+        }
+        if !self.has_served && matches!(ended, Ended::Exited(_)) {
+            // It has said why.
+            return Ok(Some(ended.code()));
+        }
+        self.died(&running, ended, now)?;
+        Ok(None)
+    }
+
+    /// Decides what follows on a death that nobody asked for.
+    fn died(
+        &mut self,
+        running: &Running,
+        ended: Ended,
+        now: Instant,
+    ) -> Result<(), SuperviseError> {
+        let pid = running.pid.as_raw_nonzero().get();
+        self.journal.died(running.pid, now - running.started, ended);
+        match self.deaths.note(now) {
+            Next::GiveUp => Err(SuperviseError::GaveUp {
+                deaths: self.deaths.count(),
+                how: ended.to_string(),
+            }),
+            Next::Start { after, cold } => {
+                let deaths = self.deaths.count();
+                let delay_ms = journal::whole_ms(after);
+                tracing::error!(pid, deaths, delay_ms, cold, "the worker process {ended}");
+                if cold {
+                    self.kept.drop_memory();
+                }
+                self.worker = Worker::None {
+                    start_at: now + after,
+                };
+                Ok(())
+            }
+        }
+    }
+}

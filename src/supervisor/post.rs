@@ -1,0 +1,129 @@
+//! Where the supervisor hears from its worker: the other end of [`notify`](super::notify).
+
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use rustix::net::sockopt::set_socket_passcred;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::Pid;
+use tokio::io::Interest;
+
+use super::notify;
+
+/// LIMIT: the longest message; a longer one is cut, and its last line with it.
+const MESSAGE_BYTES_MAX: usize = 16 << 10;
+
+/// LIMIT: descriptors beside a message; Larder sends one at a time.
+const DESCRIPTORS_MAX: usize = 4;
+
+/// The socket that workers write to.
+#[derive(Debug)]
+pub(super) struct Post {
+    socket: tokio::net::UnixDatagram,
+    name: String,
+}
+
+/// What a worker said.
+#[derive(Debug, Default)]
+pub(super) struct Note {
+    pub(super) ready: bool,
+    pub(super) stopping: bool,
+    pub(super) status: Option<String>,
+    /// The name of the descriptors beside the message, or of those to forget.
+    pub(super) name: Option<String>,
+    pub(super) keep: bool,
+    pub(super) forget: bool,
+    pub(super) descriptors: Vec<OwnedFd>,
+    /// The figures of a receipt.
+    pub(super) receipt: Vec<(String, String)>,
+}
+
+impl Post {
+    /// Opens a socket of this process's own. Needs a tokio runtime.
+    pub(super) fn open() -> io::Result<Self> {
+        let name = format!("larder/{}/notify", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name)?;
+        let socket = UnixDatagram::bind_addr(&address)?;
+        socket.set_nonblocking(true)?;
+        // An abstract name is open to everybody on the machine: the system says who writes.
+        set_socket_passcred(&socket, true)?;
+        Ok(Self {
+            socket: tokio::net::UnixDatagram::from_std(socket)?,
+            name: format!("@{name}"),
+        })
+    }
+
+    /// What to put into the environment of a worker.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits for the next note, and says which process sent it.
+    pub(super) async fn next(&self) -> io::Result<(Option<Pid>, Note)> {
+        loop {
+            self.socket.readable().await?;
+            match self.take() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                taken => return taken,
+            }
+        }
+    }
+
+    /// The next note, if there is one.
+    pub(super) fn take(&self) -> io::Result<(Option<Pid>, Note)> {
+        (self.socket).try_io(Interest::READABLE, || receive(&self.socket))
+    }
+}
+
+fn receive(socket: &tokio::net::UnixDatagram) -> io::Result<(Option<Pid>, Note)> {
+    let mut text = vec![0; MESSAGE_BYTES_MAX];
+    let mut space =
+        [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX), ScmCredentials(1))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let mut slices = [IoSliceMut::new(&mut text)];
+    let received = recvmsg(
+        socket,
+        &mut slices,
+        &mut beside,
+        RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
+    )?;
+    let (mut descriptors, mut sender) = (Vec::new(), None);
+    for message in beside.drain() {
+        match message {
+            RecvAncillaryMessage::ScmRights(sent) => descriptors.extend(sent),
+            RecvAncillaryMessage::ScmCredentials(credentials) => sender = Some(credentials.pid),
+            _ => {}
+        }
+    }
+    text.truncate(received.bytes);
+    let mut note = Note::parse(&String::from_utf8_lossy(&text));
+    note.descriptors = descriptors;
+    Ok((sender, note))
+}
+
+impl Note {
+    fn parse(text: &str) -> Self {
+        let mut note = Self::default();
+        for (key, value) in text.lines().filter_map(|line| line.split_once('=')) {
+            match key {
+                notify::READY => note.ready = value == "1",
+                notify::STOPPING => note.stopping = value == "1",
+                notify::STATUS => note.status = Some(value.to_owned()),
+                notify::FD_STORE => note.keep = value == "1",
+                notify::FD_STORE_REMOVE => note.forget = value == "1",
+                notify::FD_NAME => note.name = Some(value.to_owned()),
+                notify::RECEIPT => {
+                    if let Some((name, figure)) = value.split_once(' ') {
+                        note.receipt.push((name.to_owned(), figure.to_owned()));
+                    }
+                }
+                // WATCHDOG and what else there may be: the black boxes tell more.
+                _ => {}
+            }
+        }
+        note
+    }
+}

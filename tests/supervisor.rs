@@ -1,0 +1,244 @@
+//! `larder serve` as two processes: what a death of the one that serves costs, and what it does not.
+#![cfg(feature = "server")]
+
+#[path = "support/process.rs"]
+mod process;
+mod server_harness;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use larder_protocol::Status;
+use process::{Ended, ServerProcess, end_of, larder};
+use server_harness::{Raw, get, set};
+
+/// Enough for a test, and quick to recover.
+const SMALL: &[&str] = &[
+    "--memory",
+    "64MiB",
+    "--workers",
+    "2",
+    "--listen",
+    "127.0.0.1:0",
+];
+
+fn serve(more: &[&str]) -> ServerProcess {
+    ServerProcess::serve(&[SMALL, more].concat())
+}
+
+fn kill(signal: &str, pid: u32) {
+    let pid = pid.to_string();
+    let mut command = std::process::Command::new("kill");
+    assert!(command.args([signal, &pid]).status().unwrap().success());
+}
+
+fn exists(pid: u32) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = state.rsplit(')').next().unwrap_or_default();
+    !matches!(
+        after_name.trim_start().chars().next(),
+        None | Some('Z' | 'X')
+    )
+}
+
+/// Kills a process, and waits until it is dead: a signal is on its way for a moment.
+fn kill_dead(signal: &str, pid: u32) {
+    kill(signal, pid);
+    wait_until_dead(pid);
+}
+
+fn wait_until_dead(pid: u32) {
+    while exists(pid) {
+        std::thread::yield_now();
+    }
+}
+
+/// The value of a key, from a connection of its own.
+fn value(server: &ServerProcess, key: &str) -> Option<String> {
+    let mut raw = Raw::connect_to(server.address());
+    raw.greet();
+    raw.send(&get(1, key));
+    let told = raw.told();
+    (told.status == Status::OK).then_some(told.text)
+}
+
+fn store(server: &ServerProcess, key: &str, text: &str) {
+    let mut raw = Raw::connect_to(server.address());
+    raw.greet();
+    raw.send(&set(1, key, text.as_bytes()));
+    assert_eq!(raw.told().status, Status::OK);
+}
+
+#[test]
+fn what_was_stored_outlives_the_process_that_serves_whatever_kills_it() {
+    let server = serve(&[]);
+    for (round, signal) in ["-KILL", "-ABRT"].into_iter().enumerate() {
+        let key = format!("key-{round}");
+        store(&server, &key, signal);
+        let before = server.pid();
+        kill_dead(signal, before);
+        // The socket stays: a connection waits for the next process, and none is refused.
+        assert_eq!(value(&server, &key).as_deref(), Some(signal));
+        assert_ne!(server.pid(), before);
+    }
+    assert_eq!(value(&server, "key-0").as_deref(), Some("-KILL"));
+}
+
+#[test]
+fn three_deaths_within_a_minute_are_followed_by_a_cold_start_and_seven_by_the_end() {
+    let server = serve(&[]);
+    store(&server, "key", "value");
+    for deaths in 1..7 {
+        kill_dead("-KILL", server.pid());
+        let expected = (deaths < 3).then_some("value");
+        assert_eq!(
+            value(&server, "key").as_deref(),
+            expected,
+            "{deaths} deaths"
+        );
+    }
+    kill_dead("-KILL", server.pid());
+    let (code, log) = server.wait_after_restarts();
+    assert_eq!(code, Some(4));
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.contains("giving up: 7 worker processes died"), "{log}");
+    assert!(last.contains("SIGKILL"), "{log}");
+}
+
+#[test]
+fn the_worker_does_not_outlive_its_supervisor() {
+    let server = serve(&[]);
+    let worker = server.pid();
+    kill("-KILL", server.supervisor_pid());
+    // Its standard output is the worker's too: it ends when both have.
+    let (code, _) = server.wait();
+    assert_eq!(code, None);
+    wait_until_dead(worker);
+}
+
+#[test]
+fn nothing_is_kept_where_that_was_asked_for() {
+    let server = serve(&["--keep", "never"]);
+    store(&server, "key", "value");
+    kill_dead("-KILL", server.pid());
+    assert_eq!(value(&server, "key"), None);
+}
+
+#[test]
+fn a_second_signal_ends_both_processes_at_once() {
+    let server = serve(&["--drain-timeout", "1h"]);
+    // A connection that stays has the drain wait for it.
+    let mut raw = Raw::connect_to(server.address());
+    raw.greet();
+    server.signal("-TERM");
+    raw.next().expect("the notice of the drain");
+    server.signal("-TERM");
+    assert_eq!(server.wait().0, Some(128 + 15));
+}
+
+#[test]
+fn without_a_supervisor_there_is_one_process_and_its_death_is_the_end() {
+    let server = serve(&["--no-supervisor"]);
+    assert_eq!(server.pid(), server.supervisor_pid());
+    server.signal("-KILL");
+    assert_eq!(server.wait().0, None);
+}
+
+/// A file that goes with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn named(name: &str) -> Self {
+        let name = format!("larder-test-{}-{name}", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+
+    /// A program that does what the script says.
+    fn program(name: &str, script: &str) -> Self {
+        let scratch = Self::named(name);
+        std::fs::write(&scratch.0, format!("#!/bin/sh\n{script}\n")).unwrap();
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&scratch.0, executable).unwrap();
+        scratch
+    }
+
+    fn text(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A server with an admin endpoint of its own, and what it says to an upgrade.
+struct Upgraded {
+    server: ServerProcess,
+    admin: Scratch,
+}
+
+impl Upgraded {
+    fn serve(name: &str, more: &[&str]) -> Self {
+        let admin = Scratch::named(&format!("{name}.admin"));
+        let at = format!("unix:{}", admin.text());
+        let server = serve(&[&["--admin", &at], more].concat());
+        store(&server, "key", "value");
+        Self { server, admin }
+    }
+
+    fn upgrade_to(&self, binary: &str) -> Ended {
+        let at = format!("unix:{}", self.admin.text());
+        end_of(
+            &mut larder(&["upgrade", "--admin", &at, "--binary", binary]),
+            b"",
+        )
+    }
+
+    /// The upgrade fails for a reason, and the contents are served by the old program.
+    fn fails(&self, binary: &Scratch, reason: &str) {
+        let ended = self.upgrade_to(binary.text());
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains(reason), "{ended:?}");
+        assert_eq!(value(&self.server, "key").as_deref(), Some("value"));
+    }
+}
+
+#[test]
+fn an_upgrade_keeps_the_contents_and_changes_the_process() {
+    let upgraded = Upgraded::serve("upgrade", &[]);
+    let before = upgraded.server.pid();
+    let ended = upgraded.upgrade_to(env!("CARGO_BIN_EXE_larder"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stdout.contains("would keep about 1 items"),
+        "{ended:?}"
+    );
+    assert_ne!(upgraded.server.pid(), before);
+    assert_eq!(value(&upgraded.server, "key").as_deref(), Some("value"));
+}
+
+#[test]
+fn an_upgrade_to_a_program_that_cannot_be_run_or_cannot_go_on_in_the_memory_is_refused() {
+    let upgraded = Upgraded::serve("refused", &[]);
+    let before = upgraded.server.pid();
+    upgraded.fails(&Scratch::named("nothing"), "cannot be run");
+    let no_layout = Scratch::program("layout", "echo the layout is unknown to me; exit 1");
+    upgraded.fails(&no_layout, "the layout is unknown to me");
+    let other = Scratch::program("other", "exit 3");
+    upgraded.fails(&other, "ended with exit code 3");
+    assert_eq!(upgraded.server.pid(), before, "the worker was left alone");
+}
+
+#[test]
+fn an_upgrade_to_a_program_that_does_not_serve_is_taken_back() {
+    let upgraded = Upgraded::serve("back", &["--upgrade-timeout", "1s"]);
+    let fine = "case \"$*\" in *--examine*) echo fine; exit 0;; esac\n";
+    let ends = Scratch::program("ends", &format!("{fine}exit 1"));
+    upgraded.fails(&ends, "it ended with exit code 1 before it served");
+    let hangs = Scratch::program("hangs", &format!("{fine}exec sleep 1000"));
+    upgraded.fails(&hangs, "it was killed by SIGKILL before it served");
+    let mute = Scratch::program("mute", "exec sleep 1000");
+    upgraded.fails(&mute, "late with its look");
+}
