@@ -122,7 +122,7 @@ const PARTS: &[Part] = &[
     Part {
         path: "src/embedded.rs",
         parts: &["server", "execute", "dialect", "engine", "blackbox", "sync"],
-        crates: &["larder_client", "larder_protocol", "thiserror"],
+        crates: &["larder_client", "larder_protocol"],
         never: &["std::sync::atomic", "std::net::", "std::fs::"],
     },
     Part {
@@ -186,6 +186,7 @@ const PARTS: &[Part] = &[
             "rustix",
             "rustyline",
             "ruzstd",
+            "sd_notify",
             "serde",
             "serde_json",
             "shlex",
@@ -427,6 +428,7 @@ fn all_sources() -> Vec<String> {
         "client",
         "tests",
         "loom-tests",
+        "crash-points",
         "benches",
         "examples",
         "fuzz/fuzz_targets",

@@ -5,11 +5,12 @@ use std::time::Duration;
 use mio::Waker;
 
 use super::buffers::BufferBudget;
-use super::clock::{Clock, whole_ms};
+use super::clock::Clock;
 use super::counters::Counters;
 use super::listener::Accepted;
 use super::settings::Settings;
 use super::tongue::Dialects;
+use super::tuning::{Tuned, Tuning};
 use super::upkeep::Bell;
 use crate::blackbox::{BlackBox, Boxes, Pen, Thread};
 use crate::engine::Cache;
@@ -45,6 +46,8 @@ pub(crate) struct Station {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
+    /// What counts of these, where it can change.
+    pub(super) tuned: Tuned,
     pub(crate) dialects: Dialects,
     pub(crate) cache: Cache,
     pub(crate) clock: Clock,
@@ -76,6 +79,7 @@ impl Shared {
     ) -> Self {
         Self {
             budget: Arc::new(BufferBudget::new(settings.buffer_bytes_max)),
+            tuned: Tuned::new(&Tuning::of(&settings)),
             settings,
             dialects,
             clock: Clock::of(&cache),
@@ -90,6 +94,14 @@ impl Shared {
             counts_before: Mutex::new(Vec::new()),
             stage: AtomicU64::new(Stage::Serving as u64),
             drain_deadline_ms: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// The pen of a thread, for its box.
+    pub(crate) fn pen(&self, black_box: &Arc<BlackBox>) -> Pen {
+        match self.settings.black_box {
+            true => Pen::new(Arc::clone(black_box)),
+            false => Pen::off(),
         }
     }
 
@@ -148,7 +160,7 @@ impl Shared {
 
     /// Asks for the end within the drain timeout. Later calls change nothing.
     pub(crate) fn drain(&self) {
-        let timeout_ms = whole_ms(self.settings.drain_timeout);
+        let timeout_ms = self.tuned.drain_ms();
         // The millisecond that has begun is not a part of it: clients have all of the time.
         let next_ms = self.clock.now().uptime_ms + 1;
         let deadline_ms = next_ms.saturating_add(timeout_ms);

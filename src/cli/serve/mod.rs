@@ -5,8 +5,9 @@ mod inside;
 mod log;
 mod memory;
 mod outside;
+mod pulse;
+mod reload;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,12 +17,17 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::WRONG_USAGE;
 use super::admin::{ADMIN_VARIABLE, AdminAddress, EvidencePlace};
+use super::ending::say;
+use super::settings::{Loaded, Loader};
 use super::units;
 use crate::engine::{AccessTimes, Cache, Config, ConfigError, HugePages, Limits, Prefault};
 use crate::server::{self, Address, Pinning, Settings, StartError};
 
 /// The exit code of a supervisor whose workers died again and again.
 const GAVE_UP: u8 = 4;
+
+/// LIMIT: the shortest time without progress that is said.
+const STALL_WARN_MIN: Duration = Duration::from_millis(50);
 
 /// The options of `larder serve`.
 #[derive(Debug, Args)]
@@ -203,18 +209,19 @@ impl From<HugePagesWhen> for HugePages {
 
 /// Runs a server until a signal ends it. `arguments` says the same as the options: worker processes get
 /// them, so that all have the settings that the server was started with.
-pub(crate) fn run(options: ServeOptions, arguments: Vec<OsString>) -> ExitCode {
-    log::start(options.log, options.log_level);
+pub(crate) fn run(loaded: Loaded<ServeOptions>, loader: Loader) -> ExitCode {
+    let options = &loaded.options;
+    let level = log::start(options.log, options.log_level);
     let ended = match options.no_supervisor {
-        true => inside::serve(&options).map(|()| ExitCode::SUCCESS),
-        false => outside::supervise(&options, arguments),
+        true => inside::serve(options, level, loader).map(|()| ExitCode::SUCCESS),
+        false => outside::supervise(&loaded, level, loader),
     };
     ended.unwrap_or_else(|refusal| {
         let (sentence, code) = match refusal {
             Refusal::Usage(sentence) => (sentence, ExitCode::from(WRONG_USAGE)),
             Refusal::Failed(sentence) => (sentence, ExitCode::FAILURE),
         };
-        eprintln!("larder serve: {sentence}");
+        say(&format!("larder serve: {sentence}"));
         code
     })
 }
@@ -314,7 +321,26 @@ fn check(options: &ServeOptions) -> Result<(Settings, Config), Refusal> {
     let (config, workers, limits) = config(options, settings.workers)?;
     settings.workers = workers;
     settings.check(limits).map_err(StartError::from)?;
+    check_stalls(options)?;
     Ok((settings, config))
+}
+
+/// Whether the times make sense after which a thread that does not go on is named, and its process killed.
+fn check_stalls(options: &ServeOptions) -> Result<(), Refusal> {
+    if options.stall_warn < STALL_WARN_MIN {
+        return Err(Refusal::Usage(format!(
+            "--stall-warn {:?} is shorter than what a healthy server takes now and then; accepted: \
+             {STALL_WARN_MIN:?} and more",
+            options.stall_warn
+        )));
+    }
+    match options.stall_kill {
+        Some(kill) if kill < options.stall_warn => Err(Refusal::Usage(format!(
+            "--stall-kill {kill:?} is before --stall-warn {:?}; accepted: that and more",
+            options.stall_warn
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The longest value, if one was asked for that frames can carry.

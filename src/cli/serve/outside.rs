@@ -1,46 +1,69 @@
 //! The process outside: binds the sockets and supervises.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
+use super::log::Level;
 use super::{GAVE_UP, Refusal, ServeOptions, check};
 use crate::cli::admin::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
-use crate::engine::Config;
+use crate::cli::ending::say;
+use crate::cli::settings::{Loaded, Loader};
 use crate::server::{Address, Entrance, Listening, StartError};
-use crate::supervisor::{DeathLimits, Plan, SuperviseError, Watching, run};
-
-/// LIMIT: the shortest time without progress that is said.
-const STALL_WARN_MIN: Duration = Duration::from_millis(50);
+use crate::supervisor::{DeathLimits, Plan, Reread, StallLimits, SuperviseError, Terms, run};
 
 /// Serves through worker processes, until one ends as it was told to.
 pub(super) fn supervise(
-    options: &ServeOptions,
-    arguments: Vec<OsString>,
+    loaded: &Loaded<ServeOptions>,
+    level: Level,
+    loader: Loader,
 ) -> Result<ExitCode, Refusal> {
+    let options = &loaded.options;
     let (settings, config) = check(options)?;
     let entrances = settings.bind().map_err(StartError::from)?;
+    let reread = move || {
+        let loaded = loader.load().map_err(|error| error.to_string())?;
+        if let Err(Refusal::Usage(why) | Refusal::Failed(why)) = check(&loaded.options) {
+            return Err(why);
+        }
+        level.set(loaded.options.log_level);
+        Ok(terms(&loaded))
+    };
     let plan = Plan {
-        arguments: command_line(arguments),
+        terms: terms(loaded),
+        reread: Reread(Box::new(reread)),
         admin: admin_socket(options, &entrances)?,
-        watching: watching(options, config, &entrances)?,
+        evidence: evidence(options, &entrances),
+        config,
         entrances,
+    };
+    match run(plan) {
+        Ok(code) => Ok(ExitCode::from(code)),
+        Err(error @ SuperviseError::GaveUp { .. }) => {
+            say(&format!("larder serve: {error}"));
+            Ok(ExitCode::from(GAVE_UP))
+        }
+        Err(error) => Err(Refusal::failed(error)),
+    }
+}
+
+/// What the supervisor works by.
+fn terms(loaded: &Loaded<ServeOptions>) -> Terms {
+    let options = &loaded.options;
+    Terms {
+        arguments: command_line(loaded.as_arguments()),
         start_timeout: options.start_timeout,
         drain_timeout: options.drain_timeout,
         upgrade_timeout: options.upgrade_timeout,
+        stalls: StallLimits {
+            warn: options.stall_warn,
+            kill: options.stall_kill,
+        },
         deaths: DeathLimits {
             cold_from: options.cold_after_deaths,
             end_from: options.end_after_deaths,
             delay_max: options.restart_delay_max,
         },
-    };
-    match run(plan) {
-        Ok(code) => Ok(ExitCode::from(code)),
-        Err(error @ SuperviseError::GaveUp { .. }) => {
-            eprintln!("larder serve: {error}");
-            Ok(ExitCode::from(GAVE_UP))
-        }
-        Err(error) => Err(Refusal::failed(error)),
     }
 }
 
@@ -54,37 +77,16 @@ fn command_line(arguments: Vec<OsString>) -> Vec<OsString> {
         .collect()
 }
 
-/// What to watch the worker process for.
-fn watching(
-    options: &ServeOptions,
-    config: Config,
-    entrances: &[Entrance],
-) -> Result<Watching, Refusal> {
-    if options.stall_warn < STALL_WARN_MIN {
-        return Err(Refusal::Usage(format!(
-            "--stall-warn {:?} is shorter than what a healthy server takes now and then; accepted: \
-             {STALL_WARN_MIN:?} and more",
-            options.stall_warn
-        )));
-    }
-    if let Some(kill) = options.stall_kill.filter(|kill| *kill < options.stall_warn) {
-        return Err(Refusal::Usage(format!(
-            "--stall-kill {kill:?} is before --stall-warn {:?}; accepted: that and more",
-            options.stall_warn
-        )));
-    }
-    let first = entrances.first();
-    let evidence = match &options.evidence {
+/// The folder for evidence, if there is to be one.
+fn evidence(options: &ServeOptions, entrances: &[Entrance]) -> Option<PathBuf> {
+    match &options.evidence {
         Some(EvidencePlace::Nowhere) => None,
         Some(EvidencePlace::In(folder)) => Some(folder.clone()),
-        None => first.map(|first| usual_evidence(first.socket.address())),
-    };
-    Ok(Watching {
-        stall_warn: options.stall_warn,
-        stall_kill: options.stall_kill,
-        evidence,
-        config,
-    })
+        None => {
+            let first = entrances.first();
+            first.map(|first| usual_evidence(first.socket.address()))
+        }
+    }
 }
 
 /// The socket of the admin endpoint. One that was asked for is insisted on; the usual one is done

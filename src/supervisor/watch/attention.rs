@@ -20,7 +20,7 @@ const WORKER_SLEEPS: Duration = Duration::from_secs(1);
 /// How much of the time passes under the supervisor's eyes.
 #[derive(Debug)]
 pub(super) struct Attention {
-    interval: Duration,
+    pub(super) interval: Duration,
     last: Option<Duration>,
 }
 

@@ -50,7 +50,7 @@ mod tests {
     fn worker(number: u32, write: impl FnOnce(&mut Pen)) -> Attached {
         let made = BlackBox::create(Kind::Worker, number, &[]).unwrap();
         let memory = made.memory().try_clone_to_owned().unwrap();
-        write(&mut Pen::new(Arc::new(made), true));
+        write(&mut Pen::new(Arc::new(made)));
         let black_box = BlackBox::attach(memory).unwrap();
         Attached::to(black_box).unwrap()
     }

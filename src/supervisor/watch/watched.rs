@@ -112,6 +112,12 @@ impl Watched {
         }
     }
 
+    /// Has it looked at in this interval, with so much patience.
+    pub(super) fn set_limits(&mut self, interval: Duration, warn: Duration) {
+        self.attention.interval = interval;
+        self.warn = warn;
+    }
+
     /// Looks at all threads.
     pub(super) fn look(&mut self) {
         let now = Duration::from_nanos(monotonic_ns());
@@ -416,7 +422,7 @@ mod tests {
         let made = BlackBox::create(Kind::Worker, number, &[]).unwrap();
         let memory = made.memory().try_clone_to_owned().unwrap();
         keep(kept, &format!("black-box-worker-{number}"), memory);
-        let mut pen = Pen::new(Arc::new(made), true);
+        let mut pen = Pen::new(Arc::new(made));
         pen.introduce(&crate::blackbox::Thread {
             process: std::process::id(),
             thread: 0,
