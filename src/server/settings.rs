@@ -71,6 +71,8 @@ pub struct Settings {
     pub black_box: bool,
     /// Operations that are not executed, since their like has brought the server down.
     pub quarantine: Vec<Fingerprint>,
+    /// For how long they are not, from the start on.
+    pub quarantined_for: Duration,
 }
 
 impl Default for Settings {
@@ -89,6 +91,7 @@ impl Default for Settings {
             drain_timeout: Duration::from_secs(5),
             black_box: true,
             quarantine: Vec::new(),
+            quarantined_for: Duration::from_secs(600),
         }
     }
 }

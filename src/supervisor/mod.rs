@@ -25,6 +25,7 @@ mod kept;
 mod launch;
 mod notify;
 mod post;
+mod quarantine;
 mod sheet;
 mod upgrade;
 
@@ -49,10 +50,14 @@ use journal::{Ended, Journal, Phase};
 use kept::Kept;
 use launch::{Launch, Program};
 use post::{Note, Post};
+use quarantine::Quarantine;
 use upgrade::Upgrade;
 
 /// The option that makes a worker of a program.
 pub(crate) const WORKER_OPTION: &str = "--no-supervisor";
+
+/// The option that has a worker refuse a fingerprint.
+const REFUSE_OPTION: &str = "--refuse";
 
 /// LIMIT: how much longer than its drain a worker may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -81,6 +86,8 @@ pub(crate) struct Terms {
     pub(crate) drain_timeout: Duration,
     /// How many deaths of workers lead to what.
     pub(crate) deaths: DeathLimits,
+    /// How long is refused what two workers died of.
+    pub(crate) refuse_for: Duration,
     /// How long each step of an upgrade may take.
     pub(crate) upgrade_timeout: Duration,
 }
@@ -154,6 +161,7 @@ struct Supervisor {
     kept: Kept,
     sheet: Sheet,
     deaths: Deaths,
+    quarantine: Quarantine,
     worker: Worker,
     upgrade: Upgrade,
     journal: Journal,
@@ -195,6 +203,7 @@ impl Supervisor {
             kept: Kept::new(entrances),
             sheet: Sheet::new(&plan.terms.arguments)?,
             deaths: Deaths::new(plan.terms.deaths),
+            quarantine: Quarantine::default(),
             worker: Worker::None {
                 start_at: Instant::now(),
             },
@@ -290,8 +299,12 @@ impl Supervisor {
 
     /// Starts a worker process.
     fn start(&mut self) -> Result<(), SuperviseError> {
+        let started = Instant::now();
         let mut arguments = self.plan.terms.arguments.clone();
         arguments.push(WORKER_OPTION.into());
+        let refused = self.quarantine.refused(started, self.plan.terms.refuse_for);
+        let refused = refused.iter().map(|fingerprint| fingerprint.to_word());
+        arguments.extend(refused.map(|word| format!("{REFUSE_OPTION}={word}").into()));
         let launch = Launch {
             program: &self.program,
             arguments: &arguments,
@@ -299,7 +312,6 @@ impl Supervisor {
             handed: &self.handed(),
             output: None,
         };
-        let started = Instant::now();
         let patience = match self.upgrade.is_proving() {
             true => self.plan.terms.upgrade_timeout,
             false => self.plan.terms.start_timeout,

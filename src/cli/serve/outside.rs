@@ -51,6 +51,7 @@ fn terms(loaded: &Loaded<ServeOptions>) -> Terms {
         arguments: command_line(loaded.as_arguments()),
         start_timeout: options.start_timeout,
         drain_timeout: options.drain_timeout,
+        refuse_for: options.refuse_for,
         upgrade_timeout: options.upgrade_timeout,
         deaths: DeathLimits {
             cold_from: options.cold_after_deaths,
