@@ -16,7 +16,16 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Many commands", &["batch", "shell"]),
     (
         "A server",
-        &["serve", "config", "ping", "stats", "flush", "upgrade"],
+        &[
+            "serve",
+            "config",
+            "ping",
+            "stats",
+            "flush",
+            "upgrade",
+            "why",
+            "postmortem",
+        ],
     ),
     ("Measuring", &["bench", "replay"]),
     ("This program", &["completions", "help"]),

@@ -7,9 +7,9 @@
 //!      └────────────── notify socket: keep this, I serve ─────────┘
 //! ```
 //!
-//! The supervisor binds the sockets, and never looks into the cache's memory: it is the worker that
-//! makes it, since only a program knows the layout that it works with, and the supervisor that keeps
-//! it. So whatever kills a worker cannot kill the supervisor, and what a worker understands of the
+//! The supervisor binds the sockets, and never looks at the cache's contents: it is the worker that
+//! makes the memory, since only a program knows the layout that it works with, and the supervisor that
+//! keeps it. (To [`watch`], it maps its counters to be read, if it knows them.) So whatever kills a worker cannot kill the supervisor, and what a worker understands of the
 //! memory may change from one program to the next. Both sides speak systemd's protocol
 //! ([`handover`], [`notify`]), so systemd can take the supervisor's place.
 //!
@@ -28,6 +28,7 @@ mod post;
 mod quarantine;
 mod sheet;
 mod upgrade;
+mod watch;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -42,6 +43,7 @@ pub(crate) use deaths::Limits as DeathLimits;
 pub(crate) use handover::{BLACK_BOX, Handed, MEMORY};
 pub(crate) use notify::Watcher;
 pub(crate) use sheet::Sheet;
+pub(crate) use watch::{Postmortem, REPORT, Watching, Why};
 
 use crate::server::{Entrance, Listening};
 use admin::Order;
@@ -52,6 +54,7 @@ use launch::{Launch, Program};
 use post::{Note, Post};
 use quarantine::Quarantine;
 use upgrade::Upgrade;
+use watch::Watch;
 
 /// The option that makes a worker of a program.
 pub(crate) const WORKER_OPTION: &str = "--no-supervisor";
@@ -73,6 +76,8 @@ pub(crate) struct Plan {
     pub(crate) entrances: Vec<Entrance>,
     /// Where the admin endpoint answers; `None`: there is none.
     pub(crate) admin: Option<Listening>,
+    /// What to watch for.
+    pub(crate) watching: Watching,
 }
 
 /// What a supervisor starts and ends workers by; it may change while it runs.
@@ -165,6 +170,7 @@ struct Supervisor {
     worker: Worker,
     upgrade: Upgrade,
     journal: Journal,
+    watch: Watch,
     /// Whether this process was told to end.
     is_ending: bool,
     /// Whether a worker ever served.
@@ -197,7 +203,9 @@ impl Signals {
 impl Supervisor {
     fn new(mut plan: Plan) -> io::Result<Self> {
         let entrances = std::mem::take(&mut plan.entrances);
+        let journal = Journal::new();
         Ok(Self {
+            watch: Watch::new(plan.watching.clone(), &plan.terms.arguments, &journal)?,
             program: Program::own()?,
             post: Post::open()?,
             kept: Kept::new(entrances),
@@ -208,7 +216,7 @@ impl Supervisor {
                 start_at: Instant::now(),
             },
             upgrade: Upgrade::None,
-            journal: Journal::new(),
+            journal,
             is_ending: false,
             has_served: false,
             ended_at: None,
@@ -265,6 +273,13 @@ impl Supervisor {
                 let path = binary.unwrap_or_else(|| self.program.path().to_owned());
                 self.begin_upgrade(&path, Some(answer));
             }
+            Order::Probe { answer } => {
+                let phase = self.journal.read().phase;
+                self.watch.answer_probe(phase, answer);
+            }
+            // Whoever asked may have gone.
+            Order::Why { worker, answer } => drop(answer.send(self.watch.why(worker))),
+            Order::Postmortem { answer } => self.watch.last(answer),
         }
     }
 
@@ -274,7 +289,8 @@ impl Supervisor {
             Worker::None { start_at } => Some(*start_at),
             Worker::Running(running) => running.killed_at,
         };
-        of_worker.into_iter().chain(self.upgrade.deadline()).min()
+        let steps = [of_worker, self.upgrade.deadline(), self.watch.due()];
+        steps.into_iter().flatten().min()
     }
 
     fn on_time(&mut self) -> Result<(), SuperviseError> {
@@ -294,6 +310,7 @@ impl Supervisor {
             _ => {}
         }
         self.upgrade_on_time(now);
+        self.watch_on_time(now);
         Ok(())
     }
 
@@ -383,6 +400,7 @@ impl Supervisor {
             self.has_served = true;
             self.journal.turn(Phase::Serving, Some(running.pid));
             self.journal.serves(note.receipt, self.ended_at.take());
+            self.watch.begins(running.pid, &self.kept);
             self.upgrade_serves();
         }
     }
@@ -452,6 +470,9 @@ impl Supervisor {
         if self.is_ending {
             return Ok(Some(ended.code()));
         }
+        if running.is_ending || self.upgrade.is_proving() {
+            self.watch.ends();
+        }
         if self.upgrade.is_proving() && !running.is_ready {
             self.take_upgrade_back(&format!("it {ended} before it served"));
             return Ok(None);
@@ -475,7 +496,20 @@ impl Supervisor {
         now: Instant,
     ) -> Result<(), SuperviseError> {
         let pid = running.pid.as_raw_nonzero().get();
-        self.journal.died(running.pid, now - running.started, ended);
+        let lived = now - running.started;
+        self.journal.died(running.pid, lived, ended);
+        if let Some(found) = (self.watch).died(running.pid, ended, lived, &self.kept) {
+            tracing::error!(
+                pid,
+                "the worker process was in the midst of {found} when it died"
+            );
+            if self.quarantine.note(now, found) {
+                let refuse_for = self.plan.terms.refuse_for;
+                tracing::error!(
+                    "{found} has brought two processes down: it is refused for {refuse_for:?}"
+                );
+            }
+        }
         match self.deaths.note(now) {
             Next::GiveUp => Err(SuperviseError::GaveUp {
                 deaths: self.deaths.count(),

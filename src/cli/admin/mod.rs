@@ -3,15 +3,19 @@
 
 mod address;
 mod ask;
+mod postmortem;
 mod upgrade;
+mod why;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
-pub(crate) use address::{AdminAddress, usual_address};
+pub(crate) use address::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
+pub(crate) use postmortem::{PostmortemOptions, run as run_postmortem};
 pub(crate) use upgrade::UpgradeOptions;
+pub(crate) use why::WhyOptions;
 
 use super::ending::{Ending, Failure, conclude};
 use super::units;

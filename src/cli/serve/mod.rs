@@ -16,7 +16,7 @@ use larder_protocol::VALUE_BYTES_CEILING;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::WRONG_USAGE;
-use super::admin::{ADMIN_VARIABLE, AdminAddress};
+use super::admin::{ADMIN_VARIABLE, AdminAddress, EvidencePlace};
 use super::ending::say;
 use super::settings::{Loaded, Loader};
 use super::units;
@@ -147,6 +147,20 @@ pub(crate) struct ServeOptions {
     /// How long another program may take for each step of an upgrade to it
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
     upgrade_timeout: Duration,
+
+    /// How long a thread that has work may make no progress before that is said, with the reason
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = units::duration)]
+    stall_warn: Duration,
+
+    /// How long before the worker process is killed and started again, if it is a hang and no slowness
+    /// [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    stall_kill: Option<Duration>,
+
+    /// The folder for evidence about threads that hang and processes that die, or none [default: a folder
+    /// beside the socket of the admin endpoint]
+    #[arg(long, value_name = "DIR")]
+    evidence: Option<EvidencePlace>,
 
     /// Look at the memory that was handed over, say what would be kept of it, and end
     #[arg(long, hide = true)]

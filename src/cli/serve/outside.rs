@@ -2,14 +2,19 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::log::Level;
 use super::{GAVE_UP, Refusal, ServeOptions, check};
-use crate::cli::admin::{AdminAddress, usual_address};
+use crate::cli::admin::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
 use crate::cli::ending::say;
 use crate::cli::settings::{Loaded, Loader};
+use crate::engine::Config;
 use crate::server::{Address, Entrance, Listening, StartError};
-use crate::supervisor::{DeathLimits, Plan, Reread, SuperviseError, Terms, run};
+use crate::supervisor::{DeathLimits, Plan, Reread, SuperviseError, Terms, Watching, run};
+
+/// LIMIT: the shortest time without progress that is said.
+const STALL_WARN_MIN: Duration = Duration::from_millis(50);
 
 /// Serves through worker processes, until one ends as it was told to.
 pub(super) fn supervise(
@@ -18,7 +23,7 @@ pub(super) fn supervise(
     loader: Loader,
 ) -> Result<ExitCode, Refusal> {
     let options = &loaded.options;
-    let (settings, _) = check(options)?;
+    let (settings, config) = check(options)?;
     let entrances = settings.bind().map_err(StartError::from)?;
     let reread = move || {
         let loaded = loader.load().map_err(|error| error.to_string())?;
@@ -32,6 +37,7 @@ pub(super) fn supervise(
         terms: terms(loaded),
         reread: Reread(Box::new(reread)),
         admin: admin_socket(options, &entrances)?,
+        watching: watching(options, config, &entrances)?,
         entrances,
     };
     match run(plan) {
@@ -69,6 +75,39 @@ fn command_line(arguments: Vec<OsString>) -> Vec<OsString> {
         .into_iter()
         .chain(arguments)
         .collect()
+}
+
+/// What to watch the worker process for.
+fn watching(
+    options: &ServeOptions,
+    config: Config,
+    entrances: &[Entrance],
+) -> Result<Watching, Refusal> {
+    if options.stall_warn < STALL_WARN_MIN {
+        return Err(Refusal::Usage(format!(
+            "--stall-warn {:?} is shorter than what a healthy server takes now and then; accepted: \
+             {STALL_WARN_MIN:?} and more",
+            options.stall_warn
+        )));
+    }
+    if let Some(kill) = options.stall_kill.filter(|kill| *kill < options.stall_warn) {
+        return Err(Refusal::Usage(format!(
+            "--stall-kill {kill:?} is before --stall-warn {:?}; accepted: that and more",
+            options.stall_warn
+        )));
+    }
+    let first = entrances.first();
+    let evidence = match &options.evidence {
+        Some(EvidencePlace::Nowhere) => None,
+        Some(EvidencePlace::In(folder)) => Some(folder.clone()),
+        None => first.map(|first| usual_evidence(first.socket.address())),
+    };
+    Ok(Watching {
+        stall_warn: options.stall_warn,
+        stall_kill: options.stall_kill,
+        evidence,
+        config,
+    })
 }
 
 /// The socket of the admin endpoint. One that was asked for is insisted on; the usual one is done
