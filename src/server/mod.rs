@@ -37,6 +37,7 @@ use std::thread::JoinHandle;
 use mio::{Poll, Waker};
 
 pub use address::{Address, AddressError};
+pub use clock::monotonic_ms;
 pub use listener::{Entrance, ListenError, Listening};
 pub use open_files::{OpenFilesError, raise_open_files};
 pub use settings::{

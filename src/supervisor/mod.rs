@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
+pub(crate) use deaths::Limits as DeathLimits;
 pub(crate) use handover::{BLACK_BOX, Handed, MEMORY};
 pub(crate) use notify::Watcher;
 
@@ -55,7 +56,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// What a supervisor works with.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// The command line of this process, the program's name first; the worker's has one option more.
+    /// A command line that says what this process's says, the program's name first; the worker's has
+    /// one option more.
     pub(crate) arguments: Vec<OsString>,
     /// The sockets that workers serve.
     pub(crate) entrances: Vec<Entrance>,
@@ -65,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) start_timeout: Duration,
     /// How long a worker may take to end once it was told to.
     pub(crate) drain_timeout: Duration,
+    /// How many deaths of workers lead to what.
+    pub(crate) deaths: DeathLimits,
     /// How long each step of an upgrade may take.
     pub(crate) upgrade_timeout: Duration,
 }
@@ -167,7 +171,7 @@ impl Supervisor {
             program: Program::own()?,
             post: Post::open()?,
             kept: Kept::new(entrances),
-            deaths: Deaths::default(),
+            deaths: Deaths::new(plan.deaths),
             worker: Worker::None {
                 start_at: Instant::now(),
             },

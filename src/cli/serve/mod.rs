@@ -6,6 +6,7 @@ mod log;
 mod memory;
 mod outside;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ pub(crate) struct ServeOptions {
     memcached: Vec<Address>,
 
     /// Event-loop threads [default: the cores that may be used]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::number::<usize>)]
     workers: Option<usize>,
 
     /// Keep each worker on a core of its own
@@ -58,7 +59,7 @@ pub(crate) struct ServeOptions {
     pin: bool,
 
     /// Connections open at a time [default: 32768, or what the limit of open files allows]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::number::<u32>)]
     connections_max: Option<u32>,
 
     /// The longest key, in bytes: 1 to 65536
@@ -114,6 +115,18 @@ pub(crate) struct ServeOptions {
     /// How long a worker process may take until it serves, before it is killed
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = units::duration)]
     start_timeout: Duration,
+
+    /// Start cold after so many deaths of worker processes within a minute
+    #[arg(long, value_name = "N", default_value = "3")]
+    cold_after_deaths: usize,
+
+    /// End after so many deaths of worker processes within a minute
+    #[arg(long, value_name = "N", default_value = "7")]
+    end_after_deaths: usize,
+
+    /// How long the start after a death is put off at most: the first is not, then 100ms, 200ms ...
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = units::duration)]
+    restart_delay_max: Duration,
 
     /// How long another program may take for each step of an upgrade to it
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
@@ -174,12 +187,13 @@ impl From<HugePagesWhen> for HugePages {
     }
 }
 
-/// Runs a server until a signal ends it.
-pub(crate) fn run(options: ServeOptions) -> ExitCode {
+/// Runs a server until a signal ends it. `arguments` says the same as the options: worker processes get
+/// them, so that all have the settings that the server was started with.
+pub(crate) fn run(options: ServeOptions, arguments: Vec<OsString>) -> ExitCode {
     log::start(options.log, options.log_level);
     let ended = match options.no_supervisor {
         true => inside::serve(&options).map(|()| ExitCode::SUCCESS),
-        false => outside::supervise(&options),
+        false => outside::supervise(&options, arguments),
     };
     ended.unwrap_or_else(|refusal| {
         let (sentence, code) = match refusal {

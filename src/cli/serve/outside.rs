@@ -1,23 +1,32 @@
 //! The process outside: binds the sockets and supervises.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use super::{GAVE_UP, Refusal, ServeOptions, check};
 use crate::cli::admin::{AdminAddress, usual_address};
 use crate::server::{Address, Entrance, Listening, StartError};
-use crate::supervisor::{Plan, SuperviseError, run};
+use crate::supervisor::{DeathLimits, Plan, SuperviseError, run};
 
 /// Serves through worker processes, until one ends as it was told to.
-pub(super) fn supervise(options: &ServeOptions) -> Result<ExitCode, Refusal> {
+pub(super) fn supervise(
+    options: &ServeOptions,
+    arguments: Vec<OsString>,
+) -> Result<ExitCode, Refusal> {
     let (settings, _) = check(options)?;
     let entrances = settings.bind().map_err(StartError::from)?;
     let plan = Plan {
-        arguments: std::env::args_os().collect(),
+        arguments: command_line(arguments),
         admin: admin_socket(options, &entrances)?,
         entrances,
         start_timeout: options.start_timeout,
         drain_timeout: options.drain_timeout,
         upgrade_timeout: options.upgrade_timeout,
+        deaths: DeathLimits {
+            cold_from: options.cold_after_deaths,
+            end_from: options.end_after_deaths,
+            delay_max: options.restart_delay_max,
+        },
     };
     match run(plan) {
         Ok(code) => Ok(ExitCode::from(code)),
@@ -27,6 +36,16 @@ pub(super) fn supervise(options: &ServeOptions) -> Result<ExitCode, Refusal> {
         }
         Err(error) => Err(Refusal::failed(error)),
     }
+}
+
+/// The command line of this server, its settings spelled out.
+fn command_line(arguments: Vec<OsString>) -> Vec<OsString> {
+    let program = std::env::args_os().next();
+    let program = program.unwrap_or_else(|| "larder".into());
+    [program, "serve".into()]
+        .into_iter()
+        .chain(arguments)
+        .collect()
 }
 
 /// The socket of the admin endpoint. One that was asked for is insisted on; the usual one is done

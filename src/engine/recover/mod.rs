@@ -44,6 +44,7 @@ use crate::engine::log::Segments;
 use crate::engine::log::recovered::Restored;
 use crate::engine::log::segment::{Proven, Segment};
 use crate::engine::recover::survey::Survey;
+use crate::engine::scrub::Scrub;
 use crate::engine::stats::{Counters, Figure};
 use crate::shape;
 use crate::sync::Arc;
@@ -61,6 +62,8 @@ const NEXT_VERSION_MAX: u64 = VERSION_MAX / 2;
 pub enum Proof {
     /// That it lies whole within what its segment had committed, and that its key, its version and
     /// its extents can be. That is enough where a process died, since all that it stored is there.
+    /// CRCs are compared afterwards: when an item is read, until
+    /// [maintenance](crate::Session::maintain) has compared those of its whole segment.
     Lengths,
     /// That, and that its CRC holds: enough also where bytes were changed by others. (The bytes of
     /// large values have no CRC.)
@@ -263,8 +266,13 @@ fn recovered(
     let items = survey.walk(&mut chains, hands, &mut dropped);
     let overflow_chunks = chains.overflow_used().div_ceil(geometry.overflow_per_chunk);
     let withdrawn = paid_with + overflow_chunks.saturating_sub(1);
+    let proven = survey.proven(withdrawn);
     let restored = Restored {
-        proven: survey.proven(withdrawn),
+        unproven: match proof {
+            Proof::Lengths => with_items(&proven).collect(),
+            Proof::Contents => Vec::new(),
+        },
+        proven,
         parts: survey.parts,
         has_evicted: counts.ghost_chunks > 0,
     };
@@ -288,7 +296,17 @@ fn recovered(
     count_on(&arena, &geometry, &receipt, &restored);
     let index = chains.into_index();
     let segments = Segments::restore(Arc::clone(&arena), geometry, &restored);
-    Ok((Cache::of(arena, index, segments, hash_seed), receipt))
+    header::store(&arena, header::UNPROVEN, restored.unproven.len() as u64);
+    let scrub = Scrub::of(restored.unproven.into_iter());
+    let cache = Cache::of(arena, index, (segments, scrub), hash_seed);
+    Ok((cache, receipt))
+}
+
+/// The segments that hold items.
+fn with_items(proven: &[Proven]) -> impl Iterator<Item = u32> {
+    let items = (0..).zip(proven);
+    let items = items.filter(|(_, proven)| matches!(proven, Proven::Items(_)));
+    items.map(|(id, _)| id)
 }
 
 /// Gives the pages back of what is not paid for, or was paid with: a process may have died before it
