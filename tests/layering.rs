@@ -183,6 +183,7 @@ const PARTS: &[Part] = &[
             "rustix",
             "rustyline",
             "ruzstd",
+            "sd_notify",
             "serde",
             "serde_json",
             "shlex",
