@@ -129,6 +129,7 @@ fn a_switch_is_turned_on_and_off_again_everywhere() {
         true
     );
     assert_eq!(prefault(&["--prefault=false"], &[]), false);
+    assert_eq!(prefault(&["--prefault=false", "--prefault"], &[]), true);
     let refused = refusal(&[], &[("LARDER_PREFAULT", "perhaps")]);
     assert!(refused.contains("LARDER_PREFAULT: `perhaps` is no switch; accepted: true or false"));
 }
@@ -300,7 +301,7 @@ fn a_server_runs_as_its_file_says() {
     let socket =
         std::env::temp_dir().join(format!("larder-test-{}-config.sock", std::process::id()));
     let text = format!(
-        "memory = \"16MiB\"\nworkers = 1\nlisten = [\"unix:{}\"]\n",
+        "memory = \"16MiB\"\nworkers = 1\nlisten = [\"unix:{}\"]\nno-supervisor = false\n",
         socket.display()
     );
     let file = File::new("server", &text);

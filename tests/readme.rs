@@ -66,6 +66,7 @@ impl Scratch {
         let program = env!("CARGO_BIN_EXE_larder");
         std::os::unix::fs::symlink(program, path.join("bin/larder")).unwrap();
         std::fs::write(path.join("backup.tar"), vec![7; 3_000_000]).unwrap();
+        std::fs::write(path.join("user.json"), "{\"name\": \"Ada\"}").unwrap();
         let trace = "time,key,size\n0,apple,80\n1,pear,120\n2,apple,80\n";
         let trace = compress_to_vec(trace.as_bytes(), CompressionLevel::Fastest);
         std::fs::write(path.join("trace.csv.zst"), trace).unwrap();

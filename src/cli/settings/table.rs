@@ -61,8 +61,11 @@ fn prepare_one(argument: Arg) -> Arg {
     if !is_setting(&argument) {
         return argument;
     }
+    let id = argument.get_id().clone();
     match argument.get_action() {
+        // The last one counts: whoever starts a server may have to add one to what others said.
         ArgAction::SetTrue => argument
+            .overrides_with(id)
             .action(ArgAction::Set)
             .num_args(0..=1)
             .require_equals(true)
