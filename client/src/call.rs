@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 use crate::allowance::Allowance;
 use crate::connector::Connector;
 use crate::error::{Cause, Error};
-use crate::link::{Link, NotSent};
+use crate::link::NotSent;
 use crate::pending::Answer;
 use crate::reply::Reply;
 
@@ -65,16 +65,23 @@ impl Connector {
         allowance: Allowance,
     ) -> Result<T, Error> {
         let after = allowance.left(self.config.request_timeout);
-        let give_up_at = Instant::now() + after.min(LONGEST);
+        let mut now = Instant::now();
+        let give_up_at = now + after.min(LONGEST);
         let overdue = Cause::Timeout { after };
         if allowance.is_over() {
             return Err(Error::NotExecuted(overdue));
         }
         let mut resends_left = self.config.resends_max;
         loop {
-            let link = self.link_before(give_up_at).await;
-            let link = link.unwrap_or_else(|| Err(Error::NotExecuted(overdue.clone())))?;
-            let sent = match link.send(request, give_up_at).await {
+            let link = match self.open_link_or_more() {
+                Some(link) => link,
+                None => {
+                    let link = timeout_at(give_up_at, self.link()).await;
+                    now = Instant::now();
+                    link.map_err(|_| Error::NotExecuted(overdue.clone()))??
+                }
+            };
+            let sent = match link.send(request, now, give_up_at).await {
                 Ok(sent) => sent,
                 // The connection closed its door while this request stood before it.
                 Err(NotSent::Closed) => continue,
@@ -114,20 +121,7 @@ impl Connector {
                 None => return Err(Error::NotExecuted(cause)),
             };
             self.meter.resent();
-        }
-    }
-
-    /// A connection, if there is one before this time.
-    async fn link_before(
-        self: &Arc<Self>,
-        give_up_at: Instant,
-    ) -> Option<Result<Arc<Link>, Error>> {
-        match self.open_link_or_more() {
-            Some(link) => Some(Ok(link)),
-            None => {
-                let link = timeout_at(give_up_at, self.link()).await.ok()?;
-                Some(link.map_err(Error::from))
-            }
+            now = Instant::now();
         }
     }
 }

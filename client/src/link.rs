@@ -21,7 +21,7 @@ use larder_protocol::{
     decode_response,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
+use tokio::sync::{Notify, Semaphore, TryAcquireError, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::ServerInfo;
@@ -48,7 +48,7 @@ const KEPT_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) struct Link {
     pub(crate) server: ServerInfo,
     /// One permit for each request that may be under way; closed when the connection takes no more.
-    room: Arc<Semaphore>,
+    room: Semaphore,
     room_max: u32,
     meter: Arc<Meter>,
     desk: Mutex<Desk>,
@@ -141,7 +141,7 @@ impl Link {
         };
         let link = Arc::new(Self {
             server,
-            room: Arc::new(Semaphore::new(room_max as usize)),
+            room: Semaphore::new(room_max as usize),
             room_max,
             meter,
             desk: Mutex::new(desk),
@@ -154,7 +154,8 @@ impl Link {
 
     /// Whether new requests are taken.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.desk().stage, Stage::Open)
+        // Whoever lowers the stage closes the room; `send` asks the stage itself.
+        !self.room.is_closed()
     }
 
     /// How much room there is for requests at this moment.
@@ -162,15 +163,16 @@ impl Link {
         self.room.available_permits()
     }
 
-    /// Enqueues a request, after waiting for room. Its answer comes before `give_up_at`, or that it
-    /// is [overdue](Answer::Overdue).
+    /// Enqueues a request, now or after waiting for room. Its answer comes before `give_up_at`, or
+    /// that it is [overdue](Answer::Overdue).
     pub(crate) async fn send(
         &self,
         request: &Request<'_>,
+        now: Instant,
         give_up_at: Instant,
     ) -> Result<Sent, NotSent> {
         let (answer, answered) = oneshot::channel();
-        let at = Instant::now();
+        let mut at = now;
         if let Some(reason) = too_much(request, &self.server.limits) {
             let _ = answer.send(Answer::Failed {
                 status: reason.status(),
@@ -180,11 +182,22 @@ impl Link {
         }
         let frame_bytes = request.frame_bytes();
         let places = (frame_bytes.div_ceil(PLACE_BYTES)).min(u64::from(self.room_max)) as u32;
-        let room = self.take_room(places, give_up_at).await?;
+        let room = match self.room.try_acquire_many(places) {
+            Ok(room) => room,
+            Err(TryAcquireError::Closed) => return Err(NotSent::Closed),
+            Err(TryAcquireError::NoPermits) => {
+                let room = timeout_at(give_up_at, self.room.acquire_many(places)).await;
+                at = Instant::now();
+                room.map_err(|_| NotSent::Overdue)?
+                    .map_err(|_| NotSent::Closed)?
+            }
+        };
         let mut desk = self.desk();
         if !matches!(desk.stage, Stage::Open) {
             return Err(NotSent::Closed);
         }
+        // It is given back with the slot, for all answers that came together.
+        room.forget();
         let was_idle = desk.outgoing.is_empty();
         desk.enqueued_bytes += frame_bytes;
         let end_offset = desk.enqueued_bytes;
@@ -193,7 +206,7 @@ impl Link {
             sent_at: at,
             give_up_at,
             answer: Some(answer),
-            _room: room,
+            places,
         });
         RequestFrame {
             id,
@@ -213,25 +226,6 @@ impl Link {
             self.hurry.notify_one();
         }
         Ok(Sent { at, answered })
-    }
-
-    /// Takes so many places of the room, as soon as they are free.
-    async fn take_room(
-        &self,
-        places: u32,
-        give_up_at: Instant,
-    ) -> Result<OwnedSemaphorePermit, NotSent> {
-        match self.room.clone().try_acquire_many_owned(places) {
-            Ok(room) => return Ok(room),
-            Err(TryAcquireError::Closed) => return Err(NotSent::Closed),
-            Err(TryAcquireError::NoPermits) => {}
-        }
-        let free = self.room.clone().acquire_many_owned(places);
-        match timeout_at(give_up_at, free).await {
-            Ok(Ok(room)) => Ok(room),
-            Ok(Err(_)) => Err(NotSent::Closed),
-            Err(_) => Err(NotSent::Overdue),
-        }
     }
 
     /// Takes no more requests; ends when those under way are answered.
@@ -469,10 +463,12 @@ impl Link {
             true => None,
             false => Some(self.meter.answered()),
         };
+        let mut free_places = 0;
         let mut desk = self.desk();
         for (id, answer) in answers.drain(..) {
             match desk.pending.remove(id) {
                 Some(waiting) => {
+                    free_places += waiting.places as usize;
                     if let Some(answered) = &mut answered {
                         answered.one_sent_at(waiting.sent_at);
                     }
@@ -481,7 +477,12 @@ impl Link {
                 None => tracing::warn!(id, "the server answered what was not asked"),
             }
         }
-        desk.ending()
+        let ending = desk.ending();
+        drop(desk);
+        if free_places > 0 {
+            self.room.add_permits(free_places);
+        }
+        ending
     }
 
     /// Tells all who still wait what became of their request.

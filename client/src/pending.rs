@@ -5,7 +5,7 @@
 //! another's.
 
 use larder_protocol::Status;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::Cause;
@@ -43,8 +43,8 @@ pub(crate) struct Waiting {
     pub(crate) give_up_at: Instant,
     /// `None` once it was given up.
     pub(crate) answer: Option<oneshot::Sender<Answer>>,
-    /// What it holds of the room on its connection; given back with the slot.
-    pub(crate) _room: OwnedSemaphorePermit,
+    /// What it holds of the room on its connection; to be given back with the slot.
+    pub(crate) places: u32,
 }
 
 impl Waiting {
@@ -145,24 +145,20 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
-    use tokio::sync::{Semaphore, oneshot};
+    use tokio::sync::oneshot;
     use tokio::time::Instant;
 
     use super::{Answer, Pending, Waiting};
 
     fn waiting(end_offset: u64) -> Waiting {
-        let room = Arc::new(Semaphore::new(1))
-            .try_acquire_owned()
-            .expect("one permit");
         Waiting {
             end_offset,
             sent_at: Instant::now(),
             give_up_at: Instant::now() + Duration::from_secs(end_offset),
             answer: Some(oneshot::channel().0),
-            _room: room,
+            places: 1,
         }
     }
 

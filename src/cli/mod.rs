@@ -115,8 +115,7 @@ fn serve_as_told() -> ExitCode {
             for warning in &loaded.warnings {
                 ending::say(&format!("larder serve: {warning}"));
             }
-            let arguments = loaded.as_arguments();
-            serve::run(loaded.options, arguments)
+            serve::run(loaded, loader)
         }
         Err(settings::SettingsError::CommandLine(error)) => error.exit(),
         Err(error) => ending::conclude("serve", Err(ending::Failure::usage(error.to_string()))),

@@ -37,7 +37,7 @@ pub(super) enum Next {
 /// The deaths of the last minute.
 #[derive(Debug)]
 pub(super) struct Deaths {
-    limits: Limits,
+    pub(super) limits: Limits,
     /// LIMIT: within a minute there cannot be many, since each has its process.
     times: VecDeque<Instant>,
 }

@@ -20,7 +20,11 @@ impl Contender {
 
     pub(crate) async fn redis_rs(url: &str) -> Result<Self, Failure> {
         let client = redis::Client::open(url)?;
-        let connection = client.get_multiplexed_async_connection().await?;
+        // A machine that is busy is no reason to give up.
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+        let connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
         Ok(Self::RedisRs(connection))
     }
 

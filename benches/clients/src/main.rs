@@ -35,6 +35,9 @@ struct Options {
     /// How often each is measured; the median counts.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Only the shapes of work whose names contain this.
+    #[arg(long, default_value = "")]
+    only: String,
     /// Threads of the clients' runtime.
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -99,11 +102,14 @@ async fn compare(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
         "", "", "requests/s", "CPU us/req"
     );
     let time = Duration::from_millis(options.duration_ms);
-    for shape in SHAPES {
+    for shape in SHAPES
+        .iter()
+        .filter(|shape| shape.name.contains(&options.only))
+    {
         let mut measured = vec![Vec::new(); contenders.len()];
         for _ in 0..options.rounds {
             for (contender, measured) in contenders.iter().zip(&mut measured) {
-                measured.push(measure(contender, shape, time).await);
+                measured.push(measure(contender, *shape, time).await);
             }
         }
         for (contender, measured) in contenders.iter().zip(&mut measured) {

@@ -5,8 +5,9 @@ mod inside;
 mod log;
 mod memory;
 mod outside;
+mod pulse;
+mod reload;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::WRONG_USAGE;
 use super::admin::{ADMIN_VARIABLE, AdminAddress};
 use super::ending::say;
+use super::settings::{Loaded, Loader};
 use super::units;
 use crate::engine::{AccessTimes, Cache, Config, ConfigError, HugePages, Limits, Prefault};
 use crate::server::{self, Address, Pinning, Settings, StartError};
@@ -190,11 +192,12 @@ impl From<HugePagesWhen> for HugePages {
 
 /// Runs a server until a signal ends it. `arguments` says the same as the options: worker processes get
 /// them, so that all have the settings that the server was started with.
-pub(crate) fn run(options: ServeOptions, arguments: Vec<OsString>) -> ExitCode {
-    log::start(options.log, options.log_level);
+pub(crate) fn run(loaded: Loaded<ServeOptions>, loader: Loader) -> ExitCode {
+    let options = &loaded.options;
+    let level = log::start(options.log, options.log_level);
     let ended = match options.no_supervisor {
-        true => inside::serve(&options).map(|()| ExitCode::SUCCESS),
-        false => outside::supervise(&options, arguments),
+        true => inside::serve(options, level, loader).map(|()| ExitCode::SUCCESS),
+        false => outside::supervise(&loaded, level, loader),
     };
     ended.unwrap_or_else(|refusal| {
         let (sentence, code) = match refusal {

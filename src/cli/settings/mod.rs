@@ -101,6 +101,14 @@ impl Loader {
         }
     }
 
+    /// The same for other arguments.
+    pub(crate) fn with_arguments(&self, arguments: Vec<OsString>) -> Self {
+        Self {
+            arguments,
+            ..self.clone()
+        }
+    }
+
     /// Reads them.
     pub(crate) fn load<T: FromArgMatches>(&self) -> Result<Loaded<T>, SettingsError> {
         let table = table::of(self.subcommand());

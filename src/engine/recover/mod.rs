@@ -9,13 +9,14 @@
 //!    refused, and the caller starts cold.
 //! 2. The chains of the index are mended ([`recovered`](crate::engine::index::recovered)): locks
 //!    cleared, links that cannot be cut.
-//! 3. Each segment that holds items is walked up to its committed length ([`survey`]), and entries
-//!    that name a proven item are marked.
+//! 3. Each segment that holds items is walked up to its committed length ([`walk`]), and entries
+//!    that name a proven item are marked: on as many threads as the caller lends.
 //! 4. Entries without a mark go, and so do those of which two name the same key.
 //! 5. Every segment becomes what was proved of it: sealed, with its live bytes and lifetime; an
 //!    extent, with the parts that values use; withdrawn; or free, which is all that nothing names.
-//! 6. Entries are counted anew, and the figures of the sessions go on. The next version and the flush stay: versions are taken in blocks from
-//!    the one word, so what stands there is above all that were given out.
+//! 6. Entries are counted anew, and the figures of the sessions go on. The next version and the flush
+//!    stay: versions are taken in blocks from the one word, so what stands there is above all that were
+//!    given out.
 //!
 //! Why this keeps what was acknowledged and nothing older: a process that dies has stored all that it
 //! stored, in its order. An item's bytes come before the committed length that covers them, that
@@ -135,6 +136,16 @@ impl Cache {
         if !arena.own().map_err(system)? {
             return Err(RecoverError::InUse);
         }
+        Self::recover_in(arena, geometry, config, (proof, hands))
+    }
+
+    /// [`Cache::recover_with`] in an arena that is to have this layout, whatever the configuration's is.
+    pub(crate) fn recover_in(
+        mut arena: Arena,
+        geometry: Geometry,
+        config: &Config,
+        (proof, hands): (Proof, Hands<'_>),
+    ) -> Result<(Self, Receipt), RecoverError> {
         let (hash_seed, counts) = accepted(&arena, &geometry, config)?;
         let pages = arena.arrange_pages(&page_plan(config, &geometry));
         pages.map_err(ConfigError::Pages)?;
