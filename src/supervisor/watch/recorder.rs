@@ -214,6 +214,11 @@ impl Desk {
 pub(super) const REPORT: &str = "report.json";
 
 fn report(postmortem: &Postmortem) -> Vec<Named> {
+    // It may be read elsewhere than where it was saved.
+    let postmortem = &Postmortem {
+        bundle: None,
+        ..postmortem.clone()
+    };
     let json = serde_json::to_vec_pretty(postmortem).unwrap_or_default();
     vec![
         ("report.txt".to_owned(), postmortem.to_string().into_bytes()),
