@@ -145,6 +145,7 @@ const PARTS: &[Part] = &[
         crates: &[
             "axum",
             "libc",
+            "prometheus_client",
             "rustix",
             "sd_notify",
             "serde",

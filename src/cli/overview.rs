@@ -15,6 +15,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Items", &["get", "set", "touch", "delete", "incr", "scan"]),
     ("Many commands", &["batch", "shell"]),
     ("A server", &["serve", "ping", "stats", "flush", "upgrade"]),
+    ("How it is", &["status", "drill"]),
     ("Measuring", &["bench", "replay"]),
     ("This program", &["completions", "help"]),
 ];

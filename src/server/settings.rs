@@ -70,6 +70,8 @@ pub struct Settings {
     pub black_box: bool,
     /// Operations that are not executed, since their like has brought the server down.
     pub quarantine: Vec<Fingerprint>,
+    /// Whether workers do what a drill asks of them by way of their black boxes: fail, for real.
+    pub allow_drills: bool,
 }
 
 impl Default for Settings {
@@ -88,6 +90,7 @@ impl Default for Settings {
             drain_timeout: Duration::from_secs(5),
             black_box: true,
             quarantine: Vec::new(),
+            allow_drills: false,
         }
     }
 }

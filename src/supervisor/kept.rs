@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::handover::{MEMORY, name_of};
+use super::handover::{BLACK_BOX, MEMORY, name_of};
 use super::post::Note;
 use crate::server::Entrance;
 
@@ -27,6 +27,11 @@ impl Kept {
             left: BTreeMap::new(),
             memory_before: None,
         }
+    }
+
+    /// The sockets that workers serve.
+    pub(super) fn entrances(&self) -> &[Entrance] {
+        &self.entrances
     }
 
     /// Does with descriptors what a note says.
@@ -54,6 +59,12 @@ impl Kept {
     pub(super) fn memory(&self) -> Option<(&str, BorrowedFd<'_>)> {
         let memory = self.left.get(MEMORY)?;
         Some((MEMORY, memory.as_fd()))
+    }
+
+    /// The black boxes of the last worker's threads, by the names of these.
+    pub(super) fn black_boxes(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        let left = self.left.iter();
+        left.filter_map(|(name, memory)| Some((name.strip_prefix(BLACK_BOX)?, memory.as_fd())))
     }
 
     /// The next worker starts cold.

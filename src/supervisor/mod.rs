@@ -19,12 +19,16 @@
 
 mod admin;
 mod deaths;
+mod drill;
 mod handover;
 mod journal;
 mod kept;
 mod launch;
+mod metrics;
 mod notify;
 mod post;
+mod sight;
+mod status;
 mod upgrade;
 
 use std::ffi::OsString;
@@ -37,13 +41,15 @@ use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 pub(crate) use handover::{BLACK_BOX, Handed, MEMORY};
 pub(crate) use notify::Watcher;
 
+use crate::engine::Config;
 use crate::server::{Entrance, Listening};
-use admin::Order;
+use admin::{Desk, Order};
 use deaths::{Deaths, Next};
 use journal::{Ended, Journal, Phase};
 use kept::Kept;
 use launch::{Launch, Program};
 use post::{Note, Post};
+use sight::Sight;
 use upgrade::Upgrade;
 
 /// The option that makes a worker of a program.
@@ -61,6 +67,10 @@ pub(crate) struct Plan {
     pub(crate) entrances: Vec<Entrance>,
     /// Where the admin endpoint answers; `None`: there is none.
     pub(crate) admin: Option<Listening>,
+    /// The cache that workers make, so that its memory can be looked at.
+    pub(crate) cache: Config,
+    /// Whether workers may be asked to fail.
+    pub(crate) allow_drills: bool,
     /// How long a worker may take until it serves.
     pub(crate) start_timeout: Duration,
     /// How long a worker may take to end once it was told to.
@@ -131,6 +141,7 @@ struct Supervisor {
     worker: Worker,
     upgrade: Upgrade,
     journal: Journal,
+    sight: Sight,
     /// Whether this process was told to end.
     is_ending: bool,
     /// Whether a worker ever served.
@@ -173,6 +184,7 @@ impl Supervisor {
             },
             upgrade: Upgrade::None,
             journal: Journal::new(),
+            sight: Sight::default(),
             is_ending: false,
             has_served: false,
             ended_at: None,
@@ -182,7 +194,9 @@ impl Supervisor {
 
     async fn run(mut self) -> Result<u8, SuperviseError> {
         let mut signals = Signals::new()?;
-        let mut orders = admin::open(self.plan.admin.take(), &self.journal)?;
+        let (mut desk, mut orders) = Desk::new(&self.journal, &self.sight, self.kept.entrances());
+        desk.allow_drills = self.plan.allow_drills;
+        admin::open(self.plan.admin.take(), desk)?;
         self.start()?;
         loop {
             let due = self.due();
@@ -315,6 +329,7 @@ impl Supervisor {
                 running.killed_at = None;
             }
             self.has_served = true;
+            self.sight.renew(&self.kept, &self.plan.cache);
             self.journal.turn(Phase::Serving, Some(running.pid));
             self.journal.serves(note.receipt, self.ended_at.take());
             self.upgrade_serves();

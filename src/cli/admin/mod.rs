@@ -3,6 +3,9 @@
 
 mod address;
 mod ask;
+mod drill;
+mod seen;
+mod status;
 mod upgrade;
 
 use std::process::ExitCode;
@@ -11,6 +14,8 @@ use std::time::Duration;
 use clap::Args;
 
 pub(crate) use address::{AdminAddress, usual_address};
+pub(crate) use drill::{DrillOptions, run as drill};
+pub(crate) use status::StatusOptions;
 pub(crate) use upgrade::UpgradeOptions;
 
 use super::ending::{Ending, Failure, conclude};
@@ -33,6 +38,14 @@ pub(crate) struct AdminOptions {
     timeout: Duration,
 }
 
+impl AdminOptions {
+    /// The endpoint to ask.
+    fn address(&self) -> Address {
+        let usual = || usual_address(&address::default_server());
+        self.admin.clone().unwrap_or_else(usual)
+    }
+}
+
 /// A command that one request to an admin endpoint serves.
 pub(crate) trait AdminCommand {
     /// The name that it is typed by.
@@ -51,11 +64,7 @@ pub(crate) trait AdminCommand {
 /// Asks, and reports how it ended.
 pub(crate) fn run<C: AdminCommand>(command: &C) -> ExitCode {
     let admin = command.admin();
-    let address = match &admin.admin {
-        Some(address) => address.clone(),
-        None => usual_address(&address::default_server()),
-    };
     let (method, path) = command.request();
-    let told = ask::ask(&address, method, &path, admin.timeout);
+    let told = ask::ask(&admin.address(), method, &path, admin.timeout);
     conclude(C::NAME, told.and_then(|told| command.told(told)))
 }

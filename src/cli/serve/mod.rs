@@ -119,6 +119,10 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
     upgrade_timeout: Duration,
 
+    /// Have workers fail for real when `larder drill` asks for it: to see what then happens
+    #[arg(long)]
+    allow_drills: bool,
+
     /// Look at the memory that was handed over, say what would be kept of it, and end
     #[arg(long, hide = true)]
     examine: bool,
@@ -241,6 +245,7 @@ fn settings(options: &ServeOptions) -> Result<Settings, Refusal> {
         drain_timeout: options.drain_timeout,
         black_box: true,
         quarantine: Vec::new(),
+        allow_drills: options.allow_drills,
     })
 }
 

@@ -9,12 +9,14 @@ use crate::supervisor::{Plan, SuperviseError, run};
 
 /// Serves through worker processes, until one ends as it was told to.
 pub(super) fn supervise(options: &ServeOptions) -> Result<ExitCode, Refusal> {
-    let (settings, _) = check(options)?;
+    let (settings, cache) = check(options)?;
     let entrances = settings.bind().map_err(StartError::from)?;
     let plan = Plan {
         arguments: std::env::args_os().collect(),
         admin: admin_socket(options, &entrances)?,
         entrances,
+        cache,
+        allow_drills: options.allow_drills,
         start_timeout: options.start_timeout,
         drain_timeout: options.drain_timeout,
         upgrade_timeout: options.upgrade_timeout,
