@@ -102,7 +102,7 @@ impl Embed for Cache {
                 limits,
             },
             dialect: Larder { limits },
-            clock: Clock::start(),
+            clock: Clock::of(&self),
             desks: desks.collect(),
             cache: self,
         }))

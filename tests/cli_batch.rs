@@ -5,7 +5,8 @@
 mod process;
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
 
 use process::{Ended, ServerProcess, larder};
@@ -43,7 +44,7 @@ fn lines_are_carried_out_and_answered_in_their_order() {
 fn what_comes_after_on_the_same_key_sees_what_came_before() {
     let server = ServerProcess::start();
     let (mut lines, mut expected) = (String::new(), String::new());
-    for number in 1..=2000 {
+    for number in 1..=500 {
         let key = number % 7;
         let _ = write!(lines, "set k{key} {number}\nincr k{key}\nget k{key}\n");
         let _ = write!(expected, "stored\n{0}\n{0}\n", number + 1);
@@ -181,6 +182,48 @@ fn an_answer_does_not_wait_for_the_next_line() {
     }
     drop(input);
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// Stands before a server, and holds its answers back until so many bytes of requests have passed.
+fn behind_a_dam(server: &ServerProcess, request_bytes: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("larder://{}", listener.local_addr().unwrap());
+    let server = server.address();
+    std::thread::spawn(move || {
+        let mut client = listener.accept().unwrap().0;
+        let mut server = TcpStream::connect(server).unwrap();
+        let (mut to_server, mut to_client) =
+            (server.try_clone().unwrap(), client.try_clone().unwrap());
+        let (passed, all_passed) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let (mut chunk, mut bytes) = ([0; 4096], 0);
+            while let Ok(count @ 1..) = client.read(&mut chunk) {
+                to_server.write_all(&chunk[..count]).unwrap();
+                bytes += count;
+                if bytes >= request_bytes {
+                    let _ = passed.send(());
+                }
+            }
+        });
+        // The answer to the greeting, without which there are no requests.
+        let mut chunk = [0; 4096];
+        let count = server.read(&mut chunk).unwrap();
+        to_client.write_all(&chunk[..count]).unwrap();
+        all_passed.recv().unwrap();
+        let _ = std::io::copy(&mut server, &mut to_client);
+        let _ = to_client.shutdown(Shutdown::Both);
+    });
+    url
+}
+
+#[test]
+fn lines_are_sent_before_those_before_them_are_answered() {
+    let server = ServerProcess::start();
+    let lines: String = (0..100).map(|n| format!("set key{n} v\n")).collect();
+    // A request takes at least its header.
+    let url = behind_a_dam(&server, 100 * 16);
+    let ended = batch(&server, &["--server", &url], &lines);
+    assert_eq!(outcome(&ended), (Some(0), &"stored\n".repeat(100)[..], ""));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn unanswered(began: u64, call: Call) -> Span {
         call,
         answer: None,
         began,
-        ended: began,
+        ended: u64::MAX,
     }
 }
 
@@ -302,6 +302,20 @@ fn a_call_without_an_answer_may_have_happened_or_not() {
     back.push(span(6, 7, Call::Get, hit("b", 2)));
     back.push(span(8, 9, Call::Get, hit("a", 1)));
     rejects(&back);
+}
+
+#[test]
+fn a_call_that_was_given_up_has_happened_by_then_or_never() {
+    let given_up = Span {
+        ended: 3,
+        ..unanswered(2, set("b"))
+    };
+    let read = |at, value, version| span(at, at + 1, Call::Get, hit(value, version));
+    let begin = [span(0, 1, set("a"), stored(1)), given_up];
+    let then = |reads: [Span; 2]| [&begin[..], &reads].concat();
+    accepts(&then([read(4, "a", 1), read(6, "a", 1)]));
+    accepts(&then([read(4, "b", 2), read(6, "b", 2)]));
+    rejects(&then([read(4, "a", 1), read(6, "b", 2)]));
 }
 
 #[test]

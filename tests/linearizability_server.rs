@@ -38,6 +38,7 @@ fn serve(memory_bytes: u64) -> (Running, Cache, Load) {
         fillers: 3000,
         padding_bytes: 0,
         until: Until::Calls(1000),
+        goes_on: false,
     };
     (running, cache, load)
 }
@@ -107,7 +108,7 @@ fn a_server_that_evicts_serves_nothing_stale() {
 #[test]
 fn a_server_that_ends_under_load_leaves_no_call_in_doubt_but_those_it_names() {
     let (running, _cache, mut load) = serve(64 << 20);
-    load.until = Until::NoServer;
+    load.until = Until::Stopped;
     let callers = (load.connections * load.callers) as u64;
     let (history, tally) = run_beside(&load, |tally| {
         while tally.answered.load(Ordering::Relaxed) < 5000 {

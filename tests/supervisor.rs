@@ -242,3 +242,45 @@ fn an_upgrade_to_a_program_that_does_not_serve_is_taken_back() {
     let mute = Scratch::program("mute", "exec sleep 1000");
     upgraded.fails(&mute, "late with its look");
 }
+
+/// The figure of a server's settings.
+fn setting(server: &ServerProcess, name: &str) -> String {
+    let told = server.run(&["stats", "settings", "--json"]).stdout;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let figure = &told[name];
+    figure
+        .as_str()
+        .map_or_else(|| figure.to_string(), str::to_owned)
+}
+
+/// Waits until a figure of the settings is another: a signal is on its way for a moment.
+fn wait_for_setting(server: &ServerProcess, name: &str, value: &str) {
+    while setting(server, name) != value {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn sighup_has_the_file_read_anew_and_the_next_worker_goes_by_it_as_well() {
+    for more in [&[][..], &["--no-supervisor"]] {
+        let file = Scratch::named(&format!("reload-{}.toml", more.len()));
+        std::fs::write(&file.0, "connections-max = 100\n").unwrap();
+        let config = ["--config", file.text(), "--admin", "none"];
+        let server = serve(&[&config, more].concat());
+        assert_eq!(setting(&server, "connections_max"), "100");
+        std::fs::write(&file.0, "connections-max = 50\n").unwrap();
+        server.signal("-HUP");
+        wait_for_setting(&server, "connections_max", "50");
+        // What cannot work changes nothing.
+        std::fs::write(&file.0, "connections-max = 40\nno-such-setting = 1\n").unwrap();
+        server.signal("-HUP");
+        std::fs::write(&file.0, "connections-max = 60\n").unwrap();
+        server.signal("-HUP");
+        wait_for_setting(&server, "connections_max", "60");
+        if more.is_empty() {
+            std::fs::remove_file(&file.0).unwrap();
+            kill_dead("-KILL", server.pid());
+            assert_eq!(setting(&server, "connections_max"), "60");
+        }
+    }
+}

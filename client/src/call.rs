@@ -2,15 +2,16 @@
 //! again what is known not to have been executed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_protocol::{Request, Status};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
 use crate::allowance::Allowance;
 use crate::connector::Connector;
 use crate::error::{Cause, Error};
-use crate::link::{Link, NotTaken};
+use crate::link::NotSent;
 use crate::pending::Answer;
 use crate::reply::Reply;
 
@@ -35,11 +36,8 @@ pub(crate) trait Outcome: Sized {
     fn from_answer(answer: Answered) -> Result<Self, Error>;
 }
 
-/// Where and when a request was sent.
-struct Sent {
-    link: Arc<Link>,
-    at: Instant,
-}
+/// LIMIT: more time than this is as good as for ever, and keeps the sum in range.
+const LONGEST: Duration = Duration::from_secs(3600 * 24 * 365);
 
 impl Connector {
     /// Asks the server and waits for its answer, for as long as the request may take.
@@ -66,65 +64,56 @@ impl Connector {
         request: &Request<'_>,
         allowance: Allowance,
     ) -> Result<T, Error> {
-        let mut sent = None;
         let after = allowance.left(self.config.request_timeout);
+        let mut now = Instant::now();
+        let give_up_at = now + after.min(LONGEST);
+        let overdue = Cause::Timeout { after };
         if allowance.is_over() {
-            return Err(Error::NotExecuted(Cause::Timeout { after }));
+            return Err(Error::NotExecuted(overdue));
         }
-        let answer = timeout(after, self.ask(request, &mut sent)).await;
-        match (answer, sent) {
-            (Ok(answer), _) => T::from_answer(answer?),
-            (Err(_), None) => Err(Error::NotExecuted(Cause::Timeout { after })),
-            (Err(_), Some(sent)) => {
-                // A caller that has little time tells nothing about the server.
-                let configured = self.config.request_timeout;
-                let waited = sent.at.elapsed();
-                if matches!(allowance, Allowance::Configured) || waited >= configured {
-                    sent.link.give_up_if_silent_since(sent.at);
-                }
-                Err(Error::Unknown(Cause::Timeout { after }))
-            }
-        }
-    }
-
-    async fn ask(
-        self: &Arc<Self>,
-        request: &Request<'_>,
-        sent: &mut Option<Sent>,
-    ) -> Result<Answered, Error> {
         let mut resends_left = self.config.resends_max;
         loop {
-            *sent = None;
-            let link = self.link().await?;
-            let cause = match link.send(request).await {
+            let link = match self.open_link_or_more() {
+                Some(link) => link,
+                None => {
+                    let link = timeout_at(give_up_at, self.link()).await;
+                    now = Instant::now();
+                    link.map_err(|_| Error::NotExecuted(overdue.clone()))??
+                }
+            };
+            let sent = match link.send(request, now, give_up_at).await {
+                Ok(sent) => sent,
                 // The connection closed its door while this request stood before it.
-                Err(NotTaken) => continue,
-                Ok(answered) => {
-                    *sent = Some(Sent {
-                        link: link.clone(),
-                        at: Instant::now(),
-                    });
-                    match answered.await {
-                        Ok(Answer::Reply(reply)) => return Ok(Ok(reply)),
-                        Ok(Answer::Failed {
-                            status: Status::DRAINING,
-                            ..
-                        }) => {
-                            link.drain();
-                            Cause::Draining
-                        }
-                        Ok(Answer::Failed { status, message }) => {
-                            return Ok(Err(Failure { status, message }));
-                        }
-                        Ok(Answer::NotExecuted(cause)) => cause,
-                        Ok(Answer::Unknown(cause)) => return Err(Error::Unknown(cause)),
-                        // The driver was dropped with its runtime.
-                        Err(_) => {
-                            return Err(Error::Unknown(Cause::ConnectionLost(
-                                "the runtime of the client has ended".to_owned(),
-                            )));
-                        }
+                Err(NotSent::Closed) => continue,
+                Err(NotSent::Overdue) => return Err(Error::NotExecuted(overdue)),
+            };
+            let cause = match sent.answered.await {
+                Ok(Answer::Reply(reply)) => return T::from_answer(Ok(reply)),
+                Ok(Answer::Failed {
+                    status: Status::DRAINING,
+                    ..
+                }) => {
+                    link.drain();
+                    Cause::Draining
+                }
+                Ok(Answer::Failed { status, message }) => {
+                    return T::from_answer(Err(Failure { status, message }));
+                }
+                Ok(Answer::NotExecuted(cause)) => cause,
+                Ok(Answer::Unknown(cause)) => return Err(Error::Unknown(cause)),
+                Ok(Answer::Overdue) => {
+                    // A caller that has little time tells nothing about the server.
+                    let configured = self.config.request_timeout;
+                    let waited = sent.at.elapsed();
+                    if matches!(allowance, Allowance::Configured) || waited >= configured {
+                        link.give_up_if_silent_since(sent.at);
                     }
+                    return Err(Error::Unknown(overdue));
+                }
+                // The driver was dropped with its runtime.
+                Err(_) => {
+                    let why = "the runtime of the client has ended".to_owned();
+                    return Err(Error::Unknown(Cause::ConnectionLost(why)));
                 }
             };
             resends_left = match resends_left.checked_sub(1) {
@@ -132,6 +121,7 @@ impl Connector {
                 None => return Err(Error::NotExecuted(cause)),
             };
             self.meter.resent();
+            now = Instant::now();
         }
     }
 }

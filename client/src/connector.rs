@@ -152,7 +152,7 @@ impl Connector {
 
     /// The open connection with the most room. Where there are fewer than there should be, sees to it
     /// that somebody makes one.
-    fn open_link_or_more(self: &Arc<Self>) -> Option<Arc<Link>> {
+    pub(crate) fn open_link_or_more(self: &Arc<Self>) -> Option<Arc<Link>> {
         let mut pool = self.pool();
         let (link, open) = pool.open_link();
         if open < self.connections() && !pool.connecting {

@@ -144,12 +144,12 @@ where
             let Allowance::Until(deadline) = self.client.allowance else {
                 return self.run().await;
             };
+            // What was under way then, the store of a value among others, may be done or not.
             let in_time = timeout_at(deadline, self.run()).await;
             in_time.unwrap_or_else(|_| {
                 let after = Duration::ZERO;
-                Err(FillError::Cache(Error::NotExecuted(Cause::Timeout {
-                    after,
-                })))
+                let over = Error::Unknown(Cause::Timeout { after });
+                Err(FillError::Cache(over))
             })
         })
     }
@@ -174,7 +174,8 @@ where
             let awaited = match asked.await {
                 Ok(found) => match (found.lease, found.item) {
                     (Lease::Won { version }, _) => {
-                        let flight = flights.lead(key);
+                        // Those who wait for this task already wait on.
+                        let flight = leading.take().unwrap_or_else(|| flights.lead(key));
                         return self.make_and_store(version, flight).await;
                     }
                     (_, Some(item)) if found.freshness == Freshness::Fresh || self.takes_stale => {

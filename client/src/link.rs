@@ -5,11 +5,14 @@
 //! next one fills, so that a write carries whatever came together during the one before. It reads in
 //! the same way, and hands each reply to the request with its id.
 //!
+//! The time of requests is watched by the driver too, with one timer for all of them.
+//!
 //! The driver alone knows how many bytes the socket took. When the connection ends, a request that
 //! ends beyond them never reached the server whole and was not executed; of the others nobody can
 //! tell, unless the server said, by a frame of a closing class, that whatever it has not answered it
 //! has not executed.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -18,8 +21,8 @@ use larder_protocol::{
     decode_response,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Notify, Semaphore, oneshot};
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore, TryAcquireError, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use crate::client::ServerInfo;
 use crate::error::Cause;
@@ -45,12 +48,14 @@ const KEPT_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) struct Link {
     pub(crate) server: ServerInfo,
     /// One permit for each request that may be under way; closed when the connection takes no more.
-    room: Arc<Semaphore>,
+    room: Semaphore,
     room_max: u32,
     meter: Arc<Meter>,
     desk: Mutex<Desk>,
     /// Told when there is something to write or the stage has changed.
     work: Notify,
+    /// Told when a request has less time than those before it.
+    hurry: Notify,
 }
 
 /// What tasks and the driver share.
@@ -63,6 +68,8 @@ struct Desk {
     enqueued_bytes: u64,
     pending: Pending,
     heard_at: Instant,
+    /// When somebody looks for requests whose time is over, if there are requests.
+    look_at: Option<Instant>,
 }
 
 /// What a connection is good for. It only ever goes down this list.
@@ -89,9 +96,22 @@ enum Ending {
     Broken(String),
 }
 
-/// The connection takes no more requests; this one was not sent.
+/// Why a request was not sent.
 #[derive(Debug)]
-pub(crate) struct NotTaken;
+pub(crate) enum NotSent {
+    /// The connection takes no more requests.
+    Closed,
+    /// Its time was over before there was room.
+    Overdue,
+}
+
+/// A request that is under way.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) at: Instant,
+    /// Where its answer will arrive.
+    pub(crate) answered: oneshot::Receiver<Answer>,
+}
 
 impl Link {
     /// Takes over a connection and starts its driver. `buffer` is what was read behind the handshake.
@@ -117,14 +137,16 @@ impl Link {
             enqueued_bytes: 0,
             pending: Pending::default(),
             heard_at: Instant::now(),
+            look_at: None,
         };
         let link = Arc::new(Self {
             server,
-            room: Arc::new(Semaphore::new(room_max as usize)),
+            room: Semaphore::new(room_max as usize),
             room_max,
             meter,
             desk: Mutex::new(desk),
             work: Notify::new(),
+            hurry: Notify::new(),
         });
         tokio::spawn(link.clone().drive(reader, writer, buffer));
         link
@@ -132,7 +154,8 @@ impl Link {
 
     /// Whether new requests are taken.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.desk().stage, Stage::Open)
+        // Whoever lowers the stage closes the room; `send` asks the stage itself.
+        !self.room.is_closed()
     }
 
     /// How much room there is for requests at this moment.
@@ -140,39 +163,50 @@ impl Link {
         self.room.available_permits()
     }
 
-    /// Enqueues a request, after waiting for room, and returns where its answer will arrive.
+    /// Enqueues a request, now or after waiting for room. Its answer comes before `give_up_at`, or
+    /// that it is [overdue](Answer::Overdue).
     pub(crate) async fn send(
         &self,
         request: &Request<'_>,
-    ) -> Result<oneshot::Receiver<Answer>, NotTaken> {
+        now: Instant,
+        give_up_at: Instant,
+    ) -> Result<Sent, NotSent> {
         let (answer, answered) = oneshot::channel();
+        let mut at = now;
         if let Some(reason) = too_much(request, &self.server.limits) {
             let _ = answer.send(Answer::Failed {
                 status: reason.status(),
                 message: reason.to_string(),
             });
-            return Ok(answered);
+            return Ok(Sent { at, answered });
         }
         let frame_bytes = request.frame_bytes();
         let places = (frame_bytes.div_ceil(PLACE_BYTES)).min(u64::from(self.room_max)) as u32;
-        let room = self
-            .room
-            .clone()
-            .acquire_many_owned(places)
-            .await
-            .map_err(|_| NotTaken)?;
+        let room = match self.room.try_acquire_many(places) {
+            Ok(room) => room,
+            Err(TryAcquireError::Closed) => return Err(NotSent::Closed),
+            Err(TryAcquireError::NoPermits) => {
+                let room = timeout_at(give_up_at, self.room.acquire_many(places)).await;
+                at = Instant::now();
+                room.map_err(|_| NotSent::Overdue)?
+                    .map_err(|_| NotSent::Closed)?
+            }
+        };
         let mut desk = self.desk();
         if !matches!(desk.stage, Stage::Open) {
-            return Err(NotTaken);
+            return Err(NotSent::Closed);
         }
+        // It is given back with the slot, for all answers that came together.
+        room.forget();
         let was_idle = desk.outgoing.is_empty();
         desk.enqueued_bytes += frame_bytes;
         let end_offset = desk.enqueued_bytes;
         let id = desk.pending.insert(Waiting {
             end_offset,
-            sent_at: Instant::now(),
-            answer,
-            _room: room,
+            sent_at: at,
+            give_up_at,
+            answer: Some(answer),
+            places,
         });
         RequestFrame {
             id,
@@ -180,11 +214,18 @@ impl Link {
             request: request.clone(),
         }
         .encode(&mut desk.outgoing);
+        let hurries = desk.look_at.is_none_or(|look_at| give_up_at < look_at);
+        if hurries {
+            desk.look_at = Some(give_up_at);
+        }
         drop(desk);
         if was_idle {
             self.work.notify_one();
         }
-        Ok(answered)
+        if hurries {
+            self.hurry.notify_one();
+        }
+        Ok(Sent { at, answered })
     }
 
     /// Takes no more requests; ends when those under way are answered.
@@ -231,8 +272,29 @@ impl Link {
         let ending = tokio::select! {
             ending = self.read_replies(reader, buffer) => ending,
             ending = self.write_requests(writer, &mut written_bytes) => ending,
+            never = self.watch_time() => match never {},
         };
         self.end(ending, written_bytes);
+    }
+
+    /// Gives requests up whose time is over. One timer serves all: it is set for the request that
+    /// has the least time left, and looked at again only when it has run out, or a new one has less.
+    async fn watch_time(&self) -> Infallible {
+        loop {
+            let look_at = {
+                let mut desk = self.desk();
+                desk.look_at = desk.pending.give_up_overdue(Instant::now());
+                desk.look_at
+            };
+            let hurry = self.hurry.notified();
+            match look_at {
+                Some(look_at) => {
+                    // Either way it is time to look.
+                    let _ = timeout_at(look_at, hurry).await;
+                }
+                None => hurry.await,
+            }
+        }
     }
 
     /// Writes what tasks enqueue until the connection has no more to do.
@@ -401,20 +463,26 @@ impl Link {
             true => None,
             false => Some(self.meter.answered()),
         };
+        let mut free_places = 0;
         let mut desk = self.desk();
         for (id, answer) in answers.drain(..) {
             match desk.pending.remove(id) {
                 Some(waiting) => {
+                    free_places += waiting.places as usize;
                     if let Some(answered) = &mut answered {
                         answered.one_sent_at(waiting.sent_at);
                     }
-                    // Whoever gave the request up has dropped the other end.
-                    drop(waiting.answer.send(answer));
+                    waiting.tell(answer);
                 }
                 None => tracing::warn!(id, "the server answered what was not asked"),
             }
         }
-        desk.ending()
+        let ending = desk.ending();
+        drop(desk);
+        if free_places > 0 {
+            self.room.add_permits(free_places);
+        }
+        ending
     }
 
     /// Tells all who still wait what became of their request.
@@ -430,12 +498,11 @@ impl Link {
             matches!(&ending, Ending::Closed { status, .. } if status.class() == Class::Closing);
         for waiting in unanswered {
             let cause = ending.clone().into();
-            let _ = waiting
-                .answer
-                .send(match refused || waiting.end_offset > written_bytes {
-                    true => Answer::NotExecuted(cause),
-                    false => Answer::Unknown(cause),
-                });
+            let is_not_executed = refused || waiting.end_offset > written_bytes;
+            waiting.tell(match is_not_executed {
+                true => Answer::NotExecuted(cause),
+                false => Answer::Unknown(cause),
+            });
         }
     }
 }

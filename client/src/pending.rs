@@ -5,7 +5,7 @@
 //! another's.
 
 use larder_protocol::Status;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::Cause;
@@ -30,6 +30,8 @@ pub(crate) enum Answer {
     NotExecuted(Cause),
     /// The connection ended, and it is not known whether the request was executed.
     Unknown(Cause),
+    /// The time for it is over.
+    Overdue,
 }
 
 /// A request under way.
@@ -38,9 +40,21 @@ pub(crate) struct Waiting {
     /// Where its frame ends, in bytes since the connection began.
     pub(crate) end_offset: u64,
     pub(crate) sent_at: Instant,
-    pub(crate) answer: oneshot::Sender<Answer>,
-    /// What it holds of the room on its connection; given back with the slot.
-    pub(crate) _room: OwnedSemaphorePermit,
+    pub(crate) give_up_at: Instant,
+    /// `None` once it was given up.
+    pub(crate) answer: Option<oneshot::Sender<Answer>>,
+    /// What it holds of the room on its connection; to be given back with the slot.
+    pub(crate) places: u32,
+}
+
+impl Waiting {
+    /// Says how it ended, unless it was given up before.
+    pub(crate) fn tell(mut self, answer: Answer) {
+        if let Some(told) = self.answer.take() {
+            // Whoever dropped its future has dropped the other end.
+            let _ = told.send(answer);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -88,6 +102,32 @@ impl Pending {
         Some(waiting)
     }
 
+    /// Gives up requests whose time is over, and says when that of another is. Their slots are kept
+    /// until the server is done with them.
+    pub(crate) fn give_up_overdue(&mut self, now: Instant) -> Option<Instant> {
+        let mut next = None::<Instant>;
+        for waiting in self
+            .slots
+            .iter_mut()
+            .filter_map(|slot| slot.waiting.as_mut())
+        {
+            if waiting.answer.is_none() {
+                continue;
+            }
+            if waiting.give_up_at > now {
+                let sooner = next.is_none_or(|next| waiting.give_up_at < next);
+                next = if sooner {
+                    Some(waiting.give_up_at)
+                } else {
+                    next
+                };
+            } else if let Some(answer) = waiting.answer.take() {
+                let _ = answer.send(Answer::Overdue);
+            }
+        }
+        next
+    }
+
     /// Takes all requests out.
     pub(crate) fn take_all(&mut self) -> Vec<Waiting> {
         self.free.clear();
@@ -105,22 +145,20 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::time::Duration;
 
-    use tokio::sync::{Semaphore, oneshot};
+    use tokio::sync::oneshot;
     use tokio::time::Instant;
 
-    use super::{Pending, Waiting};
+    use super::{Answer, Pending, Waiting};
 
     fn waiting(end_offset: u64) -> Waiting {
-        let room = Arc::new(Semaphore::new(1))
-            .try_acquire_owned()
-            .expect("one permit");
         Waiting {
             end_offset,
             sent_at: Instant::now(),
-            answer: oneshot::channel().0,
-            _room: room,
+            give_up_at: Instant::now() + Duration::from_secs(end_offset),
+            answer: Some(oneshot::channel().0),
+            places: 1,
         }
     }
 
@@ -151,5 +189,32 @@ mod tests {
         assert!(pending.remove(old).is_none());
         assert_eq!(pending.take_all().len(), 1);
         assert!(pending.remove(new).is_none());
+    }
+
+    #[test]
+    fn what_is_overdue_is_told_once_and_keeps_its_id() {
+        let mut pending = Pending::default();
+        let (answer, mut answered) = oneshot::channel();
+        let overdue = pending.insert(Waiting {
+            answer: Some(answer),
+            ..waiting(10)
+        });
+        let later = waiting(20);
+        let later_at = later.give_up_at;
+        pending.insert(later);
+        let now = Instant::now();
+        assert!(
+            pending
+                .give_up_overdue(now)
+                .is_some_and(|next| next < later_at)
+        );
+        assert!(answered.try_recv().is_err());
+        let next = pending.give_up_overdue(now + Duration::from_secs(15));
+        assert_eq!(next, Some(later_at));
+        assert!(matches!(answered.try_recv(), Ok(Answer::Overdue)));
+        assert!(
+            pending.remove(overdue).is_some(),
+            "its reply is still to come"
+        );
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::allowance::Allowance;
 use crate::call::{Failure, Outcome};
 use crate::connector::Connector;
+use crate::error::Cause;
 use crate::ketama::Continuum;
 use crate::way::Way;
 use crate::{Address, Client, Config, ConnectError, Error};
@@ -263,9 +264,14 @@ impl Servers {
         }
     }
 
-    /// Whether a read that ended with this error found nothing instead.
+    /// Whether a read that ended with this error found nothing instead. That the caller had no more
+    /// time tells nothing about the server.
     pub(crate) fn is_miss(&self, error: &Error) -> bool {
-        let is_gone = error.is_unreachable() || matches!(error, Error::Unknown(_));
+        let is_lost = matches!(
+            error,
+            Error::Unknown(Cause::ConnectionLost(_) | Cause::ConnectionClosed { .. })
+        );
+        let is_gone = error.is_unreachable() || is_lost;
         is_gone && matches!(self.when_gone, WhenGone::Miss { .. })
     }
 

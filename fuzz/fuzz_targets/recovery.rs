@@ -167,6 +167,10 @@ fuzz_target!(|bytes: &[u8]| {
             .pin(1)
             .scan(at, 100, |item| drop(item.value().into_owned()));
     }
+    // What was not proved is, and what is damaged goes.
+    for step in 0..300 {
+        let _ = session.maintain(step * 10);
+    }
     // It goes on: everything is overwritten, evicted, cleaned or expires.
     for number in 0..4000_u32 {
         let name = format!("key {}", number % 3000);

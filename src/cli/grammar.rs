@@ -123,7 +123,22 @@ pub(crate) fn in_one_line(error: &Error) -> String {
         sentence += gap;
         sentence += line;
     }
-    sentence.replacen("Usage: ", "usage: ", 1)
+    cut(&sentence.replacen("Usage: ", "usage: ", 1))
+}
+
+/// A sentence that quotes what was read: without what a terminal would take for an order, and not longer
+/// than can be read.
+fn cut(sentence: &str) -> String {
+    // LIMIT: a line or three of a terminal.
+    const CHARS_MAX: usize = 300;
+    let is_plain = |c: char| !c.is_control() && c != char::REPLACEMENT_CHARACTER;
+    let plain = sentence.chars().map(|c| if is_plain(c) { c } else { '?' });
+    let mut plain: String = plain.take(CHARS_MAX + 1).collect();
+    if plain.chars().count() > CHARS_MAX {
+        plain.pop();
+        plain += "...";
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -203,6 +218,8 @@ mod tests {
             let why = read(line).unwrap_err();
             assert!(why.contains(expected) && !why.contains('\n'), "{why}");
         }
+        let why = read(&format!("{} k", "\u{7}x".repeat(1000))).unwrap_err();
+        assert!(why.chars().count() < 500 && !why.contains('\u{7}'), "{why}");
         assert!(read("get --help").unwrap_err().starts_with("help: "));
         assert!(read("help get").unwrap_err().starts_with("help: "));
     }

@@ -12,6 +12,7 @@ mod overview;
 mod picture;
 mod replay;
 mod serve;
+mod settings;
 mod shell;
 mod style;
 pub mod units;
@@ -34,8 +35,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a server
-    #[command(after_help = SERVE_EXAMPLES)]
-    Serve(serve::ServeOptions),
+    Serve(Box<serve::ServeOptions>),
+    Config(settings::ConfigOptions),
     #[command(flatten)]
     Request(commands::Request),
     Batch(batch::BatchOptions),
@@ -52,7 +53,8 @@ const SERVE_EXAMPLES: &str = "\
 Examples:
   larder serve
   larder serve --memory 4GiB --listen 0.0.0.0:5273 --listen unix:/run/larder.sock
-  larder serve --memcached 127.0.0.1:11211";
+  larder serve --memcached 127.0.0.1:11211
+  larder serve --config larder.toml";
 
 /// The server that commands talk to unless told otherwise.
 const DEFAULT_URL: &str = "larder://127.0.0.1:5273";
@@ -68,6 +70,22 @@ fn command_line() -> clap::Command {
     let command = commands::augment(Cli::command(), |command| {
         commands::ServerOptions::augment_args(commands::AnswerOptions::augment_args(command))
     });
+    let command = command
+        .mut_subcommand("serve", |command| {
+            let help = format!("{SERVE_EXAMPLES}\n\n{}", settings::OTHER_WAYS);
+            settings::prepare(command).after_help(help)
+        })
+        .mut_subcommand("config", |command| {
+            let (about, help) = (
+                command.get_about().cloned(),
+                command.get_after_help().cloned(),
+            );
+            let command = serve::ServeOptions::augment_args(command);
+            // The options of the server have words of their own about themselves.
+            settings::prepare(command)
+                .about(about.unwrap_or_default())
+                .after_help(help.unwrap_or_default())
+        });
     overview::in_groups(command)
 }
 
@@ -76,7 +94,11 @@ pub fn run() -> ExitCode {
     let matches = command_line().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.command {
-        Command::Serve(options) => serve::run(options),
+        Command::Serve(_) => serve_as_told(),
+        Command::Config(options) => {
+            let loader = settings::Loader::new(command_line(), "config");
+            settings::run::<serve::ServeOptions>(&options, &loader)
+        }
         Command::Request(request) => commands::run(&request, &matches),
         Command::Batch(options) => batch::run(&options),
         Command::Shell(options) => shell::run(options),
@@ -86,6 +108,21 @@ pub fn run() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::Completions(options) => completions::run(&options, command_line()),
+    }
+}
+
+/// Runs a server as its flags, its environment and its file tell.
+fn serve_as_told() -> ExitCode {
+    let loader = settings::Loader::new(command_line(), "serve");
+    match loader.load::<serve::ServeOptions>() {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                ending::say(&format!("larder serve: {warning}"));
+            }
+            serve::run(loaded, loader)
+        }
+        Err(settings::SettingsError::CommandLine(error)) => error.exit(),
+        Err(error) => ending::conclude("serve", Err(ending::Failure::usage(error.to_string()))),
     }
 }
 

@@ -14,7 +14,10 @@ use super::{DEFAULT_URL, SERVER_VARIABLE};
 const GROUPS: &[(&str, &[&str])] = &[
     ("Items", &["get", "set", "touch", "delete", "incr", "scan"]),
     ("Many commands", &["batch", "shell"]),
-    ("A server", &["serve", "ping", "stats", "flush", "upgrade"]),
+    (
+        "A server",
+        &["serve", "config", "ping", "stats", "flush", "upgrade"],
+    ),
     ("How it is", &["status", "drill"]),
     ("Measuring", &["bench", "replay"]),
     ("This program", &["completions", "help"]),

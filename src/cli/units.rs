@@ -1,5 +1,7 @@
 //! Sizes and durations as people type them: `64KiB`, `10MB`, `500ms`, `1m`.
 
+use std::num::{IntErrorKind, ParseIntError};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Unit suffixes of sizes with their bytes; the first entry is what a bare number means.
@@ -59,6 +61,23 @@ pub fn duration(input: &str) -> Result<Duration, UnitError> {
             what: "a duration",
             accepted: "a whole number with ms, s, m, h or d, such as 500ms",
         })
+}
+
+/// A whole number.
+pub fn number<N: FromStr<Err = ParseIntError>>(input: &str) -> Result<N, UnitError> {
+    input.parse().map_err(|error: ParseIntError| {
+        let (what, accepted) = match error.kind() {
+            IntErrorKind::PosOverflow => ("a number that can be kept here", "a smaller one"),
+            IntErrorKind::NegOverflow => ("a number that can be kept here", "a larger one"),
+            _ => ("a whole number", "digits alone, such as 10"),
+        };
+        let input = input.to_owned();
+        UnitError {
+            input,
+            what,
+            accepted,
+        }
+    })
 }
 
 /// The largest unit that states `bytes` exactly: `256 MiB`, `1000 B`.
@@ -165,6 +184,27 @@ mod tests {
             error.contains("`5` is not a duration; accepted:"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused_with_what_is_accepted() {
+        assert_eq!(number::<u32>("17"), Ok(17));
+        assert_eq!(number::<i128>("-17"), Ok(-17));
+        for (text, expected) in [
+            (
+                "many",
+                "`many` is not a whole number; accepted: digits alone, such as 10",
+            ),
+            ("-1", "`-1` is not a whole number"),
+            ("", "`` is not a whole number"),
+            (
+                "4294967296",
+                "is not a number that can be kept here; accepted: a smaller one",
+            ),
+        ] {
+            let error = number::<u32>(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

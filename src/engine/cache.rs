@@ -29,6 +29,7 @@ use crate::engine::index::word::{Entry, KeyHash};
 use crate::engine::index::{Index, SeenAt};
 use crate::engine::item::Item;
 use crate::engine::log::Segments;
+use crate::engine::scrub::Scrub;
 use crate::engine::session::Session;
 use crate::engine::stats::{self, Figure, Stats};
 use crate::engine::upkeep::Caretaker;
@@ -70,6 +71,7 @@ pub(crate) struct Shared {
     pub(crate) segments: Arc<Segments>,
     pub(crate) ghosts: Ghosts,
     pub(crate) caretaker: Mutex<Caretaker>,
+    pub(crate) scrub: Mutex<Scrub>,
     pub(crate) collector: Collector,
     /// Which of this process's caches it is.
     identity: u64,
@@ -186,17 +188,23 @@ impl Cache {
         header::write(&arena, &geometry, hash_seed);
         let index = Index::new(Arc::clone(&arena), geometry);
         let segments = Segments::new(Arc::clone(&arena), geometry);
-        Self::of(arena, index, segments, hash_seed)
+        Self::of(arena, index, (segments, Scrub::default()), hash_seed)
     }
 
-    /// The cache of an index and its segments.
-    pub(crate) fn of(arena: Arc<Arena>, index: Index, segments: Segments, hash_seed: u64) -> Self {
+    /// The cache of an index and its segments, and with what of these is to be scrubbed.
+    pub(crate) fn of(
+        arena: Arc<Arena>,
+        index: Index,
+        (segments, scrub): (Segments, Scrub),
+        hash_seed: u64,
+    ) -> Self {
         let geometry = *segments.geometry();
         let shared = Shared {
             index,
             segments: Arc::new(segments),
             ghosts: Ghosts::new(Arc::clone(&arena), geometry),
             caretaker: Mutex::default(),
+            scrub: Mutex::new(scrub),
             collector: Collector::new(),
             identity: unique_number(),
             sessions: Mutex::new((0..geometry.sessions_max).rev().collect()),
@@ -220,6 +228,22 @@ impl Cache {
         let sessions_max = self.shared.geometry.sessions_max;
         let number = number.ok_or(TooManySessions { sessions_max })?;
         Ok(Session::new(Arc::clone(&self.shared), number))
+    }
+
+    /// When the machine's monotonic clock was 0 by the clock that sessions of this cache are given, in
+    /// its milliseconds, if somebody has [said so](Cache::set_clock_origin_ms): also in the process that
+    /// the cache was recovered from.
+    ///
+    /// The monotonic clock goes on from one process to the next, the wall clock may be set meanwhile. Who
+    /// has the times of a recovered cache go on from here has its items expire when they were to.
+    pub fn clock_origin_ms(&self) -> Option<u64> {
+        header::clock_origin_ms(&self.shared.arena)
+    }
+
+    /// Says when the machine's monotonic clock was 0 by the clock that sessions are given. The cache keeps
+    /// it for whoever recovers it, and makes no use of it.
+    pub fn set_clock_origin_ms(&self, origin_ms: u64) {
+        header::store(&self.shared.arena, header::CLOCK_ORIGIN_MS, origin_ms);
     }
 
     /// Ends the cache in good order, if this is all that is left of it: no clone and no session; true if

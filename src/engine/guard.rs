@@ -32,6 +32,8 @@ pub struct Guard<'s> {
     pub(crate) writer: &'s mut Writer,
     pub(crate) now_ms: u64,
     pub(crate) placeholders: Placeholders,
+    /// Whether there are contents that recovery has not proved.
+    has_unproven: bool,
 }
 
 /// What operations take a placeholder for that [`Guard::get_or_lease`] has left for an absent key.
@@ -67,6 +69,8 @@ enum Standing {
     Flushed,
     /// A placeholder, which is hidden.
     Hidden,
+    /// Its CRC does not hold.
+    Damaged,
 }
 
 impl<'s> Guard<'s> {
@@ -89,6 +93,7 @@ impl<'s> Guard<'s> {
             writer,
             now_ms,
             placeholders: Placeholders::Hidden,
+            has_unproven: shared.segments.is_any_unproven(),
         }
     }
 
@@ -188,7 +193,7 @@ impl<'s> Guard<'s> {
             self.count(Figure::GetMisses);
             return None;
         };
-        match self.judge(&item) {
+        match self.judge(&found, &item) {
             Standing::Live => {
                 self.count(Figure::GetHits);
                 return Some((found, item));
@@ -196,6 +201,7 @@ impl<'s> Guard<'s> {
             Standing::Expired => self.count(Figure::GetExpired),
             Standing::Flushed => self.count(Figure::GetFlushed),
             Standing::Hidden => {}
+            Standing::Damaged => self.remove_damaged(key, &found),
         }
         self.count(Figure::GetMisses);
         None
@@ -294,13 +300,14 @@ impl<'s> Guard<'s> {
     #[inline]
     pub(crate) fn live(&self, found: &Found) -> Option<Item<'s>> {
         let item = self.named(found);
-        (self.judge(&item) == Standing::Live).then_some(item)
+        (self.judge(found, &item) == Standing::Live).then_some(item)
     }
 
     /// [`Guard::live`] that gives placeholders too, hidden or not.
     pub(crate) fn standing(&self, found: &Found) -> Option<Item<'s>> {
         let item = self.named(found);
-        matches!(self.judge(&item), Standing::Live | Standing::Hidden).then_some(item)
+        let standing = self.judge(found, &item);
+        matches!(standing, Standing::Live | Standing::Hidden).then_some(item)
     }
 
     #[inline]
@@ -310,7 +317,10 @@ impl<'s> Guard<'s> {
     }
 
     #[inline(always)]
-    fn judge(&self, item: &Item<'_>) -> Standing {
+    fn judge(&self, found: &Found, item: &Item<'_>) -> Standing {
+        if self.has_unproven && self.is_damaged(found.entry) {
+            return Standing::Damaged;
+        }
         let expires_at_ms = item.stored_expiry_ms();
         if expires_at_ms.is_some_and(|at| at <= self.now_ms) {
             Standing::Expired
@@ -320,6 +330,28 @@ impl<'s> Guard<'s> {
             Standing::Hidden
         } else {
             Standing::Live
+        }
+    }
+
+    /// Whether the item that an entry names is not what was written, where nobody has proved it yet.
+    #[cold]
+    fn is_damaged(&self, entry: Entry) -> bool {
+        let segments = &self.shared.segments;
+        segments.is_unproven(segments.id_at(entry.offset()))
+            // SAFETY: the entry was found under this guard's pin.
+            && !unsafe { Item::is_intact(&self.shared.arena, entry.offset()) }
+    }
+
+    /// Removes an item that is not what was written.
+    #[cold]
+    fn remove_damaged(&self, key: &Key<'_>, found: &Found) {
+        let (shared, tally) = (self.shared, &self.writer.tally);
+        let (offset, session) = (found.entry.offset(), tally.session());
+        let removed = (shared.index).remove_exact(key.hash, offset, session, &self.pin);
+        if let Some(entry) = removed {
+            tally.removed(shared, &self.pin, entry);
+            tally.count_lone_removal(shared);
+            tally.count(shared, Figure::Damaged);
         }
     }
 

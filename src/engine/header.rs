@@ -40,13 +40,21 @@ pub(crate) const GHOSTS_INSERTED: u64 = 384;
 pub(crate) const LAST_USED_MS: u64 = 448;
 /// Not 0: the cache has ended in good order, and nobody has gone on in its memory.
 pub(crate) const ENDED: u64 = 456;
+/// When the monotonic clock of the machine was 0 by the clock that sessions are given, in its
+/// milliseconds; 0: nobody has said.
+pub(crate) const CLOCK_ORIGIN_MS: u64 = 464;
 const AT_IDENTITY: u64 = 512;
+
+/// Segments with items whose contents nobody has proved. Every guard looks at it: nothing else that
+/// changes lies on its line.
+pub(crate) const UNPROVEN: u64 = 640;
 
 /// Words of the identity.
 const IDENTITY_WORDS: usize = 12;
 
 /// The bytes that a header takes, at least.
-pub(crate) const BYTES_MIN: u64 = AT_IDENTITY + IDENTITY_WORDS as u64 * 8;
+pub(crate) const BYTES_MIN: u64 = UNPROVEN + 64;
+const _: () = assert!(AT_IDENTITY + IDENTITY_WORDS as u64 * 8 <= UNPROVEN);
 
 /// What a cache is: the hash seed, and what its layout follows from, with names.
 type Identity = [(&'static str, u64); IDENTITY_WORDS];
@@ -108,6 +116,11 @@ pub(crate) fn write(arena: &Arena, geometry: &Geometry, hash_seed: u64) {
     // Version 0 is flushed from the start, so no item has it.
     store(arena, NEXT_VERSION, 1);
     store(arena, AT_MAGIC, MAGIC);
+}
+
+/// When the monotonic clock was 0, if somebody has said so.
+pub(crate) fn clock_origin_ms(arena: &Arena) -> Option<u64> {
+    Some(load(arena, CLOCK_ORIGIN_MS)).filter(|&origin_ms| origin_ms > 0)
 }
 
 /// Checks that the header is one of a cache with this geometry, and with this hash seed, if one is

@@ -36,6 +36,7 @@ mod lookout;
 mod number;
 mod operations;
 mod recover;
+mod scrub;
 mod session;
 mod stats;
 mod tally;

@@ -54,6 +54,9 @@ pub(crate) enum Figure {
     Cleaned,
     SegmentsEvicted,
     SegmentsCleaned,
+    /// Items that were removed since their CRC did not hold.
+    Damaged,
+    ScrubbedBytes,
     BucketsSplit,
     /// Bytes of items that were stored.
     StoredBytes,
@@ -228,6 +231,12 @@ stats! {
     segments_evicted = SegmentsEvicted,
     /// Segments cleaned.
     segments_cleaned = SegmentsCleaned,
+    /// Items that were removed since they were damaged, as their CRC told: after a recovery.
+    damaged = Damaged,
+    /// Bytes of items whose CRCs were compared after a recovery, by maintenance.
+    scrubbed_bytes = ScrubbedBytes,
+    /// Segments whose items are still to be compared: until then, each is when it is read.
+    segments_unproven,
     /// Bytes of items stored, headers and padding included.
     stored_bytes = StoredBytes,
     /// Bytes of items moved by eviction.
@@ -311,6 +320,7 @@ impl Stats {
             items: sum(Figure::Inserted).saturating_sub(sum(Figure::Removed)),
             evicted: of_logs.wrapping_add(sum(Figure::EvictedBucket)),
             buckets: count(header::BUCKETS),
+            segments_unproven: count(header::UNPROVEN),
             memory_bytes: geometry.memory_bytes,
             header_bytes: geometry.counters_at,
             counter_bytes: geometry.segment_table_at - geometry.counters_at,

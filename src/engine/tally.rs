@@ -80,6 +80,14 @@ impl Tally {
         }
     }
 
+    /// [`Tally::count_removal`] by a read, which has nothing to keep a count in.
+    pub(crate) fn count_lone_removal(&self, shared: &Shared) {
+        self.count(shared, Figure::Removed);
+        // ORDERING: Relaxed; a count, as in `report`.
+        let entries = shared.arena.word(header::ENTRIES);
+        entries.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Accounts for an entry that this session removed from the index or replaced in it.
     pub(crate) fn removed(&self, shared: &Shared, pin: &Pin<'_>, entry: Entry) {
         // SAFETY: the entry was read under this pin.

@@ -8,6 +8,9 @@
 //! - **clean**: moves to a segment that takes this one's place in its log, with its count. Then the
 //!   segment is free.
 //! - **expire**: stays; the segment goes on, with its dead bytes counted.
+//! - **scrub**: the same ([`scrub`](crate::engine::scrub)).
+//!
+//! Of a segment whose contents recovery has not proved, what is damaged is removed by all of them.
 //!
 //! An item is moved by copying it, and then replacing the index word that names the original by one
 //! that names the copy, under the bucket's lock, if it is still there. A reader has the one or the
@@ -62,6 +65,8 @@ pub(crate) struct Walk {
     left: Lifetime,
     /// Bytes of the extents that were let go of.
     freed_bytes: u64,
+    /// Whether nobody has proved the contents of the segment.
+    is_unproven: bool,
 }
 
 /// Why a segment is walked.
@@ -73,6 +78,8 @@ pub(crate) enum Purpose {
     Clean,
     /// To remove what has expired.
     Expire,
+    /// To remove what is damaged.
+    Scrub,
 }
 
 /// Whether an eviction moves what was read, or lets go of everything.
@@ -138,6 +145,7 @@ impl Walk {
             end: at + segment.committed(),
             left: Lifetime::NONE,
             freed_bytes: 0,
+            is_unproven: shared.segments.is_unproven(id),
         }
     }
 
@@ -209,6 +217,11 @@ impl Step<'_> {
         offset: u64,
         mercy: Mercy,
     ) -> bool {
+        // SAFETY: as in `item`.
+        if walk.is_unproven && !unsafe { Item::is_intact(&self.shared.arena, offset) } {
+            self.remove(walk, hash, offset, Figure::Damaged);
+            return true;
+        }
         let item = self.item(offset);
         let expires_at_ms = item.expires_at_ms();
         if expires_at_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
@@ -221,6 +234,7 @@ impl Step<'_> {
         }
         match walk.purpose {
             Purpose::Expire => walk.left = walk.left.with(expires_at_ms),
+            Purpose::Scrub => {}
             Purpose::Clean => {
                 let keep = |entry: Entry| entry.frequency();
                 return self.relocate(walk, target, walk.label, (hash, offset), keep);
@@ -308,7 +322,7 @@ impl Step<'_> {
         if !target.has_room(shared, label, bytes) {
             let place = match walk.purpose {
                 Purpose::Clean => Place::Before(walk.id),
-                Purpose::Evict | Purpose::Expire => Place::Newest,
+                Purpose::Evict | Purpose::Expire | Purpose::Scrub => Place::Newest,
             };
             if !target.open(shared, label, place, self.now_ms, pin) {
                 return false;
@@ -369,7 +383,7 @@ impl Step<'_> {
         let caretaker = &mut *caretaker;
         let target = match walk.purpose {
             Purpose::Evict => own,
-            Purpose::Clean | Purpose::Expire => &mut caretaker.appender,
+            Purpose::Clean | Purpose::Expire | Purpose::Scrub => &mut caretaker.appender,
         };
         match self.advance(&mut walk, target, bytes, mercy) {
             Progress::More => caretaker.walk = Some(walk),
@@ -446,6 +460,8 @@ impl Step<'_> {
                 let lifetime = self.next_look(walk.left);
                 segments.unclaim(walk.id, Some(lifetime), self.pin);
             }
+            // The scrub ends its walks itself.
+            (Purpose::Scrub, _) => segments.unclaim(walk.id, None, self.pin),
         }
     }
 
@@ -456,7 +472,9 @@ impl Step<'_> {
             Purpose::Evict => {
                 segments.put_off_evict(walk.id, walk.walked_bytes(self.shared), self.pin);
             }
-            Purpose::Clean | Purpose::Expire => segments.unclaim(walk.id, None, self.pin),
+            Purpose::Clean | Purpose::Expire | Purpose::Scrub => {
+                segments.unclaim(walk.id, None, self.pin);
+            }
         }
     }
 

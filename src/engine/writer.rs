@@ -231,7 +231,9 @@ impl Writer {
             MAINTENANCE_BYTES,
             Mercy::KeepWhatWasRead,
         );
-        self.tend(shared, pin, now_ms, asked) == Upkeep::More
+        let is_busy = self.tend(shared, pin, now_ms, asked) == Upkeep::More;
+        let is_scrubbing = self.scrub(shared, pin, now_ms, !is_busy);
+        is_busy || is_scrubbing
     }
 
     /// A step of the caretaker's, if it is free.

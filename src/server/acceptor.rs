@@ -141,7 +141,7 @@ impl Acceptor {
         };
         let workers = 0..self.given.len();
         let connections: u64 = workers.clone().map(open).sum();
-        if connections >= u64::from(self.shared.settings.connections_max) {
+        if connections >= u64::from(self.shared.tuned.connections_max()) {
             return self.refuse(accepted);
         }
         let is_avoided = |index: usize| self.shared.stations[index].black_box.is_avoided();
@@ -160,7 +160,7 @@ impl Acceptor {
 
     fn refuse(&mut self, accepted: Accepted) {
         let Accepted { stream, tongue, .. } = accepted;
-        let connections_max = self.shared.settings.connections_max;
+        let connections_max = self.shared.tuned.connections_max();
         self.shared.acceptor_counters.connections_refused.add(1);
         let mut notice = Vec::new();
         let ending = Ending::TooManyConnections { connections_max };

@@ -29,6 +29,7 @@ mod settings;
 mod shared;
 mod tongue;
 mod transfer;
+mod tuning;
 mod upkeep;
 mod worker;
 
@@ -38,6 +39,7 @@ use std::thread::JoinHandle;
 use mio::{Poll, Waker};
 
 pub use address::{Address, AddressError};
+pub use clock::monotonic_ms;
 pub(crate) use drill::{Drill, DrillOrder};
 pub use listener::{Entrance, ListenError, Listening};
 pub use open_files::{OpenFilesError, raise_open_files};
@@ -46,6 +48,7 @@ pub use settings::{
     usable_cores,
 };
 pub use tongue::Tongue;
+pub use tuning::Tuning;
 
 use crate::blackbox::{BlackBox, Boxes, Kind};
 use crate::dialect::larder::Larder;
@@ -264,7 +267,7 @@ impl Running {
         self.shared.drain();
     }
 
-    /// A handle by which another thread can drain the server.
+    /// A handle by which another thread can drain the server, or change what can change.
     pub fn drainer(&self) -> Drainer {
         Drainer {
             shared: Arc::clone(&self.shared),
@@ -307,7 +310,7 @@ impl Drop for Running {
     }
 }
 
-/// Drains a server from another thread, such as the one that waits for signals.
+/// Drains a server, or changes it, from another thread, such as the one that waits for signals.
 #[derive(Debug, Clone)]
 pub struct Drainer {
     shared: Arc<Shared>,
@@ -317,6 +320,18 @@ impl Drainer {
     /// As [`Running::drain`].
     pub fn drain(&self) {
         self.shared.drain();
+    }
+
+    /// Changes what can change while a server runs. Deadlines that run are compared with what counts
+    /// when they are looked at; connections that are open stay.
+    ///
+    /// # Errors
+    ///
+    /// A setting cannot work; then none is changed.
+    pub fn tune(&self, tuning: &Tuning) -> Result<(), SettingError> {
+        tuning.check()?;
+        self.shared.tuned.set(tuning);
+        Ok(())
     }
 }
 

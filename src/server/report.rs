@@ -82,7 +82,7 @@ impl Shared {
         let numbers = [
             ("memory_bytes", memory_bytes),
             ("workers", self.stations.len() as u64),
-            ("connections_max", settings.connections_max.into()),
+            ("connections_max", self.tuned.connections_max().into()),
             ("key_bytes_max", limits.key_bytes_max.into()),
             ("value_bytes_max", limits.value_bytes_max),
             ("idle_timeout_ms", idle_timeout_ms),
@@ -220,7 +220,7 @@ impl Shared {
             ("cpu_user_us", process.cpu_user_us),
             ("cpu_system_us", process.cpu_system_us),
             ("connections", connections),
-            ("connections_max", self.settings.connections_max as u64),
+            ("connections_max", self.tuned.connections_max().into()),
             ("buffer_bytes", self.budget.held_bytes()),
             ("buffer_bytes_max", self.settings.buffer_bytes_max),
         ];

@@ -8,6 +8,7 @@ use super::address::Address;
 use super::clock::whole_ms;
 use super::listener::{Entrance, ListenError, Listening};
 use super::tongue::Tongue;
+use super::tuning::Tuning;
 use crate::blackbox::Fingerprint;
 use crate::engine::Limits as CacheLimits;
 
@@ -24,7 +25,7 @@ pub const CONNECTIONS_MAX: u32 = 1 << 20;
 const FRAMES_IN_BUFFERS_MIN: u64 = 2;
 
 /// LIMIT: below this a deadline would fire between two packets of an honest client.
-const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 /// LIMIT: each request of a server with such a list is compared with all of it.
 pub const QUARANTINE_MAX: usize = 16;
@@ -148,21 +149,13 @@ impl Settings {
         if !(1..=WORKERS_MAX).contains(&self.workers) {
             return Err(SettingError::Workers(self.workers));
         }
-        if !(1..=CONNECTIONS_MAX).contains(&self.connections_max) {
-            return Err(SettingError::Connections(self.connections_max));
-        }
-        if self.quarantine.len() > QUARANTINE_MAX {
-            return Err(SettingError::Quarantine(self.quarantine.len()));
-        }
-        let deadlines = [
-            ("idle timeout", self.idle_timeout),
-            ("frame timeout", Some(self.frame_timeout)),
-            ("write timeout", Some(self.write_timeout)),
-        ];
-        for (name, timeout) in deadlines {
-            if timeout.is_some_and(|timeout| timeout < TIMEOUT_MIN) {
-                return Err(SettingError::Timeout { name });
-            }
+        Tuning::of(self).check()?;
+        if self
+            .idle_timeout
+            .is_some_and(|timeout| timeout < TIMEOUT_MIN)
+        {
+            let name = "idle timeout";
+            return Err(SettingError::Timeout { name });
         }
         let limits = self.wire_limits(cache)?;
         self.check_buffers(limits.buffered_bytes_max)?;

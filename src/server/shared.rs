@@ -5,11 +5,12 @@ use std::time::Duration;
 use mio::Waker;
 
 use super::buffers::BufferBudget;
-use super::clock::{Clock, whole_ms};
+use super::clock::Clock;
 use super::counters::Counters;
 use super::listener::Accepted;
 use super::settings::Settings;
 use super::tongue::Dialects;
+use super::tuning::{Tuned, Tuning};
 use super::upkeep::Bell;
 use crate::blackbox::{BlackBox, Boxes, Pen, Thread};
 use crate::engine::Cache;
@@ -45,6 +46,8 @@ pub(crate) struct Station {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
+    /// What counts of these, where it can change.
+    pub(super) tuned: Tuned,
     pub(crate) dialects: Dialects,
     pub(crate) cache: Cache,
     pub(crate) clock: Clock,
@@ -76,10 +79,11 @@ impl Shared {
     ) -> Self {
         Self {
             budget: Arc::new(BufferBudget::new(settings.buffer_bytes_max)),
+            tuned: Tuned::new(&Tuning::of(&settings)),
             settings,
             dialects,
+            clock: Clock::of(&cache),
             cache,
-            clock: Clock::start(),
             acceptor_counters: Counters::of(Arc::clone(&boxes.acceptor)),
             boxes,
             acceptor_waker,
@@ -148,7 +152,7 @@ impl Shared {
 
     /// Asks for the end within the drain timeout. Later calls change nothing.
     pub(crate) fn drain(&self) {
-        let timeout_ms = whole_ms(self.settings.drain_timeout);
+        let timeout_ms = self.tuned.drain_ms();
         // The millisecond that has begun is not a part of it: clients have all of the time.
         let next_ms = self.clock.now().uptime_ms + 1;
         let deadline_ms = next_ms.saturating_add(timeout_ms);

@@ -51,7 +51,6 @@ pub(crate) struct Worker {
     service: Service,
     connections: Slab<Connection>,
     run_queue: VecDeque<usize>,
-    sweep_every_ms: u64,
     sweep_at_ms: u64,
     draining: bool,
 }
@@ -63,16 +62,11 @@ impl Worker {
         station: Arc<Station>,
         session: Session,
     ) -> Self {
-        let settings = &shared.settings;
-        let shortest = settings.frame_timeout.min(settings.write_timeout);
-        let shortest = shortest.min(settings.idle_timeout.unwrap_or(Duration::MAX));
-        let sweep_every_ms = (whole_ms(shortest) / 8).clamp(SWEEP_MS_MIN, SWEEP_MS_MAX);
         Self {
             poll,
             service: Service::new(shared, station, session),
             connections: Slab::new(),
             run_queue: VecDeque::new(),
-            sweep_every_ms,
             sweep_at_ms: 0,
             draining: false,
         }
@@ -263,12 +257,7 @@ impl Worker {
             return;
         }
         self.service.pen.enter(Doing::Maintaining);
-        let every_ms = if self.draining {
-            SWEEP_MS_MIN
-        } else {
-            self.sweep_every_ms
-        };
-        self.sweep_at_ms = now_ms + every_ms;
+        self.sweep_at_ms = now_ms + self.sweep_every_ms();
         self.service.rest();
         let over = self.draining && now_ms >= self.service.shared.drain_deadline_ms();
         for key in 0..self.connections.capacity() {
@@ -285,6 +274,19 @@ impl Worker {
                 self.close(key, Cause::Finished);
             }
         }
+    }
+
+    /// How long until deadlines are looked at again.
+    fn sweep_every_ms(&self) -> u64 {
+        if self.draining {
+            return SWEEP_MS_MIN;
+        }
+        let Shared {
+            settings, tuned, ..
+        } = &*self.service.shared;
+        let idle_ms = settings.idle_timeout.map_or(u64::MAX, whole_ms);
+        let shortest_ms = idle_ms.min(tuned.frame_ms()).min(tuned.write_ms());
+        (shortest_ms / 8).clamp(SWEEP_MS_MIN, SWEEP_MS_MAX)
     }
 
     fn end(&mut self, key: usize, ending: Ending) {
@@ -306,7 +308,9 @@ impl Worker {
 
     /// What the time says about a connection.
     fn verdict(&self, connection: &Connection, now_ms: u64) -> Verdict {
-        let settings = &self.service.shared.settings;
+        let Shared {
+            settings, tuned, ..
+        } = &*self.service.shared;
         let since = |start_ms: u64| now_ms.saturating_sub(start_ms);
         if connection.phase == Phase::Lingering {
             return match since(connection.waiting_ms) >= LINGER_MS {
@@ -315,12 +319,12 @@ impl Worker {
             };
         }
         if connection.waits_for_reader() {
-            return match since(connection.waiting_ms) >= whole_ms(settings.write_timeout) {
+            return match since(connection.waiting_ms) >= tuned.write_ms() {
                 true => Verdict::Close(Cause::SlowReader),
                 false => Verdict::Stay,
             };
         }
-        let frame_ms = whole_ms(settings.frame_timeout);
+        let frame_ms = tuned.frame_ms();
         if connection.begun_ms != NEVER_MS && since(connection.begun_ms) >= frame_ms {
             return Verdict::End(Ending::FrameTimeout { frame_ms });
         }

@@ -6,17 +6,19 @@ use std::time::{Duration, Instant};
 /// Deaths further apart than this have nothing to do with each other.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// From so many deaths within the window on, the contents are given up: they may be what kills.
-const DEATHS_UNTIL_COLD: usize = 3;
-
-/// So many deaths within the window are enough: whatever it is, another start does not help.
-const DEATHS_UNTIL_GIVING_UP: usize = 7;
-
 /// How long the second death within the window delays the next start; each further one doubles it.
 const DELAY_FIRST: Duration = Duration::from_millis(100);
 
-/// LIMIT: how long a start is delayed at most.
-const DELAY_MAX: Duration = Duration::from_secs(5);
+/// How many deaths within a minute lead to what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// From so many on, the contents are given up: they may be what kills.
+    pub(crate) cold_from: usize,
+    /// So many are enough: whatever it is, another start does not help.
+    pub(crate) end_from: usize,
+    /// How long a start is delayed at most.
+    pub(crate) delay_max: Duration,
+}
 
 /// What to do after a death.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,33 +35,43 @@ pub(super) enum Next {
 }
 
 /// The deaths of the last minute.
-#[derive(Debug, Default)]
-pub(super) struct Deaths(VecDeque<Instant>);
+#[derive(Debug)]
+pub(super) struct Deaths {
+    pub(super) limits: Limits,
+    /// LIMIT: within a minute there cannot be many, since each has its process.
+    times: VecDeque<Instant>,
+}
 
 impl Deaths {
+    pub(super) fn new(limits: Limits) -> Self {
+        let times = VecDeque::new();
+        Self { limits, times }
+    }
+
     /// Notes a death, and says what it leads to.
     pub(super) fn note(&mut self, now: Instant) -> Next {
-        while (self.0.front()).is_some_and(|&then| now.duration_since(then) > WINDOW) {
-            self.0.pop_front();
+        while (self.times.front()).is_some_and(|&then| now.duration_since(then) > WINDOW) {
+            self.times.pop_front();
         }
-        self.0.push_back(now);
-        let deaths = self.0.len();
-        if deaths >= DEATHS_UNTIL_GIVING_UP {
+        self.times.push_back(now);
+        let deaths = self.times.len();
+        if deaths >= self.limits.end_from {
             return Next::GiveUp;
         }
         let after = match deaths as u32 {
             0 | 1 => Duration::ZERO,
-            deaths => (DELAY_FIRST * 2u32.pow(deaths - 2)).min(DELAY_MAX),
+            // LIMIT: ten times doubled, it is above whatever makes sense.
+            deaths => DELAY_FIRST * 2u32.pow((deaths - 2).min(10)),
         };
         Next::Start {
-            after,
-            cold: deaths >= DEATHS_UNTIL_COLD,
+            after: after.min(self.limits.delay_max),
+            cold: deaths >= self.limits.cold_from,
         }
     }
 
     /// How many there were within the last minute, as of the last one.
     pub(super) fn count(&self) -> usize {
-        self.0.len()
+        self.times.len()
     }
 }
 
@@ -67,9 +79,15 @@ impl Deaths {
 mod tests {
     use super::*;
 
+    const LIMITS: Limits = Limits {
+        cold_from: 3,
+        end_from: 7,
+        delay_max: Duration::from_secs(1),
+    };
+
     #[test]
     fn deaths_in_a_row_are_answered_later_and_later_then_cold_then_not_at_all() {
-        let (mut deaths, now) = (Deaths::default(), Instant::now());
+        let (mut deaths, now) = (Deaths::new(LIMITS), Instant::now());
         let answers: Vec<_> = (0..7)
             .map(|second| deaths.note(now + Duration::from_secs(second)))
             .collect();
@@ -83,7 +101,7 @@ mod tests {
             start(200, true),
             start(400, true),
             start(800, true),
-            start(1600, true),
+            start(1000, true),
             Next::GiveUp,
         ];
         assert_eq!(answers, expected);
@@ -91,7 +109,7 @@ mod tests {
 
     #[test]
     fn deaths_that_are_far_apart_are_each_the_first() {
-        let (mut deaths, now) = (Deaths::default(), Instant::now());
+        let (mut deaths, now) = (Deaths::new(LIMITS), Instant::now());
         for hour in 0..100 {
             let next = deaths.note(now + Duration::from_secs(3600 * hour));
             let at_once = Next::Start {

@@ -8,6 +8,7 @@
 //! | name | descriptor |
 //! |---|---|
 //! | `memory` | the cache's memory, a sealed memfd |
+//! | `settings` | the worker's command line, as it is now ([`Sheet`]); Larder's own supervisor has one |
 //! | `black-box-...` | what a thread of the last worker process did, see the black box |
 //! | `memcached`, or a name that begins so | a socket where memcached's protocol is spoken |
 //! | any other | a socket where Larder's own protocol is spoken |
@@ -15,6 +16,7 @@
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
+use super::sheet::Sheet;
 use crate::server::{Entrance, Listening, Tongue};
 
 /// The name of the cache's memory.
@@ -22,6 +24,9 @@ pub(crate) const MEMORY: &str = "memory";
 
 /// How the names of black boxes begin.
 pub(crate) const BLACK_BOX: &str = "black-box-";
+
+/// The name of the settings.
+pub(super) const SETTINGS: &str = "settings";
 
 /// The name of a socket for Larder's own protocol.
 pub(crate) const LARDER: &str = "larder";
@@ -36,6 +41,8 @@ pub(crate) struct Handed {
     pub(crate) entrances: Vec<Entrance>,
     /// The memory of a cache, if one was kept.
     pub(crate) memory: Option<OwnedFd>,
+    /// The settings, where somebody writes them down.
+    pub(crate) settings: Option<Sheet>,
 }
 
 /// What was handed to this process cannot be used.
@@ -76,6 +83,8 @@ impl Handed {
         for (name, fd) in listed {
             if name == MEMORY {
                 handed.memory = Some(fd);
+            } else if name == SETTINGS {
+                handed.settings = Some(Sheet::from(fd));
             } else if !name.starts_with(BLACK_BOX) {
                 handed.entrances.push(adopt(name, fd)?);
             }

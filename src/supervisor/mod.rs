@@ -27,19 +27,24 @@ mod launch;
 mod metrics;
 mod notify;
 mod post;
+mod sheet;
 mod sight;
 mod status;
 mod upgrade;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
+pub(crate) use deaths::Limits as DeathLimits;
 pub(crate) use handover::{BLACK_BOX, Handed, MEMORY};
 pub(crate) use notify::Watcher;
+pub(crate) use sheet::Sheet;
 
 use crate::engine::Config;
 use crate::server::{Entrance, Listening};
@@ -61,8 +66,10 @@ const GRACE: Duration = Duration::from_secs(2);
 /// What a supervisor works with.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// The command line of this process, the program's name first; the worker's has one option more.
-    pub(crate) arguments: Vec<OsString>,
+    /// What can change.
+    pub(crate) terms: Terms,
+    /// Reads the settings anew.
+    pub(crate) reread: Reread,
     /// The sockets that workers serve.
     pub(crate) entrances: Vec<Entrance>,
     /// Where the admin endpoint answers; `None`: there is none.
@@ -71,12 +78,30 @@ pub(crate) struct Plan {
     pub(crate) cache: Config,
     /// Whether workers may be asked to fail.
     pub(crate) allow_drills: bool,
+}
+
+/// What a supervisor starts and ends workers by; it may change while it runs.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    /// The command line of this process, the program's name first; the worker's has one option more.
+    pub(crate) arguments: Vec<OsString>,
     /// How long a worker may take until it serves.
     pub(crate) start_timeout: Duration,
     /// How long a worker may take to end once it was told to.
     pub(crate) drain_timeout: Duration,
+    /// How many deaths of workers lead to what.
+    pub(crate) deaths: DeathLimits,
     /// How long each step of an upgrade may take.
     pub(crate) upgrade_timeout: Duration,
+}
+
+/// Reads the settings anew, or says why that cannot be.
+pub(crate) struct Reread(pub(crate) Box<dyn Fn() -> Result<Terms, String>>);
+
+impl fmt::Debug for Reread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reread")
+    }
 }
 
 /// Why a supervisor could not go on.
@@ -137,6 +162,7 @@ struct Supervisor {
     program: Program,
     post: Post,
     kept: Kept,
+    sheet: Sheet,
     deaths: Deaths,
     worker: Worker,
     upgrade: Upgrade,
@@ -178,7 +204,8 @@ impl Supervisor {
             program: Program::own()?,
             post: Post::open()?,
             kept: Kept::new(entrances),
-            deaths: Deaths::default(),
+            sheet: Sheet::new(&plan.terms.arguments)?,
+            deaths: Deaths::new(plan.terms.deaths),
             worker: Worker::None {
                 start_at: Instant::now(),
             },
@@ -226,7 +253,7 @@ impl Supervisor {
                         return Ok(code);
                     }
                 }
-                _ = signals.hup.recv() => self.tell(Signal::HUP),
+                _ = signals.hup.recv() => self.reload(),
                 _ = signals.usr2.recv() => {
                     let path = self.program.path().to_owned();
                     self.begin_upgrade(&path, None);
@@ -277,19 +304,19 @@ impl Supervisor {
 
     /// Starts a worker process.
     fn start(&mut self) -> Result<(), SuperviseError> {
-        let mut arguments = self.plan.arguments.clone();
+        let mut arguments = self.plan.terms.arguments.clone();
         arguments.push(WORKER_OPTION.into());
         let launch = Launch {
             program: &self.program,
             arguments: &arguments,
             variables: &[(notify::SOCKET_VARIABLE, self.post.name().as_ref())],
-            handed: &self.kept.handed(),
+            handed: &self.handed(),
             output: None,
         };
         let started = Instant::now();
         let patience = match self.upgrade.is_proving() {
-            true => self.plan.upgrade_timeout,
-            false => self.plan.start_timeout,
+            true => self.plan.terms.upgrade_timeout,
+            false => self.plan.terms.start_timeout,
         };
         let pid = match launch.start() {
             Ok(pid) => pid,
@@ -309,6 +336,33 @@ impl Supervisor {
         });
         self.journal.turn(Phase::Starting, Some(pid));
         Ok(())
+    }
+
+    /// What is handed to a worker, by name.
+    fn handed(&self) -> Vec<(&str, BorrowedFd<'_>)> {
+        let mut handed = self.kept.handed();
+        handed.push((handover::SETTINGS, self.sheet.as_fd()));
+        handed
+    }
+
+    /// Reads the settings anew: those of this process count at once, and the worker process is told.
+    fn reload(&mut self) {
+        let reread = (self.plan.reread.0)().and_then(|terms| {
+            let written = self.sheet.write(&terms.arguments);
+            written.map_err(|error| error.to_string())?;
+            Ok(terms)
+        });
+        match reread {
+            Ok(terms) => {
+                self.deaths.limits = terms.deaths;
+                self.plan.terms = terms;
+                tracing::info!(
+                    "the settings are read anew; what cannot change while a process serves counts from its next start"
+                );
+                self.tell(Signal::HUP);
+            }
+            Err(why) => tracing::error!("the settings stay as they are: {why}"),
+        }
     }
 
     /// Takes a note of the worker process; of others, nothing.
@@ -348,7 +402,7 @@ impl Supervisor {
     fn tell_to_end(&mut self, signal: Signal) {
         self.tell(signal);
         if let Worker::Running(running) = &mut self.worker {
-            let latest = Instant::now() + self.plan.drain_timeout + GRACE;
+            let latest = Instant::now() + self.plan.terms.drain_timeout + GRACE;
             if !running.is_ending {
                 running.killed_at = Some(latest);
                 running.is_ending = true;

@@ -24,6 +24,8 @@ pub(super) const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
 pub(super) const READY: &str = "READY";
 /// The worker is about to end.
 pub(super) const STOPPING: &str = "STOPPING";
+/// The worker is alive.
+pub(super) const WATCHDOG: &str = "WATCHDOG";
 /// What the worker does, for people.
 pub(super) const STATUS: &str = "STATUS";
 /// The descriptors beside the message are to be kept, under the name of [`FD_NAME`].
@@ -92,6 +94,15 @@ impl Watcher {
         let mut lines = vec![(READY, "1"), (STATUS, status)];
         lines.extend(figures.iter().map(|figure| (RECEIPT, &figure[..])));
         self.send(&lines, &[])
+    }
+
+    /// Says that this process is alive.
+    ///
+    /// # Errors
+    ///
+    /// The watcher does not take the message.
+    pub(crate) fn alive(&self) -> io::Result<()> {
+        self.send(&[(WATCHDOG, "1")], &[])
     }
 
     /// Says that this process is about to end.

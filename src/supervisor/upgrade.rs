@@ -96,7 +96,7 @@ impl Supervisor {
                     pid,
                     new,
                     verdict,
-                    deadline: Instant::now() + self.plan.upgrade_timeout,
+                    deadline: Instant::now() + self.plan.terms.upgrade_timeout,
                     answer,
                 };
             }
@@ -110,7 +110,7 @@ impl Supervisor {
         let new = Program::open(path).map_err(cannot)?;
         let (verdict, output) =
             pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|e| cannot(e.into()))?;
-        let mut arguments: Vec<OsString> = self.plan.arguments.clone();
+        let mut arguments: Vec<OsString> = self.plan.terms.arguments.clone();
         arguments.extend([WORKER_OPTION.into(), EXAMINE_OPTION.into()]);
         let handed: Vec<_> = self.kept.memory().into_iter().collect();
         let launch = Launch {

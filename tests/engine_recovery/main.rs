@@ -7,6 +7,7 @@ mod support;
 mod contents;
 mod owners;
 mod refusals;
+mod scrub;
 
 use std::os::fd::OwnedFd;
 

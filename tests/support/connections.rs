@@ -25,15 +25,19 @@ pub(crate) struct Load {
     /// Bytes that every value has beside what makes it unique.
     pub(crate) padding_bytes: usize,
     pub(crate) until: Until,
+    /// Whether callers go on when a call finds no server: it comes back. Else they stop.
+    pub(crate) goes_on: bool,
 }
 
-/// When callers stop; each also stops at the first call that finds no server.
+/// When callers stop.
+#[allow(dead_code, reason = "each test uses its own part of this")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Until {
     /// After so many calls each.
     Calls(u64),
     Passed(Duration),
-    NoServer,
+    /// When somebody [says so](Tally::stop), or no server is found.
+    Stopped,
 }
 
 /// How the calls came out.
@@ -44,6 +48,13 @@ pub(crate) struct Tally {
     pub(crate) not_executed: AtomicU64,
     pub(crate) unknown: AtomicU64,
     stop: AtomicBool,
+}
+
+impl Tally {
+    /// Has the callers stop.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The history of the keys that are kept.
@@ -121,7 +132,7 @@ impl Caller {
             let is_over = match self.load.until {
                 Until::Calls(most) => calls >= most,
                 Until::Passed(time) => self.clock.elapsed() >= time,
-                Until::NoServer => false,
+                Until::Stopped => false,
             };
             if is_over || self.tally.stop.load(Ordering::Relaxed) {
                 return self.spans;
@@ -194,17 +205,23 @@ impl Caller {
                 (&self.tally.answered, T::refused())
             }
             Err(error) if error.is_not_executed() => {
-                self.tally.stop.store(true, Ordering::Relaxed);
+                self.found_no_server();
                 (&self.tally.not_executed, T::refused())
             }
             Err(Error::Unknown(_)) => {
-                self.tally.stop.store(true, Ordering::Relaxed);
+                self.found_no_server();
                 (&self.tally.unknown, None)
             }
             Err(error) => panic!("{error}"),
         };
         count.fetch_add(1, Ordering::Relaxed);
         answer
+    }
+
+    fn found_no_server(&self) {
+        if !self.load.goes_on {
+            self.tally.stop();
+        }
     }
 
     fn record(&mut self, key: u64, call: Call, answer: Option<Answer>, began: u64) {

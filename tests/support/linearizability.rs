@@ -9,8 +9,9 @@
 //! *configuration* is what the key holds, and which of the calls under way have had their instant.
 //! The call that ends next must have had its own by then; where it has not, one call under way after
 //! the other is given its instant until it has, depth first. A configuration that was met before at
-//! the same end is not tried again. A call without an answer stays under way for ever: it may have
-//! happened, or not.
+//! the same end is not tried again. A call without an answer has happened by the time its caller gave
+//! it up, or never: who executes it was dead by then, or had no connection to take it from. (One that
+//! is given up while somebody may still be at it has no end.)
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,6 +29,7 @@ pub(crate) struct Span {
     pub(crate) answer: Option<Answer>,
     /// On a clock that all threads share.
     pub(crate) began: u64,
+    /// The same; [`u64::MAX`], if a call without an answer may still happen.
     pub(crate) ended: u64,
 }
 
@@ -54,6 +56,8 @@ struct Configuration {
 /// The end of a call.
 struct End {
     call: usize,
+    /// Whether it may never have happened.
+    is_in_doubt: bool,
     /// The calls under way then, this one included.
     under_way: Vec<usize>,
 }
@@ -102,8 +106,11 @@ pub(crate) fn check(
         if seen.len() == CONFIGURATIONS_MAX {
             break;
         }
-        if seen.insert((at, configuration)) {
+        if seen.insert((at, configuration.clone())) {
             open.extend(following.into_iter().map(|next| (at, next)));
+            if end.is_in_doubt {
+                open.push((at + 1, configuration));
+            }
         }
     }
     let exhausted = seen.len() < CONFIGURATIONS_MAX;
@@ -114,11 +121,11 @@ pub(crate) fn check(
 
 impl<'h> Search<'h> {
     fn new(history: &'h [Span], now_ms: u64, evictions: Evictions) -> Self {
-        let answered = |&(_, span): &(usize, &Span)| span.answer.is_some();
+        let has_end = |&(_, span): &(usize, &Span)| span.ended != u64::MAX;
         let spans = || history.iter().enumerate();
         // What begins in the instant in which something ends may have come first.
         let begins = spans().map(|(call, span)| (span.began, 0, call));
-        let ends = (spans().filter(answered)).map(|(call, span)| (span.ended, 1, call));
+        let ends = (spans().filter(has_end)).map(|(call, span)| (span.ended, 1, call));
         let mut events: Vec<_> = begins.chain(ends).collect();
         events.sort_unstable();
         let mut search = Self {
@@ -138,6 +145,7 @@ impl<'h> Search<'h> {
             search.end_of.insert(call, search.ends.len());
             search.ends.push(End {
                 call,
+                is_in_doubt: history[call].answer.is_none(),
                 under_way: under_way.clone(),
             });
             under_way.retain(|&other| other != call);

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use larder_client::{Client, Config, ConnectError, Error, Server, WhenGone};
+use larder_client::{Client, Config, ConnectError, Error, Server, Status, WhenGone};
+use larder_protocol::{Fit, Request, ValuesAsked, ValuesReply};
 
-use crate::fake::{Fake, Peer};
+use crate::fake::{Asked, Fake, Peer};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -157,4 +158,43 @@ async fn all_of_them_gone_is_an_error() {
         .await
         .expect_err("nobody is there");
     assert!(matches!(error, ConnectError::Io { .. }), "{error:?}");
+}
+
+/// Answers a list of keys with as many misses.
+fn none_of(asked: &Asked) -> Vec<u8> {
+    let frame = asked.frame();
+    let Request::MultiGet { keys, want_expiry } = frame.request else {
+        panic!("not a MULTI_GET")
+    };
+    let mut output = Vec::new();
+    let values_asked = ValuesAsked {
+        id: frame.id,
+        keys: keys.count(),
+        want_expiry,
+        frame_bytes_max: u32::MAX,
+    };
+    let mut reply = ValuesReply::begin(&mut output, values_asked);
+    for _ in keys {
+        assert_eq!(reply.push_miss(&mut output, Status::NOT_FOUND), Fit::Added);
+    }
+    reply.finish(&mut output);
+    output
+}
+
+#[tokio::test]
+async fn many_keys_are_asked_of_all_servers_at_the_same_time() {
+    let (one, other) = (Fake::start().await, Fake::start().await);
+    let urls = [one.url(), other.url()];
+    let connecting = Client::connect_many_with(urls, config(WhenGone::Fail));
+    let (client, mut one, mut other) = tokio::join!(connecting, one.accept(), other.accept());
+    let client = client.expect("both are there");
+    let served = async {
+        // Neither is answered before both are asked.
+        let (of_one, of_other) = tokio::join!(one.expect(), other.expect());
+        one.send(&none_of(&of_one)).await;
+        other.send(&none_of(&of_other)).await;
+    };
+    let keys: Vec<_> = (0..100).map(|number| format!("key {number}")).collect();
+    let (found, ()) = tokio::join!(client.get_many(&keys), served);
+    assert_eq!(found, Ok(vec![None; 100]));
 }

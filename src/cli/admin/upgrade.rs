@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::ask::Told;
 use super::{AdminCommand, AdminOptions};
-use crate::cli::ending::{Ending, Failure};
+use crate::cli::ending::{Ending, Failure, print};
 
 /// Have a server go on with another program, contents and sockets kept
 ///
@@ -54,7 +54,7 @@ impl AdminCommand for UpgradeOptions {
         if !told.is_done {
             return Err(Failure::not_done(sentence));
         }
-        println!("{sentence}");
+        print(format!("{sentence}\n").as_bytes())?;
         Ok(Ending::Done)
     }
 }

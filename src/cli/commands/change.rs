@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use larder_client::Client;
+use larder_client::{Client, Error, Status};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -45,7 +45,7 @@ pub(crate) struct TouchOptions {
     pub(super) keys: KeyOptions,
 
     /// How long the items live from now on
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    #[arg(long, alias = "ttl", value_name = "DURATION", value_parser = units::duration)]
     expire_in: Option<Duration>,
 
     /// The items do not expire any more
@@ -69,7 +69,10 @@ pub(crate) struct IncrOptions {
     pub(super) key: OsString,
 
     /// What is added; a negative number is subtracted
-    #[arg(value_name = "BY", default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(
+        value_name = "BY", default_value_t = 1, allow_negative_numbers = true,
+        value_parser = units::number::<i128>
+    )]
     by: i128,
 
     /// Subtract in place of adding
@@ -77,7 +80,7 @@ pub(crate) struct IncrOptions {
     down: bool,
 
     /// What an absent counter is created with
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::number::<u64>)]
     initial: Option<u64>,
 
     /// How long a counter that is created lives [default: for ever]
@@ -159,7 +162,7 @@ impl Tally {
     fn answer(self, done: &str) -> Result<Answer, Failure> {
         let absent = self.asked - self.done;
         let text = match (self.asked, self.done) {
-            (1, 0) => return Err(not_found(std::ffi::OsStr::from_bytes(&self.absent[0]))),
+            (1, 0) => return Err(not_found(&self.absent[0])),
             (1, _) => format!("{done}\n"),
             (asked, of) => format!("{done} {of} of {asked}\n"),
         };
@@ -199,8 +202,20 @@ impl IncrOptions {
         if let Some(expire_in) = self.expire_in {
             count = count.expire_in(expire_in);
         }
-        let counter = count.await?.ok_or_else(|| {
-            let absent = not_found(&self.key).sentence;
+        let counter = count.await.map_err(|error| match error {
+            Error::Refused {
+                status: status @ Status::NOT_A_NUMBER,
+                ..
+            } => {
+                let key = readable_key(key);
+                Failure::not_done(format!(
+                    "what is stored under {key} is no number, so that nothing can be added to it ({status})"
+                ))
+            }
+            error => error.into(),
+        })?;
+        let counter = counter.ok_or_else(|| {
+            let absent = not_found(key).sentence;
             Failure::not_done(format!("{absent}; --initial N creates it"))
         })?;
         let json = json!({

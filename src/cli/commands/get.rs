@@ -38,7 +38,7 @@ impl GetOptions {
         let key = self.key.as_bytes();
         if let Some(path) = &self.output {
             let stream = client.get_stream(key).await?;
-            let stream = stream.ok_or_else(|| not_found(&self.key))?;
+            let stream = stream.ok_or_else(|| not_found(key))?;
             let bytes = stream.value_bytes();
             files::write(stream, path).await?;
             if path.as_os_str() == files::STANDARD_INPUT {
@@ -52,7 +52,7 @@ impl GetOptions {
             return Ok(Answer::text("", json));
         }
         let item = client.get_with_expiry(key).await?;
-        let item = item.ok_or_else(|| not_found(&self.key))?;
+        let item = item.ok_or_else(|| not_found(key))?;
         let json = as_json(key, &item);
         Ok(Answer::value(item.value, json))
     }

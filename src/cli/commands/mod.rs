@@ -29,6 +29,9 @@ use super::{DEFAULT_URL, SERVER_VARIABLE};
 
 pub(crate) use self::answer::{Answer, Form, failure_as_json};
 
+/// What the address of a server begins with.
+const LARDER_SCHEME: &str = "larder://";
+
 /// What a client asks a server.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Request {
@@ -48,12 +51,28 @@ pub(crate) enum Request {
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServerOptions {
     /// The server: larder://HOST:PORT or larder+unix:///PATH
-    #[arg(long, value_name = "URL", env = SERVER_VARIABLE, default_value = DEFAULT_URL)]
+    #[arg(
+        long, value_name = "URL", env = SERVER_VARIABLE, default_value = DEFAULT_URL,
+        value_parser = server_address
+    )]
     pub(crate) server: Address,
 
     /// How long to wait for the connection, and then for the answer
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = units::duration)]
     timeout: Duration,
+}
+
+/// The address of a server; where it looks like one that was written in short, the whole is named.
+fn server_address(text: &str) -> Result<Address, String> {
+    text.parse().map_err(|error: ConnectError| {
+        let whole = format!("{LARDER_SCHEME}{text}");
+        match whole.parse::<Address>() {
+            Ok(_) if text.contains(':') && !text.contains('/') => {
+                format!("{error}; did you mean {whole}?")
+            }
+            _ => error.to_string(),
+        }
+    })
 }
 
 /// How the answer is written.
@@ -138,7 +157,14 @@ pub(crate) fn augment(
         let about = request.get_about().cloned().unwrap_or_default();
         let name = request.get_name().to_owned();
         // Options have words of their own about themselves, which would take its place.
-        command.mut_subcommand(name, |command| with(command).about(about))
+        command.mut_subcommand(name, |command| {
+            let command = with(command).about(about);
+            // Of its own, since clap's for a mistake names what the environment gives as if it were missing.
+            let mut named = command.clone();
+            named = named.bin_name(format!("larder {}", command.get_name()));
+            let usage = named.render_usage().to_string();
+            command.override_usage(usage.trim_start_matches("Usage: ").to_owned())
+        })
     };
     requests.get_subcommands().fold(command, add)
 }
@@ -233,6 +259,6 @@ impl From<ConnectError> for Failure {
 }
 
 /// The failure of a command on one key.
-fn not_found(key: &std::ffi::OsStr) -> Failure {
-    Failure::not_done(format!("{} is not there", key.display()))
+fn not_found(key: &[u8]) -> Failure {
+    Failure::not_done(format!("{} is not there", answer::readable_key(key)))
 }

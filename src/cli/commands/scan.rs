@@ -35,7 +35,7 @@ pub(crate) struct ScanOptions {
     pattern: Option<GlobMatcher>,
 
     /// Stop after so many keys
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::number::<u64>)]
     limit: Option<u64>,
 
     /// Print the size of each value and the time that it has left before its key

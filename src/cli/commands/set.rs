@@ -10,7 +10,7 @@ use larder_client::Client;
 use serde_json::json;
 
 use super::Site;
-use super::answer::{Answer, bytes_as_json};
+use super::answer::{Answer, bytes_as_json, readable_key};
 use super::files::{self, STANDARD_INPUT, Source};
 use crate::cli::ending::Failure;
 use crate::cli::units;
@@ -27,6 +27,10 @@ A file is sent while it is read, however large it is.";
 /// The options of `larder set`.
 #[derive(Debug, Args)]
 #[command(about = "Store a value under a key", after_help = EXAMPLE)]
+// clap would name the value before the key.
+#[command(
+    override_usage = "larder set [OPTIONS] <KEY> <VALUE>\n       larder set [OPTIONS] <KEY> --file <PATH>"
+)]
 #[command(group = ArgGroup::new("condition").args(["add", "replace"]))]
 #[command(group = ArgGroup::new("source").args(["value", "file"]).required(true))]
 pub(crate) struct SetOptions {
@@ -41,11 +45,11 @@ pub(crate) struct SetOptions {
     pub(super) file: Option<PathBuf>,
 
     /// How long the item lives [default: for ever]
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    #[arg(long, alias = "ttl", value_name = "DURATION", value_parser = units::duration)]
     expire_in: Option<Duration>,
 
     /// 32 bits that are kept with the item
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = units::number::<u32>)]
     flags: u32,
 
     /// Store only if there is no such item
@@ -99,6 +103,7 @@ impl SetOptions {
     }
 
     fn not_stored(&self, why: &str) -> Failure {
-        Failure::not_done(format!("{} was not stored: {why}", self.key.display()))
+        let key = readable_key(self.key.as_bytes());
+        Failure::not_done(format!("{key} was not stored: {why}"))
     }
 }

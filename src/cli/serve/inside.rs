@@ -5,9 +5,12 @@ use std::io::{self, Write};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::log::Level;
 use super::memory::{Memory, examine};
+use super::reload::Source;
 use super::{Refusal, ServeOptions, check, units};
 use crate::blackbox::Boxes;
+use crate::cli::settings::Loader;
 use crate::server::{self, Address, Drainer, Running, Server, Settings, StartError};
 use crate::supervisor::{BLACK_BOX, Handed, Watcher};
 
@@ -15,7 +18,7 @@ use crate::supervisor::{BLACK_BOX, Handed, Watcher};
 const ENDED_BY_SIGNAL: i32 = 128;
 
 /// Serves until a signal ends it.
-pub(super) fn serve(options: &ServeOptions) -> Result<(), Refusal> {
+pub(super) fn serve(options: &ServeOptions, level: Level, loader: Loader) -> Result<(), Refusal> {
     // Before anything is opened, or a number of these would be taken.
     let handed = Handed::take().map_err(Refusal::failed)?;
     // Signals next: one that comes during the start must not leave a half-made server behind.
@@ -39,7 +42,17 @@ pub(super) fn serve(options: &ServeOptions) -> Result<(), Refusal> {
     let memory = Memory::open(options, config, handed.memory, &watcher)?;
     let boxes = black_boxes(workers, &watcher)?;
     let running = Server::start_on(entrances, boxes, settings, memory.cache)?;
-    drain_on_signal(signals, running.drainer(), watcher.clone());
+    let pulse = super::pulse::begin(running.boxes().clone(), watcher.clone());
+    pulse.map_err(Refusal::failed)?;
+    let source = Source::new(loader, handed.settings);
+    obey_signals(
+        signals,
+        running.drainer(),
+        watcher.clone(),
+        move |drainer| {
+            source.apply(drainer, &level);
+        },
+    );
     let ready = ready_sentence(&running, workers, options.memory);
     // A watcher that is gone will have this process end, or cannot.
     let _ = watcher.ready(&ready, &memory.receipt);
@@ -81,13 +94,19 @@ fn black_boxes(workers: usize, watcher: &Watcher) -> Result<Boxes, Refusal> {
     Ok(boxes)
 }
 
-/// The first signal drains the server, the second ends the process where it stands.
-fn drain_on_signal(mut signals: Signals, drainer: Drainer, watcher: Watcher) {
+/// SIGHUP has the settings read anew. The first of the others drains the server, the second ends the
+/// process where it stands.
+fn obey_signals(
+    mut signals: Signals,
+    drainer: Drainer,
+    watcher: Watcher,
+    reload: impl Fn(&Drainer) + Send + 'static,
+) {
     let wait = move || {
         let mut draining = false;
         for signal in signals.forever() {
             if signal == SIGHUP {
-                tracing::info!("SIGHUP: no setting of this server can change while it runs");
+                reload(&drainer);
                 continue;
             }
             if draining {

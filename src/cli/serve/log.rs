@@ -1,21 +1,40 @@
 //! The log on standard error.
 
-use std::io::{self, IsTerminal};
+use std::io;
 
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt};
 
 use super::LogForm;
+use crate::cli::style;
+
+/// What is logged, while the process runs.
+#[derive(Debug, Clone)]
+pub(super) struct Level(Handle<LevelFilter, Registry>);
+
+impl Level {
+    /// Changes it.
+    pub(super) fn set(&self, level: LevelFilter) {
+        // It fails only where the log is gone.
+        let _ = self.0.modify(|now| *now = level);
+    }
+}
 
 /// Starts it, for all threads of the process.
-pub(super) fn start(form: LogForm, level: LevelFilter) {
-    let lines = tracing_subscriber::fmt()
+pub(super) fn start(form: LogForm, level: LevelFilter) -> Level {
+    let (filter, handle) = reload::Layer::new(level);
+    let lines = fmt::layer()
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .with_max_level(level);
-    // A second log in one process would only fail to replace the first.
-    let _ = match form {
-        LogForm::Human => lines.try_init(),
-        LogForm::Json => lines.json().try_init(),
+        .with_ansi(style::on_stderr())
+        .with_target(false);
+    let lines = match form {
+        LogForm::Human => lines.boxed(),
+        LogForm::Json => lines.json().boxed(),
     };
+    // A second log in one process would only fail to replace the first.
+    let _ = Registry::default().with(filter).with(lines).try_init();
+    Level(handle)
 }

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::{Keep, Refusal, ServeOptions, units};
 use crate::engine::{Cache, Config, Examination, LastOwner, Pages, Proof, Receipt};
@@ -84,9 +84,12 @@ fn forbidden(options: &ServeOptions, found: &Examination) -> Option<String> {
         Keep::Clean | Keep::Always => {}
     }
     let age_max = options.keep_max_age?;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let last_used = found.last_used_ms.map(Duration::from_millis);
-    match last_used.map(|at| now.unwrap_or_default().saturating_sub(at)) {
+    // By the clock that it was used with, and not by one that may have been set since.
+    let now_ms = found
+        .clock_origin_ms
+        .map(|origin| origin + server::monotonic_ms());
+    let age = now_ms.zip(found.last_used_ms);
+    match age.map(|(now, then)| Duration::from_millis(now.saturating_sub(then))) {
         Some(age) if age <= age_max => None,
         Some(age) => Some(format!(
             "--keep-max-age has nothing kept that is older than {age_max:?}, and this is {age:?} old"

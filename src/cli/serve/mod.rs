@@ -5,6 +5,8 @@ mod inside;
 mod log;
 mod memory;
 mod outside;
+mod pulse;
+mod reload;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::WRONG_USAGE;
 use super::admin::{ADMIN_VARIABLE, AdminAddress};
+use super::ending::say;
+use super::settings::{Loaded, Loader};
 use super::units;
 use crate::engine::{AccessTimes, Cache, Config, ConfigError, HugePages, Limits, Prefault};
 use crate::server::{self, Address, Pinning, Settings, StartError};
@@ -50,7 +54,7 @@ pub(crate) struct ServeOptions {
     memcached: Vec<Address>,
 
     /// Event-loop threads [default: the cores that may be used]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::number::<usize>)]
     workers: Option<usize>,
 
     /// Keep each worker on a core of its own
@@ -58,7 +62,7 @@ pub(crate) struct ServeOptions {
     pin: bool,
 
     /// Connections open at a time [default: 32768, or what the limit of open files allows]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::number::<u32>)]
     connections_max: Option<u32>,
 
     /// The longest key, in bytes: 1 to 65536
@@ -114,6 +118,18 @@ pub(crate) struct ServeOptions {
     /// How long a worker process may take until it serves, before it is killed
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = units::duration)]
     start_timeout: Duration,
+
+    /// Start cold after so many deaths of worker processes within a minute
+    #[arg(long, value_name = "N", default_value = "3")]
+    cold_after_deaths: usize,
+
+    /// End after so many deaths of worker processes within a minute
+    #[arg(long, value_name = "N", default_value = "7")]
+    end_after_deaths: usize,
+
+    /// How long the start after a death is put off at most: the first is not, then 100ms, 200ms ...
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = units::duration)]
+    restart_delay_max: Duration,
 
     /// How long another program may take for each step of an upgrade to it
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
@@ -178,19 +194,21 @@ impl From<HugePagesWhen> for HugePages {
     }
 }
 
-/// Runs a server until a signal ends it.
-pub(crate) fn run(options: ServeOptions) -> ExitCode {
-    log::start(options.log, options.log_level);
+/// Runs a server until a signal ends it. `arguments` says the same as the options: worker processes get
+/// them, so that all have the settings that the server was started with.
+pub(crate) fn run(loaded: Loaded<ServeOptions>, loader: Loader) -> ExitCode {
+    let options = &loaded.options;
+    let level = log::start(options.log, options.log_level);
     let ended = match options.no_supervisor {
-        true => inside::serve(&options).map(|()| ExitCode::SUCCESS),
-        false => outside::supervise(&options),
+        true => inside::serve(options, level, loader).map(|()| ExitCode::SUCCESS),
+        false => outside::supervise(&loaded, level, loader),
     };
     ended.unwrap_or_else(|refusal| {
         let (sentence, code) = match refusal {
             Refusal::Usage(sentence) => (sentence, ExitCode::from(WRONG_USAGE)),
             Refusal::Failed(sentence) => (sentence, ExitCode::FAILURE),
         };
-        eprintln!("larder serve: {sentence}");
+        say(&format!("larder serve: {sentence}"));
         code
     })
 }

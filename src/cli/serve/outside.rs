@@ -1,34 +1,75 @@
 //! The process outside: binds the sockets and supervises.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use super::log::Level;
 use super::{GAVE_UP, Refusal, ServeOptions, check};
 use crate::cli::admin::{AdminAddress, usual_address};
+use crate::cli::ending::say;
+use crate::cli::settings::{Loaded, Loader};
 use crate::server::{Address, Entrance, Listening, StartError};
-use crate::supervisor::{Plan, SuperviseError, run};
+use crate::supervisor::{DeathLimits, Plan, Reread, SuperviseError, Terms, run};
 
 /// Serves through worker processes, until one ends as it was told to.
-pub(super) fn supervise(options: &ServeOptions) -> Result<ExitCode, Refusal> {
+pub(super) fn supervise(
+    loaded: &Loaded<ServeOptions>,
+    level: Level,
+    loader: Loader,
+) -> Result<ExitCode, Refusal> {
+    let options = &loaded.options;
     let (settings, cache) = check(options)?;
     let entrances = settings.bind().map_err(StartError::from)?;
+    let reread = move || {
+        let loaded = loader.load().map_err(|error| error.to_string())?;
+        if let Err(Refusal::Usage(why) | Refusal::Failed(why)) = check(&loaded.options) {
+            return Err(why);
+        }
+        level.set(loaded.options.log_level);
+        Ok(terms(&loaded))
+    };
     let plan = Plan {
-        arguments: std::env::args_os().collect(),
+        terms: terms(loaded),
+        reread: Reread(Box::new(reread)),
         admin: admin_socket(options, &entrances)?,
         entrances,
         cache,
         allow_drills: options.allow_drills,
-        start_timeout: options.start_timeout,
-        drain_timeout: options.drain_timeout,
-        upgrade_timeout: options.upgrade_timeout,
     };
     match run(plan) {
         Ok(code) => Ok(ExitCode::from(code)),
         Err(error @ SuperviseError::GaveUp { .. }) => {
-            eprintln!("larder serve: {error}");
+            say(&format!("larder serve: {error}"));
             Ok(ExitCode::from(GAVE_UP))
         }
         Err(error) => Err(Refusal::failed(error)),
     }
+}
+
+/// What the supervisor works by.
+fn terms(loaded: &Loaded<ServeOptions>) -> Terms {
+    let options = &loaded.options;
+    Terms {
+        arguments: command_line(loaded.as_arguments()),
+        start_timeout: options.start_timeout,
+        drain_timeout: options.drain_timeout,
+        upgrade_timeout: options.upgrade_timeout,
+        deaths: DeathLimits {
+            cold_from: options.cold_after_deaths,
+            end_from: options.end_after_deaths,
+            delay_max: options.restart_delay_max,
+        },
+    }
+}
+
+/// The command line of this server, its settings spelled out.
+fn command_line(arguments: Vec<OsString>) -> Vec<OsString> {
+    let program = std::env::args_os().next();
+    let program = program.unwrap_or_else(|| "larder".into());
+    [program, "serve".into()]
+        .into_iter()
+        .chain(arguments)
+        .collect()
 }
 
 /// The socket of the admin endpoint. One that was asked for is insisted on; the usual one is done

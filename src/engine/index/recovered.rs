@@ -300,7 +300,7 @@ impl Chains {
         let next = AtomicU64::new(0);
         let done = Mutex::new((0, Vec::new(), Vec::new()));
         let chains = &*self;
-        hands(&|| {
+        let work = || {
             let (mut kept, mut unlinked, mut made) = (0, Vec::new(), begun());
             loop {
                 // ORDERING: Relaxed; a number that each takes once.
@@ -324,7 +324,10 @@ impl Chains {
             done.0 += kept;
             done.1.append(&mut unlinked);
             done.2.push(made);
-        });
+        };
+        hands(&work);
+        // What nobody has taken is left to this thread.
+        work();
         let (kept, unlinked, made) = std::mem::take(&mut *done.lock());
         drop(done);
         for id in unlinked {

@@ -25,6 +25,7 @@ pub(crate) use crate::engine::log::due::{Due, Wanted};
 use crate::engine::log::queue::Queues;
 use crate::engine::log::segment::{Emptied, Label, Lifetime, Log, Owner, Segment, State};
 pub(crate) use crate::engine::log::usage::Usage;
+use crate::engine::scrub::Unproven;
 use crate::reclaim::Pin;
 use crate::shape;
 use crate::sync::{Arc, Mutex};
@@ -38,9 +39,11 @@ const CLEANED_EIGHTHS_MAX: u64 = 7;
 /// All segments, with the pool of free ones and the queues of sealed ones.
 #[derive(Debug)]
 pub(crate) struct Segments {
-    arena: Arc<Arena>,
+    pub(super) arena: Arc<Arena>,
     geometry: Geometry,
     lists: Mutex<Lists>,
+    /// Those with contents that recovery has not proved.
+    pub(super) unproven: Unproven,
 }
 
 /// What a segment is opened for, and where it will queue.
@@ -132,6 +135,7 @@ impl Segments {
             arena,
             geometry,
             lists: Mutex::new(lists),
+            unproven: Unproven::default(),
         }
     }
 
@@ -392,6 +396,7 @@ impl Segments {
         let segments = Arc::clone(self);
         pin.defer(move || {
             segments.segment(id).reclaim();
+            segments.note_proven(id);
             let mut lists = segments.lists.lock();
             lists.limbo -= 1;
             lists.free.push(id);

@@ -8,6 +8,7 @@ use crate::arena::Arena;
 use crate::engine::config::Geometry;
 use crate::engine::log::segment::{Proven, ProvenItems};
 use crate::engine::log::{Lists, Segments};
+use crate::engine::scrub::Unproven;
 use crate::sync::{Arc, Mutex};
 
 impl Segments {
@@ -47,6 +48,7 @@ impl Segments {
             lists.sealed_bytes += items.committed;
         }
         segments.lists = Mutex::new(lists);
+        segments.unproven = Unproven::of(geometry.segments, restored.unproven.iter().copied());
         segments
     }
 }
@@ -58,6 +60,8 @@ pub(crate) struct Restored {
     pub(crate) proven: Vec<Proven>,
     /// Parts of the large values whose items are in each log.
     pub(crate) parts: [u64; 2],
+    /// Segments with items whose contents are not proved.
+    pub(crate) unproven: Vec<u32>,
     /// Whether the cache was ever full.
     pub(crate) has_evicted: bool,
 }

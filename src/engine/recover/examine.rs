@@ -22,6 +22,8 @@ pub struct Examination {
     /// When it was last in use, in milliseconds of the clock that its sessions were given; `None`: the
     /// memory does not tell.
     pub last_used_ms: Option<u64>,
+    /// [When the monotonic clock was 0](Cache::clock_origin_ms) by that clock.
+    pub clock_origin_ms: Option<u64>,
     /// About how many items recovery would keep, those that have expired or were flushed included.
     pub items: u64,
     /// About how many bytes they have in the log.
@@ -68,6 +70,7 @@ impl Cache {
                 false => last_owner(&arena),
             },
             last_used_ms: last_used_ms(&arena, &geometry),
+            clock_origin_ms: header::clock_origin_ms(&arena),
             // A removal may be counted before the insertion; and who knows what was counted.
             items: u64::try_from(items.cast_signed()).unwrap_or(0),
             item_bytes,

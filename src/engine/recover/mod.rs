@@ -9,13 +9,14 @@
 //!    refused, and the caller starts cold.
 //! 2. The chains of the index are mended ([`recovered`](crate::engine::index::recovered)): locks
 //!    cleared, links that cannot be cut.
-//! 3. Each segment that holds items is walked up to its committed length ([`survey`]), and entries
-//!    that name a proven item are marked.
+//! 3. Each segment that holds items is walked up to its committed length ([`walk`]), and entries
+//!    that name a proven item are marked: on as many threads as the caller lends.
 //! 4. Entries without a mark go, and so do those of which two name the same key.
 //! 5. Every segment becomes what was proved of it: sealed, with its live bytes and lifetime; an
 //!    extent, with the parts that values use; withdrawn; or free, which is all that nothing names.
-//! 6. Entries are counted anew, and the figures of the sessions go on. The next version and the flush stay: versions are taken in blocks from
-//!    the one word, so what stands there is above all that were given out.
+//! 6. Entries are counted anew, and the figures of the sessions go on. The next version and the flush
+//!    stay: versions are taken in blocks from the one word, so what stands there is above all that were
+//!    given out.
 //!
 //! Why this keeps what was acknowledged and nothing older: a process that dies has stored all that it
 //! stored, in its order. An item's bytes come before the committed length that covers them, that
@@ -44,6 +45,7 @@ use crate::engine::log::Segments;
 use crate::engine::log::recovered::Restored;
 use crate::engine::log::segment::{Proven, Segment};
 use crate::engine::recover::survey::Survey;
+use crate::engine::scrub::Scrub;
 use crate::engine::stats::{Counters, Figure};
 use crate::shape;
 use crate::sync::Arc;
@@ -61,6 +63,8 @@ const NEXT_VERSION_MAX: u64 = VERSION_MAX / 2;
 pub enum Proof {
     /// That it lies whole within what its segment had committed, and that its key, its version and
     /// its extents can be. That is enough where a process died, since all that it stored is there.
+    /// CRCs are compared afterwards: when an item is read, until
+    /// [maintenance](crate::Session::maintain) has compared those of its whole segment.
     Lengths,
     /// That, and that its CRC holds: enough also where bytes were changed by others. (The bytes of
     /// large values have no CRC.)
@@ -132,6 +136,16 @@ impl Cache {
         if !arena.own().map_err(system)? {
             return Err(RecoverError::InUse);
         }
+        Self::recover_in(arena, geometry, config, (proof, hands))
+    }
+
+    /// [`Cache::recover_with`] in an arena that is to have this layout, whatever the configuration's is.
+    pub(crate) fn recover_in(
+        mut arena: Arena,
+        geometry: Geometry,
+        config: &Config,
+        (proof, hands): (Proof, Hands<'_>),
+    ) -> Result<(Self, Receipt), RecoverError> {
         let (hash_seed, counts) = accepted(&arena, &geometry, config)?;
         let pages = arena.arrange_pages(&page_plan(config, &geometry));
         pages.map_err(ConfigError::Pages)?;
@@ -253,8 +267,13 @@ fn recovered(
     let items = survey.walk(&mut chains, hands, &mut dropped);
     let overflow_chunks = chains.overflow_used().div_ceil(geometry.overflow_per_chunk);
     let withdrawn = paid_with + overflow_chunks.saturating_sub(1);
+    let proven = survey.proven(withdrawn);
     let restored = Restored {
-        proven: survey.proven(withdrawn),
+        unproven: match proof {
+            Proof::Lengths => with_items(&proven).collect(),
+            Proof::Contents => Vec::new(),
+        },
+        proven,
         parts: survey.parts,
         has_evicted: counts.ghost_chunks > 0,
     };
@@ -278,7 +297,17 @@ fn recovered(
     count_on(&arena, &geometry, &receipt, &restored);
     let index = chains.into_index();
     let segments = Segments::restore(Arc::clone(&arena), geometry, &restored);
-    Ok((Cache::of(arena, index, segments, hash_seed), receipt))
+    header::store(&arena, header::UNPROVEN, restored.unproven.len() as u64);
+    let scrub = Scrub::of(restored.unproven.into_iter());
+    let cache = Cache::of(arena, index, (segments, scrub), hash_seed);
+    Ok((cache, receipt))
+}
+
+/// The segments that hold items.
+fn with_items(proven: &[Proven]) -> impl Iterator<Item = u32> {
+    let items = (0..).zip(proven);
+    let items = items.filter(|(_, proven)| matches!(proven, Proven::Items(_)));
+    items.map(|(id, _)| id)
 }
 
 /// Gives the pages back of what is not paid for, or was paid with: a process may have died before it

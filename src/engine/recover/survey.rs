@@ -114,20 +114,27 @@ impl<'a> Survey<'a> {
     ) -> u64 {
         let (next, found) = (AtomicU64::new(0), Mutex::new(Vec::new()));
         let (survey, shared) = (&*self, &*chains);
-        hands(&|| {
+        let work = || {
             let findings = Walker::new(survey, shared, &next).walk();
             found.lock().push(findings);
-        });
-        let mut found = found.into_inner();
-        let mut marks = chains.no_marks();
-        let (mut large, mut suspects) = (Vec::new(), Vec::new());
-        for findings in &mut found {
-            self.note(&findings.segments);
-            marks.add(&findings.marks);
-            large.append(&mut findings.large);
-            suspects.append(&mut findings.suspects);
+        };
+        hands(&work);
+        // Hands that did nothing are no reason to find nothing.
+        if found.lock().is_empty() {
+            work();
         }
-        drop(found);
+        let (mut large, mut suspects) = (Vec::new(), Vec::new());
+        let mut marks: Option<Marks> = None;
+        for findings in found.into_inner() {
+            self.note(&findings.segments);
+            large.extend(findings.large);
+            suspects.extend(findings.suspects);
+            match &mut marks {
+                None => marks = Some(findings.marks),
+                Some(marks) => marks.add(&findings.marks),
+            }
+        }
+        let mut marks = marks.expect("the work was done");
         large.sort_unstable_by_key(|large| large.offset);
         for large in &large {
             if self.prove_large(large).is_ok() {

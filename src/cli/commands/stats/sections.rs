@@ -65,6 +65,7 @@ const SECTIONS: &[(&str, &[(&str, Kind)])] = &[
             ("batches", Count),
             ("refused_requests", Count),
             ("refused_overloaded", Count),
+            ("refused_quarantined", Count),
             ("bytes_in", Count),
             ("bytes_out", Count),
             ("reads", Count),
@@ -214,7 +215,9 @@ pub(super) fn as_text(
         sections.push((title, lines));
     }
     let unknown = figures.iter().filter(|(name, _)| kind_of(name).is_none());
-    let unknown = unknown.map(|(name, value)| line(name, value, None));
+    let unknown = unknown
+        .filter(|(_, value)| all || !is_nothing(value))
+        .map(|(name, value)| line(name, value, None));
     sections.push((OTHERS, unknown.collect()));
     sections.retain(|(_, lines)| !lines.is_empty());
     laid_out(&sections, colours)

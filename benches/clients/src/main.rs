@@ -1,0 +1,175 @@
+//! Larder's client beside redis-rs and fred: each with one multiplexed connection to its own server,
+//! the same keys, the same values, the same shapes of work, round after round in turn.
+//!
+//! ```text
+//! cargo run --release --manifest-path benches/clients/Cargo.toml -- \
+//!     --larder larder://127.0.0.1:5273 --redis redis://127.0.0.1:6379
+//! ```
+
+mod contenders;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use contenders::Contender;
+use rustix::time::{ClockId, clock_gettime};
+
+/// LIMIT: few enough that the servers' caches of the processor hold them: the clients are measured.
+const KEYS: u64 = 10_000;
+const VALUE_BYTES: usize = 100;
+
+/// Measures clients: requests a second, and the client's own processor time for each.
+#[derive(Parser)]
+struct Options {
+    /// Larder's server.
+    #[arg(long)]
+    larder: String,
+    /// A server of Redis's protocol; without it only Larder's client is measured.
+    #[arg(long)]
+    redis: Option<String>,
+    /// How long each measurement takes, in milliseconds.
+    #[arg(long, default_value_t = 2000)]
+    duration_ms: u64,
+    /// How often each is measured; the median counts.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Only the shapes of work whose names contain this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Threads of the clients' runtime.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+}
+
+/// A shape of work.
+#[derive(Clone, Copy)]
+struct Shape {
+    name: &'static str,
+    tasks: u64,
+    keys: usize,
+}
+
+const SHAPES: [Shape; 3] = [
+    Shape {
+        name: "1 task, get",
+        tasks: 1,
+        keys: 1,
+    },
+    Shape {
+        name: "64 tasks, get",
+        tasks: 64,
+        keys: 1,
+    },
+    Shape {
+        name: "1 task, get_many of 64",
+        tasks: 1,
+        keys: 64,
+    },
+];
+
+/// What came of one measurement.
+#[derive(Clone, Copy)]
+struct Figures {
+    requests_per_s: f64,
+    cpu_us: f64,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let options = Options::parse();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime
+        .worker_threads(options.threads)
+        .enable_all()
+        .build()?;
+    runtime.block_on(compare(&options))
+}
+
+async fn compare(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
+    let mut contenders = vec![Contender::larder(&options.larder).await?];
+    if let Some(url) = &options.redis {
+        contenders.push(Contender::redis_rs(url).await?);
+        contenders.push(Contender::fred(url).await?);
+    }
+    for contender in &contenders {
+        for number in 0..KEYS {
+            contender.set(key(number), vec![b'v'; VALUE_BYTES]).await;
+        }
+    }
+    println!(
+        "{:<24} {:<10} {:>12} {:>12}",
+        "", "", "requests/s", "CPU us/req"
+    );
+    let time = Duration::from_millis(options.duration_ms);
+    for shape in SHAPES
+        .iter()
+        .filter(|shape| shape.name.contains(&options.only))
+    {
+        let mut measured = vec![Vec::new(); contenders.len()];
+        for _ in 0..options.rounds {
+            for (contender, measured) in contenders.iter().zip(&mut measured) {
+                measured.push(measure(contender, *shape, time).await);
+            }
+        }
+        for (contender, measured) in contenders.iter().zip(&mut measured) {
+            let median = |of: fn(&Figures) -> f64| {
+                let mut figures: Vec<_> = measured.iter().map(of).collect();
+                figures.sort_by(f64::total_cmp);
+                figures[figures.len() / 2]
+            };
+            println!(
+                "{:<24} {:<10} {:>12.0} {:>12.2}",
+                shape.name,
+                contender.name(),
+                median(|figures| figures.requests_per_s),
+                median(|figures| figures.cpu_us)
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn measure(contender: &Contender, shape: Shape, time: Duration) -> Figures {
+    let requests = Arc::new(AtomicU64::new(0));
+    let (begun, cpu_before) = (Instant::now(), cpu());
+    let until = begun + time;
+    let tasks = (0..shape.tasks).map(|task| {
+        let (contender, requests) = (contender.clone(), requests.clone());
+        tokio::spawn(async move {
+            let mut number = task * 7919;
+            let mut done = 0;
+            while Instant::now() < until {
+                match shape.keys {
+                    1 => contender.get(key(number % KEYS)).await,
+                    keys => {
+                        let keys = (0..keys as u64).map(|next| key((number + next) % KEYS));
+                        contender.get_many(keys.collect()).await;
+                    }
+                }
+                number += 64;
+                done += 1;
+            }
+            requests.fetch_add(done, Ordering::Relaxed);
+        })
+    });
+    let tasks: Vec<_> = tasks.collect();
+    for task in tasks {
+        task.await.expect("no task fails");
+    }
+    let requests = requests.load(Ordering::Relaxed) as f64;
+    Figures {
+        requests_per_s: requests / begun.elapsed().as_secs_f64(),
+        cpu_us: (cpu() - cpu_before).as_secs_f64() * 1e6 / requests,
+    }
+}
+
+fn key(number: u64) -> String {
+    format!("key:{number:012}")
+}
+
+/// What this process has used of the processors.
+fn cpu() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
