@@ -23,11 +23,12 @@ use super::shared::Shared;
 use crate::blackbox::Phase;
 use crate::sync::Arc;
 
-/// LIMIT: what a worker that runs out of memory takes at most before it has.
-const HOARD_BYTES_MAX: u64 = 64 << 20;
+/// LIMIT: how much more a process may map that is to run out of memory.
+const HOARD_MAPPED_BYTES_MAX: u64 = 32 << 20;
 
-/// What is taken at a time.
-const HOARD_STEP_BYTES: usize = 1 << 20;
+/// LIMIT: how large the pieces become that it takes: as powers of two, from 1 MiB on. The largest is more
+/// than it may map, and more than the allocator has mapped ahead; so it takes less than that in all.
+const HOARD_EXPONENTS: std::ops::RangeInclusive<u32> = 20..=27;
 
 /// More than any pipe holds.
 const SLOW_WRITE_BYTES: usize = 16 << 20;
@@ -252,7 +253,7 @@ fn run_out_of_memory() {
     };
     let mapped_bytes = pages * rustix::param::page_size() as u64;
     let limit = Rlimit {
-        current: Some(mapped_bytes + HOARD_BYTES_MAX / 2),
+        current: Some(mapped_bytes + HOARD_MAPPED_BYTES_MAX),
         ..getrlimit(Resource::As)
     };
     if let Err(error) = setrlimit(Resource::As, limit) {
@@ -260,10 +261,11 @@ fn run_out_of_memory() {
         return;
     }
     let mut hoard = Vec::new();
-    for _ in 0..HOARD_BYTES_MAX / HOARD_STEP_BYTES as u64 {
+    for exponent in HOARD_EXPONENTS {
         // Touched, not only asked for.
-        hoard.push(std::hint::black_box(vec![1_u8; HOARD_STEP_BYTES]));
+        hoard.push(std::hint::black_box(vec![1_u8; 1 << exponent]));
     }
+    tracing::error!("the system gave more memory than it was told to");
 }
 
 /// Writes into a pipe that is not read, until its other end is closed.

@@ -42,7 +42,7 @@ Drills:
   panic        it panics while it serves a connection
   abort        its process ends itself
   segfault     it touches memory that it may not
-  oom          its process takes memory until the system refuses it, up to 64 MiB
+  oom          its process takes memory until the system refuses it, of at most 128 MiB
   slow-io      it writes where nobody reads
   deny-memory  all that connections may hold is taken
 

@@ -117,7 +117,7 @@ impl Probe {
                 number,
                 key: format!("{}:caller-{number}", probe.prefix),
                 notes: Arc::clone(&probe.notes),
-                is_bulky,
+                is_bulky: is_bulky && number % 2 == 1,
             };
             probe.tasks.spawn(caller.call_until(stopped.clone()));
         }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::DrillOptions;
 use super::probe::Probed;
@@ -233,11 +232,4 @@ fn kept(probed: &Probed) -> Line {
         is_good: kept * 1000 >= items * KEPT_PER_MILLE_MIN,
         says: format!("{kept} of {items}"),
     }
-}
-
-/// What `/why` says of a worker, if it finds something wrong with it, and whether that is what the drill
-/// does.
-pub(super) fn notice_of(why: &Value, drill: Drill, worker: u32) -> Option<(String, bool)> {
-    let _ = (why, drill, worker);
-    None
 }

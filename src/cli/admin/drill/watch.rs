@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::probe::Probe;
 use super::{Begun, DrillOptions, LOOK_TIMEOUT, look};
@@ -16,6 +16,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// LIMIT: how much longer than its drill a worker may take before nobody waits for it any more.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The verdict on a thread that goes on, or has nothing to do.
+const HEALTHY: &str = "healthy";
 
 /// What was seen.
 #[derive(Debug, Default)]
@@ -152,15 +155,79 @@ fn death(before: &Seen, now: &Seen, signals: &[&str]) -> Option<Notice> {
 
 /// What the watchdog says of the worker.
 async fn verdict(options: &DrillOptions, admin: &Address) -> Option<Notice> {
-    let told = ask_beside(admin, "GET", "/why", LOOK_TIMEOUT).await.ok()?;
-    let why: Value = serde_json::from_str(&told.text)
-        .ok()
-        .filter(|_| told.is_done)?;
-    super::report::notice_of(&why, options.drill, options.worker).map(|(sentence, is_right)| {
-        Notice {
-            sentence,
+    let told = ask_beside(admin, "GET", "/why.json", LOOK_TIMEOUT).await;
+    let told = told.ok().filter(|told| told.is_done)?;
+    let why: Why = serde_json::from_str(&told.text).ok()?;
+    let thread = format!("worker-{}", options.worker);
+    let finding = why.threads.into_iter().find(|one| one.thread == thread)?;
+    finding.as_notice(options.drill)
+}
+
+/// `/why.json`, as far as it matters here.
+#[derive(Debug, Deserialize)]
+struct Why {
+    threads: Vec<Finding>,
+}
+
+/// What is found of one thread.
+#[derive(Debug, Deserialize)]
+struct Finding {
+    thread: String,
+    verdict: String,
+    /// The system call that it waits in.
+    #[serde(default)]
+    call: String,
+    sentence: String,
+}
+
+impl Finding {
+    /// Whether something is wrong with the thread, and whether that is what the drill does.
+    fn as_notice(self, drill: Drill) -> Option<Notice> {
+        if self.verdict == HEALTHY {
+            return None;
+        }
+        let is_right = match drill {
+            Drill::Spin => self.verdict == "spinning",
+            Drill::Hang => self.verdict == "blocked" && self.call.ends_with("nanosleep"),
+            Drill::SlowIo => self.verdict == "blocked" && self.call == "write",
+            _ => false,
+        };
+        Some(Notice {
+            sentence: self.sentence,
             is_right,
             at_ms: None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(verdict: &str, call: &str) -> Finding {
+        Finding {
+            thread: "worker-0".to_owned(),
+            verdict: verdict.to_owned(),
+            call: call.to_owned(),
+            sentence: "a sentence".to_owned(),
         }
-    })
+    }
+
+    #[test]
+    fn a_verdict_is_right_only_for_what_the_drill_does() {
+        for (drill, verdict, call, expected) in [
+            (Drill::Hang, "healthy", "", None),
+            (Drill::Hang, "blocked", "clock_nanosleep", Some(true)),
+            (Drill::Hang, "blocked", "write", Some(false)),
+            (Drill::Hang, "spinning", "", Some(false)),
+            (Drill::Spin, "spinning", "", Some(true)),
+            (Drill::Spin, "starved", "", Some(false)),
+            (Drill::SlowIo, "blocked", "write", Some(true)),
+            (Drill::SlowIo, "blocked", "clock_nanosleep", Some(false)),
+        ] {
+            let notice = finding(verdict, call).as_notice(drill);
+            let is_right = notice.map(|notice| notice.is_right);
+            assert_eq!(is_right, expected, "{drill:?} {verdict} {call}");
+        }
+    }
 }
