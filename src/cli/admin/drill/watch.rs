@@ -160,7 +160,7 @@ async fn verdict(options: &DrillOptions, admin: &Address) -> Option<Notice> {
     let why: Why = serde_json::from_str(&told.text).ok()?;
     let thread = format!("worker-{}", options.worker);
     let finding = why.threads.into_iter().find(|one| one.thread == thread)?;
-    finding.as_notice(options.drill)
+    finding.into_notice(options.drill)
 }
 
 /// `/why.json`, as far as it matters here.
@@ -182,7 +182,7 @@ struct Finding {
 
 impl Finding {
     /// Whether something is wrong with the thread, and whether that is what the drill does.
-    fn as_notice(self, drill: Drill) -> Option<Notice> {
+    fn into_notice(self, drill: Drill) -> Option<Notice> {
         if self.verdict == HEALTHY {
             return None;
         }
@@ -225,7 +225,7 @@ mod tests {
             (Drill::SlowIo, "blocked", "write", Some(true)),
             (Drill::SlowIo, "blocked", "clock_nanosleep", Some(false)),
         ] {
-            let notice = finding(verdict, call).as_notice(drill);
+            let notice = finding(verdict, call).into_notice(drill);
             let is_right = notice.map(|notice| notice.is_right);
             assert_eq!(is_right, expected, "{drill:?} {verdict} {call}");
         }
