@@ -73,6 +73,8 @@ pub struct Settings {
     pub quarantine: Vec<Fingerprint>,
     /// For how long they are not, from the start on.
     pub quarantined_for: Duration,
+    /// Whether workers do what a drill asks of them by way of their black boxes: fail, for real.
+    pub allow_drills: bool,
 }
 
 impl Default for Settings {
@@ -92,6 +94,7 @@ impl Default for Settings {
             black_box: true,
             quarantine: Vec::new(),
             quarantined_for: Duration::from_secs(600),
+            allow_drills: false,
         }
     }
 }

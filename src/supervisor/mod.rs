@@ -19,14 +19,18 @@
 
 mod admin;
 mod deaths;
+mod drill;
 mod handover;
 mod journal;
 mod kept;
 mod launch;
+mod metrics;
 mod notify;
 mod post;
 mod quarantine;
 mod sheet;
+mod sight;
+mod status;
 mod upgrade;
 mod watch;
 
@@ -45,14 +49,16 @@ pub(crate) use notify::Watcher;
 pub(crate) use sheet::Sheet;
 pub(crate) use watch::{Postmortem, REPORT, Watching, Why};
 
+use crate::engine::Config;
 use crate::server::{Entrance, Listening};
-use admin::Order;
+use admin::{Desk, Order};
 use deaths::{Deaths, Next};
 use journal::{Ended, Journal, Phase};
 use kept::Kept;
 use launch::{Launch, Program};
 use post::{Note, Post};
 use quarantine::Quarantine;
+use sight::Sight;
 use upgrade::Upgrade;
 use watch::Watch;
 
@@ -78,6 +84,10 @@ pub(crate) struct Plan {
     pub(crate) admin: Option<Listening>,
     /// What to watch for.
     pub(crate) watching: Watching,
+    /// The cache that workers make, so that its memory can be looked at.
+    pub(crate) cache: Config,
+    /// Whether workers may be asked to fail.
+    pub(crate) allow_drills: bool,
 }
 
 /// What a supervisor starts and ends workers by; it may change while it runs.
@@ -171,6 +181,7 @@ struct Supervisor {
     upgrade: Upgrade,
     journal: Journal,
     watch: Watch,
+    sight: Sight,
     /// Whether this process was told to end.
     is_ending: bool,
     /// Whether a worker ever served.
@@ -217,6 +228,7 @@ impl Supervisor {
             },
             upgrade: Upgrade::None,
             journal,
+            sight: Sight::default(),
             is_ending: false,
             has_served: false,
             ended_at: None,
@@ -226,7 +238,9 @@ impl Supervisor {
 
     async fn run(mut self) -> Result<u8, SuperviseError> {
         let mut signals = Signals::new()?;
-        let mut orders = admin::open(self.plan.admin.take(), &self.journal)?;
+        let (mut desk, mut orders) = Desk::new(&self.journal, &self.sight, self.kept.entrances());
+        desk.allow_drills = self.plan.allow_drills;
+        admin::open(self.plan.admin.take(), desk)?;
         self.start()?;
         loop {
             let due = self.due();
@@ -398,6 +412,7 @@ impl Supervisor {
                 running.killed_at = None;
             }
             self.has_served = true;
+            self.sight.renew(&self.kept, &self.plan.cache);
             self.journal.turn(Phase::Serving, Some(running.pid));
             self.journal.serves(note.receipt, self.ended_at.take());
             self.watch.begins(running.pid, &self.kept);

@@ -162,6 +162,10 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "DIR")]
     evidence: Option<EvidencePlace>,
 
+    /// Have workers fail for real when `larder drill` asks for it: to see what then happens
+    #[arg(long)]
+    allow_drills: bool,
+
     /// Look at the memory that was handed over, say what would be kept of it, and end
     #[arg(long, hide = true)]
     examine: bool,
@@ -287,6 +291,7 @@ fn settings(options: &ServeOptions) -> Result<Settings, Refusal> {
         black_box: !options.no_black_box,
         quarantine: options.refuse.clone(),
         quarantined_for: options.refuse_for,
+        allow_drills: options.allow_drills,
     })
 }
 

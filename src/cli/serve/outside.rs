@@ -37,8 +37,10 @@ pub(super) fn supervise(
         terms: terms(loaded),
         reread: Reread(Box::new(reread)),
         admin: admin_socket(options, &entrances)?,
-        watching: watching(options, config, &entrances)?,
+        watching: watching(options, config.clone(), &entrances)?,
         entrances,
+        cache: config,
+        allow_drills: options.allow_drills,
     };
     match run(plan) {
         Ok(code) => Ok(ExitCode::from(code)),
