@@ -147,6 +147,9 @@ impl Settings {
             return Err(SettingError::Workers(self.workers));
         }
         Tuning::of(self).check()?;
+        if self.quarantine.len() > QUARANTINE_MAX {
+            return Err(SettingError::Quarantine(self.quarantine.len()));
+        }
         if self
             .idle_timeout
             .is_some_and(|timeout| timeout < TIMEOUT_MIN)
