@@ -416,7 +416,7 @@ mod tests {
         let made = BlackBox::create(Kind::Worker, number, &[]).unwrap();
         let memory = made.memory().try_clone_to_owned().unwrap();
         keep(kept, &format!("black-box-worker-{number}"), memory);
-        let mut pen = Pen::new(Arc::new(made), true);
+        let mut pen = Pen::new(Arc::new(made));
         pen.introduce(&crate::blackbox::Thread {
             process: std::process::id(),
             thread: 0,
