@@ -5,13 +5,12 @@
 //! so there are a few desks, each with a session, and whoever comes takes one that is free.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
 use std::thread;
 
 use larder_client::{Backend, Embed, Limits, ServerInfo};
 use larder_protocol::VALUE_BYTES_CEILING;
 
-use crate::blackbox::{BlackBox, Kind, Pen};
+use crate::blackbox::Pen;
 use crate::dialect::larder::Larder;
 use crate::dialect::{Dialect, Scratch};
 use crate::engine::{Cache, Guard, Session, TooManySessions};
@@ -38,20 +37,8 @@ struct Embedded {
 struct Desk {
     session: Session,
     scratch: Scratch,
-    /// Writes nothing: there is no worker here that could hang.
+    /// Writes nothing: nobody watches over this process.
     pen: Pen,
-}
-
-/// Why a cache cannot be embedded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EmbedError {
-    /// All of the cache's sessions are taken.
-    #[error(transparent)]
-    Sessions(#[from] TooManySessions),
-    /// The system refuses the little memory beside the cache's own.
-    #[error("the system refuses memory for what executes requests: {0}")]
-    System(io::Error),
 }
 
 /// `Client::embedded(cache)` executes requests in this process. It takes a session for each processor,
@@ -73,9 +60,9 @@ pub enum EmbedError {
 /// # }
 /// ```
 impl Embed for Cache {
-    type Error = EmbedError;
+    type Error = TooManySessions;
 
-    fn embed(self) -> Result<Arc<dyn Backend>, EmbedError> {
+    fn embed(self) -> Result<Arc<dyn Backend>, TooManySessions> {
         let wanted = thread::available_parallelism().map_or(1, usize::from);
         let mut sessions = vec![self.session()?];
         while sessions.len() < wanted.min(DESKS_MAX) {
@@ -84,13 +71,11 @@ impl Embed for Cache {
                 Err(TooManySessions { .. }) => break,
             }
         }
-        let black_box = BlackBox::create(Kind::Worker, 0, &[]).map_err(EmbedError::System)?;
-        let black_box = Arc::new(black_box);
         let desks = sessions.into_iter().map(|session| {
             Mutex::new(Desk {
                 session,
                 scratch: Scratch::default(),
-                pen: Pen::new(Arc::clone(&black_box), false),
+                pen: Pen::off(),
             })
         });
         let of_cache = self.limits();
@@ -127,14 +112,8 @@ impl Backend for Embedded {
                 out_bytes_max: usize::MAX,
             };
             let mut guard = desk.session.pin(now_ms);
-            let round = execute_batch(
-                &self.dialect,
-                &mut guard,
-                setting,
-                request,
-                response,
-                &mut desk.pen,
-            );
+            let (dialect, pen) = (&self.dialect, &mut desk.pen);
+            let round = execute_batch(dialect, &mut guard, setting, request, response, pen);
             drop(guard);
             if let Next::Refused { refusal, .. } = round.next {
                 self.dialect.refuse(&refusal, response);

@@ -27,8 +27,6 @@ mod shape;
 mod supervisor;
 mod sync;
 
-#[cfg(feature = "server")]
-pub use embedded::EmbedError;
 pub use engine::{
     AccessTimes, Arithmetic, Cache, CacheBuilder, Calculated, Calculation, Census, Config,
     ConfigError, Counter, Deletion, Dropped, Entry, Examination, Freshness, Guard, Hands, History,

@@ -122,7 +122,7 @@ const PARTS: &[Part] = &[
     Part {
         path: "src/embedded.rs",
         parts: &["server", "execute", "dialect", "engine", "blackbox", "sync"],
-        crates: &["larder_client", "larder_protocol", "thiserror"],
+        crates: &["larder_client", "larder_protocol"],
         never: &["std::sync::atomic", "std::net::", "std::fs::"],
     },
     Part {

@@ -47,9 +47,8 @@ pub struct Thread<'t> {
 /// Writes into a box, for the thread whose box it is.
 #[derive(Debug)]
 pub struct Pen {
-    black_box: Arc<BlackBox>,
-    /// Whether anything is written but counters and orders.
-    is_on: bool,
+    /// `None`: nothing is written.
+    black_box: Option<Arc<BlackBox>>,
     /// The last reading of the monotonic clock.
     now_ns: u64,
     turns: u64,
@@ -72,14 +71,24 @@ pub struct Pen {
 
 impl Pen {
     /// The pen of a box. A box has one, in the thread whose box it is.
-    pub fn new(black_box: Arc<BlackBox>, is_on: bool) -> Self {
+    pub fn new(black_box: Arc<BlackBox>) -> Self {
         Self {
-            is_on,
-            now_ns: 0,
             turns: black_box.figure(TURNS_AT),
             operations: black_box.figure(OPERATIONS_AT),
             batches: black_box.figure(BATCHES_AT),
-            black_box,
+            black_box: Some(black_box),
+            ..Self::off()
+        }
+    }
+
+    /// A pen that writes nothing.
+    pub fn off() -> Self {
+        Self {
+            black_box: None,
+            now_ns: 0,
+            turns: 0,
+            operations: 0,
+            batches: 0,
             is_within: false,
             batch: Batch::default(),
             open: None,
@@ -89,15 +98,10 @@ impl Pen {
         }
     }
 
-    /// The box.
-    pub fn black_box(&self) -> &Arc<BlackBox> {
-        &self.black_box
-    }
-
-    /// Whether anything is written but counters and orders.
+    /// Whether anything is written.
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.is_on
+        self.black_box.is_some()
     }
 
     /// Says who writes, as the thread begins.
@@ -113,7 +117,9 @@ impl Pen {
             build.len() as u64,
         ];
         let words = words.into_iter().chain(text_words(build.as_bytes()));
-        Sequence { at: IDENTITY_AT }.write(&self.black_box.arena, words);
+        if let Some(black_box) = &self.black_box {
+            Sequence { at: IDENTITY_AT }.write(&black_box.arena, words);
+        }
     }
 
     /// Notes what the monotonic clock says. Everything until the next note has this time.
@@ -125,42 +131,33 @@ impl Pen {
     /// Says what the thread does from the last [`tick`](Self::tick) on.
     #[inline]
     pub fn enter(&mut self, phase: Phase) {
-        if self.is_on {
-            let now = self.now_ns << PHASE_BITS | phase as u64;
-            self.black_box.set_figure(NOW_AT, now);
-        }
+        self.set_figure(NOW_AT, self.now_ns << PHASE_BITS | phase as u64);
     }
 
     /// Says how much waits for the thread, as far as it knows.
     #[inline]
     pub fn set_waiting(&mut self, waiting: u64) {
-        if self.is_on {
-            self.black_box.set_figure(WAITING_AT, waiting);
-        }
+        self.set_figure(WAITING_AT, waiting);
     }
 
     /// Says how many connections the thread has, and how many it has ever taken over.
     pub fn set_connections(&mut self, connections: u64, taken: u64) {
-        if self.is_on {
-            self.black_box.set_figure(CONNECTIONS_AT, connections);
-            self.black_box.set_figure(TAKEN_AT, taken);
-        }
+        self.set_figure(CONNECTIONS_AT, connections);
+        self.set_figure(TAKEN_AT, taken);
     }
 
     /// Counts a turn, of whatever kind: progress.
     #[inline]
     pub fn count_turn(&mut self) {
-        if self.is_on {
-            self.turns = self.turns.wrapping_add(1);
-            self.black_box.set_figure(TURNS_AT, self.turns);
-        }
+        self.turns = self.turns.wrapping_add(1);
+        self.set_figure(TURNS_AT, self.turns);
     }
 
     /// Begins the turn of a connection. Its number is not 0.
     #[inline]
     pub fn begin_turn(&mut self, connection: u64, peer: PackedPeer) {
         self.count_turn();
-        if self.is_on && self.served != connection {
+        if self.is_on() && self.served != connection {
             self.name_served(connection, peer);
         }
     }
@@ -168,15 +165,25 @@ impl Pen {
     fn name_served(&mut self, connection: u64, peer: PackedPeer) {
         self.served = connection;
         let words = std::iter::once(connection).chain(peer.0);
-        Sequence { at: SERVED_AT }.write(&self.black_box.arena, words);
+        if let Some(black_box) = &self.black_box {
+            Sequence { at: SERVED_AT }.write(&black_box.arena, words);
+        }
+    }
+
+    #[inline]
+    fn set_figure(&self, at: u64, figure: u64) {
+        if let Some(black_box) = &self.black_box {
+            black_box.set_figure(at, figure);
+        }
     }
 
     /// Begins a batch of so many operations, at most, of the connection whose turn it is.
     #[inline]
     pub fn begin_batch(&mut self, operations: usize) {
-        if !self.is_on || operations == 0 {
+        let Some(black_box) = self.black_box.as_ref().filter(|_| operations > 0) else {
             return;
-        }
+        };
+        let arena = &black_box.arena;
         let announced = self.operations.wrapping_add(operations as u64);
         self.batch = Batch {
             number: self.batches,
@@ -185,7 +192,6 @@ impl Pen {
             connection: self.served,
         };
         self.batches = self.batches.wrapping_add(1);
-        let arena = &self.black_box.arena;
         // ORDERING: Relaxed, both; the Release of each word of an entry carries them to who reads it.
         arena
             .word(OPERATIONS_AT)
@@ -207,31 +213,31 @@ impl Pen {
         key_bytes: usize,
         value_bytes: usize,
     ) {
-        if !self.is_on {
+        let Some(black_box) = &self.black_box else {
             return;
-        }
+        };
         if operation != COUNTED_APART {
             self.counts[operation as usize] += 1;
             self.counted |= 1 << operation as u32;
         }
         let entry = Entry::new(self.operations, operation, key_bytes, value_bytes);
-        entry.begin(&self.black_box.arena, key_hash);
+        entry.begin(&black_box.arena, key_hash);
         self.open = Some(entry);
     }
 
     /// Names the key that an operation of many keys has come to.
     #[inline]
     pub fn at_key(&mut self, key_hash: u64) {
-        if let Some(entry) = &self.open {
-            entry.rename(&self.black_box.arena, key_hash);
+        if let (Some(entry), Some(black_box)) = (&self.open, &self.black_box) {
+            entry.rename(&black_box.arena, key_hash);
         }
     }
 
     /// Ends the operation that was begun last. `value_bytes` are those that it gave, if any.
     #[inline]
     pub fn end(&mut self, outcome: Outcome, value_bytes: usize) {
-        if let Some(entry) = self.open.take() {
-            entry.end(&self.black_box.arena, outcome, value_bytes);
+        if let (Some(entry), Some(black_box)) = (self.open.take(), &self.black_box) {
+            entry.end(&black_box.arena, outcome, value_bytes);
             self.operations = self.operations.wrapping_add(1);
         }
     }
@@ -241,10 +247,13 @@ impl Pen {
     #[inline]
     pub fn end_batch(&mut self, now_ns: u64) {
         self.tick(now_ns);
+        let Some(black_box) = &self.black_box else {
+            return;
+        };
         if !std::mem::take(&mut self.is_within) {
             return;
         }
-        let arena = &self.black_box.arena;
+        let arena = &black_box.arena;
         let duration_ns = now_ns.saturating_sub(self.batch.start_ns);
         self.batch.end(arena, duration_ns);
         // Not all that were announced may have come to be executed.
@@ -274,8 +283,8 @@ impl Pen {
 
     /// Rewrites the board: lines of `name=value`, of which as many are kept as there is room for.
     pub fn write_board(&mut self, text: &str) {
-        if self.is_on {
-            board::write(&self.black_box.arena, self.now_ns, text);
+        if let Some(black_box) = &self.black_box {
+            board::write(&black_box.arena, self.now_ns, text);
         }
     }
 }

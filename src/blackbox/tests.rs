@@ -20,7 +20,7 @@ const NAMES: &[&str] = &["requests", "batches"];
 fn used() -> Arc<BlackBox> {
     let black_box = BlackBox::create(Kind::Worker, 3, NAMES).unwrap();
     let black_box = Arc::new(black_box);
-    let mut pen = Pen::new(Arc::clone(&black_box), true);
+    let mut pen = Pen::new(Arc::clone(&black_box));
     pen.tick(1_000_000);
     pen.introduce(&Thread {
         process: 1,
@@ -114,7 +114,7 @@ fn what_is_no_box_or_another_version_is_refused_with_the_reason() {
 #[test]
 fn a_change_that_never_ends_is_told_as_torn_and_the_next_one_heals_it() {
     let black_box = used();
-    let mut pen = Pen::new(Arc::clone(&black_box), true);
+    let mut pen = Pen::new(Arc::clone(&black_box));
     for at in [IDENTITY_AT, SERVED_AT, BOARD_AT] {
         // The thread dies when it has written one word.
         let words = (0..2).map(|number| match number {
@@ -145,7 +145,7 @@ fn a_change_that_never_ends_is_told_as_torn_and_the_next_one_heals_it() {
 #[test]
 fn a_board_that_is_too_long_ends_with_a_whole_line() {
     let black_box = used();
-    let mut pen = Pen::new(Arc::clone(&black_box), true);
+    let mut pen = Pen::new(Arc::clone(&black_box));
     pen.write_board(&"name=12345\n".repeat(10_000));
     let board = black_box.board();
     assert!(board.text.len() as u64 <= BOARD_BYTES && board.text.len() > 65_000);
@@ -156,31 +156,12 @@ fn a_board_that_is_too_long_ends_with_a_whole_line() {
 }
 
 #[test]
-fn a_pen_that_is_off_leaves_the_box_as_it_was() {
-    let black_box = Arc::new(BlackBox::create(Kind::Worker, 3, NAMES).unwrap());
-    let before = black_box.to_bytes();
-    let mut pen = Pen::new(Arc::clone(&black_box), false);
-    pen.tick(5);
-    pen.begin_turn(1, Peer::Unix.pack());
-    pen.enter(Phase::Reading);
-    pen.begin_batch(1);
-    pen.begin(Operation::Set, 1, 2, 3);
-    pen.at_key(4);
-    pen.end(Outcome::Stored, 0);
-    pen.end_batch(6);
-    pen.set_waiting(7);
-    pen.set_connections(8, 9);
-    pen.write_board("a=1\n");
-    assert!(black_box.to_bytes() == before);
-}
-
-#[test]
 fn numbers_go_on_beyond_every_size() {
     let black_box = used();
     for at in [OPERATIONS_AT, BATCHES_AT] {
         black_box.set_figure(at, u64::MAX - 1);
     }
-    let mut pen = Pen::new(Arc::clone(&black_box), true);
+    let mut pen = Pen::new(Arc::clone(&black_box));
     for number in 0..5 {
         pen.begin_batch(1);
         pen.begin(Operation::Set, number, usize::MAX, usize::MAX);
@@ -193,7 +174,7 @@ fn numbers_go_on_beyond_every_size() {
 #[test]
 fn a_panic_ends_what_was_begun() {
     let black_box = Arc::new(BlackBox::create(Kind::Worker, 3, NAMES).unwrap());
-    let mut pen = Pen::new(Arc::clone(&black_box), true);
+    let mut pen = Pen::new(Arc::clone(&black_box));
     pen.begin_batch(4);
     pen.begin(Operation::Set, 1, 2, 3);
     pen.end_by_panic(10);

@@ -374,7 +374,7 @@ fn execute_keyed<D: Dialect>(
 }
 
 /// Answers a read with what it found.
-#[inline]
+#[inline(always)]
 fn answer_read(
     guard: &Guard<'_>,
     found: Option<Item<'_>>,

@@ -107,7 +107,7 @@ pub(super) struct Noted<R> {
 }
 
 impl<R: Reply> Noted<R> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(reply: R) -> Self {
         let note = Note {
             outcome: Outcome::Done,
@@ -116,12 +116,12 @@ impl<R: Reply> Noted<R> {
         Self { reply, note }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn note(&self) -> Note {
         self.note
     }
 
-    #[inline]
+    #[inline(always)]
     fn hit(&mut self, item: &Item<'_>) {
         self.note = Note {
             outcome: Outcome::Hit,
@@ -139,7 +139,7 @@ impl<R: Reply> Noted<R> {
 }
 
 impl<R: Reply> Reply for Noted<R> {
-    #[inline]
+    #[inline(always)]
     fn item(&mut self, item: &Item<'_>) {
         self.hit(item);
         self.reply.item(item);

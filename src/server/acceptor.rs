@@ -49,10 +49,7 @@ impl Acceptor {
             listener.register(poll.registry(), Token(index))?;
         }
         let given = vec![0; shared.stations.len()];
-        let pen = Pen::new(
-            Arc::clone(&shared.boxes.acceptor),
-            shared.settings.black_box,
-        );
+        let pen = shared.pen(&shared.boxes.acceptor);
         Ok(Self {
             poll,
             listeners,

@@ -84,7 +84,7 @@ impl Service {
         let input = vec![0; INPUT_BYTES].into_boxed_slice();
         let output = Vec::with_capacity(OUTPUT_BYTES);
         let inline_frame_bytes = shared.cache.limits().inline_bytes_max as usize;
-        let pen = Pen::new(Arc::clone(&station.black_box), shared.settings.black_box);
+        let pen = shared.pen(&station.black_box);
         Self {
             shared,
             station,

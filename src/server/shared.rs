@@ -97,6 +97,14 @@ impl Shared {
         }
     }
 
+    /// The pen of a thread, for its box.
+    pub(crate) fn pen(&self, black_box: &Arc<BlackBox>) -> Pen {
+        match self.settings.black_box {
+            true => Pen::new(Arc::clone(black_box)),
+            false => Pen::off(),
+        }
+    }
+
     /// Says in the black box of the calling thread whose it is.
     pub(crate) fn introduce(&self, pen: &mut Pen, session: u32) {
         let now = self.clock.now();

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::clock::whole_ms;
 use super::shared::{Shared, Stage};
-use crate::blackbox::{Pen, Phase};
+use crate::blackbox::Phase;
 use crate::engine::Session;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 
@@ -50,8 +50,7 @@ impl Bell {
 /// Tends the cache until the server ends.
 pub(crate) fn run(shared: &Arc<Shared>, mut session: Session) {
     *shared.bell.thread.lock() = Some(std::thread::current());
-    let black_box = Arc::clone(&shared.boxes.upkeep);
-    let mut pen = Pen::new(black_box, shared.settings.black_box);
+    let mut pen = shared.pen(&shared.boxes.upkeep);
     shared.introduce(&mut pen, session.number());
     let mut board_at_ms = 0;
     while shared.stage() < Stage::Stopped && !shared.workers_are_done() {

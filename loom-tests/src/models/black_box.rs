@@ -25,7 +25,7 @@ fn peer(number: u64) -> Peer {
 }
 
 fn pen(black_box: &Arc<BlackBox>) -> Pen {
-    Pen::new(Arc::clone(black_box), true)
+    Pen::new(Arc::clone(black_box))
 }
 
 /// A batch of one operation in which every number says which it is, from 1 on.

@@ -57,10 +57,7 @@ mod tests {
     #[test]
     fn it_stops_where_a_worker_stays_where_it_is() {
         let boxes = Server::boxes(2).unwrap();
-        let mut pens = boxes
-            .workers
-            .iter()
-            .map(|one| Pen::new(Arc::clone(one), true));
+        let mut pens = boxes.workers.iter().map(|one| Pen::new(Arc::clone(one)));
         let (mut one, mut other) = (pens.next().unwrap(), pens.next().unwrap());
         let mut seen = vec![None; 2];
         one.tick(1);
