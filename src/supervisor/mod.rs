@@ -38,6 +38,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
@@ -47,7 +48,7 @@ pub(crate) use deaths::Limits as DeathLimits;
 pub(crate) use handover::{BLACK_BOX, Handed, MEMORY};
 pub(crate) use notify::Watcher;
 pub(crate) use sheet::Sheet;
-pub(crate) use watch::{Postmortem, REPORT, Watching, Why};
+pub(crate) use watch::{Postmortem, REPORT, StallLimits, Why};
 
 use crate::engine::Config;
 use crate::server::{Entrance, Listening};
@@ -82,10 +83,10 @@ pub(crate) struct Plan {
     pub(crate) entrances: Vec<Entrance>,
     /// Where the admin endpoint answers; `None`: there is none.
     pub(crate) admin: Option<Listening>,
-    /// What to watch for.
-    pub(crate) watching: Watching,
-    /// The cache that workers make, so that its memory can be looked at.
-    pub(crate) cache: Config,
+    /// The folder for evidence of hangs and deaths; `None`: there is none.
+    pub(crate) evidence: Option<PathBuf>,
+    /// The configuration of the cache, to find one's way to its counters.
+    pub(crate) config: Config,
     /// Whether workers may be asked to fail.
     pub(crate) allow_drills: bool,
 }
@@ -105,6 +106,8 @@ pub(crate) struct Terms {
     pub(crate) refuse_for: Duration,
     /// How long each step of an upgrade may take.
     pub(crate) upgrade_timeout: Duration,
+    /// How long threads may not go on.
+    pub(crate) stalls: StallLimits,
 }
 
 /// Reads the settings anew, or says why that cannot be.
@@ -216,7 +219,7 @@ impl Supervisor {
         let entrances = std::mem::take(&mut plan.entrances);
         let journal = Journal::new();
         Ok(Self {
-            watch: Watch::new(plan.watching.clone(), &plan.terms.arguments, &journal)?,
+            watch: Watch::new(&plan, &journal)?,
             program: Program::own()?,
             post: Post::open()?,
             kept: Kept::new(entrances),
@@ -384,6 +387,7 @@ impl Supervisor {
         match reread {
             Ok(terms) => {
                 self.deaths.limits = terms.deaths;
+                self.watch.set_limits(terms.stalls);
                 self.plan.terms = terms;
                 tracing::info!(
                     "the settings are read anew; what cannot change while a process serves counts from its next start"
@@ -412,7 +416,7 @@ impl Supervisor {
                 running.killed_at = None;
             }
             self.has_served = true;
-            self.sight.renew(&self.kept, &self.plan.cache);
+            self.sight.renew(&self.kept, &self.plan.config);
             self.journal.turn(Phase::Serving, Some(running.pid));
             self.journal.serves(note.receipt, self.ended_at.take());
             self.watch.begins(running.pid, &self.kept);

@@ -149,7 +149,9 @@ impl Drop for ServerProcess {
 pub fn larder(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
     command.args(arguments).env_remove("LARDER_SERVER");
-    command.env("LARDER_EVIDENCE", "none");
+    if arguments.first() == Some(&"serve") {
+        command.env("LARDER_EVIDENCE", "none");
+    }
     command
 }
 

@@ -27,6 +27,9 @@ use crate::server::{self, Address, Pinning, Settings, StartError};
 /// The exit code of a supervisor whose workers died again and again.
 const GAVE_UP: u8 = 4;
 
+/// LIMIT: the shortest time without progress that is said.
+const STALL_WARN_MIN: Duration = Duration::from_millis(50);
+
 /// The options of `larder serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeOptions {
@@ -337,7 +340,26 @@ fn check(options: &ServeOptions) -> Result<(Settings, Config), Refusal> {
     let (config, workers, limits) = config(options, settings.workers)?;
     settings.workers = workers;
     settings.check(limits).map_err(StartError::from)?;
+    check_stalls(options)?;
     Ok((settings, config))
+}
+
+/// Whether the times make sense after which a thread that does not go on is named, and its process killed.
+fn check_stalls(options: &ServeOptions) -> Result<(), Refusal> {
+    if options.stall_warn < STALL_WARN_MIN {
+        return Err(Refusal::Usage(format!(
+            "--stall-warn {:?} is shorter than what a healthy server takes now and then; accepted: \
+             {STALL_WARN_MIN:?} and more",
+            options.stall_warn
+        )));
+    }
+    match options.stall_kill {
+        Some(kill) if kill < options.stall_warn => Err(Refusal::Usage(format!(
+            "--stall-kill {kill:?} is before --stall-warn {:?}; accepted: that and more",
+            options.stall_warn
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The longest value, if one was asked for that frames can carry.

@@ -1,20 +1,16 @@
 //! The process outside: binds the sockets and supervises.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use super::log::Level;
 use super::{GAVE_UP, Refusal, ServeOptions, check};
 use crate::cli::admin::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
 use crate::cli::ending::say;
 use crate::cli::settings::{Loaded, Loader};
-use crate::engine::Config;
 use crate::server::{Address, Entrance, Listening, StartError};
-use crate::supervisor::{DeathLimits, Plan, Reread, SuperviseError, Terms, Watching, run};
-
-/// LIMIT: the shortest time without progress that is said.
-const STALL_WARN_MIN: Duration = Duration::from_millis(50);
+use crate::supervisor::{DeathLimits, Plan, Reread, StallLimits, SuperviseError, Terms, run};
 
 /// Serves through worker processes, until one ends as it was told to.
 pub(super) fn supervise(
@@ -37,9 +33,9 @@ pub(super) fn supervise(
         terms: terms(loaded),
         reread: Reread(Box::new(reread)),
         admin: admin_socket(options, &entrances)?,
-        watching: watching(options, config.clone(), &entrances)?,
+        evidence: evidence(options, &entrances),
+        config,
         entrances,
-        cache: config,
         allow_drills: options.allow_drills,
     };
     match run(plan) {
@@ -61,6 +57,10 @@ fn terms(loaded: &Loaded<ServeOptions>) -> Terms {
         drain_timeout: options.drain_timeout,
         refuse_for: options.refuse_for,
         upgrade_timeout: options.upgrade_timeout,
+        stalls: StallLimits {
+            warn: options.stall_warn,
+            kill: options.stall_kill,
+        },
         deaths: DeathLimits {
             cold_from: options.cold_after_deaths,
             end_from: options.end_after_deaths,
@@ -79,37 +79,16 @@ fn command_line(arguments: Vec<OsString>) -> Vec<OsString> {
         .collect()
 }
 
-/// What to watch the worker process for.
-fn watching(
-    options: &ServeOptions,
-    config: Config,
-    entrances: &[Entrance],
-) -> Result<Watching, Refusal> {
-    if options.stall_warn < STALL_WARN_MIN {
-        return Err(Refusal::Usage(format!(
-            "--stall-warn {:?} is shorter than what a healthy server takes now and then; accepted: \
-             {STALL_WARN_MIN:?} and more",
-            options.stall_warn
-        )));
-    }
-    if let Some(kill) = options.stall_kill.filter(|kill| *kill < options.stall_warn) {
-        return Err(Refusal::Usage(format!(
-            "--stall-kill {kill:?} is before --stall-warn {:?}; accepted: that and more",
-            options.stall_warn
-        )));
-    }
-    let first = entrances.first();
-    let evidence = match &options.evidence {
+/// The folder for evidence, if there is to be one.
+fn evidence(options: &ServeOptions, entrances: &[Entrance]) -> Option<PathBuf> {
+    match &options.evidence {
         Some(EvidencePlace::Nowhere) => None,
         Some(EvidencePlace::In(folder)) => Some(folder.clone()),
-        None => first.map(|first| usual_evidence(first.socket.address())),
-    };
-    Ok(Watching {
-        stall_warn: options.stall_warn,
-        stall_kill: options.stall_kill,
-        evidence,
-        config,
-    })
+        None => {
+            let first = entrances.first();
+            first.map(|first| usual_evidence(first.socket.address()))
+        }
+    }
 }
 
 /// The socket of the admin endpoint. One that was asked for is insisted on; the usual one is done

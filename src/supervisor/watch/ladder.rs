@@ -11,12 +11,13 @@ use std::time::Duration;
 /// LIMIT: lines in the log about one thread: one in this time; the journal has all.
 const WARNS_EVERY: Duration = Duration::from_secs(10);
 
-/// When which step is due.
+/// How long a thread may not go on.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rungs {
-    pub(super) warn: Duration,
-    /// `None`: never.
-    pub(super) kill: Option<Duration>,
+pub(crate) struct StallLimits {
+    /// With work to do, before that is said.
+    pub(crate) warn: Duration,
+    /// Before its process is ended; `None`: that never happens.
+    pub(crate) kill: Option<Duration>,
 }
 
 /// A step.
@@ -53,13 +54,13 @@ impl Climb {
     /// The steps that are due for a thread that is overdue by so much.
     pub(super) fn steps(
         &mut self,
-        rungs: Rungs,
+        limits: StallLimits,
         now: Duration,
         overdue: Duration,
         is_hang: bool,
     ) -> Vec<Step> {
         let mut steps = Vec::new();
-        if overdue < rungs.warn {
+        if overdue < limits.warn {
             if std::mem::take(&mut self.is_named) {
                 steps.push(Step::Recover);
             }
@@ -74,8 +75,9 @@ impl Climb {
             }
             steps.extend([Step::Name { in_log }, Step::Steer]);
         }
-        let kills = is_hang && rungs.kill.is_some_and(|kill| overdue >= kill);
-        if (kills || overdue >= rungs.warn * 2) && !std::mem::replace(&mut self.is_captured, true) {
+        let kills = is_hang && limits.kill.is_some_and(|kill| overdue >= kill);
+        if (kills || overdue >= limits.warn * 2) && !std::mem::replace(&mut self.is_captured, true)
+        {
             steps.push(Step::Capture);
         }
         if kills && !std::mem::replace(&mut self.is_killed, true) {
@@ -90,17 +92,17 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const RUNGS: Rungs = Rungs {
+    const LIMITS: StallLimits = StallLimits {
         warn: SECOND,
         kill: Some(Duration::from_secs(5)),
     };
 
-    fn climb(rungs: Rungs, is_hang: bool) -> Vec<(u64, Step)> {
+    fn climb(limits: StallLimits, is_hang: bool) -> Vec<(u64, Step)> {
         let mut climb = Climb::default();
         let mut all = Vec::new();
         for half in 0..14 {
             let at = SECOND / 2 * half;
-            let steps = climb.steps(rungs, 100 * SECOND + at, at, is_hang);
+            let steps = climb.steps(limits, 100 * SECOND + at, at, is_hang);
             all.extend(steps.into_iter().map(|step| (at.as_millis() as u64, step)));
         }
         all
@@ -114,16 +116,16 @@ mod tests {
             (2000, Step::Capture),
         ];
         let killed = [&until_capture[..], &[(5000, Step::Kill)]].concat();
-        assert_eq!(climb(RUNGS, true), killed);
-        assert_eq!(climb(RUNGS, false), until_capture, "slowness is no reason");
-        let never = Rungs {
+        assert_eq!(climb(LIMITS, true), killed);
+        assert_eq!(climb(LIMITS, false), until_capture, "slowness is no reason");
+        let never = StallLimits {
             kill: None,
-            ..RUNGS
+            ..LIMITS
         };
         assert_eq!(climb(never, true), until_capture);
-        let at_once = Rungs {
+        let at_once = StallLimits {
             kill: Some(SECOND),
-            ..RUNGS
+            ..LIMITS
         };
         let both = [(1000, Step::Capture), (1000, Step::Kill)];
         assert_eq!(climb(at_once, true), [&until_capture[..2], &both].concat());
@@ -133,7 +135,7 @@ mod tests {
     fn who_goes_on_is_let_be_and_who_hangs_again_is_not_in_the_log_each_time() {
         let mut climb = Climb::default();
         let mut at = |second: u32, overdue: u32| {
-            climb.steps(RUNGS, SECOND * second, SECOND * overdue, false)
+            climb.steps(LIMITS, SECOND * second, SECOND * overdue, false)
         };
         assert_eq!(at(1, 1), [Step::Name { in_log: true }, Step::Steer]);
         assert_eq!(at(2, 0), [Step::Recover]);

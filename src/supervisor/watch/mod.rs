@@ -26,7 +26,6 @@ mod verdict;
 mod watched;
 
 use std::io;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -36,15 +35,16 @@ use crate::blackbox::{Fingerprint, Kind};
 use crate::engine::Config;
 use crate::supervisor::journal::{Ended, Journal, Phase};
 use crate::supervisor::kept::Kept;
-use crate::supervisor::{Supervisor, Worker};
+use crate::supervisor::{Plan, Supervisor, Worker};
 use crate::sync::Arc;
 use boxes::Boxes;
 use fingerprint::{fingerprint, fingerprint_of};
-use ladder::{Rungs, Step};
+use ladder::Step;
 use recorder::{Case, Recorder};
 use report::Recovery;
 use watched::Watched;
 
+pub(crate) use ladder::StallLimits;
 pub(crate) use report::{Postmortem, Why};
 
 /// The file of a bundle that programs read.
@@ -59,23 +59,11 @@ const INTERVAL_MIN: Duration = Duration::from_millis(5);
 /// LIMIT: bundles of one kind about a process that lives: one in this time.
 const CAPTURES_EVERY: Duration = Duration::from_secs(60);
 
-/// What the supervisor is to watch for.
-#[derive(Debug, Clone)]
-pub(crate) struct Watching {
-    /// How long a thread may not go on, with work to do, before that is said.
-    pub(crate) stall_warn: Duration,
-    /// How long before its process is ended; `None`: that never happens.
-    pub(crate) stall_kill: Option<Duration>,
-    /// The folder for evidence; `None`: there is to be none.
-    pub(crate) evidence: Option<PathBuf>,
-    /// The configuration of the cache, to find one's way in its memory.
-    pub(crate) config: Config,
-}
-
 /// The watch over one worker process after the other.
 #[derive(Debug)]
 pub(super) struct Watch {
-    watching: Watching,
+    limits: StallLimits,
+    config: Config,
     interval: Duration,
     next_at: Instant,
     process: Option<Watched>,
@@ -92,17 +80,13 @@ pub(super) struct Watch {
 pub(super) type Probe = oneshot::Sender<Result<&'static str, String>>;
 
 impl Watch {
-    pub(super) fn new(
-        watching: Watching,
-        command_line: &[std::ffi::OsString],
-        journal: &Journal,
-    ) -> io::Result<Self> {
-        let interval = (watching.stall_warn / 5).clamp(INTERVAL_MIN, INTERVAL_MAX);
-        let settings = settings(command_line);
+    pub(super) fn new(plan: &Plan, journal: &Journal) -> io::Result<Self> {
+        let settings = settings(&plan.terms.arguments);
         Ok(Self {
-            recorder: Recorder::start(watching.evidence.clone(), settings, journal.clone())?,
-            watching,
-            interval,
+            recorder: Recorder::start(plan.evidence.clone(), settings, journal.clone())?,
+            limits: plan.terms.stalls,
+            config: plan.config.clone(),
+            interval: interval(plan.terms.stalls),
             next_at: Instant::now(),
             process: None,
             journal: journal.clone(),
@@ -112,6 +96,15 @@ impl Watch {
         })
     }
 
+    /// From now on, threads may not go on for so long.
+    pub(super) fn set_limits(&mut self, limits: StallLimits) {
+        self.limits = limits;
+        self.interval = interval(limits);
+        if let Some(process) = &mut self.process {
+            process.set_limits(self.interval, limits.warn);
+        }
+    }
+
     /// When to look next; `None`: there is nothing to look at.
     pub(super) fn due(&self) -> Option<Instant> {
         self.process.is_some().then_some(self.next_at)
@@ -119,10 +112,8 @@ impl Watch {
 
     /// A worker process serves: begins to watch it, and tells the last post-mortem what came after.
     pub(super) fn begins(&mut self, pid: Pid, kept: &Kept) {
-        let Watching {
-            config, stall_warn, ..
-        } = &self.watching;
-        let watched = Watched::new(pid, kept, config, self.interval, *stall_warn);
+        let (interval, warn) = (self.interval, self.limits.warn);
+        let watched = Watched::new(pid, kept, &self.config, interval, warn);
         self.process = Some(watched);
         self.next_at = Instant::now() + self.interval;
         let entries = self.journal.read();
@@ -280,6 +271,11 @@ impl Watch {
     }
 }
 
+/// How often to look.
+fn interval(limits: StallLimits) -> Duration {
+    (limits.warn / 5).clamp(INTERVAL_MIN, INTERVAL_MAX)
+}
+
 /// Whether something may be done that is to be done once in a time; then it is noted that it was.
 fn is_due(last: &mut Option<Instant>) -> bool {
     let now = Instant::now();
@@ -316,19 +312,16 @@ impl Supervisor {
             return;
         };
         process.look();
-        let rungs = Rungs {
-            warn: self.watch.watching.stall_warn,
-            kill: self.watch.watching.stall_kill,
-        };
+        let limits = self.watch.limits;
         let mut due = Vec::new();
         let time = Duration::from_nanos(recorder::monotonic_ns());
         for at in process.places() {
             let overdue = process.overdue(at);
-            if overdue < rungs.warn && !process.climb(at).is_named() {
+            if overdue < limits.warn && !process.climb(at).is_named() {
                 continue;
             }
             let is_hang = process.verdict(at).is_hang();
-            let steps = process.climb(at).steps(rungs, time, overdue, is_hang);
+            let steps = process.climb(at).steps(limits, time, overdue, is_hang);
             due.extend(steps.into_iter().map(|step| (at, step)));
         }
         for (at, step) in due {

@@ -112,6 +112,12 @@ impl Watched {
         }
     }
 
+    /// Has it looked at in this interval, with so much patience.
+    pub(super) fn set_limits(&mut self, interval: Duration, warn: Duration) {
+        self.attention.interval = interval;
+        self.warn = warn;
+    }
+
     /// Looks at all threads.
     pub(super) fn look(&mut self) {
         let now = Duration::from_nanos(monotonic_ns());
