@@ -229,10 +229,12 @@ fn doing(thread: &Thread) -> String {
     if thread.connections > 0 {
         let _ = write!(line, "; {} connections", thread.connections);
     }
-    for (count, what) in [
-        (thread.waiting, "waiting"),
-        (thread.untaken, "not taken over"),
-    ] {
+    // One that sleeps has served what it last knew of.
+    let waiting = match phase {
+        "sleeping" => 0,
+        _ => thread.waiting,
+    };
+    for (count, what) in [(waiting, "waiting"), (thread.untaken, "not taken over")] {
         if count > 0 {
             let _ = write!(line, ", {count} {what}");
         }
@@ -263,7 +265,7 @@ mod tests {
             "last_deaths":[{"pid":7,"at_ms":1000,"lived_ms":500,"how":"was killed by SIGKILL"}],
             "receipt":[["items","5"],["lost_bytes","0"],["duration_us","2000"]],"outage_ms":12,
             "supervisor":{"pid":6,"uptime_ms":60500},"addresses":["127.0.0.1:5273"],"build":"larder 1",
-            "threads":[{"name":"worker-0","kind":"worker","phase":"executing","for_ms":5000,"connections":2,
+            "threads":[{"name":"worker-0","kind":"worker","phase":"executing","for_ms":5000,"connections":2,"waiting":3,
             "operation":{"operation":"get","key_hash":"ab"},"is_avoided":true,"counts":{"requests":9}}],
             "memory":{"whole":1048576,"live":1024,"free":2048},"cache":{"items":5,"get_hits":3,"get_misses":1},
             "something_new":1}"#,
@@ -279,7 +281,7 @@ connections  2; 9 requests
 recovery     items 5, duration 2ms; nobody served for 12ms
 
 Threads
-  worker-0  executing get of key ab, for 5s; 2 connections; gets no new ones
+  worker-0  executing get of key ab, for 5s; 2 connections, 3 waiting; gets no new ones
 ";
         assert_eq!(shown(&seen, false), expected);
         assert!(shown(&seen, true).contains('\u{1b}'));
