@@ -146,6 +146,7 @@ const PARTS: &[Part] = &[
             "axum",
             "humantime",
             "libc",
+            "prometheus_client",
             "rustix",
             "sd_notify",
             "serde",

@@ -27,6 +27,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "postmortem",
         ],
     ),
+    ("How it is", &["status", "drill"]),
     ("Measuring", &["bench", "replay"]),
     ("This program", &["completions", "help"]),
 ];

@@ -38,6 +38,13 @@ impl BufferBudget {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// Takes all that is left, and says how much that is.
+    pub(super) fn take_rest(&self) -> u64 {
+        let left = self.bytes_max.saturating_sub(self.held_bytes());
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        self.take(left).map_or(0, |()| left as u64)
+    }
+
     fn take(&self, bytes: usize) -> Result<(), BudgetSpent> {
         let bytes = bytes as u64;
         // ORDERING: Relaxed; the counter guards an amount, not memory that another thread wrote.
@@ -49,7 +56,8 @@ impl BufferBudget {
         Ok(())
     }
 
-    fn give(&self, bytes: u64) {
+    /// Gives back what was taken.
+    pub(super) fn give(&self, bytes: u64) {
         // ORDERING: as in `take`.
         self.held.fetch_sub(bytes, Ordering::Relaxed);
     }

@@ -18,6 +18,7 @@ mod buffers;
 pub(crate) mod clock;
 mod connection;
 mod counters;
+mod drill;
 mod farewell;
 mod large;
 mod listener;
@@ -39,6 +40,7 @@ use mio::{Poll, Waker};
 
 pub use address::{Address, AddressError};
 pub use clock::monotonic_ms;
+pub(crate) use drill::{Drill, DrillOrder};
 pub use listener::{Entrance, ListenError, Listening};
 pub use open_files::{OpenFilesError, raise_open_files};
 pub use settings::{

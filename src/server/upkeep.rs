@@ -62,6 +62,9 @@ pub(crate) fn run(shared: &Arc<Shared>, mut session: Session) {
             pen.write_board(&shared.board());
             board_at_ms = now.uptime_ms + whole_ms(PATIENCE);
         }
+        if shared.settings.allow_drills {
+            shared.wake_for_drills();
+        }
         if session.maintain(now.wall_ms) {
             continue;
         }

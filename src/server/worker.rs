@@ -92,7 +92,10 @@ impl Worker {
             self.service.pen.set_waiting(waiting as u64);
             for event in &events {
                 match event.token() {
-                    WAKER => self.take_over(),
+                    WAKER => {
+                        self.take_over();
+                        self.drill_if_ordered();
+                    }
                     Token(key) => self.on_event(key, event),
                 }
             }
@@ -151,6 +154,21 @@ impl Worker {
             self.adopt(accepted);
         }
         self.note_connections();
+    }
+
+    /// Does what a drill asks for, in a turn of the newest connection, where there is one.
+    fn drill_if_ordered(&mut self) {
+        let Some(order) = self.service.ordered_drill() else {
+            return;
+        };
+        let by_number = |(_, connection): &(usize, &mut Connection)| connection.number;
+        match self.connections.iter_mut().max_by_key(by_number) {
+            Some((key, connection)) => {
+                let turned = self.service.drill_turn(connection, order);
+                self.after_turn(key, turned);
+            }
+            None => self.service.drill_alone(order),
+        }
     }
 
     fn note_connections(&mut self) {

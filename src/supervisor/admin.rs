@@ -5,31 +5,42 @@
 //! |---|---|
 //! | `GET /healthz` | the supervisor is alive |
 //! | `GET /readyz` | a worker process serves: it is not starting, draining or gone, and not all of its workers hang; if not, the evidence is saved before that is said |
-//! | `GET /status.json` | the [`Journal`] |
+//! | `GET /status.json` | the [`Journal`], and all that is [seen](super::sight) of the worker process |
+//! | `GET /metrics` | the same, and everything that is counted, for Prometheus ([`metrics`]) |
 //! | `GET /why`, `GET /why.json` | what every thread is about, or with `?worker=N` one worker |
 //! | `GET /postmortem`, `GET /postmortem.json` | what is known of the last worker process that died |
+//! | `POST /drill?drill=NAME&worker=N&for_ms=T` | a failure on purpose ([`drill`]) |
 //! | `POST /upgrade?binary=PATH` | an upgrade to the program at a path, or to the one at the path of the program that runs; answers with how it came out |
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use axum::Json;
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::journal::Journal;
+use super::sight::Sight;
+use super::status::Status;
 use super::upgrade::Answer;
 use super::watch::{Postmortem, Probe, Why};
-use crate::server::{Address, Listening};
+use super::{drill, metrics};
+use crate::server::{Address, Entrance, Listening, Tongue};
+use crate::sync::Arc;
 
 /// LIMIT: orders that wait for the supervisor, which takes each at once.
 const ORDERS_WAITING_MAX: usize = 16;
+
+/// LIMIT: pages that are put together at a time. Each takes a thread, and a server of very many workers
+/// has long ones.
+const PAGES_AT_A_TIME: usize = 2;
 
 /// What somebody asks of the supervisor.
 #[derive(Debug)]
@@ -54,23 +65,58 @@ pub(super) enum Order {
 
 /// What the endpoint answers from.
 #[derive(Debug, Clone)]
-struct Desk {
-    journal: Journal,
+pub(super) struct Desk {
+    pub(super) journal: Journal,
+    pub(super) sight: Sight,
+    /// Where the server listens, and where it does for memcached's protocol.
+    pub(super) addresses: Vec<String>,
+    pub(super) memcached_addresses: Vec<String>,
+    /// When the supervisor began.
+    pub(super) started: Instant,
+    /// Whether workers may be asked to fail.
+    pub(super) allow_drills: bool,
     orders: mpsc::Sender<Order>,
+    pages: Arc<Semaphore>,
 }
 
-/// Serves the endpoint on a socket, beside whatever else the runtime does; gives what it is asked for.
-pub(super) fn open(
-    socket: Option<Listening>,
-    journal: &Journal,
-) -> io::Result<mpsc::Receiver<Order>> {
-    let (orders, taken) = mpsc::channel(ORDERS_WAITING_MAX);
+impl Desk {
+    /// A desk, and where its orders come out.
+    pub(super) fn new(
+        journal: &Journal,
+        sight: &Sight,
+        entrances: &[Entrance],
+    ) -> (Self, mpsc::Receiver<Order>) {
+        let (orders, taken) = mpsc::channel(ORDERS_WAITING_MAX);
+        let at = |tongue| {
+            let there = (entrances.iter()).filter(|entrance| entrance.tongue == tongue);
+            let addresses = there.map(|entrance| entrance.socket.address().to_string());
+            addresses.collect()
+        };
+        let desk = Self {
+            journal: journal.clone(),
+            sight: sight.clone(),
+            addresses: at(Tongue::Larder),
+            memcached_addresses: at(Tongue::Memcached),
+            started: Instant::now(),
+            allow_drills: false,
+            orders,
+            pages: Arc::new(Semaphore::new(PAGES_AT_A_TIME)),
+        };
+        (desk, taken)
+    }
+
+    /// Puts a page together on a thread of its own, so that the supervisor does not wait for it.
+    async fn page<T: Send + 'static>(&self, make: fn(&Self) -> T) -> Option<T> {
+        let _turn = self.pages.acquire().await.ok()?;
+        let desk = self.clone();
+        tokio::task::spawn_blocking(move || make(&desk)).await.ok()
+    }
+}
+
+/// Serves the endpoint on a socket, beside whatever else the runtime does.
+pub(super) fn open(socket: Option<Listening>, desk: Desk) -> io::Result<()> {
     let Some(socket) = socket else {
-        return Ok(taken);
-    };
-    let desk = Desk {
-        journal: journal.clone(),
-        orders,
+        return Ok(());
     };
     let routes = routes(desk);
     let is_tcp = matches!(socket.address(), Address::Tcp(_));
@@ -89,7 +135,7 @@ pub(super) fn open(
             axum::serve(listener, routes).await
         });
     }
-    Ok(taken)
+    Ok(())
 }
 
 fn routes(desk: Desk) -> Router {
@@ -101,7 +147,9 @@ fn routes(desk: Desk) -> Router {
         .route("/why.json", get(why_json))
         .route("/postmortem", get(postmortem))
         .route("/postmortem.json", get(postmortem_json))
+        .route("/metrics", get(tell_metrics))
         .route("/upgrade", post(upgrade))
+        .route("/drill", post(drill::order))
         .with_state(desk)
 }
 
@@ -165,7 +213,18 @@ async fn tell_postmortem(desk: &Desk, tell: impl Fn(Postmortem) -> Response) -> 
 }
 
 async fn status(State(desk): State<Desk>) -> Response {
-    Json(desk.journal.read()).into_response()
+    match desk.page(Status::of).await {
+        Some(status) => Json(status).into_response(),
+        None => gone(),
+    }
+}
+
+async fn tell_metrics(State(desk): State<Desk>) -> Response {
+    let headers = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
+    match desk.page(metrics::text).await {
+        Some(text) => (headers, text).into_response(),
+        None => gone(),
+    }
 }
 
 #[derive(Debug, Deserialize)]

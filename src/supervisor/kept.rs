@@ -29,6 +29,11 @@ impl Kept {
         }
     }
 
+    /// The sockets that workers serve.
+    pub(super) fn entrances(&self) -> &[Entrance] {
+        &self.entrances
+    }
+
     /// Does with descriptors what a note says.
     pub(super) fn take(&mut self, note: &mut Note) {
         let Some(name) = note.name.take() else { return };

@@ -19,13 +19,18 @@
 
 mod admin;
 mod deaths;
+mod drill;
 mod handover;
 mod journal;
 mod kept;
 mod launch;
+mod metrics;
 mod notify;
 mod post;
+mod quarantine;
 mod sheet;
+mod sight;
+mod status;
 mod upgrade;
 mod watch;
 
@@ -47,17 +52,22 @@ pub(crate) use watch::{Postmortem, REPORT, RecentLog, StallLimits, Why};
 
 use crate::engine::Config;
 use crate::server::{Entrance, Listening};
-use admin::Order;
+use admin::{Desk, Order};
 use deaths::{Deaths, Next};
 use journal::{Ended, Journal, Phase};
 use kept::Kept;
 use launch::{Launch, Program};
 use post::{Note, Post};
+use quarantine::Quarantine;
+use sight::Sight;
 use upgrade::Upgrade;
 use watch::Watch;
 
 /// The option that makes a worker of a program.
 pub(crate) const WORKER_OPTION: &str = "--no-supervisor";
+
+/// The option that has a worker refuse a fingerprint.
+const REFUSE_OPTION: &str = "--refuse";
 
 /// LIMIT: how much longer than its drain a worker may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -79,6 +89,8 @@ pub(crate) struct Plan {
     pub(crate) recent_log: RecentLog,
     /// The configuration of the cache, to find one's way to its counters.
     pub(crate) config: Config,
+    /// Whether workers may be asked to fail.
+    pub(crate) allow_drills: bool,
 }
 
 /// What a supervisor starts and ends workers by; it may change while it runs.
@@ -92,6 +104,8 @@ pub(crate) struct Terms {
     pub(crate) drain_timeout: Duration,
     /// How many deaths of workers lead to what.
     pub(crate) deaths: DeathLimits,
+    /// How long is refused what two workers died of.
+    pub(crate) refuse_for: Duration,
     /// How long each step of an upgrade may take.
     pub(crate) upgrade_timeout: Duration,
     /// How long threads may not go on.
@@ -169,10 +183,12 @@ struct Supervisor {
     kept: Kept,
     sheet: Sheet,
     deaths: Deaths,
+    quarantine: Quarantine,
     worker: Worker,
     upgrade: Upgrade,
     journal: Journal,
     watch: Watch,
+    sight: Sight,
     /// Whether this process was told to end.
     is_ending: bool,
     /// Whether a worker ever served.
@@ -213,11 +229,13 @@ impl Supervisor {
             kept: Kept::new(entrances),
             sheet: Sheet::new(&plan.terms.arguments)?,
             deaths: Deaths::new(plan.terms.deaths),
+            quarantine: Quarantine::default(),
             worker: Worker::None {
                 start_at: Instant::now(),
             },
             upgrade: Upgrade::None,
             journal,
+            sight: Sight::default(),
             is_ending: false,
             has_served: false,
             ended_at: None,
@@ -227,7 +245,9 @@ impl Supervisor {
 
     async fn run(mut self) -> Result<u8, SuperviseError> {
         let mut signals = Signals::new()?;
-        let mut orders = admin::open(self.plan.admin.take(), &self.journal)?;
+        let (mut desk, mut orders) = Desk::new(&self.journal, &self.sight, self.kept.entrances());
+        desk.allow_drills = self.plan.allow_drills;
+        admin::open(self.plan.admin.take(), desk)?;
         self.start()?;
         loop {
             let due = self.due();
@@ -317,8 +337,12 @@ impl Supervisor {
 
     /// Starts a worker process.
     fn start(&mut self) -> Result<(), SuperviseError> {
+        let started = Instant::now();
         let mut arguments = self.plan.terms.arguments.clone();
         arguments.push(WORKER_OPTION.into());
+        let refused = self.quarantine.refused(started, self.plan.terms.refuse_for);
+        let refused = refused.iter().map(|fingerprint| fingerprint.to_word());
+        arguments.extend(refused.map(|word| format!("{REFUSE_OPTION}={word}").into()));
         let launch = Launch {
             program: &self.program,
             arguments: &arguments,
@@ -326,7 +350,6 @@ impl Supervisor {
             handed: &self.handed(),
             output: None,
         };
-        let started = Instant::now();
         let patience = match self.upgrade.is_proving() {
             true => self.plan.terms.upgrade_timeout,
             false => self.plan.terms.start_timeout,
@@ -397,6 +420,7 @@ impl Supervisor {
                 running.killed_at = None;
             }
             self.has_served = true;
+            self.sight.renew(&self.kept, &self.plan.config);
             self.journal.turn(Phase::Serving, Some(running.pid));
             self.journal.serves(note.receipt, self.ended_at.take());
             self.watch.begins(running.pid, &self.kept);
@@ -502,6 +526,12 @@ impl Supervisor {
                 pid,
                 "the worker process was in the midst of {found} when it died"
             );
+            if self.quarantine.note(now, found) {
+                let refuse_for = self.plan.terms.refuse_for;
+                tracing::error!(
+                    "{found} has brought two processes down: it is refused for {refuse_for:?}"
+                );
+            }
         }
         match self.deaths.note(now) {
             Next::GiveUp => Err(SuperviseError::GaveUp {

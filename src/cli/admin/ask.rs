@@ -35,6 +35,16 @@ pub(super) fn ask(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    runtime.block_on(ask_beside(address, method, path, timeout))
+}
+
+/// The same, beside other things.
+pub(super) async fn ask_beside(
+    address: &Address,
+    method: &str,
+    path: &str,
+    timeout: Duration,
+) -> Result<Told, Failure> {
     let unreachable = |why: String| {
         Failure::unreachable(format!(
             "no answer from the admin endpoint {address}: {why}; --admin or LARDER_ADMIN names \
@@ -53,12 +63,10 @@ pub(super) fn ask(
             }
         }
     };
-    runtime.block_on(async {
-        match tokio::time::timeout(timeout, asked).await {
-            Ok(told) => told.map_err(|lost| unreachable(lost.to_string())),
-            Err(_) => Err(unreachable(format!("it took longer than {timeout:?}"))),
-        }
-    })
+    match tokio::time::timeout(timeout, asked).await {
+        Ok(told) => told.map_err(|lost| unreachable(lost.to_string())),
+        Err(_) => Err(unreachable(format!("it took longer than {timeout:?}"))),
+    }
 }
 
 /// Why there is no answer.

@@ -3,7 +3,10 @@
 
 mod address;
 mod ask;
+mod drill;
 mod postmortem;
+mod seen;
+mod status;
 mod upgrade;
 mod why;
 
@@ -13,7 +16,9 @@ use std::time::Duration;
 use clap::Args;
 
 pub(crate) use address::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
+pub(crate) use drill::{DrillOptions, run as drill};
 pub(crate) use postmortem::{PostmortemOptions, run as run_postmortem};
+pub(crate) use status::StatusOptions;
 pub(crate) use upgrade::UpgradeOptions;
 pub(crate) use why::WhyOptions;
 
@@ -37,6 +42,14 @@ pub(crate) struct AdminOptions {
     timeout: Duration,
 }
 
+impl AdminOptions {
+    /// The endpoint to ask.
+    fn address(&self) -> Address {
+        let usual = || usual_address(&address::default_server());
+        self.admin.clone().unwrap_or_else(usual)
+    }
+}
+
 /// A command that one request to an admin endpoint serves.
 pub(crate) trait AdminCommand {
     /// The name that it is typed by.
@@ -55,11 +68,7 @@ pub(crate) trait AdminCommand {
 /// Asks, and reports how it ended.
 pub(crate) fn run<C: AdminCommand>(command: &C) -> ExitCode {
     let admin = command.admin();
-    let address = match &admin.admin {
-        Some(address) => address.clone(),
-        None => usual_address(&address::default_server()),
-    };
     let (method, path) = command.request();
-    let told = ask::ask(&address, method, &path, admin.timeout);
+    let told = ask::ask(&admin.address(), method, &path, admin.timeout);
     conclude(C::NAME, told.and_then(|told| command.told(told)))
 }

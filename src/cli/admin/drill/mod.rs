@@ -1,0 +1,190 @@
+//! `larder drill`: a worker fails for real, and what came of it is graded.
+//!
+//! ```text
+//! status ──> probe begins, items are stored ──> POST /drill ──> watch until it is noticed and over
+//!                                                                  └──> probe ends ──> report
+//! ```
+
+mod probe;
+mod report;
+mod watch;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use larder_client::Address as Url;
+
+use super::AdminOptions;
+use super::ask::{Told, ask_beside};
+use super::seen::Seen;
+use crate::cli::ending::{Ending, Failure, conclude, print};
+use crate::cli::{SERVER_VARIABLE, style, units};
+use crate::server::{Address, Drill};
+use probe::Probe;
+use report::Report;
+
+/// How long an answer of the admin endpoint may take while it is watched.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Have a worker fail for real, and see whether that is noticed, named, contained and recovered from
+///
+/// The server must have been started with --allow-drills. A probe reads and writes beside it over
+/// connections of its own, and what it finds is graded. Other clients notice as well: a drill is for
+/// servers that may fail. Two lethal drills within a minute may be followed by a third death, and that by
+/// a start without contents.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Drills:
+  hang         a worker waits in a system call
+  spin         it goes round in a loop
+  panic        it panics while it serves a connection
+  abort        its process ends itself
+  segfault     it touches memory that it may not
+  oom          its process takes memory until the system refuses it, of at most 128 MiB
+  slow-io      it writes where nobody reads
+  deny-memory  all that connections may hold is taken
+
+Examples:
+  larder drill hang --worker 1 --for 5s
+  larder drill segfault --json
+
+Exit codes: 0 all is good; 1 something is not, or the server does no drills; 2 wrong usage; 3 no server")]
+pub(crate) struct DrillOptions {
+    /// What is to happen
+    #[arg(value_name = "DRILL", value_parser = drill_parser())]
+    drill: Drill,
+
+    /// The worker that fails, from 0 on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    worker: u32,
+
+    /// How long hang, spin, slow-io and deny-memory last
+    #[arg(long = "for", value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
+    lasts: Duration,
+
+    /// How soon it is to be noticed, to be good
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = units::duration)]
+    noticed_within: Duration,
+
+    /// How soon all connections are to be served again after it is over, to be good
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
+    recovered_within: Duration,
+
+    /// The server that the probe asks [default: where the admin endpoint says that it listens]
+    #[arg(long, value_name = "URL", env = SERVER_VARIABLE)]
+    server: Option<Url>,
+
+    /// The report as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    admin: AdminOptions,
+}
+
+fn drill_parser() -> impl TypedValueParser<Value = Drill> {
+    PossibleValuesParser::new(Drill::ALL.iter().map(|drill| drill.name()))
+        .try_map(|name| name.parse::<Drill>())
+}
+
+/// Carries a drill out, and reports.
+pub(crate) fn run(options: &DrillOptions) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    let reported = runtime
+        .map_err(Failure::from)
+        .and_then(|runtime| runtime.block_on(carry_out(options)));
+    let ended = reported.and_then(|report| {
+        let shown = match options.json {
+            true => report.as_json(),
+            false => report.shown(style::on_stdout()),
+        };
+        print(shown.as_bytes())?;
+        Ok(match report.is_good() {
+            true => Ending::Done,
+            false => Ending::NotFoundOrNotStored,
+        })
+    });
+    conclude("drill", ended)
+}
+
+async fn carry_out(options: &DrillOptions) -> Result<Report, Failure> {
+    let admin = options.admin.address();
+    let before = look(&admin).await?;
+    may_begin(options, &before)?;
+    let url = match &options.server {
+        Some(url) => url.to_string(),
+        None => url_of(&before)?,
+    };
+    let workers = before.workers().count();
+    let probe = Probe::begin(&url, workers, options.drill == Drill::DenyMemory).await?;
+    // Connections of the probe count from here on, and no death does that was before.
+    let before = look(&admin).await?;
+    let begun = order(options, &admin).await?;
+    probe.count_from_now_on();
+    let watched = watch::until_over(options, &admin, &before, &begun, &probe).await?;
+    let probed = probe.end().await;
+    Ok(Report::of(options, workers, &watched, probed))
+}
+
+/// Refuses what would be refused anyway, before anything is stored.
+fn may_begin(options: &DrillOptions, seen: &Seen) -> Result<(), Failure> {
+    if !seen.is_serving() {
+        return Err(Failure::not_done("the server does not serve at the moment"));
+    }
+    let workers = seen.workers().count();
+    if seen.supervisor.drills_allowed && seen.worker(options.worker).is_none() {
+        return Err(Failure::usage(format!(
+            "there is no worker {}; accepted: 0 to {}",
+            options.worker,
+            workers.saturating_sub(1)
+        )));
+    }
+    if !seen.supervisor.drills_allowed {
+        return Err(Failure::not_done(
+            "this server does no drills; `larder serve --allow-drills` starts one that does",
+        ));
+    }
+    Ok(())
+}
+
+/// Where the server listens, as its clients write it.
+fn url_of(seen: &Seen) -> Result<String, Failure> {
+    let first = seen.addresses.first().ok_or_else(|| {
+        Failure::usage("the admin endpoint does not say where the server listens; --server does")
+    })?;
+    Ok(match first.strip_prefix("unix:") {
+        Some(path) => format!("larder+unix://{path}"),
+        None => format!("larder://{first}"),
+    })
+}
+
+async fn look(admin: &Address) -> Result<Seen, Failure> {
+    Seen::of(&ask_beside(admin, "GET", "/status.json", LOOK_TIMEOUT).await?)
+}
+
+/// A drill that has begun.
+#[derive(Debug, serde::Deserialize)]
+struct Begun {
+    at_ms: u64,
+}
+
+async fn order(options: &DrillOptions, admin: &Address) -> Result<Begun, Failure> {
+    let path = format!(
+        "/drill?drill={}&worker={}&for_ms={}",
+        options.drill.name(),
+        options.worker,
+        options.lasts.as_millis()
+    );
+    let Told { is_done, text } = ask_beside(admin, "POST", &path, LOOK_TIMEOUT).await?;
+    match is_done {
+        true => {
+            serde_json::from_str(&text).map_err(|error| Failure::unreachable(error.to_string()))
+        }
+        false => Err(Failure::not_done(text.trim_end())),
+    }
+}
