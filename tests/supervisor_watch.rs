@@ -305,3 +305,25 @@ fn the_last_word_of_a_supervisor_says_where_the_evidence_is() {
     let told = end_of(&mut larder(&["postmortem", "--bundle", bundle]), b"");
     assert!(told.stdout.contains(" set of key "), "{told:?}");
 }
+
+#[test]
+fn a_worker_that_hangs_is_killed_where_that_was_asked_for_and_the_contents_are_kept() {
+    let limits = ["--stall-warn", "200ms", "--stall-kill", "400ms"];
+    let watched = Watched::serve("hangs", &[&["--allow-drills"], &limits[..]].concat());
+    watched.store("key");
+    let before = watched.server.pid();
+    let drill = watched.ask(&["drill", "hang", "--worker", "0"]);
+    let is_complete = |ended: &Ended| ended.stdout.contains("The next process");
+    let told = watched.ask_until(&["postmortem"], is_complete).stdout;
+    assert_ne!(watched.server.pid(), before, "{drill:?}");
+    let killed = "was killed by SIGKILL, by its supervisor, since worker-0 hung";
+    assert!(told.contains(killed), "{told}");
+    assert!(told.contains("worker-0 has not gone on for"), "{told}");
+    assert!(
+        told.contains("is blocked in the system call clock_nanosleep"),
+        "{told}"
+    );
+    assert!(told.contains(" killed: worker-0"), "{told}");
+    assert!(told.contains("with what recovery kept"), "{told}");
+    assert_eq!(watched.bundles("-stall").len(), 1);
+}
