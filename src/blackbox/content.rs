@@ -9,7 +9,7 @@ use super::layout::{
 use super::names::Kind;
 use super::ring::{self, Record};
 use super::sequence::{text_words, words_text};
-use super::snapshot::Snapshot;
+use super::snapshot::{Pulse, Snapshot};
 use crate::arena::Arena;
 use crate::sync::Ordering;
 
@@ -78,6 +78,11 @@ impl BlackBox {
     /// What its thread does now.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::of(self)
+    }
+
+    /// Whether its thread goes on, for whoever compares.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::of(self)
     }
 
     /// The last operations, oldest first: 4,096, less those of the batch that is being executed and

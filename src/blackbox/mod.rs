@@ -61,7 +61,7 @@ pub use names::{Kind, Operation, Outcome, Phase};
 pub use peer::{PackedPeer, Peer};
 pub use pen::{Pen, Thread};
 pub use ring::{Fingerprint, Record};
-pub use snapshot::{Connection, Snapshot};
+pub use snapshot::{Connection, Pulse, Snapshot};
 
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,8 @@
 
 use super::content::BlackBox;
 use super::layout::{
-    BUILD_WORDS, CONNECTIONS_AT, GIVEN_AT, IDENTITY_AT, IDENTITY_WORDS, NOW_AT, SERVED_AT,
-    SERVED_WORDS, TAKEN_AT, TURNS_AT, WAITING_AT,
+    BATCHES_AT, BUILD_WORDS, CONNECTIONS_AT, GIVEN_AT, IDENTITY_AT, IDENTITY_WORDS, NOW_AT,
+    OPERATIONS_AT, SERVED_AT, SERVED_WORDS, TAKEN_AT, TURNS_AT, WAITING_AT,
 };
 use super::names::Phase;
 use super::peer::{PackedPeer, Peer};
@@ -50,6 +50,43 @@ pub struct Snapshot {
     pub is_moving: bool,
     /// Whether it was in the middle of saying who it is or whom it serves, and stayed there.
     pub is_torn: bool,
+}
+
+/// A few words that tell whether a thread goes on: cheap enough to be looked at again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pulse {
+    /// What it does; `None`: the box is damaged.
+    pub phase: Option<Phase>,
+    /// Since when, by the monotonic clock in nanoseconds.
+    pub since_ns: u64,
+    /// Turns and other steps that it has taken.
+    pub turns: u64,
+    /// Operations and batches that it has announced.
+    pub announced: [u64; 2],
+    /// Connections that it has.
+    pub connections: u64,
+    /// Connections that it was given and has not taken over.
+    pub untaken: u64,
+}
+
+impl Pulse {
+    pub(super) fn of(black_box: &BlackBox) -> Self {
+        let now = black_box.figure(NOW_AT);
+        Self {
+            phase: Phase::of(now & ((1 << PHASE_BITS) - 1)),
+            since_ns: now >> PHASE_BITS,
+            turns: black_box.figure(TURNS_AT),
+            announced: [OPERATIONS_AT, BATCHES_AT].map(|at| black_box.figure(at)),
+            connections: black_box.figure(CONNECTIONS_AT),
+            untaken: untaken(black_box),
+        }
+    }
+
+    /// Whether the thread has gone on since an earlier look.
+    pub fn has_moved_since(&self, earlier: &Self) -> bool {
+        let steps = |pulse: &Self| (pulse.phase, pulse.since_ns, pulse.turns, pulse.announced);
+        steps(self) != steps(earlier)
+    }
 }
 
 /// A connection that a thread serves.

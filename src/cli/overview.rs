@@ -18,7 +18,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "A server",
         &["serve", "config", "ping", "stats", "flush", "upgrade"],
     ),
-    ("How it is", &["status", "drill"]),
+    ("How it is", &["status", "why", "postmortem", "drill"]),
     ("Measuring", &["bench", "replay"]),
     ("This program", &["completions", "help"]),
 ];

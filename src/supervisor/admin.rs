@@ -4,9 +4,11 @@
 //! | | |
 //! |---|---|
 //! | `GET /healthz` | the supervisor is alive |
-//! | `GET /readyz` | a worker process serves: it is not starting, draining or gone |
+//! | `GET /readyz` | a worker process serves: it is not starting, draining or gone, and not all of its workers hang; if not, the evidence is saved before that is said |
 //! | `GET /status.json` | the [`Journal`], and all that is [seen](super::sight) of the worker process |
 //! | `GET /metrics` | the same, and everything that is counted, for Prometheus ([`metrics`]) |
+//! | `GET /why`, `GET /why.json` | what every thread is about, or with `?worker=N` one worker |
+//! | `GET /postmortem`, `GET /postmortem.json` | what is known of the last worker process that died |
 //! | `POST /drill?drill=NAME&worker=N&for_ms=T` | a failure on purpose ([`drill`]) |
 //! | `POST /upgrade?binary=PATH` | an upgrade to the program at a path, or to the one at the path of the program that runs; answers with how it came out |
 
@@ -24,10 +26,11 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::journal::{Journal, Phase};
+use super::journal::Journal;
 use super::sight::Sight;
 use super::status::Status;
 use super::upgrade::Answer;
+use super::watch::{Postmortem, Probe, Why};
 use super::{drill, metrics};
 use crate::server::{Address, Entrance, Listening, Tongue};
 use crate::sync::Arc;
@@ -46,6 +49,17 @@ pub(super) enum Order {
     Upgrade {
         binary: Option<PathBuf>,
         answer: Answer,
+    },
+    /// Whether the server can be used.
+    Probe { answer: Probe },
+    /// What every thread is about, or one worker; `None`: there is no such worker.
+    Why {
+        worker: Option<u32>,
+        answer: oneshot::Sender<Option<Why>>,
+    },
+    /// What is known of the last worker process that died; `None`: none has.
+    Postmortem {
+        answer: oneshot::Sender<Option<Postmortem>>,
     },
 }
 
@@ -130,19 +144,72 @@ fn routes(desk: Desk) -> Router {
         .route("/readyz", get(ready))
         .route("/status.json", get(status))
         .route("/metrics", get(tell_metrics))
+        .route("/why", get(why))
+        .route("/why.json", get(why_json))
+        .route("/postmortem", get(postmortem))
+        .route("/postmortem.json", get(postmortem_json))
         .route("/upgrade", post(upgrade))
         .route("/drill", post(drill::order))
         .with_state(desk)
 }
 
+/// Asks the supervisor; `None`: it ends.
+async fn ask<T>(desk: &Desk, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {
+    let (answer, told) = oneshot::channel();
+    desk.orders.send(order(answer)).await.ok()?;
+    told.await.ok()
+}
+
 async fn ready(State(desk): State<Desk>) -> Response {
-    let (code, sentence) = match desk.journal.read().phase {
-        Phase::Serving => (StatusCode::OK, "serving\n"),
-        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-        Phase::Waiting => (StatusCode::SERVICE_UNAVAILABLE, "between two workers\n"),
-        Phase::Ending => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-    };
-    (code, sentence).into_response()
+    match ask(&desk, |answer| Order::Probe { answer }).await {
+        Some(Ok(sentence)) => (StatusCode::OK, format!("{sentence}\n")).into_response(),
+        Some(Err(why_not)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{why_not}\n")).into_response()
+        }
+        None => gone(),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhyOptions {
+    worker: Option<u32>,
+}
+
+async fn why(State(desk): State<Desk>, Query(options): Query<WhyOptions>) -> Response {
+    tell_why(&desk, &options, |why| why.to_string().into_response()).await
+}
+
+async fn why_json(State(desk): State<Desk>, Query(options): Query<WhyOptions>) -> Response {
+    tell_why(&desk, &options, |why| Json(why).into_response()).await
+}
+
+async fn tell_why(desk: &Desk, options: &WhyOptions, tell: impl Fn(Why) -> Response) -> Response {
+    let worker = options.worker;
+    match ask(desk, |answer| Order::Why { worker, answer }).await {
+        Some(Some(why)) => tell(why),
+        Some(None) => (StatusCode::NOT_FOUND, "there is no such worker\n").into_response(),
+        None => gone(),
+    }
+}
+
+async fn postmortem(State(desk): State<Desk>) -> Response {
+    tell_postmortem(&desk, |postmortem| postmortem.to_string().into_response()).await
+}
+
+async fn postmortem_json(State(desk): State<Desk>) -> Response {
+    tell_postmortem(&desk, |postmortem| Json(postmortem).into_response()).await
+}
+
+async fn tell_postmortem(desk: &Desk, tell: impl Fn(Postmortem) -> Response) -> Response {
+    match ask(desk, |answer| Order::Postmortem { answer }).await {
+        Some(Some(postmortem)) => tell(postmortem),
+        Some(None) => {
+            let none = "no worker process has died since the supervisor started\n";
+            (StatusCode::NOT_FOUND, none).into_response()
+        }
+        None => gone(),
+    }
 }
 
 async fn status(State(desk): State<Desk>) -> Response {

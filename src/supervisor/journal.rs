@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, WaitStatus};
@@ -12,6 +13,9 @@ use crate::sync::{Arc, Mutex};
 
 /// LIMIT: deaths that are remembered.
 const DEATHS_MAX: usize = 32;
+
+/// LIMIT: steps about stuck threads that are remembered.
+const STEPS_MAX: usize = 64;
 
 /// What the worker process is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -49,6 +53,26 @@ pub(crate) struct Death {
     pub(crate) how: String,
 }
 
+/// A step that was taken about a thread of the worker process that did not go on.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Taken {
+    /// When, in milliseconds since the Unix epoch.
+    pub(crate) at_ms: u64,
+    pub(crate) pid: i32,
+    pub(crate) thread: String,
+    /// `named`, `steered`, `captured`, `killed`, or `recovered` when it went on.
+    pub(crate) step: &'static str,
+    pub(crate) sentence: String,
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(self.at_ms);
+        let at = humantime::format_rfc3339_millis(at);
+        write!(f, "{at} {}: {}", self.step, self.sentence)
+    }
+}
+
 /// What is known now.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Entries {
@@ -74,6 +98,15 @@ pub(crate) struct Entries {
     pub(crate) upgrades_failed: u64,
     /// How the last one came out.
     pub(crate) last_upgrade: Option<String>,
+    /// How often a thread did not go on.
+    pub(crate) stalls: u64,
+    /// Worker processes that were killed for that.
+    pub(crate) stall_kills: u64,
+    /// Bundles of evidence that were saved, and where the last one is.
+    pub(crate) bundles: u64,
+    pub(crate) last_bundle: Option<String>,
+    /// The last steps that were taken about threads that did not go on.
+    pub(crate) steps: VecDeque<Taken>,
 }
 
 /// The entries, as the supervisor and its endpoint share them.
@@ -95,6 +128,11 @@ impl Journal {
             upgrades: 0,
             upgrades_failed: 0,
             last_upgrade: None,
+            stalls: 0,
+            stall_kills: 0,
+            bundles: 0,
+            last_bundle: None,
+            steps: VecDeque::new(),
         })))
     }
 
@@ -136,6 +174,33 @@ impl Journal {
             lived_ms: whole_ms(lived),
             how: how.to_string(),
         });
+    }
+
+    /// Notes a step about a thread that does not go on.
+    pub(super) fn step(&self, pid: i32, thread: &str, step: &'static str, sentence: String) {
+        let mut entries = self.0.lock();
+        match step {
+            "named" => entries.stalls += 1,
+            "killed" => entries.stall_kills += 1,
+            _ => {}
+        }
+        if entries.steps.len() == STEPS_MAX {
+            entries.steps.pop_front();
+        }
+        entries.steps.push_back(Taken {
+            at_ms: now_ms(),
+            pid,
+            thread: thread.to_owned(),
+            step,
+            sentence,
+        });
+    }
+
+    /// Notes that evidence was saved.
+    pub(super) fn saved(&self, bundle: &Path) {
+        let mut entries = self.0.lock();
+        entries.bundles += 1;
+        entries.last_bundle = Some(bundle.to_string_lossy().into_owned());
     }
 
     pub(super) fn upgraded(&self, outcome: &Result<String, String>) {

@@ -7,9 +7,9 @@
 //!      └────────────── notify socket: keep this, I serve ─────────┘
 //! ```
 //!
-//! The supervisor binds the sockets, and never looks into the cache's memory: it is the worker that
-//! makes it, since only a program knows the layout that it works with, and the supervisor that keeps
-//! it. So whatever kills a worker cannot kill the supervisor, and what a worker understands of the
+//! The supervisor binds the sockets, and never looks at the cache's contents: it is the worker that
+//! makes the memory, since only a program knows the layout that it works with, and the supervisor that
+//! keeps it. (To [`watch`], it maps its counters to be read, if it knows them.) So whatever kills a worker cannot kill the supervisor, and what a worker understands of the
 //! memory may change from one program to the next. Both sides speak systemd's protocol
 //! ([`handover`], [`notify`]), so systemd can take the supervisor's place.
 //!
@@ -31,11 +31,13 @@ mod sheet;
 mod sight;
 mod status;
 mod upgrade;
+mod watch;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
@@ -45,6 +47,7 @@ pub(crate) use deaths::Limits as DeathLimits;
 pub(crate) use handover::{BLACK_BOX, Handed, MEMORY};
 pub(crate) use notify::Watcher;
 pub(crate) use sheet::Sheet;
+pub(crate) use watch::{Postmortem, REPORT, StallLimits, Why};
 
 use crate::engine::Config;
 use crate::server::{Entrance, Listening};
@@ -56,6 +59,7 @@ use launch::{Launch, Program};
 use post::{Note, Post};
 use sight::Sight;
 use upgrade::Upgrade;
+use watch::Watch;
 
 /// The option that makes a worker of a program.
 pub(crate) const WORKER_OPTION: &str = "--no-supervisor";
@@ -74,8 +78,10 @@ pub(crate) struct Plan {
     pub(crate) entrances: Vec<Entrance>,
     /// Where the admin endpoint answers; `None`: there is none.
     pub(crate) admin: Option<Listening>,
-    /// The cache that workers make, so that its memory can be looked at.
-    pub(crate) cache: Config,
+    /// The folder for evidence of hangs and deaths; `None`: there is none.
+    pub(crate) evidence: Option<PathBuf>,
+    /// The configuration of the cache, to find one's way to its counters.
+    pub(crate) config: Config,
     /// Whether workers may be asked to fail.
     pub(crate) allow_drills: bool,
 }
@@ -93,6 +99,8 @@ pub(crate) struct Terms {
     pub(crate) deaths: DeathLimits,
     /// How long each step of an upgrade may take.
     pub(crate) upgrade_timeout: Duration,
+    /// How long threads may not go on.
+    pub(crate) stalls: StallLimits,
 }
 
 /// Reads the settings anew, or says why that cannot be.
@@ -168,6 +176,7 @@ struct Supervisor {
     upgrade: Upgrade,
     journal: Journal,
     sight: Sight,
+    watch: Watch,
     /// Whether this process was told to end.
     is_ending: bool,
     /// Whether a worker ever served.
@@ -200,7 +209,9 @@ impl Signals {
 impl Supervisor {
     fn new(mut plan: Plan) -> io::Result<Self> {
         let entrances = std::mem::take(&mut plan.entrances);
+        let journal = Journal::new();
         Ok(Self {
+            watch: Watch::new(&plan, &journal)?,
             program: Program::own()?,
             post: Post::open()?,
             kept: Kept::new(entrances),
@@ -210,8 +221,8 @@ impl Supervisor {
                 start_at: Instant::now(),
             },
             upgrade: Upgrade::None,
-            journal: Journal::new(),
             sight: Sight::default(),
+            journal,
             is_ending: false,
             has_served: false,
             ended_at: None,
@@ -270,6 +281,13 @@ impl Supervisor {
                 let path = binary.unwrap_or_else(|| self.program.path().to_owned());
                 self.begin_upgrade(&path, Some(answer));
             }
+            Order::Probe { answer } => {
+                let phase = self.journal.read().phase;
+                self.watch.answer_probe(phase, answer);
+            }
+            // Whoever asked may have gone.
+            Order::Why { worker, answer } => drop(answer.send(self.watch.why(worker))),
+            Order::Postmortem { answer } => self.watch.last(answer),
         }
     }
 
@@ -279,7 +297,8 @@ impl Supervisor {
             Worker::None { start_at } => Some(*start_at),
             Worker::Running(running) => running.killed_at,
         };
-        of_worker.into_iter().chain(self.upgrade.deadline()).min()
+        let steps = [of_worker, self.upgrade.deadline(), self.watch.due()];
+        steps.into_iter().flatten().min()
     }
 
     fn on_time(&mut self) -> Result<(), SuperviseError> {
@@ -299,6 +318,7 @@ impl Supervisor {
             _ => {}
         }
         self.upgrade_on_time(now);
+        self.watch_on_time(now);
         Ok(())
     }
 
@@ -355,6 +375,7 @@ impl Supervisor {
         match reread {
             Ok(terms) => {
                 self.deaths.limits = terms.deaths;
+                self.watch.set_limits(terms.stalls);
                 self.plan.terms = terms;
                 tracing::info!(
                     "the settings are read anew; what cannot change while a process serves counts from its next start"
@@ -383,9 +404,10 @@ impl Supervisor {
                 running.killed_at = None;
             }
             self.has_served = true;
-            self.sight.renew(&self.kept, &self.plan.cache);
+            self.sight.renew(&self.kept, &self.plan.config);
             self.journal.turn(Phase::Serving, Some(running.pid));
             self.journal.serves(note.receipt, self.ended_at.take());
+            self.watch.begins(running.pid, &self.kept);
             self.upgrade_serves();
         }
     }
@@ -455,6 +477,9 @@ impl Supervisor {
         if self.is_ending {
             return Ok(Some(ended.code()));
         }
+        if running.is_ending || self.upgrade.is_proving() {
+            self.watch.ends();
+        }
         if self.upgrade.is_proving() && !running.is_ready {
             self.take_upgrade_back(&format!("it {ended} before it served"));
             return Ok(None);
@@ -478,7 +503,14 @@ impl Supervisor {
         now: Instant,
     ) -> Result<(), SuperviseError> {
         let pid = running.pid.as_raw_nonzero().get();
-        self.journal.died(running.pid, now - running.started, ended);
+        let lived = now - running.started;
+        self.journal.died(running.pid, lived, ended);
+        if let Some(found) = (self.watch).died(running.pid, ended, lived, &self.kept) {
+            tracing::error!(
+                pid,
+                "the worker process was in the midst of {found} when it died"
+            );
+        }
         match self.deaths.note(now) {
             Next::GiveUp => Err(SuperviseError::GaveUp {
                 deaths: self.deaths.count(),

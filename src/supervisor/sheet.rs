@@ -21,7 +21,7 @@ impl Sheet {
     /// A sheet with a command line on it.
     pub(super) fn new(arguments: &[OsString]) -> io::Result<Self> {
         let memory = memfd_create("larder-settings", MemfdFlags::CLOEXEC)?;
-        let sheet = Self::from(OwnedFd::from(memory));
+        let sheet = Self::from(memory);
         sheet.write(arguments)?;
         Ok(sheet)
     }

@@ -144,10 +144,14 @@ impl Drop for ServerProcess {
     }
 }
 
-/// The program, without a server in its environment.
+/// The program, without a server in its environment; where it is one, it leaves no evidence of deaths
+/// behind unless told to.
 pub fn larder(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
     command.args(arguments).env_remove("LARDER_SERVER");
+    if arguments.first() == Some(&"serve") {
+        command.env("LARDER_EVIDENCE", "none");
+    }
     command
 }
 

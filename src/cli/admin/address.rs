@@ -31,6 +31,27 @@ impl FromStr for AdminAddress {
     }
 }
 
+/// Where the evidence about a server is to be saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EvidencePlace {
+    /// Nowhere.
+    Nowhere,
+    /// In this folder.
+    In(PathBuf),
+}
+
+impl FromStr for EvidencePlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::Nowhere),
+            "" => Err("a folder has a name; accepted: a path, or none".to_owned()),
+            path => Ok(Self::In(path.into())),
+        }
+    }
+}
+
 /// Where the server is that commands talk to unless told otherwise.
 pub(super) fn default_server() -> Address {
     Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)))
@@ -47,6 +68,20 @@ pub(crate) fn usual_address(server: &Address) -> Address {
             PathBuf::from(path)
         }
     })
+}
+
+/// The folder for evidence about a server that listens at an address: beside its admin endpoint.
+pub(crate) fn usual_evidence(server: &Address) -> PathBuf {
+    match server {
+        Address::Tcp(address) => {
+            runtime_folder().join(format!("larder-{}.evidence", address.port()))
+        }
+        Address::Unix(path) => {
+            let mut path = path.clone().into_os_string();
+            path.push(".evidence");
+            PathBuf::from(path)
+        }
+    }
 }
 
 /// Where sockets of what runs have their place: the user's own folder, or the machine's for the user

@@ -4,19 +4,23 @@
 mod address;
 mod ask;
 mod drill;
+mod postmortem;
 mod seen;
 mod status;
 mod upgrade;
+mod why;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
-pub(crate) use address::{AdminAddress, usual_address};
+pub(crate) use address::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
 pub(crate) use drill::{DrillOptions, run as drill};
+pub(crate) use postmortem::{PostmortemOptions, run as run_postmortem};
 pub(crate) use status::StatusOptions;
 pub(crate) use upgrade::UpgradeOptions;
+pub(crate) use why::WhyOptions;
 
 use super::ending::{Ending, Failure, conclude};
 use super::units;

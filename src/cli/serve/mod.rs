@@ -16,7 +16,7 @@ use larder_protocol::VALUE_BYTES_CEILING;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::WRONG_USAGE;
-use super::admin::{ADMIN_VARIABLE, AdminAddress};
+use super::admin::{ADMIN_VARIABLE, AdminAddress, EvidencePlace};
 use super::ending::say;
 use super::settings::{Loaded, Loader};
 use super::units;
@@ -25,6 +25,9 @@ use crate::server::{self, Address, Pinning, Settings, StartError};
 
 /// The exit code of a supervisor whose workers died again and again.
 const GAVE_UP: u8 = 4;
+
+/// LIMIT: the shortest time without progress that is said.
+const STALL_WARN_MIN: Duration = Duration::from_millis(50);
 
 /// The options of `larder serve`.
 #[derive(Debug, Args)]
@@ -134,6 +137,20 @@ pub(crate) struct ServeOptions {
     /// How long another program may take for each step of an upgrade to it
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
     upgrade_timeout: Duration,
+
+    /// How long a thread that has work may make no progress before that is said, with the reason
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = units::duration)]
+    stall_warn: Duration,
+
+    /// How long before the worker process is killed and started again, if it is a hang and no slowness
+    /// [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    stall_kill: Option<Duration>,
+
+    /// The folder for evidence about threads that hang and processes that die, or none [default: a folder
+    /// beside the socket of the admin endpoint]
+    #[arg(long, value_name = "DIR")]
+    evidence: Option<EvidencePlace>,
 
     /// Have workers fail for real when `larder drill` asks for it: to see what then happens
     #[arg(long)]
@@ -309,7 +326,26 @@ fn check(options: &ServeOptions) -> Result<(Settings, Config), Refusal> {
     let (config, workers, limits) = config(options, settings.workers)?;
     settings.workers = workers;
     settings.check(limits).map_err(StartError::from)?;
+    check_stalls(options)?;
     Ok((settings, config))
+}
+
+/// Whether the times make sense after which a thread that does not go on is named, and its process killed.
+fn check_stalls(options: &ServeOptions) -> Result<(), Refusal> {
+    if options.stall_warn < STALL_WARN_MIN {
+        return Err(Refusal::Usage(format!(
+            "--stall-warn {:?} is shorter than what a healthy server takes now and then; accepted: \
+             {STALL_WARN_MIN:?} and more",
+            options.stall_warn
+        )));
+    }
+    match options.stall_kill {
+        Some(kill) if kill < options.stall_warn => Err(Refusal::Usage(format!(
+            "--stall-kill {kill:?} is before --stall-warn {:?}; accepted: that and more",
+            options.stall_warn
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The longest value, if one was asked for that frames can carry.

@@ -1,15 +1,16 @@
 //! The process outside: binds the sockets and supervises.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::log::Level;
 use super::{GAVE_UP, Refusal, ServeOptions, check};
-use crate::cli::admin::{AdminAddress, usual_address};
+use crate::cli::admin::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
 use crate::cli::ending::say;
 use crate::cli::settings::{Loaded, Loader};
 use crate::server::{Address, Entrance, Listening, StartError};
-use crate::supervisor::{DeathLimits, Plan, Reread, SuperviseError, Terms, run};
+use crate::supervisor::{DeathLimits, Plan, Reread, StallLimits, SuperviseError, Terms, run};
 
 /// Serves through worker processes, until one ends as it was told to.
 pub(super) fn supervise(
@@ -18,7 +19,7 @@ pub(super) fn supervise(
     loader: Loader,
 ) -> Result<ExitCode, Refusal> {
     let options = &loaded.options;
-    let (settings, cache) = check(options)?;
+    let (settings, config) = check(options)?;
     let entrances = settings.bind().map_err(StartError::from)?;
     let reread = move || {
         let loaded = loader.load().map_err(|error| error.to_string())?;
@@ -32,8 +33,9 @@ pub(super) fn supervise(
         terms: terms(loaded),
         reread: Reread(Box::new(reread)),
         admin: admin_socket(options, &entrances)?,
+        evidence: evidence(options, &entrances),
+        config,
         entrances,
-        cache,
         allow_drills: options.allow_drills,
     };
     match run(plan) {
@@ -54,6 +56,10 @@ fn terms(loaded: &Loaded<ServeOptions>) -> Terms {
         start_timeout: options.start_timeout,
         drain_timeout: options.drain_timeout,
         upgrade_timeout: options.upgrade_timeout,
+        stalls: StallLimits {
+            warn: options.stall_warn,
+            kill: options.stall_kill,
+        },
         deaths: DeathLimits {
             cold_from: options.cold_after_deaths,
             end_from: options.end_after_deaths,
@@ -70,6 +76,18 @@ fn command_line(arguments: Vec<OsString>) -> Vec<OsString> {
         .into_iter()
         .chain(arguments)
         .collect()
+}
+
+/// The folder for evidence, if there is to be one.
+fn evidence(options: &ServeOptions, entrances: &[Entrance]) -> Option<PathBuf> {
+    match &options.evidence {
+        Some(EvidencePlace::Nowhere) => None,
+        Some(EvidencePlace::In(folder)) => Some(folder.clone()),
+        None => {
+            let first = entrances.first();
+            first.map(|first| usual_evidence(first.socket.address()))
+        }
+    }
 }
 
 /// The socket of the admin endpoint. One that was asked for is insisted on; the usual one is done

@@ -1,0 +1,382 @@
+//! Watching the worker process from outside: who does not go on, why, and what is done about it.
+//!
+//! ```text
+//!  black boxes ──> attention ──> who does not go on ──┐
+//!  /proc, cgroups, the memory (Lookout) ──────────────┴──> verdict ──> ladder ──> log, orders in the
+//!                                                             │                   boxes, bundles, kill
+//!                                                             └──> `larder why`
+//!  the boxes of a process that has died ──> fingerprint, post-mortem ──> bundle, `larder postmortem`
+//! ```
+//!
+//! Looking is cheap and asks nobody for anything: a few loads from each box ([`watched`]). How long
+//! somebody has not gone on is counted in time that the supervisor was there to see ([`attention`]); why,
+//! is decided from what was seen, by code that looks at nothing ([`verdict`]); what follows is decided in
+//! [`ladder`]. Whatever is written to a disk, another thread writes ([`recorder`]).
+
+mod archive;
+mod attention;
+mod boxes;
+mod fingerprint;
+mod ladder;
+mod recorder;
+mod report;
+mod thread;
+mod throttle;
+mod verdict;
+mod watched;
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use tokio::sync::oneshot;
+
+use crate::blackbox::{Fingerprint, Kind};
+use crate::engine::Config;
+use crate::supervisor::journal::{Ended, Journal, Phase};
+use crate::supervisor::kept::Kept;
+use crate::supervisor::{Plan, Supervisor, Worker};
+use crate::sync::Arc;
+use boxes::Boxes;
+use fingerprint::{fingerprint, fingerprint_of};
+use ladder::Step;
+use recorder::{Case, Recorder};
+use report::Recovery;
+use watched::Watched;
+
+pub(crate) use ladder::StallLimits;
+pub(crate) use report::{Postmortem, Why};
+
+/// The file of a bundle that programs read.
+pub(crate) const REPORT: &str = recorder::REPORT;
+
+/// LIMIT: the longest time between two looks.
+const INTERVAL_MAX: Duration = Duration::from_millis(200);
+
+/// LIMIT: the shortest.
+const INTERVAL_MIN: Duration = Duration::from_millis(5);
+
+/// LIMIT: bundles of one kind about a process that lives: one in this time.
+const CAPTURES_EVERY: Duration = Duration::from_secs(60);
+
+/// The watch over one worker process after the other.
+#[derive(Debug)]
+pub(super) struct Watch {
+    limits: StallLimits,
+    config: Config,
+    interval: Duration,
+    next_at: Instant,
+    process: Option<Watched>,
+    recorder: Recorder,
+    journal: Journal,
+    /// When evidence of a stall, and of a failing probe, was saved last.
+    stall_saved_at: Option<Instant>,
+    unready_saved_at: Option<Instant>,
+    /// The operation of the thread for which the process was killed.
+    killed_for: Option<(String, Option<Fingerprint>)>,
+}
+
+/// Which form of the answer to a probe is sent: whether it is ready, in a sentence.
+pub(super) type Probe = oneshot::Sender<Result<&'static str, String>>;
+
+impl Watch {
+    pub(super) fn new(plan: &Plan, journal: &Journal) -> io::Result<Self> {
+        let settings = settings(&plan.terms.arguments);
+        Ok(Self {
+            recorder: Recorder::start(plan.evidence.clone(), settings, journal.clone())?,
+            limits: plan.terms.stalls,
+            config: plan.config.clone(),
+            interval: interval(plan.terms.stalls),
+            next_at: Instant::now(),
+            process: None,
+            journal: journal.clone(),
+            stall_saved_at: None,
+            unready_saved_at: None,
+            killed_for: None,
+        })
+    }
+
+    /// From now on, threads may not go on for so long.
+    pub(super) fn set_limits(&mut self, limits: StallLimits) {
+        self.limits = limits;
+        self.interval = interval(limits);
+        if let Some(process) = &mut self.process {
+            process.set_limits(self.interval, limits.warn);
+        }
+    }
+
+    /// When to look next; `None`: there is nothing to look at.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.process.is_some().then_some(self.next_at)
+    }
+
+    /// A worker process serves: begins to watch it, and tells the last post-mortem what came after.
+    pub(super) fn begins(&mut self, pid: Pid, kept: &Kept) {
+        let (interval, warn) = (self.interval, self.limits.warn);
+        let watched = Watched::new(pid, kept, &self.config, interval, warn);
+        self.process = Some(watched);
+        self.next_at = Instant::now() + self.interval;
+        let entries = self.journal.read();
+        let after = match entries.outage_ms {
+            Some(ms) => format!("{ms} ms later"),
+            None => "later".to_owned(),
+        };
+        let kept = match entries.receipt.is_empty() {
+            true => "with an empty cache",
+            false => "with what recovery kept",
+        };
+        let pid = pid.as_raw_nonzero();
+        self.recorder.recovered(Recovery {
+            sentence: format!("The next process, {pid}, served {after}, {kept}."),
+            receipt: entries.receipt,
+        });
+    }
+
+    /// The process has ended as it was told to.
+    pub(super) fn ends(&mut self) {
+        self.process = None;
+    }
+
+    /// The process has died: keeps what can be known of it, and says which operation on which key it died
+    /// of, if that can be told.
+    pub(super) fn died(
+        &mut self,
+        pid: Pid,
+        ended: Ended,
+        lived: Duration,
+        kept: &Kept,
+    ) -> Option<Fingerprint> {
+        let process = self.process.take();
+        let boxes = match &process {
+            Some(process) => Arc::clone(&process.boxes),
+            None => Arc::new(Boxes::of_process(pid, kept)),
+        };
+        let killed_for = self.killed_for.take();
+        let found = match &killed_for {
+            Some((_, of_stuck)) => *of_stuck,
+            None => fingerprint(ended, &boxes),
+        };
+        let by_whom = match &killed_for {
+            Some((thread, _)) => format!(", by its supervisor, since {thread} hung"),
+            None => String::new(),
+        };
+        let stuck = process.as_ref().map_or(Vec::new(), |process| {
+            let places = process.places();
+            let findings = places.map(|at| process.finding(at));
+            findings
+                .filter(|finding| finding.verdict.is_stuck())
+                .collect()
+        });
+        let what = format!(
+            "The worker process {ended}{by_whom}, after {}",
+            report::seconds(lived)
+        );
+        self.keep(Case {
+            what_for: "death",
+            what,
+            pid: pid.as_raw_nonzero().get(),
+            boxes,
+            is_over: true,
+            fingerprint: found.map(|found| found.to_string()),
+            findings: stuck,
+            figures: process.map_or(Vec::new(), |process| process.figures()),
+            steps: Vec::new(),
+            then: None,
+        });
+        found
+    }
+
+    fn keep(&self, mut case: Case) {
+        let entries = self.journal.read();
+        let of_process = entries.steps.iter().filter(|step| step.pid == case.pid);
+        case.steps = of_process.map(ToString::to_string).collect();
+        self.recorder.keep(case);
+    }
+
+    /// Keeps what can be known of a process that lives.
+    fn capture(&self, what_for: &'static str, what: String, then: Option<oneshot::Sender<()>>) {
+        let Some(process) = &self.process else { return };
+        self.keep(Case {
+            what_for,
+            what,
+            pid: process.pid.as_raw_nonzero().get(),
+            boxes: Arc::clone(&process.boxes),
+            is_over: false,
+            fingerprint: None,
+            findings: process.places().map(|at| process.finding(at)).collect(),
+            figures: process.figures(),
+            steps: Vec::new(),
+            then,
+        });
+    }
+
+    /// What all threads are about, or one worker; `None`: there is no such worker.
+    pub(super) fn why(&self, worker: Option<u32>) -> Option<Why> {
+        let Some(process) = &self.process else {
+            return Some(Why::default());
+        };
+        let is_asked_for = |at: &usize| {
+            let one = process.attached(*at);
+            worker.is_none_or(|number| one.kind == Kind::Worker && one.black_box.number() == number)
+        };
+        let places = process.places().filter(is_asked_for);
+        let threads: Vec<_> = places.map(|at| process.finding(at)).collect();
+        if threads.is_empty() && worker.is_some() {
+            return None;
+        }
+        Some(Why {
+            is_stuck: threads.iter().any(|finding| finding.verdict.is_stuck()),
+            pid: Some(process.pid.as_raw_nonzero().get()),
+            threads,
+        })
+    }
+
+    /// The post-mortem of the last process that died.
+    pub(super) fn last(&self, answer: oneshot::Sender<Option<Postmortem>>) {
+        self.recorder.last(answer);
+    }
+
+    /// Answers a probe; if it fails, not before the evidence of that is saved.
+    pub(super) fn answer_probe(&mut self, phase: Phase, answer: Probe) {
+        let why_not = match phase {
+            Phase::Serving => match &self.process {
+                Some(process) if process.all_workers_are_stuck() => "no worker goes on",
+                _ => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(Ok("serving"));
+                    return;
+                }
+            },
+            Phase::Starting => "starting",
+            Phase::Waiting => "between two workers",
+            Phase::Ending => "draining",
+        };
+        let told = Err(why_not.to_owned());
+        if self.process.is_none() || !is_due(&mut self.unready_saved_at) {
+            // As above.
+            let _ = answer.send(told);
+            return;
+        }
+        let (then, saved) = oneshot::channel();
+        self.capture(
+            "not-ready",
+            format!("A probe found the server not ready: {why_not}"),
+            Some(then),
+        );
+        tokio::spawn(async move {
+            // An error says that it was not saved, and why is in the log.
+            let _ = saved.await;
+            let _ = answer.send(told);
+        });
+    }
+}
+
+/// How often to look.
+fn interval(limits: StallLimits) -> Duration {
+    (limits.warn / 5).clamp(INTERVAL_MIN, INTERVAL_MAX)
+}
+
+/// Whether something may be done that is to be done once in a time; then it is noted that it was.
+fn is_due(last: &mut Option<Instant>) -> bool {
+    let now = Instant::now();
+    let is_due = last.is_none_or(|at| now - at >= CAPTURES_EVERY);
+    if is_due {
+        *last = Some(now);
+    }
+    is_due
+}
+
+/// What the server was started with. The environment is left out: others keep secrets there.
+fn settings(command_line: &[std::ffi::OsString]) -> String {
+    let words = command_line.iter().map(|word| word.to_string_lossy());
+    let words: Vec<_> = words.collect();
+    let system = rustix::system::uname();
+    format!(
+        "command line: {}\nsupervisor: larder {}\nsystem: {} {} {}\n",
+        words.join(" "),
+        env!("CARGO_PKG_VERSION"),
+        system.sysname().to_string_lossy(),
+        system.release().to_string_lossy(),
+        system.machine().to_string_lossy(),
+    )
+}
+
+impl Supervisor {
+    /// Looks at the worker process, if it is time to, and does what follows.
+    pub(super) fn watch_on_time(&mut self, now: Instant) {
+        if self.watch.due().is_none_or(|at| at > now) {
+            return;
+        }
+        self.watch.next_at = now + self.watch.interval;
+        let Some(process) = &mut self.watch.process else {
+            return;
+        };
+        process.look();
+        let limits = self.watch.limits;
+        let mut due = Vec::new();
+        let time = Duration::from_nanos(recorder::monotonic_ns());
+        for at in process.places() {
+            let overdue = process.overdue(at);
+            if overdue < limits.warn && !process.climb(at).is_named() {
+                continue;
+            }
+            let is_hang = process.verdict(at).is_hang();
+            let steps = process.climb(at).steps(limits, time, overdue, is_hang);
+            due.extend(steps.into_iter().map(|step| (at, step)));
+        }
+        for (at, step) in due {
+            self.take_step(at, step);
+        }
+    }
+
+    fn take_step(&mut self, at: usize, step: Step) {
+        let Some(process) = &self.watch.process else {
+            return;
+        };
+        let finding = process.finding(at);
+        let (pid, thread) = (process.pid.as_raw_nonzero().get(), finding.thread.clone());
+        let one = process.attached(at);
+        let (name, sentence) = match step {
+            Step::Name { in_log } => {
+                if in_log {
+                    tracing::warn!(pid, "{}", finding.sentence);
+                }
+                ("named", finding.sentence)
+            }
+            Step::Steer if one.kind == Kind::Worker => {
+                one.black_box.set_avoided(true);
+                (
+                    "steered",
+                    format!("new connections go to others than {thread}"),
+                )
+            }
+            Step::Steer => return,
+            Step::Recover => {
+                one.black_box.set_avoided(false);
+                tracing::info!(pid, "{thread} goes on");
+                ("recovered", format!("{thread} goes on"))
+            }
+            Step::Capture => {
+                if !is_due(&mut self.watch.stall_saved_at) {
+                    return;
+                }
+                self.watch.capture("stall", finding.sentence, None);
+                ("captured", format!("the evidence about {thread} is saved"))
+            }
+            Step::Kill => {
+                self.watch.killed_for = Some((thread.clone(), fingerprint_of(one)));
+                tracing::error!(pid, "killed: {}", finding.sentence);
+                // SIGABRT would have a core of the whole memory written before anything starts again.
+                self.kill_worker();
+                ("killed", finding.sentence)
+            }
+        };
+        self.journal.step(pid, &thread, name, sentence);
+    }
+
+    fn kill_worker(&self) {
+        if let Worker::Running(_) = &self.worker {
+            self.tell(Signal::KILL);
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Saving evidence, in a thread of its own: a disk that is slow, or hangs, must not keep the supervisor
+//! from starting the next worker process. The thread does one thing after the other, in the order in
+//! which they were asked for: so whoever asks for the last post-mortem gets it also while it is being
+//! written.
+
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::{mpsc, oneshot};
+
+use super::archive::{Archive, Named};
+use super::boxes::{Attached, Boxes};
+use super::report::{Finding, Postmortem, Recovery, Remains, name, operations};
+use super::thread;
+use crate::blackbox::Kind;
+use crate::supervisor::journal::Journal;
+use crate::sync::Arc;
+
+/// LIMIT: what waits for the thread; what comes beyond is dropped, and said to be.
+const WAITING_MAX: usize = 16;
+
+/// What is to be kept of a process.
+#[derive(Debug)]
+pub(super) struct Case {
+    /// A word for the name of the bundle.
+    pub(super) what_for: &'static str,
+    pub(super) what: String,
+    pub(super) pid: i32,
+    pub(super) boxes: Arc<Boxes>,
+    /// Whether the process has ended.
+    pub(super) is_over: bool,
+    pub(super) fingerprint: Option<String>,
+    pub(super) findings: Vec<Finding>,
+    pub(super) figures: Vec<(String, String)>,
+    pub(super) steps: Vec<String>,
+    /// Whom to tell when it is saved.
+    pub(super) then: Option<oneshot::Sender<()>>,
+}
+
+#[derive(Debug)]
+enum Job {
+    Keep(Box<Case>),
+    Recovered(Recovery),
+    Tell(oneshot::Sender<Option<Postmortem>>),
+}
+
+/// The thread, as the supervisor has it. Dropping it waits until all is written.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Recorder {
+    /// Starts the thread. Without a folder, the last post-mortem is kept in memory alone.
+    pub(super) fn start(
+        folder: Option<PathBuf>,
+        settings: String,
+        journal: Journal,
+    ) -> std::io::Result<Self> {
+        let (jobs, taken) = mpsc::channel(WAITING_MAX);
+        let desk = Desk {
+            archive: folder.map(Archive::at),
+            settings,
+            journal,
+            last: None,
+        };
+        let builder = std::thread::Builder::new().name("larder-evidence".to_owned());
+        let thread = builder.spawn(move || desk.work(taken))?;
+        Ok(Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+        })
+    }
+
+    pub(super) fn keep(&self, case: Case) {
+        self.send(Job::Keep(Box::new(case)));
+    }
+
+    pub(super) fn recovered(&self, recovery: Recovery) {
+        self.send(Job::Recovered(recovery));
+    }
+
+    /// The post-mortem of the last process that died; it is told once all that was asked before is done.
+    pub(super) fn last(&self, answer: oneshot::Sender<Option<Postmortem>>) {
+        self.send(Job::Tell(answer));
+    }
+
+    fn send(&self, job: Job) {
+        let sent = self.jobs.as_ref().map(|jobs| jobs.try_send(job));
+        if !matches!(sent, Some(Ok(()))) {
+            tracing::warn!("evidence is not saved: what was to be saved before is not yet written");
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panic has been said.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the thread has.
+#[derive(Debug)]
+struct Desk {
+    archive: Option<Archive>,
+    settings: String,
+    journal: Journal,
+    last: Option<Postmortem>,
+}
+
+impl Desk {
+    fn work(mut self, mut jobs: mpsc::Receiver<Job>) {
+        while let Some(job) = jobs.blocking_recv() {
+            match job {
+                Job::Keep(case) => self.keep(*case),
+                Job::Recovered(recovery) => self.recovered(recovery),
+                Job::Tell(answer) => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(self.last.clone());
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, case: Case) {
+        let now_ns = monotonic_ns();
+        let each = case.boxes.iter();
+        let remains = each.map(|one| Remains::of(&one.black_box, one.kind, now_ns, case.is_over));
+        let build = case.boxes.iter().next();
+        let mut postmortem = Postmortem {
+            what: case.what.clone(),
+            at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            pid: case.pid,
+            build: build.map_or(String::new(), |one| one.black_box.snapshot().build),
+            fingerprint: case.fingerprint.clone(),
+            findings: case.findings.clone(),
+            threads: remains.collect(),
+            figures: case.figures.clone(),
+            steps: case.steps.clone(),
+            recovery: None,
+            bundle: None,
+        };
+        if let Some(archive) = &self.archive {
+            match archive.save(case.what_for, &self.files(&case, &postmortem, now_ns)) {
+                Ok(bundle) => {
+                    tracing::info!(bundle = %bundle.display(), "the evidence is saved");
+                    self.journal.saved(&bundle);
+                    postmortem.bundle = Some(bundle.to_string_lossy().into_owned());
+                }
+                Err(error) => tracing::error!(%error, "the evidence cannot be saved"),
+            }
+        }
+        if case.is_over {
+            self.last = Some(postmortem);
+        }
+        if let Some(then) = case.then {
+            // Whoever waited may have gone.
+            let _ = then.send(());
+        }
+    }
+
+    /// What matters most comes first: what does not fit is left out.
+    fn files(&self, case: &Case, postmortem: &Postmortem, now_ns: u64) -> Vec<Named> {
+        let mut files = report(postmortem);
+        files.push((
+            "settings.txt".to_owned(),
+            self.settings.clone().into_bytes(),
+        ));
+        if !case.is_over {
+            let threads = case.boxes.iter().map(of_system);
+            let threads = threads.collect::<String>().into_bytes();
+            files.push(("threads.txt".to_owned(), threads));
+        }
+        for one in case.boxes.iter() {
+            let name = name(one.kind, one.black_box.number());
+            if one.kind == Kind::Upkeep {
+                let board = one.black_box.board().text.into_bytes();
+                files.push(("figures.txt".to_owned(), board));
+            }
+            let all = operations(&one.black_box, now_ns, usize::MAX).join("\n");
+            files.push((format!("{name}.txt"), all.into_bytes()));
+        }
+        for one in case.boxes.iter() {
+            let name = name(one.kind, one.black_box.number());
+            files.push((format!("{name}.box"), one.black_box.to_bytes()));
+        }
+        files
+    }
+
+    /// Adds to the last post-mortem what came after.
+    fn recovered(&mut self, recovery: Recovery) {
+        let Some(last) = &mut self.last else { return };
+        if last.recovery.is_some() {
+            return;
+        }
+        last.recovery = Some(recovery);
+        let Some(bundle) = &last.bundle else { return };
+        for (name, bytes) in report(last) {
+            if let Err(error) = Archive::put(Path::new(bundle), &name, &bytes) {
+                tracing::warn!(%error, "what recovery kept is not in the bundle");
+            }
+        }
+    }
+}
+
+/// The file of a bundle that programs read.
+pub(super) const REPORT: &str = "report.json";
+
+fn report(postmortem: &Postmortem) -> Vec<Named> {
+    // It may be read elsewhere than where it was saved.
+    let postmortem = &Postmortem {
+        bundle: None,
+        ..postmortem.clone()
+    };
+    let json = serde_json::to_vec_pretty(postmortem).unwrap_or_default();
+    vec![
+        ("report.txt".to_owned(), postmortem.to_string().into_bytes()),
+        (REPORT.to_owned(), json),
+    ]
+}
+
+/// What the system says of the thread of a box. The kernel tells where a thread is, and stops nobody
+/// for it; its stack in the program is not taken, since that would stop the process.
+fn of_system(one: &Attached) -> String {
+    let snapshot = one.black_box.snapshot();
+    let name = name(one.kind, one.black_box.number());
+    let mut text = format!(
+        "== {name}: process {}, thread {}\n",
+        snapshot.process, snapshot.thread
+    );
+    for file in thread::FILES {
+        let content = thread::text(snapshot.process, snapshot.thread, file);
+        let content = match content.trim_end() {
+            "" => "(the system does not tell)",
+            content => content,
+        };
+        text.push_str(&format!("-- {file}\n{content}\n"));
+    }
+    text
+}
+
+pub(super) fn monotonic_ns() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    (time.tv_sec as u64).wrapping_mul(1_000_000_000) + time.tv_nsec as u64
+}

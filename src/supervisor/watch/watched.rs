@@ -1,0 +1,552 @@
+//! The worker process that is watched: its threads, how long each has not gone on, and what was seen of
+//! those that look stuck.
+//!
+//! A look at a thread that goes on is a few loads of its black box. Only one that has not gone on for
+//! half of what is tolerated is looked up in `/proc`: the first look there and the last are what a
+//! verdict is made of.
+
+use std::time::Duration;
+
+use rustix::process::Pid;
+
+use super::attention::{Attention, Stillness};
+use super::boxes::{Attached, Boxes};
+use super::ladder::Climb;
+use super::recorder::monotonic_ns;
+use super::report::{Finding, doing, name, seconds};
+use super::thread::ThreadSample;
+use super::throttle::{Throttle, Throttled};
+use super::verdict::{Case, Verdict, whole_ms};
+use crate::blackbox::Kind;
+use crate::engine::{Config, Lookout};
+use crate::supervisor::journal::now_ms;
+use crate::supervisor::kept::Kept;
+use crate::sync::Arc;
+
+/// A worker process.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) pid: Pid,
+    pub(super) boxes: Arc<Boxes>,
+    /// One for each box, in their order.
+    threads: Vec<Thread>,
+    /// `None`: the memory is none that this program knows.
+    lookout: Option<Lookout>,
+    throttle: Throttle,
+    attention: Attention,
+    warn: Duration,
+}
+
+/// What was seen of a thread.
+#[derive(Debug)]
+struct Thread {
+    stillness: Stillness,
+    pin: Pin,
+    first: Option<Look>,
+    last: Option<Look>,
+    climb: Climb,
+    /// For how long the whole process has been stopped, if it is.
+    stopped: Duration,
+}
+
+/// Since when a session is pinned, and for how long that has been seen.
+#[derive(Debug, Default)]
+struct Pin {
+    since_ms: Option<u64>,
+    seen: Duration,
+}
+
+/// A look at a thread in `/proc`.
+#[derive(Debug, Clone)]
+struct Look {
+    at: Duration,
+    sample: Option<ThreadSample>,
+    throttled: Throttled,
+}
+
+impl Thread {
+    fn new(one: &Attached) -> Self {
+        Self {
+            stillness: Stillness::new(one.kind, one.black_box.pulse()),
+            pin: Pin::default(),
+            first: None,
+            last: None,
+            climb: Climb::default(),
+            stopped: Duration::ZERO,
+        }
+    }
+
+    /// For how long it has not gone on, or has kept others from going on.
+    fn overdue(&self) -> Duration {
+        self.stillness
+            .overdue()
+            .max(self.pin.seen)
+            .max(self.stopped)
+    }
+
+    fn is_stopped(&self) -> bool {
+        let last = self.last.as_ref().and_then(|look| look.sample.as_ref());
+        last.is_some_and(|sample| matches!(sample.state, 'T' | 't'))
+    }
+}
+
+impl Watched {
+    /// Begins to watch a process that serves.
+    pub(super) fn new(
+        pid: Pid,
+        kept: &Kept,
+        config: &Config,
+        interval: Duration,
+        warn: Duration,
+    ) -> Self {
+        let boxes = Boxes::of_process(pid, kept);
+        let memory = kept.memory();
+        Self {
+            pid,
+            threads: boxes.iter().map(Thread::new).collect(),
+            boxes: Arc::new(boxes),
+            lookout: memory.and_then(|(_, memory)| Lookout::over(memory, config).ok()),
+            throttle: Throttle::of_process(pid.as_raw_nonzero().get().unsigned_abs()),
+            attention: Attention::new(interval),
+            warn,
+        }
+    }
+
+    /// Has it looked at in this interval, with so much patience.
+    pub(super) fn set_limits(&mut self, interval: Duration, warn: Duration) {
+        self.attention.interval = interval;
+        self.warn = warn;
+    }
+
+    /// Looks at all threads.
+    pub(super) fn look(&mut self) {
+        let now = Duration::from_nanos(monotonic_ns());
+        let attended = self.attention.look(now);
+        for at in 0..self.threads.len() {
+            let one = &self.boxes.iter().as_slice()[at];
+            let pinned = self.pinned_since_ms(one);
+            let thread = &mut self.threads[at];
+            thread
+                .stillness
+                .look(one.kind, one.black_box.pulse(), attended);
+            thread.pin.seen = match pinned.is_some() && pinned == thread.pin.since_ms {
+                true => thread.pin.seen + attended,
+                false => Duration::ZERO,
+            };
+            thread.pin.since_ms = pinned;
+        }
+        for at in 0..self.threads.len() {
+            self.look_closer(at, now);
+        }
+        self.look_for_a_stop(now);
+    }
+
+    /// Looks a thread that seems to be stuck up in `/proc`.
+    fn look_closer(&mut self, at: usize, now: Duration) {
+        let thread = &self.threads[at];
+        let own = thread.stillness.overdue().max(thread.pin.seen);
+        if own < self.warn / 2 {
+            let thread = &mut self.threads[at];
+            (thread.first, thread.last) = (None, None);
+            return;
+        }
+        let look = self.take_look(at, now);
+        let thread = &mut self.threads[at];
+        thread.first.get_or_insert_with(|| look.clone());
+        thread.last = Some(look);
+    }
+
+    fn take_look(&self, at: usize, now: Duration) -> Look {
+        let snapshot = self.boxes.iter().as_slice()[at].black_box.snapshot();
+        Look {
+            at: now,
+            sample: ThreadSample::take(snapshot.process, snapshot.thread),
+            throttled: self.throttle.read(),
+        }
+    }
+
+    /// Whoever stops a process stops all threads, also those that sleep and are not missed.
+    fn look_for_a_stop(&mut self, now: Duration) {
+        let stopped = self.threads.iter().filter(|thread| thread.is_stopped());
+        let stopped = stopped.map(|thread| thread.stillness.overdue()).max();
+        for at in 0..self.threads.len() {
+            self.threads[at].stopped = Duration::ZERO;
+            let Some(since) = stopped.filter(|since| *since >= self.warn) else {
+                continue;
+            };
+            if self.threads[at].last.is_none() {
+                self.threads[at].last = Some(self.take_look(at, now));
+            }
+            if self.threads[at].is_stopped() {
+                self.threads[at].stopped = since;
+            }
+        }
+    }
+
+    fn pinned_since_ms(&self, one: &Attached) -> Option<u64> {
+        let session = one.black_box.snapshot().session;
+        self.lookout.as_ref()?.session(session)?.pinned_since_ms
+    }
+
+    /// The threads, by their place.
+    pub(super) fn places(&self) -> std::ops::Range<usize> {
+        0..self.threads.len()
+    }
+
+    pub(super) fn attached(&self, at: usize) -> &Attached {
+        &self.boxes.iter().as_slice()[at]
+    }
+
+    pub(super) fn overdue(&self, at: usize) -> Duration {
+        self.threads[at].overdue()
+    }
+
+    pub(super) fn climb(&mut self, at: usize) -> &mut Climb {
+        &mut self.threads[at].climb
+    }
+
+    /// Whether there are workers, and none of them goes on.
+    pub(super) fn all_workers_are_stuck(&self) -> bool {
+        let all = self.places();
+        let workers = all.filter(|&at| self.attached(at).kind == Kind::Worker);
+        let mut stuck = workers.map(|at| self.overdue(at) >= self.warn).peekable();
+        stuck.peek().is_some() && stuck.all(|is_stuck| is_stuck)
+    }
+
+    /// What a thread is about.
+    pub(super) fn verdict(&self, at: usize) -> Verdict {
+        if self.overdue(at) < self.warn {
+            return Verdict::Healthy;
+        }
+        let thread = &self.threads[at];
+        let (Some(last), first) = (&thread.last, &thread.first) else {
+            return Verdict::Unknown;
+        };
+        if !thread.is_stopped() && thread.stillness.overdue() < self.warn {
+            return Verdict::HoldsBack {
+                pinned_ms: whole_ms(thread.pin.seen),
+                limbo_bytes: self.limbo_bytes().unwrap_or(0),
+            };
+        }
+        let first = first.as_ref().unwrap_or(last);
+        let lock = self.lock(at);
+        let case = Case {
+            first: first.sample.as_ref(),
+            last: last.sample.as_ref(),
+            between: last.at.saturating_sub(first.at),
+            throttled: last.throttled.since(first.throttled),
+            lock: (lock.as_ref()).map(|(bucket, holder)| (*bucket, holder.as_deref())),
+            ample: self.warn,
+        };
+        case.verdict()
+    }
+
+    /// The bucket whose lock a thread waits for, and what its holder is about.
+    fn lock(&self, at: usize) -> Option<(u64, Option<String>)> {
+        let session = self.attached(at).black_box.snapshot().session;
+        let wait = self.lookout.as_ref()?.session(session)?.waits_for?;
+        let holder = wait.held_by.map(|holder| {
+            let number = |at: &usize| self.attached(*at).black_box.snapshot().session;
+            match self.places().find(|at| number(at) == holder) {
+                Some(at) => {
+                    let one = self.attached(at);
+                    let name = name(one.kind, one.black_box.number());
+                    let doing = doing(&one.black_box, monotonic_ns(), false);
+                    format!("{name} holds, which {doing}")
+                }
+                None => format!("session {holder} holds, which no thread has"),
+            }
+        });
+        Some((wait.bucket, holder))
+    }
+
+    /// What cannot be used again while somebody is pinned.
+    fn limbo_bytes(&self) -> Option<u64> {
+        Some(self.lookout.as_ref()?.stats_at(now_ms()).limbo_bytes)
+    }
+
+    /// Where the memory is, by name.
+    pub(super) fn figures(&self) -> Vec<(String, String)> {
+        let Some(lookout) = &self.lookout else {
+            return Vec::new();
+        };
+        let stats = lookout.stats_at(now_ms());
+        let items = ("items", stats.items);
+        let ledger = stats.ledger().into_iter();
+        let named = std::iter::once(items).chain(ledger.filter(|(_, bytes)| *bytes > 0));
+        named
+            .map(|(name, value)| (name.to_owned(), value.to_string()))
+            .collect()
+    }
+
+    /// What a thread is about, with what that is based on.
+    pub(super) fn finding(&self, at: usize) -> Finding {
+        let one = self.attached(at);
+        let thread = name(one.kind, one.black_box.number());
+        let verdict = self.verdict(at);
+        let doing = doing(&one.black_box, monotonic_ns(), false);
+        let overdue = match &verdict {
+            Verdict::Healthy => Duration::ZERO,
+            _ => self.overdue(at),
+        };
+        let sentence = match &verdict {
+            Verdict::Healthy => format!("{thread} is healthy: it {doing}"),
+            Verdict::HoldsBack { .. } => format!("{thread} {verdict}; it {doing}"),
+            _ => format!(
+                "{thread} has not gone on for {} and {verdict}; it {doing}",
+                seconds(overdue)
+            ),
+        };
+        Finding {
+            evidence: self.evidence(at),
+            stuck_ms: whole_ms(overdue),
+            thread,
+            verdict,
+            sentence,
+        }
+    }
+
+    fn evidence(&self, at: usize) -> Vec<(String, String)> {
+        let thread = &self.threads[at];
+        let snapshot = self.attached(at).black_box.snapshot();
+        let mut facts = vec![
+            (
+                "thread",
+                format!("{} of process {}", snapshot.thread, snapshot.process),
+            ),
+            ("turns", snapshot.turns.to_string()),
+        ];
+        if let Some(fingerprint) = snapshot
+            .operation
+            .as_ref()
+            .and_then(|one| one.fingerprint())
+        {
+            facts.push(("at", fingerprint.to_string()));
+        }
+        if let Some((first, last)) = thread.first.as_ref().zip(thread.last.as_ref()) {
+            facts.extend(compared(first, last));
+        }
+        if let Some((bucket, holder)) = self.lock(at) {
+            let holder = holder.unwrap_or_else(|| "nobody seems to hold".to_owned());
+            facts.push(("lock", format!("of bucket {bucket}, which {holder}")));
+        }
+        if let Some(since_ms) = thread.pin.since_ms {
+            let pinned = Duration::from_millis(now_ms().saturating_sub(since_ms));
+            facts.push(("pinned", format!("for {}", seconds(pinned))));
+            if let Some(bytes) = self.limbo_bytes() {
+                facts.push(("limbo", format!("{bytes} bytes wait for readers")));
+            }
+        }
+        let owned = facts.into_iter();
+        owned
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+}
+
+/// What two looks at a thread tell.
+fn compared(first: &Look, last: &Look) -> Vec<(&'static str, String)> {
+    let (Some(before), Some(now)) = (&first.sample, &last.sample) else {
+        return vec![("state", "it has ended".to_owned())];
+    };
+    let grown = |later: Duration, earlier: Duration| seconds(later.saturating_sub(earlier));
+    let throttled = last.throttled.since(first.throttled);
+    let mut facts = vec![
+        ("state", now.state.to_string()),
+        ("looked for", grown(last.at, first.at)),
+        (
+            "ran",
+            format!(
+                "{} ({} in the program, {} in the kernel)",
+                grown(now.ran, before.ran),
+                grown(now.user, before.user),
+                grown(now.system, before.system)
+            ),
+        ),
+        ("was ready", grown(now.waited, before.waited)),
+        ("system call", now.call.name()),
+        (
+            "major faults",
+            now.major_faults
+                .saturating_sub(before.major_faults)
+                .to_string(),
+        ),
+    ];
+    if !now.waits_in.is_empty() {
+        facts.push(("waits in", now.waits_in.clone()));
+    }
+    if throttled.times > 0 {
+        facts.push(("throttled", format!("{} times", throttled.times)));
+    }
+    facts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+    use std::time::Instant;
+
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+    use crate::blackbox::{BlackBox, Operation, Pen, Phase};
+    use crate::engine::{Cache, Entry, Mode};
+    use crate::supervisor::post::Note;
+    use crate::sync::{AtomicU64, Ordering};
+
+    const WARN: Duration = Duration::from_millis(60);
+    const INTERVAL: Duration = Duration::from_millis(10);
+
+    /// Nothing takes as long as this unless a test fails.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn config() -> Config {
+        let mut config = Config::new(4 << 20);
+        config.sessions_max = 3;
+        config
+    }
+
+    fn keep(kept: &mut Kept, name: &str, descriptor: OwnedFd) {
+        kept.take(&mut Note {
+            name: Some(name.to_owned()),
+            keep: true,
+            descriptors: vec![descriptor],
+            ..Note::default()
+        });
+    }
+
+    /// Makes a box for a thread of this process that has a session.
+    fn begun(kept: &mut Kept, number: u32, session: u32) -> Pen {
+        let made = BlackBox::create(Kind::Worker, number, &[]).unwrap();
+        let memory = made.memory().try_clone_to_owned().unwrap();
+        keep(kept, &format!("black-box-worker-{number}"), memory);
+        let mut pen = Pen::new(Arc::new(made));
+        pen.introduce(&crate::blackbox::Thread {
+            process: std::process::id(),
+            thread: 0,
+            session,
+            started: Duration::from_secs(1),
+            build: "of a test",
+        });
+        pen
+    }
+
+    /// Says which thread it is, and what it is at.
+    fn executes(pen: &mut Pen, session: u32) {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        pen.tick(monotonic_ns());
+        pen.introduce(&crate::blackbox::Thread {
+            process: std::process::id(),
+            thread: thread.unsigned_abs(),
+            session,
+            started: Duration::from_secs(1),
+            build: "of a test",
+        });
+        pen.begin_batch(1);
+        pen.begin(Operation::Set, 0xabc, 3, 5);
+    }
+
+    fn watch(kept: &Kept) -> Watched {
+        Watched::new(rustix::process::getpid(), kept, &config(), INTERVAL, WARN)
+    }
+
+    /// Looks until the first thread has the verdict that is waited for.
+    fn wait_for(watched: &mut Watched, is_it: impl Fn(&Verdict) -> bool) -> Finding {
+        let start = Instant::now();
+        loop {
+            watched.look();
+            let finding = watched.finding(0);
+            if is_it(&finding.verdict) {
+                return finding;
+            }
+            assert!(start.elapsed() < PATIENCE, "{finding:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_thread_that_spins_is_told_from_one_that_is_blocked() {
+        let mut kept = Kept::new(Vec::new());
+        let mut pen = begun(&mut kept, 0, 0);
+        let go_on = AtomicU64::new(0);
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        std::thread::scope(|scope| {
+            let go_on = &go_on;
+            scope.spawn(move || {
+                executes(&mut pen, 0);
+                // ORDERING: Relaxed, here and below; nothing else is told by it.
+                while go_on.load(Ordering::Relaxed) == 0 {
+                    std::hint::spin_loop();
+                }
+                pen.end_batch(monotonic_ns());
+                executes(&mut pen, 0);
+                let _ = File::from(reader).read(&mut [0]);
+            });
+            let mut watched = watch(&kept);
+            let spins = wait_for(&mut watched, |verdict| {
+                matches!(verdict, Verdict::Spinning { .. })
+            });
+            assert!(
+                spins
+                    .sentence
+                    .contains("executing set of key 0000000000000abc"),
+                "{spins}"
+            );
+            assert!(watched.all_workers_are_stuck());
+            go_on.store(1, Ordering::Relaxed);
+            let blocked = wait_for(&mut watched, |verdict| {
+                matches!(verdict, Verdict::Blocked { .. })
+            });
+            assert!(
+                blocked.sentence.contains("in the system call read"),
+                "{blocked}"
+            );
+            drop(writer);
+        });
+    }
+
+    #[test]
+    fn who_waits_for_a_bucket_is_told_whose_it_is_and_what_that_thread_does() {
+        let cache = Cache::new(config()).unwrap();
+        let mut kept = Kept::new(Vec::new());
+        keep(
+            &mut kept,
+            "memory",
+            cache.memory().try_clone_to_owned().unwrap(),
+        );
+        let mut session = cache.session().unwrap();
+        let mut pen = begun(&mut kept, 0, session.number());
+        let mut holder = begun(&mut kept, 1, 2);
+        executes(&mut holder, 2);
+        let shared = cache.shared();
+        let hash = shared.hash(b"key");
+        let bucket = shared.index.bucket_of(hash);
+        // As a session does that hangs in the midst of a write; sessions count from 0 here.
+        let held = shared.index.lock(hash, 1);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                executes(&mut pen, session.number());
+                let mut guard = session.pin(now_ms());
+                let key = guard.key(b"key").unwrap();
+                let _ = guard.store(&key, Mode::Set, &Entry::of(b"value"));
+                drop(guard);
+                pen.enter(Phase::Sleeping);
+            });
+            let mut watched = watch(&kept);
+            let waits = wait_for(&mut watched, |verdict| {
+                matches!(verdict, Verdict::WaitsForLock { .. })
+            });
+            let whose =
+                format!("the lock of bucket {bucket}, which worker-1 holds, which is executing");
+            assert!(waits.sentence.contains(&whose), "{waits}");
+            assert!(
+                waits.evidence.iter().any(|(name, _)| name == "pinned"),
+                "{waits:?}"
+            );
+            drop(held);
+            wait_for(&mut watched, |verdict| *verdict == Verdict::Healthy);
+        });
+    }
+}
