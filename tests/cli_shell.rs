@@ -126,6 +126,19 @@ fn control_c_drops_a_line_and_control_d_leaves() {
 }
 
 #[test]
+fn control_c_ends_a_command_and_not_the_shell() {
+    let (server, history) = (ServerProcess::start(), History::new("interrupted"));
+    let mut shell = Shell::start(&server, &history);
+    shell.terminal.type_in("stats --watch 10ms\r");
+    shell.terminal.wait_for("every 10ms; Ctrl-C ends");
+    shell.terminal.type_in("\u{3}");
+    shell.terminal.wait_for(&shell.prompt.clone());
+    let shown = shell.type_in("set k v\r");
+    assert!(shown.contains("stored"), "{shown:?}");
+    shell.leave();
+}
+
+#[test]
 fn a_shell_outlives_its_server_for_as_long_as_its_author_wants() {
     let (server, history) = (ServerProcess::start(), History::new("outlives"));
     let mut shell = Shell::start_with(&["--timeout", "1s"], &server, &history);

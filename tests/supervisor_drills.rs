@@ -155,10 +155,8 @@ fn a_worker_that_stands_still_is_named_and_its_process_ended_where_that_was_aske
         is_good(&report);
         assert_eq!(report["deaths"], 1, "{report}");
         let status = watched.status();
-        assert_eq!(
-            (&status["stalls"], &status["stall_kills"]),
-            (&1.into(), &1.into())
-        );
+        assert_eq!(status["stall_kills"], 1, "{status}");
+        assert!(status["stalls"].as_u64() >= Some(1), "{status}");
     }
 }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use larder_protocol::{Limits, Request};
+use tokio::time::timeout;
 
 use crate::call::Outcome;
 use crate::connector::Connector;
@@ -44,10 +45,18 @@ impl Client {
 
     /// What one server, or the cache in this process, accepts.
     pub(crate) async fn limits(&self) -> Result<Limits, Error> {
-        Ok(match &self.way {
-            Way::Server(connector) => connector.link().await?.server.limits,
-            Way::Servers(servers) => servers.first().link().await?.server.limits,
-            Way::Embedded(backend) => backend.server().limits,
-        })
+        let connector = match &self.way {
+            Way::Server(connector) => connector,
+            Way::Servers(servers) => servers.first(),
+            Way::Embedded(backend) => return Ok(backend.server().limits),
+        };
+        if let Some(link) = connector.open_link() {
+            return Ok(link.server.limits);
+        }
+        let after = self.time_left();
+        match timeout(after, connector.link()).await {
+            Ok(link) => Ok(link?.server.limits),
+            Err(_) => Err(Error::NotExecuted(Cause::Timeout { after })),
+        }
     }
 }

@@ -37,6 +37,8 @@ pub(crate) mod number;
 pub(crate) mod operations;
 #[path = "../../src/engine/recover/mod.rs"]
 pub(crate) mod recover;
+#[path = "../../src/engine/scrub.rs"]
+pub(crate) mod scrub;
 #[path = "../../src/engine/session.rs"]
 pub(crate) mod session;
 #[path = "../../src/engine/stats.rs"]

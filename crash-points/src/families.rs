@@ -3,18 +3,19 @@
 use crate::engine::config::AccessTimes;
 use crate::operation::Operation::{
     self, Add, Append, BeginLong, CompareAndSet, CompareAndSetOutdated, Count, Delete, EndLease,
-    Flush, FlushIn, Get, GetOrLease, Hold, Invalidate, LetGo, Maintain, Prepend, Renew, Rest, Set,
-    SetFor, SetLong, Touch, Wait,
+    Flush, FlushIn, Get, GetOrLease, Hold, Invalidate, LetGo, Maintain, Prepend, Recover, Renew,
+    Rest, Set, SetFor, SetLong, Touch, Wait,
 };
 use crate::programs::{Family, Kind};
 use crate::scene::{Keys, Layout, keys_of_one_tag};
 
 /// What recovered caches go on with where nothing else is asked for: deletes, overwrites, a counter, and
 /// enough new keys to split buckets, to chain them, and to evict.
-const AFTERMATH: [Operation; 8] = [
+const AFTERMATH: [Operation; 9] = [
     Delete(0),
     Set(1),
     Count(2),
+    Maintain,
     Set(3),
     Set(4),
     Delete(1),
@@ -175,6 +176,25 @@ fn sequences() -> Vec<Family> {
             &[Set(0), Delete(0), Count(0), Append(0), Set(1), Flush, Renew],
         )
         .of_two_sessions(),
+        Family::new(
+            "second life",
+            Layout {
+                inline_bytes_max: 16,
+                items_per_segment: 4,
+                parts_per_segment: 4,
+                ..Layout::ROOMY
+            },
+            &[
+                Set(0),
+                Get(0),
+                Count(1),
+                Delete(2),
+                Append(2),
+                Maintain,
+                Recover,
+            ],
+        )
+        .behind(&[Set(0), Count(1), SetLong(2, 40), Recover]),
         Family::new(
             "last reads",
             Layout {

@@ -58,6 +58,9 @@ pub(crate) fn judge_stats(cache: &Cache) -> Result<(), String> {
     if sum != stats.memory_bytes {
         return Err(format!("the ledger sums to {sum}: {stats:#?}"));
     }
+    if stats.damaged > 0 {
+        return Err(format!("items are damaged: {stats:#?}"));
+    }
     match (stats.pinned_session, stats.segments_open, stats.limbo_bytes) {
         (0, 0, 0) => Ok(()),
         _ => Err(format!("somebody is at work who is gone: {stats:#?}")),

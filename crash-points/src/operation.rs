@@ -49,6 +49,8 @@ pub(crate) enum Operation {
     LetGo,
     /// Half of a value of so many bytes is received.
     BeginLong(usize),
+    /// The process dies, and another one goes on.
+    Recover,
 }
 
 /// What a caller is told.
@@ -237,7 +239,8 @@ impl Operation {
             | Self::Renew
             | Self::Hold(_)
             | Self::LetGo
-            | Self::BeginLong(_) => unreachable!("{self:?} is no operation on a guard"),
+            | Self::BeginLong(_)
+            | Self::Recover => unreachable!("{self:?} is no operation on a guard"),
         };
         answered();
         answer

@@ -332,6 +332,7 @@ impl Scene {
                 drop(guard);
                 self.held.extend(held);
             }
+            Operation::Recover => self.recover_itself(),
             Operation::BeginLong(bytes) => {
                 let begun = self.begin_long(session, bytes, given);
                 if begun.is_err() {
@@ -347,6 +348,24 @@ impl Scene {
         }
         answered();
         Answer::Done
+    }
+
+    /// Goes on in its own memory, and nothing of what this process had is ended.
+    fn recover_itself(&mut self) {
+        std::mem::take(&mut self.sessions)
+            .into_iter()
+            .for_each(std::mem::forget);
+        std::mem::take(&mut self.held)
+            .into_iter()
+            .for_each(std::mem::forget);
+        std::mem::take(&mut self.drafts)
+            .into_iter()
+            .for_each(std::mem::forget);
+        let memory = self.arena.again();
+        let (cache, _) = self.recovered(&memory, Proof::Lengths).expect("recovered");
+        std::mem::forget(std::mem::replace(&mut self.cache, cache));
+        self.sessions = sessions(&self.cache);
+        self.versions_before = self.newest_version;
     }
 
     fn begin_long(

@@ -90,6 +90,18 @@ impl AtomicU64 {
         before
     }
 
+    pub(crate) fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
+        let before = self.0.fetch_or(value, order);
+        self.stored(before | value);
+        before
+    }
+
+    pub(crate) fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
+        let before = self.0.fetch_and(value, order);
+        self.stored(before & value);
+        before
+    }
+
     pub(crate) fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
         let before = self.0.fetch_max(value, order);
         self.stored(before.max(value));

@@ -86,5 +86,6 @@ families! {
     eviction: "eviction" comes to ["evicted_small", "promoted"],
     ghosts: "ghosts" comes to ["ghost_hits"],
     two_keys_of_one_tag: "two keys of one tag" comes to ["buckets_split"],
+    second_life: "second life" comes to ["scrubbed_bytes", "counted_in_place"],
     last_reads: "last reads" comes to ["evicted_small"],
 }

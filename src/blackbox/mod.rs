@@ -17,10 +17,10 @@
 //! | part | written | how readers know that it is whole |
 //! |---|---|---|
 //! | header, names of the counters | once, before the box is shared | they compare magic and version |
-//! | identity | when its thread begins | a sequence ([`sequence`]) |
+//! | identity | when its thread begins | a sequence (`sequence.rs`) |
 //! | phase and since when, turns, connections, work waiting | each in one store | one word |
 //! | the connection that is served, its peer | when it is another one | a sequence |
-//! | ring of operations, ring of batches | before, during and after each | laps and announcements ([`ring`]) |
+//! | ring of operations, ring of batches | before, during and after each | laps and announcements (`ring.rs`) |
 //! | counters, latencies | one word each | one word |
 //! | orders | by others than the thread | one word |
 //! | board | now and then, by one thread of the server | a sequence |

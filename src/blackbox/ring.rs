@@ -54,6 +54,30 @@ impl fmt::Display for Fingerprint {
     }
 }
 
+impl Fingerprint {
+    /// In one word, as [`from_str`](std::str::FromStr) takes it.
+    pub fn to_word(self) -> String {
+        format!("{}:{:016x}", self.operation, self.key_hash)
+    }
+}
+
+impl std::str::FromStr for Fingerprint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let accepted = || {
+            format!(
+                "`{text}` is no fingerprint; accepted: OPERATION:HASH, such as get:00c0ffee00c0ffee"
+            )
+        };
+        let (operation, key_hash) = text.split_once(':').ok_or_else(accepted)?;
+        Ok(Self {
+            operation: operation.parse()?,
+            key_hash: u64::from_str_radix(key_hash, 16).map_err(|_| accepted())?,
+        })
+    }
+}
+
 /// An operation, as its entry has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {

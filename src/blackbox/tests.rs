@@ -228,3 +228,19 @@ proptest! {
         read_all(&BlackBox::from_bytes(&bytes).unwrap());
     }
 }
+
+#[test]
+fn a_fingerprint_is_read_as_it_is_written() {
+    for operation in Operation::ALL.iter().copied() {
+        let key_hash = 0x0123_4567_89ab_cdef;
+        let fingerprint = Fingerprint {
+            operation,
+            key_hash,
+        };
+        assert_eq!(fingerprint.to_word().parse(), Ok(fingerprint));
+    }
+    for wrong in ["", "get", "get:", "get:xyz", "eat:1"] {
+        let error = wrong.parse::<Fingerprint>().unwrap_err();
+        assert!(error.contains("accepted"), "{error}");
+    }
+}

@@ -139,7 +139,7 @@ impl Service {
         let begins = {
             let mut guard = self.session.pin(self.now.wall_ms);
             let (shared, out) = (&self.shared, &mut self.output);
-            let setting = (self.now.wall_ms, &shared.settings.quarantine[..]);
+            let setting = (self.now.wall_ms, shared.quarantine(self.now));
             begin_store(D::of(shared), &mut guard, setting, begun, needed_bytes, out)
         };
         match begins {

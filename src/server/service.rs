@@ -393,7 +393,7 @@ impl Service {
             answered_bytes: connection.answered_bytes as usize,
             scratch: &self.scratch,
             report: shared,
-            quarantine: &shared.settings.quarantine,
+            quarantine: shared.quarantine(self.now),
             out_bytes_max: OUTPUT_BYTES,
         };
         self.pen.enter(blackbox::Phase::Parsing);

@@ -71,6 +71,8 @@ pub struct Settings {
     pub black_box: bool,
     /// Operations that are not executed, since their like has brought the server down.
     pub quarantine: Vec<Fingerprint>,
+    /// For how long they are not, from the start on.
+    pub quarantined_for: Duration,
     /// Whether workers do what a drill asks of them by way of their black boxes: fail, for real.
     pub allow_drills: bool,
 }
@@ -91,6 +93,7 @@ impl Default for Settings {
             drain_timeout: Duration::from_secs(5),
             black_box: true,
             quarantine: Vec::new(),
+            quarantined_for: Duration::from_secs(600),
             allow_drills: false,
         }
     }
@@ -150,6 +153,9 @@ impl Settings {
             return Err(SettingError::Workers(self.workers));
         }
         Tuning::of(self).check()?;
+        if self.quarantine.len() > QUARANTINE_MAX {
+            return Err(SettingError::Quarantine(self.quarantine.len()));
+        }
         if self
             .idle_timeout
             .is_some_and(|timeout| timeout < TIMEOUT_MIN)

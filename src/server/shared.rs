@@ -5,14 +5,14 @@ use std::time::Duration;
 use mio::Waker;
 
 use super::buffers::BufferBudget;
-use super::clock::Clock;
+use super::clock::{Clock, Now, whole_ms};
 use super::counters::Counters;
 use super::listener::Accepted;
 use super::settings::Settings;
 use super::tongue::Dialects;
 use super::tuning::{Tuned, Tuning};
 use super::upkeep::Bell;
-use crate::blackbox::{BlackBox, Boxes, Pen, Thread};
+use crate::blackbox::{BlackBox, Boxes, Fingerprint, Pen, Thread};
 use crate::engine::Cache;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 
@@ -116,6 +116,20 @@ impl Shared {
             started: Duration::from_millis(now.wall_ms),
             build: concat!("larder ", env!("CARGO_PKG_VERSION")),
         });
+    }
+
+    /// What is not executed at this time.
+    #[inline]
+    pub(super) fn quarantine(&self, now: Now) -> &[Fingerprint] {
+        let Settings {
+            quarantine,
+            quarantined_for,
+            ..
+        } = &self.settings;
+        match quarantine.is_empty() || now.uptime_ms >= whole_ms(*quarantined_for) {
+            true => &[],
+            false => quarantine,
+        }
     }
 
     pub(crate) fn stage(&self) -> Stage {

@@ -27,6 +27,7 @@ mod launch;
 mod metrics;
 mod notify;
 mod post;
+mod quarantine;
 mod sheet;
 mod sight;
 mod status;
@@ -57,12 +58,16 @@ use journal::{Ended, Journal, Phase};
 use kept::Kept;
 use launch::{Launch, Program};
 use post::{Note, Post};
+use quarantine::Quarantine;
 use sight::Sight;
 use upgrade::Upgrade;
 use watch::Watch;
 
 /// The option that makes a worker of a program.
 pub(crate) const WORKER_OPTION: &str = "--no-supervisor";
+
+/// The option that has a worker refuse a fingerprint.
+const REFUSE_OPTION: &str = "--refuse";
 
 /// LIMIT: how much longer than its drain a worker may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -97,6 +102,8 @@ pub(crate) struct Terms {
     pub(crate) drain_timeout: Duration,
     /// How many deaths of workers lead to what.
     pub(crate) deaths: DeathLimits,
+    /// How long is refused what two workers died of.
+    pub(crate) refuse_for: Duration,
     /// How long each step of an upgrade may take.
     pub(crate) upgrade_timeout: Duration,
     /// How long threads may not go on.
@@ -172,11 +179,12 @@ struct Supervisor {
     kept: Kept,
     sheet: Sheet,
     deaths: Deaths,
+    quarantine: Quarantine,
     worker: Worker,
     upgrade: Upgrade,
     journal: Journal,
-    sight: Sight,
     watch: Watch,
+    sight: Sight,
     /// Whether this process was told to end.
     is_ending: bool,
     /// Whether a worker ever served.
@@ -217,12 +225,13 @@ impl Supervisor {
             kept: Kept::new(entrances),
             sheet: Sheet::new(&plan.terms.arguments)?,
             deaths: Deaths::new(plan.terms.deaths),
+            quarantine: Quarantine::default(),
             worker: Worker::None {
                 start_at: Instant::now(),
             },
             upgrade: Upgrade::None,
-            sight: Sight::default(),
             journal,
+            sight: Sight::default(),
             is_ending: false,
             has_served: false,
             ended_at: None,
@@ -324,8 +333,12 @@ impl Supervisor {
 
     /// Starts a worker process.
     fn start(&mut self) -> Result<(), SuperviseError> {
+        let started = Instant::now();
         let mut arguments = self.plan.terms.arguments.clone();
         arguments.push(WORKER_OPTION.into());
+        let refused = self.quarantine.refused(started, self.plan.terms.refuse_for);
+        let refused = refused.iter().map(|fingerprint| fingerprint.to_word());
+        arguments.extend(refused.map(|word| format!("{REFUSE_OPTION}={word}").into()));
         let launch = Launch {
             program: &self.program,
             arguments: &arguments,
@@ -333,7 +346,6 @@ impl Supervisor {
             handed: &self.handed(),
             output: None,
         };
-        let started = Instant::now();
         let patience = match self.upgrade.is_proving() {
             true => self.plan.terms.upgrade_timeout,
             false => self.plan.terms.start_timeout,
@@ -510,6 +522,12 @@ impl Supervisor {
                 pid,
                 "the worker process was in the midst of {found} when it died"
             );
+            if self.quarantine.note(now, found) {
+                let refuse_for = self.plan.terms.refuse_for;
+                tracing::error!(
+                    "{found} has brought two processes down: it is refused for {refuse_for:?}"
+                );
+            }
         }
         match self.deaths.note(now) {
             Next::GiveUp => Err(SuperviseError::GaveUp {

@@ -211,7 +211,7 @@ async fn what_is_told_of_every_request_is_true() {
         unknown_executed,
         unknown_not_executed,
     } = tally;
-    assert!(stored > 500, "{tally:?}");
+    assert!(stored > 50, "{tally:?}");
     assert!(
         not_executed > 0 && unknown_executed > 0 && unknown_not_executed > 0,
         "{tally:?}"

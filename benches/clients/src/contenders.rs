@@ -43,7 +43,7 @@ impl Contender {
         }
     }
 
-    pub(crate) async fn set(&self, key: String, value: Vec<u8>) {
+    pub(crate) async fn set(&self, key: &'static str, value: Vec<u8>) {
         match self {
             Self::Larder(client) => {
                 client.set(key, value).await.expect("stored");
@@ -62,7 +62,7 @@ impl Contender {
         }
     }
 
-    pub(crate) async fn get(&self, key: String) {
+    pub(crate) async fn get(&self, key: &'static str) {
         match self {
             Self::Larder(client) => {
                 client.get(key).await.expect("answered").expect("found");
@@ -79,7 +79,7 @@ impl Contender {
         }
     }
 
-    pub(crate) async fn get_many(&self, keys: Vec<String>) {
+    pub(crate) async fn get_many(&self, keys: &'static [String]) {
         let wanted = keys.len();
         let found = match self {
             Self::Larder(client) => client.get_many(keys).await.expect("answered").len(),
@@ -89,6 +89,7 @@ impl Contender {
                 values.len()
             }
             Self::Fred(client) => {
+                let keys: Vec<&'static str> = keys.iter().map(String::as_str).collect();
                 let values: Vec<Option<Bytes>> = client.mget(keys).await.expect("answered");
                 values.len()
             }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use larder_client::{Cause, Config, Error, Status};
+use larder_client::{Cause, Client, Config, Error, Status};
 use larder_protocol::encode_drain;
 
 use crate::fake::{Fake, Peer};
@@ -159,4 +159,28 @@ async fn what_was_done_is_counted() {
         metrics.received_bytes > 0 && metrics.reads > 0,
         "{metrics:?}"
     );
+}
+
+#[tokio::test]
+async fn a_deadline_holds_while_there_is_no_connection() {
+    let nobody = Fake::start().await;
+    let url = nobody.url();
+    drop(nobody);
+    // Nobody waits for a connection longer than for this.
+    let patient = Config {
+        connect_timeout: Duration::from_secs(3600),
+        request_timeout: Duration::from_secs(3600),
+        ..Config::default()
+    };
+    let client = Client::lazy(&url, patient).expect("a good URL");
+    let hurried = client.until(Instant::now() + Duration::from_millis(5));
+    let one = hurried.get("k").await.expect_err("nobody is there");
+    let hurried = client.until(Instant::now() + Duration::from_millis(5));
+    let many = hurried.get_many(["k"]).await.expect_err("nobody is there");
+    for error in [one, many] {
+        assert!(
+            matches!(error, Error::NotExecuted(Cause::Timeout { .. })),
+            "{error:?}"
+        );
+    }
 }

@@ -20,6 +20,7 @@ use super::admin::{ADMIN_VARIABLE, AdminAddress, EvidencePlace};
 use super::ending::say;
 use super::settings::{Loaded, Loader};
 use super::units;
+use crate::blackbox::Fingerprint;
 use crate::engine::{AccessTimes, Cache, Config, ConfigError, HugePages, Limits, Prefault};
 use crate::server::{self, Address, Pinning, Settings, StartError};
 
@@ -109,6 +110,10 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "ADDRESS", env = ADMIN_VARIABLE)]
     admin: Option<AdminAddress>,
 
+    /// Have threads not write down what they do: then nobody can tell why one hangs, or has died
+    #[arg(long)]
+    no_black_box: bool,
+
     /// What a new worker process keeps of what the last one left: always all that can be proved,
     /// nothing unless that ended in good order (clean), or nothing (never)
     #[arg(long, value_name = "WHEN", default_value = "always")]
@@ -129,6 +134,14 @@ pub(crate) struct ServeOptions {
     /// End after so many deaths of worker processes within a minute
     #[arg(long, value_name = "N", default_value = "7")]
     end_after_deaths: usize,
+
+    /// How long an operation on a key is refused that two worker processes died of
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = units::duration)]
+    refuse_for: Duration,
+
+    /// An operation on a key that is refused, as the supervisor says it
+    #[arg(long, value_name = "OPERATION:HASH", hide = true)]
+    refuse: Vec<Fingerprint>,
 
     /// How long the start after a death is put off at most: the first is not, then 100ms, 200ms ...
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = units::duration)]
@@ -278,8 +291,9 @@ fn settings(options: &ServeOptions) -> Result<Settings, Refusal> {
         frame_timeout: options.frame_timeout,
         write_timeout: options.write_timeout,
         drain_timeout: options.drain_timeout,
-        black_box: true,
-        quarantine: Vec::new(),
+        black_box: !options.no_black_box,
+        quarantine: options.refuse.clone(),
+        quarantined_for: options.refuse_for,
         allow_drills: options.allow_drills,
     })
 }

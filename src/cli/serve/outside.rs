@@ -55,6 +55,7 @@ fn terms(loaded: &Loaded<ServeOptions>) -> Terms {
         arguments: command_line(loaded.as_arguments()),
         start_timeout: options.start_timeout,
         drain_timeout: options.drain_timeout,
+        refuse_for: options.refuse_for,
         upgrade_timeout: options.upgrade_timeout,
         stalls: StallLimits {
             warn: options.stall_warn,

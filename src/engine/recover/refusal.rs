@@ -3,7 +3,7 @@
 use crate::engine::config::ConfigError;
 use crate::engine::header::Mismatch;
 
-/// Why memory cannot be recovered from. The caller may start cold, with [`Cache::new`].
+/// Why memory cannot be recovered from. The caller may start cold, with [`Cache::new`](crate::Cache::new).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecoverError {

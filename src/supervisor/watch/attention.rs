@@ -107,7 +107,7 @@ mod tests {
     fn time_without_the_supervisor_counts_for_no_more_than_two_looks() {
         let mut attention = Attention::new(200 * MS);
         let counted = [1000 * MS, 1200 * MS, 1500 * MS, 61_500 * MS].map(|now| attention.look(now));
-        assert_eq!(counted, [0 * MS, 200 * MS, 300 * MS, 400 * MS]);
+        assert_eq!(counted, [Duration::ZERO, 200 * MS, 300 * MS, 400 * MS]);
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
             let mut stillness = Stillness::new(Kind::Worker, busy);
             stillness.look(Kind::Worker, busy, 200 * MS);
             stillness.look(Kind::Worker, moved, 200 * MS);
-            assert_eq!(stillness.overdue(), 0 * MS, "{moved:?}");
+            assert_eq!(stillness.overdue(), Duration::ZERO, "{moved:?}");
         }
     }
 
@@ -157,10 +157,22 @@ mod tests {
             connections: 1,
             ..asleep
         };
-        assert_eq!(after_an_hour(Kind::Worker, asleep), (0 * MS, 0 * MS));
-        assert_eq!(after_an_hour(Kind::Acceptor, asleep), (0 * MS, 0 * MS));
-        assert_eq!(after_an_hour(Kind::Worker, untaken), (0 * MS, 1500 * MS));
-        assert_eq!(after_an_hour(Kind::Worker, has_some), (0 * MS, 500 * MS));
+        assert_eq!(
+            after_an_hour(Kind::Worker, asleep),
+            (Duration::ZERO, Duration::ZERO)
+        );
+        assert_eq!(
+            after_an_hour(Kind::Acceptor, asleep),
+            (Duration::ZERO, Duration::ZERO)
+        );
+        assert_eq!(
+            after_an_hour(Kind::Worker, untaken),
+            (Duration::ZERO, 1500 * MS)
+        );
+        assert_eq!(
+            after_an_hour(Kind::Worker, has_some),
+            (Duration::ZERO, 500 * MS)
+        );
         let mut upkeep = Stillness::new(Kind::Upkeep, asleep);
         upkeep.look(Kind::Upkeep, asleep, 400 * MS);
         assert_eq!(upkeep.overdue(), 150 * MS);
