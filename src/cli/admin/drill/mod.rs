@@ -28,7 +28,7 @@ use report::Report;
 /// How long an answer of the admin endpoint may take while it is watched.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Have a worker fail for real, and see whether that is noticed, named, contained and recovered from
+/// Have a worker fail for real, and see what comes of it
 ///
 /// The server must have been started with --allow-drills. A probe reads and writes beside it over
 /// connections of its own, and what it finds is graded. Other clients notice as well: a drill is for
