@@ -3,13 +3,13 @@
 
 #[path = "support/process.rs"]
 mod process;
+#[path = "support/scratch.rs"]
+mod scratch;
 mod server_harness;
-
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
 use larder_protocol::Status;
 use process::{Ended, ServerProcess, end_of, larder};
+use scratch::Scratch;
 use server_harness::{Raw, get, set};
 
 /// Enough for a test, and quick to recover.
@@ -142,35 +142,6 @@ fn without_a_supervisor_there_is_one_process_and_its_death_is_the_end() {
     assert_eq!(server.pid(), server.supervisor_pid());
     server.signal("-KILL");
     assert_eq!(server.wait().0, None);
-}
-
-/// A file that goes with the test.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn named(name: &str) -> Self {
-        let name = format!("larder-test-{}-{name}", std::process::id());
-        Self(std::env::temp_dir().join(name))
-    }
-
-    /// A program that does what the script says.
-    fn program(name: &str, script: &str) -> Self {
-        let scratch = Self::named(name);
-        std::fs::write(&scratch.0, format!("#!/bin/sh\n{script}\n")).unwrap();
-        let executable = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(&scratch.0, executable).unwrap();
-        scratch
-    }
-
-    fn text(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 /// A server with an admin endpoint of its own, and what it says to an upgrade.
