@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use larder::{Arithmetic, Initial, Mode};
-use larder_client::{Client, Conditional, Error, Item, Status};
+use larder_client::{Client, Conditional, Config, Error, Item, Status};
 
 use crate::support::linearizability::{Span, check};
 use crate::support::meaning::{Answer, Call, Evictions, Marks, Stored};
@@ -83,9 +83,12 @@ pub(crate) async fn run(load: &Load, tally: &Arc<Tally>) -> History {
     let clock = Instant::now();
     let mut callers = Vec::new();
     for connection in 0..load.connections {
-        let client = Client::connect(&load.url)
-            .await
-            .expect("the server listens");
+        // A server that comes back may go before it has greeted.
+        let client = match load.goes_on {
+            true => Client::lazy(&load.url, Config::default()),
+            false => Client::connect(&load.url).await,
+        };
+        let client = client.expect("the server listens");
         for caller in 0..load.callers {
             let number = (connection * load.callers + caller) as u64 + 1;
             let caller = Caller {
