@@ -195,6 +195,9 @@ fn all_figures_of_stats_are_metrics_once_the_server_has_written_them_down() {
         let others = [
             "up",
             "upgrades_total",
+            "stalls_total",
+            "stall_kills_total",
+            "evidence_bundles_total",
             "board_age_seconds",
             "epoch_pinner_seconds",
         ];

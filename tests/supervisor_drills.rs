@@ -141,6 +141,26 @@ fn a_worker_that_stands_still_holds_up_its_own_connections_and_goes_on_after() {
 }
 
 #[test]
+fn a_worker_that_stands_still_is_named_and_its_process_ended_where_that_was_asked_for() {
+    for what in ["hang", "spin", "slow-io"] {
+        let options = [
+            "--allow-drills",
+            "--stall-warn",
+            "100ms",
+            "--stall-kill",
+            "2s",
+        ];
+        let watched = Watched::serve(&format!("{what}-killed"), &options);
+        let report = drill(&watched, &[what, "--for", "10m"]);
+        is_good(&report);
+        assert_eq!(report["deaths"], 1, "{report}");
+        let status = watched.status();
+        assert_eq!(status["stall_kills"], 1, "{status}");
+        assert!(status["stalls"].as_u64() >= Some(1), "{status}");
+    }
+}
+
+#[test]
 fn the_report_is_for_people_unless_they_want_it_otherwise() {
     let watched = serve("people");
     let ended = watched.run(&[&["drill", "abort"], &EVER[..]].concat());

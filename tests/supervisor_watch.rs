@@ -157,6 +157,7 @@ fn a_server_that_is_stopped_is_named_not_ready_and_goes_on_as_if_nothing_had_bee
     assert!(read(bundle, "report.txt").contains("is stopped by a signal"));
     assert!(read(bundle, "threads.txt").contains("\nState:\tT (stopped)\n"));
     assert!(read(bundle, "figures.txt").contains("items="));
+    assert!(read(bundle, "log.txt").contains("worker-0 has not gone on"));
     assert!(read(bundle, "settings.txt").contains("--stall-warn"));
     assert!(bundle.join("worker-1.box").exists());
 
@@ -283,4 +284,46 @@ fn what_cannot_work_is_refused() {
         assert_eq!(ended.code, Some(2), "{ended:?}");
         assert!(ended.stderr.contains(why), "{ended:?}");
     }
+}
+
+#[test]
+fn the_last_word_of_a_supervisor_says_where_the_evidence_is() {
+    let watched = Watched::serve(
+        "last",
+        &["--cold-after-deaths", "1", "--end-after-deaths", "1"],
+    );
+    watched.store("key");
+    let Watched { server, folder } = watched;
+    kill("-KILL", &[server.pid()]);
+    let (code, log) = server.wait();
+    assert_eq!(code, Some(4), "{log}");
+    let last = log.lines().last().unwrap_or_default();
+    let command = "larder postmortem --bundle ";
+    let (_, bundle) = last.split_once(command).unwrap_or_else(|| panic!("{log}"));
+    let bundle = bundle.split('`').next().unwrap();
+    assert!(bundle.starts_with(folder.0.to_str().unwrap()), "{log}");
+    let told = end_of(&mut larder(&["postmortem", "--bundle", bundle]), b"");
+    assert!(told.stdout.contains(" set of key "), "{told:?}");
+}
+
+#[test]
+fn a_worker_that_hangs_is_killed_where_that_was_asked_for_and_the_contents_are_kept() {
+    let limits = ["--stall-warn", "200ms", "--stall-kill", "400ms"];
+    let watched = Watched::serve("hangs", &[&["--allow-drills"], &limits[..]].concat());
+    watched.store("key");
+    let before = watched.server.pid();
+    let drill = watched.ask(&["drill", "hang", "--worker", "0"]);
+    let is_complete = |ended: &Ended| ended.stdout.contains("The next process");
+    let told = watched.ask_until(&["postmortem"], is_complete).stdout;
+    assert_ne!(watched.server.pid(), before, "{drill:?}");
+    let killed = "was killed by SIGKILL, by its supervisor, since worker-0 hung";
+    assert!(told.contains(killed), "{told}");
+    assert!(told.contains("worker-0 has not gone on for"), "{told}");
+    assert!(
+        told.contains("is blocked in the system call clock_nanosleep"),
+        "{told}"
+    );
+    assert!(told.contains(" killed: worker-0"), "{told}");
+    assert!(told.contains("with what recovery kept"), "{told}");
+    assert_eq!(watched.bundles("-stall").len(), 1);
 }

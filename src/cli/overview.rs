@@ -16,18 +16,9 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Many commands", &["batch", "shell"]),
     (
         "A server",
-        &[
-            "serve",
-            "config",
-            "ping",
-            "stats",
-            "flush",
-            "upgrade",
-            "why",
-            "postmortem",
-        ],
+        &["serve", "config", "ping", "stats", "flush", "upgrade"],
     ),
-    ("How it is", &["status", "drill"]),
+    ("How it is", &["status", "why", "postmortem", "drill"]),
     ("Measuring", &["bench", "replay"]),
     ("This program", &["completions", "help"]),
 ];

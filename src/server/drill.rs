@@ -33,6 +33,9 @@ const HOARD_EXPONENTS: std::ops::RangeInclusive<u32> = 20..=27;
 /// More than any pipe holds.
 const SLOW_WRITE_BYTES: usize = 16 << 20;
 
+/// How soon memory is taken that was given back while it is denied.
+const DENIED_AGAIN_AFTER: Duration = Duration::from_millis(1);
+
 /// The numbers of drills stand below their duration.
 const NUMBER_BITS: u32 = 8;
 
@@ -203,15 +206,19 @@ impl Service {
     /// Takes what connections may hold, and has it given back after a time. The worker goes on.
     fn deny_memory(&self, duration: Duration) {
         let budget = Arc::clone(&self.shared.budget);
-        let taken_bytes = budget.take_rest();
-        let give_back = move || {
-            thread::sleep(duration);
+        let deny = move || {
+            let start = Instant::now();
+            let mut taken_bytes = 0;
+            // What a connection gives back meanwhile is taken as well.
+            while start.elapsed() < duration {
+                taken_bytes += budget.take_rest();
+                thread::sleep(DENIED_AGAIN_AFTER);
+            }
             budget.give(taken_bytes);
         };
-        let giver = thread::Builder::new().name("larder-drill".to_owned());
-        if let Err(error) = giver.spawn(give_back) {
-            self.shared.budget.give(taken_bytes);
-            tracing::error!(%error, "the drill is called off: nobody would end it");
+        let denier = thread::Builder::new().name("larder-drill".to_owned());
+        if let Err(error) = denier.spawn(deny) {
+            tracing::error!(%error, "the drill is called off: there is no thread for it");
         }
     }
 }

@@ -48,7 +48,7 @@ pub(crate) use deaths::Limits as DeathLimits;
 pub(crate) use handover::{BLACK_BOX, Handed, MEMORY};
 pub(crate) use notify::Watcher;
 pub(crate) use sheet::Sheet;
-pub(crate) use watch::{Postmortem, REPORT, StallLimits, Why};
+pub(crate) use watch::{Postmortem, REPORT, RecentLog, StallLimits, Why};
 
 use crate::engine::Config;
 use crate::server::{Entrance, Listening};
@@ -85,6 +85,8 @@ pub(crate) struct Plan {
     pub(crate) admin: Option<Listening>,
     /// The folder for evidence of hangs and deaths; `None`: there is none.
     pub(crate) evidence: Option<PathBuf>,
+    /// The last lines of the log.
+    pub(crate) recent_log: RecentLog,
     /// The configuration of the cache, to find one's way to its counters.
     pub(crate) config: Config,
     /// Whether workers may be asked to fail.
@@ -131,13 +133,15 @@ pub(crate) enum SuperviseError {
     /// Worker processes died again and again.
     #[error(
         "giving up: {deaths} worker processes died within a minute, the last one {how}; \
-         its log and `larder postmortem` say more"
+         {more}"
     )]
     GaveUp {
         /// How many.
         deaths: usize,
         /// How the last one did.
         how: String,
+        /// Where there is more about it.
+        more: String,
     },
 }
 
@@ -533,6 +537,7 @@ impl Supervisor {
             Next::GiveUp => Err(SuperviseError::GaveUp {
                 deaths: self.deaths.count(),
                 how: ended.to_string(),
+                more: self.watch.last_word(),
             }),
             Next::Start { after, cold } => {
                 let deaths = self.deaths.count();

@@ -41,7 +41,9 @@ impl Watched {
             "--listen",
             "127.0.0.1:0",
         ];
-        let server = ServerProcess::serve(&[&options[..], &["--admin", &at], more].concat());
+        let server = ServerProcess::serve(
+            &[&options[..], &["--admin", &at, "--evidence", "none"], more].concat(),
+        );
         Self { server, path }
     }
 

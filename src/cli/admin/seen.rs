@@ -24,6 +24,9 @@ pub(super) struct Seen {
     pub(super) upgrades: u64,
     pub(super) upgrades_failed: u64,
     pub(super) last_upgrade: Option<String>,
+    pub(super) stalls: u64,
+    pub(super) stall_kills: u64,
+    pub(super) steps: Vec<Step>,
     pub(super) supervisor: Supervisor,
     pub(super) addresses: Vec<String>,
     pub(super) memcached_addresses: Vec<String>,
@@ -42,6 +45,14 @@ pub(super) struct Death {
     pub(super) at_ms: u64,
     pub(super) lived_ms: u64,
     pub(super) how: String,
+}
+
+/// What was done about a thread that did not go on.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Step {
+    pub(super) at_ms: u64,
+    pub(super) sentence: String,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -10,16 +10,21 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 use super::LogForm;
 use crate::cli::style;
+use crate::supervisor::RecentLog;
 
 /// What is logged, while the process runs.
 #[derive(Debug, Clone)]
-pub(super) struct Level(Handle<LevelFilter, Registry>);
+pub(super) struct Level {
+    handle: Handle<LevelFilter, Registry>,
+    /// The last lines.
+    pub(super) recent: RecentLog,
+}
 
 impl Level {
     /// Changes it.
     pub(super) fn set(&self, level: LevelFilter) {
         // It fails only where the log is gone.
-        let _ = self.0.modify(|now| *now = level);
+        let _ = self.handle.modify(|now| *now = level);
     }
 }
 
@@ -34,7 +39,14 @@ pub(super) fn start(form: LogForm, level: LevelFilter) -> Level {
         LogForm::Human => lines.boxed(),
         LogForm::Json => lines.json().boxed(),
     };
+    let recent = RecentLog::default();
+    let kept = recent.clone();
+    let remembered = fmt::layer()
+        .with_writer(move || kept.clone())
+        .with_ansi(false)
+        .with_target(false);
     // A second log in one process would only fail to replace the first.
-    let _ = Registry::default().with(filter).with(lines).try_init();
-    Level(handle)
+    let log = Registry::default().with(filter).with(lines);
+    let _ = log.with(remembered).try_init();
+    Level { handle, recent }
 }

@@ -21,6 +21,7 @@ pub(super) fn supervise(
     let options = &loaded.options;
     let (settings, config) = check(options)?;
     let entrances = settings.bind().map_err(StartError::from)?;
+    let recent_log = level.recent.clone();
     let reread = move || {
         let loaded = loader.load().map_err(|error| error.to_string())?;
         if let Err(Refusal::Usage(why) | Refusal::Failed(why)) = check(&loaded.options) {
@@ -34,6 +35,7 @@ pub(super) fn supervise(
         reread: Reread(Box::new(reread)),
         admin: admin_socket(options, &entrances)?,
         evidence: evidence(options, &entrances),
+        recent_log,
         config,
         entrances,
         allow_drills: options.allow_drills,

@@ -102,6 +102,21 @@ fn of_journal(families: &mut Families, journal: &Entries) {
             "Worker processes that died, and nobody had asked them to end",
             journal.deaths,
         ),
+        (
+            "stalls",
+            "Times that a thread had work and did not go on",
+            journal.stalls,
+        ),
+        (
+            "stall_kills",
+            "Worker processes that were killed for that",
+            journal.stall_kills,
+        ),
+        (
+            "evidence_bundles",
+            "Bundles of evidence that were saved",
+            journal.bundles,
+        ),
     ] {
         families.counter(name, help, count);
     }

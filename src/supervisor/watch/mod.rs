@@ -18,6 +18,7 @@ mod attention;
 mod boxes;
 mod fingerprint;
 mod ladder;
+mod recent;
 mod recorder;
 mod report;
 mod thread;
@@ -45,6 +46,7 @@ use report::Recovery;
 use watched::Watched;
 
 pub(crate) use ladder::StallLimits;
+pub(crate) use recent::RecentLog;
 pub(crate) use report::{Postmortem, Why};
 
 /// The file of a bundle that programs read.
@@ -83,7 +85,12 @@ impl Watch {
     pub(super) fn new(plan: &Plan, journal: &Journal) -> io::Result<Self> {
         let settings = settings(&plan.terms.arguments);
         Ok(Self {
-            recorder: Recorder::start(plan.evidence.clone(), settings, journal.clone())?,
+            recorder: Recorder::start(
+                plan.evidence.clone(),
+                settings,
+                plan.recent_log.clone(),
+                journal.clone(),
+            )?,
             limits: plan.terms.stalls,
             config: plan.config.clone(),
             interval: interval(plan.terms.stalls),
@@ -229,6 +236,15 @@ impl Watch {
             pid: Some(process.pid.as_raw_nonzero().get()),
             threads,
         })
+    }
+
+    /// Waits until all evidence is saved, and says where the last of it is.
+    pub(super) fn last_word(&mut self) -> String {
+        self.recorder.finish();
+        match self.journal.read().last_bundle {
+            Some(bundle) => format!("`larder postmortem --bundle {bundle}` says more"),
+            None => "the log says more".to_owned(),
+        }
     }
 
     /// The post-mortem of the last process that died.

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::archive::{Archive, Named};
 use super::boxes::{Attached, Boxes};
+use super::recent::RecentLog;
 use super::report::{Finding, Postmortem, Recovery, Remains, name, operations};
 use super::thread;
 use crate::blackbox::Kind;
@@ -58,12 +59,14 @@ impl Recorder {
     pub(super) fn start(
         folder: Option<PathBuf>,
         settings: String,
+        log: RecentLog,
         journal: Journal,
     ) -> std::io::Result<Self> {
         let (jobs, taken) = mpsc::channel(WAITING_MAX);
         let desk = Desk {
             archive: folder.map(Archive::at),
             settings,
+            log,
             journal,
             last: None,
         };
@@ -88,6 +91,15 @@ impl Recorder {
         self.send(Job::Tell(answer));
     }
 
+    /// Waits until all is written; nothing more will be.
+    pub(super) fn finish(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panic has been said.
+            let _ = thread.join();
+        }
+    }
+
     fn send(&self, job: Job) {
         let sent = self.jobs.as_ref().map(|jobs| jobs.try_send(job));
         if !matches!(sent, Some(Ok(()))) {
@@ -98,11 +110,7 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            // Its panic has been said.
-            let _ = thread.join();
-        }
+        self.finish();
     }
 }
 
@@ -111,6 +119,7 @@ impl Drop for Recorder {
 struct Desk {
     archive: Option<Archive>,
     settings: String,
+    log: RecentLog,
     journal: Journal,
     last: Option<Postmortem>,
 }
@@ -173,6 +182,7 @@ impl Desk {
             "settings.txt".to_owned(),
             self.settings.clone().into_bytes(),
         ));
+        files.push(("log.txt".to_owned(), self.log.read()));
         if !case.is_over {
             let threads = case.boxes.iter().map(of_system);
             let threads = threads.collect::<String>().into_bytes();

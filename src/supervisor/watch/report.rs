@@ -142,7 +142,9 @@ impl fmt::Display for Postmortem {
         }
         if let Some(recovery) = &self.recovery {
             writeln!(f, "\n{}", recovery.sentence)?;
-            facts(f, &recovery.receipt)?;
+            let receipt = recovery.receipt.iter();
+            let told: Vec<_> = receipt.filter(|(_, value)| value != "0").cloned().collect();
+            facts(f, &told)?;
         }
         match &self.bundle {
             Some(bundle) => writeln!(f, "\nThe evidence is in {bundle}"),
@@ -188,8 +190,12 @@ pub(super) fn doing(black_box: &BlackBox, now_ns: u64, was: bool) -> String {
         }
         _ => {}
     }
-    if snapshot.connections + snapshot.untaken > 0 {
-        let _ = write!(said, "; it has {} connections", snapshot.connections);
+    match snapshot.connections {
+        0 if snapshot.untaken == 0 => {}
+        1 => said.push_str("; it has 1 connection"),
+        count => {
+            let _ = write!(said, "; it has {count} connections");
+        }
     }
     if snapshot.untaken > 0 {
         let _ = write!(said, " and {} more to take over", snapshot.untaken);

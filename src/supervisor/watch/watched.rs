@@ -23,6 +23,10 @@ use crate::supervisor::journal::now_ms;
 use crate::supervisor::kept::Kept;
 use crate::sync::Arc;
 
+/// Time of a core that no step of a thread takes which comes to an end: steps are counted in microseconds,
+/// and each is seen.
+const AMPLE: Duration = Duration::from_millis(100);
+
 /// A worker process.
 #[derive(Debug)]
 pub(super) struct Watched {
@@ -45,6 +49,8 @@ struct Thread {
     first: Option<Look>,
     last: Option<Look>,
     climb: Climb,
+    /// The number of its session, once it has said that; 0: it has not.
+    session: u32,
     /// For how long the whole process has been stopped, if it is.
     stopped: Duration,
 }
@@ -72,6 +78,7 @@ impl Thread {
             first: None,
             last: None,
             climb: Climb::default(),
+            session: 0,
             stopped: Duration::ZERO,
         }
     }
@@ -124,7 +131,10 @@ impl Watched {
         let attended = self.attention.look(now);
         for at in 0..self.threads.len() {
             let one = &self.boxes.iter().as_slice()[at];
-            let pinned = self.pinned_since_ms(one);
+            if self.threads[at].session == 0 {
+                self.threads[at].session = one.black_box.snapshot().session;
+            }
+            let pinned = self.pinned_since_ms(self.threads[at].session);
             let thread = &mut self.threads[at];
             thread
                 .stillness
@@ -183,8 +193,7 @@ impl Watched {
         }
     }
 
-    fn pinned_since_ms(&self, one: &Attached) -> Option<u64> {
-        let session = one.black_box.snapshot().session;
+    fn pinned_since_ms(&self, session: u32) -> Option<u64> {
         self.lookout.as_ref()?.session(session)?.pinned_since_ms
     }
 
@@ -236,7 +245,7 @@ impl Watched {
             between: last.at.saturating_sub(first.at),
             throttled: last.throttled.since(first.throttled),
             lock: (lock.as_ref()).map(|(bucket, holder)| (*bucket, holder.as_deref())),
-            ample: self.warn,
+            ample: self.warn.min(AMPLE),
         };
         case.verdict()
     }

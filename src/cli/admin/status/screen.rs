@@ -21,6 +21,7 @@ pub(super) fn shown(seen: &Seen, colours: bool) -> String {
         ("items", items(seen)),
         ("memory", memory(seen)),
         ("connections", connections(seen)),
+        ("stalls", stalls(seen)),
         ("recovery", recovery(seen)),
         ("upgrades", upgrades(seen)),
     ];
@@ -133,6 +134,18 @@ fn connections(seen: &Seen) -> Option<String> {
         }
     }
     (!seen.threads.is_empty()).then_some(line)
+}
+
+/// Threads that did not go on, and what was done about the last one.
+fn stalls(seen: &Seen) -> Option<String> {
+    let last = seen.steps.last()?;
+    let ago = duration_about(seen.now_ms.saturating_sub(last.at_ms));
+    let killed = match seen.stall_kills {
+        0 => String::new(),
+        kills => format!(", {kills} ended by a kill"),
+    };
+    let sentence = &last.sentence;
+    Some(format!("{}{killed}; {ago} ago: {sentence}", seen.stalls))
 }
 
 fn recovery(seen: &Seen) -> Option<String> {
@@ -263,6 +276,7 @@ mod tests {
         let seen = seen(
             r#"{"phase":"serving","pid":8,"since_ms":1000,"now_ms":61000,"starts":2,"deaths":1,
             "last_deaths":[{"pid":7,"at_ms":1000,"lived_ms":500,"how":"was killed by SIGKILL"}],
+            "stalls":1,"steps":[{"at_ms":59000,"sentence":"worker-0 spins"}],
             "receipt":[["items","5"],["lost_bytes","0"],["duration_us","2000"]],"outage_ms":12,
             "supervisor":{"pid":6,"uptime_ms":60500},"addresses":["127.0.0.1:5273"],"build":"larder 1",
             "threads":[{"name":"worker-0","kind":"worker","phase":"executing","for_ms":5000,"connections":2,"waiting":3,
@@ -278,6 +292,7 @@ processes    worker 8, supervisor 6 (up 1m); 2 started, 1 died, the last one (7)
 items        5; 75.0 % of 4 reads hit; 0 evicted
 memory       1 MiB: 1 KiB of items, 2 KiB free
 connections  2; 9 requests
+stalls       1; 2s ago: worker-0 spins
 recovery     items 5, duration 2ms; nobody served for 12ms
 
 Threads
