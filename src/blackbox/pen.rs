@@ -21,7 +21,7 @@ use super::layout::{
 };
 use super::names::{Operation, Outcome, Phase};
 use super::peer::PackedPeer;
-use super::ring::{Batch, Entry};
+use super::ring::{self, Batch};
 use super::sequence::{Sequence, fitting, text_words};
 use super::snapshot::PHASE_BITS;
 use crate::sync::{Arc, Ordering};
@@ -59,8 +59,8 @@ pub struct Pen {
     /// Whether the last of them has not ended.
     is_within: bool,
     batch: Batch,
-    /// The operation that has begun and not ended.
-    open: Option<Entry>,
+    /// What is written down of the operation that has begun and not ended; `None`: there is none.
+    open: Option<u64>,
     /// The connection whose number is in the box.
     served: u64,
     /// Operations of this batch, by kind, [`COUNTED_APART`] aside.
@@ -220,24 +220,25 @@ impl Pen {
             self.counts[operation as usize] += 1;
             self.counted |= 1 << operation as u32;
         }
-        let entry = Entry::new(self.operations, operation, key_bytes, value_bytes);
-        entry.begin(&black_box.arena, key_hash);
-        self.open = Some(entry);
+        let description = ring::describe(self.operations, operation, key_bytes, value_bytes);
+        ring::begin(&black_box.arena, self.operations, key_hash, description);
+        self.open = Some(description);
     }
 
     /// Names the key that an operation of many keys has come to.
     #[inline]
     pub fn at_key(&mut self, key_hash: u64) {
-        if let (Some(entry), Some(black_box)) = (&self.open, &self.black_box) {
-            entry.rename(&black_box.arena, key_hash);
+        if let (Some(_), Some(black_box)) = (self.open, &self.black_box) {
+            ring::rename(&black_box.arena, self.operations, key_hash);
         }
     }
 
     /// Ends the operation that was begun last. `value_bytes` are those that it gave, if any.
     #[inline]
     pub fn end(&mut self, outcome: Outcome, value_bytes: usize) {
-        if let (Some(entry), Some(black_box)) = (self.open.take(), &self.black_box) {
-            entry.end(&black_box.arena, outcome, value_bytes);
+        if let (Some(description), Some(black_box)) = (self.open.take(), &self.black_box) {
+            let arena = &black_box.arena;
+            ring::end(arena, self.operations, description, outcome, value_bytes);
             self.operations = self.operations.wrapping_add(1);
         }
     }

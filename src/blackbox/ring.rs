@@ -19,7 +19,7 @@ use super::layout::{BATCH_BYTES, BATCH_RING_AT, BATCHES_AT, OPERATIONS_AT, RECOR
 use super::names::{Operation, Outcome};
 use crate::arena::Arena;
 use crate::shape::BOX_OPERATIONS;
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
 
 const VALUE_BITS: u32 = 30;
 const KEY_BITS: u32 = 16;
@@ -35,6 +35,9 @@ const KEY_MAX: u64 = (1 << KEY_BITS) - 1;
 
 /// LIMIT: operations of one batch; the open one is among the last that were announced.
 const ANNOUNCED_MAX: u64 = 64;
+
+/// Words of the ring of operations.
+const RING_WORDS: u64 = BOX_OPERATIONS * RECORD_BYTES / 8;
 
 const CONNECTION_BITS: u32 = 48;
 const CONNECTION_MAX: u64 = (1 << CONNECTION_BITS) - 1;
@@ -123,55 +126,65 @@ fn lap(number: u64) -> u64 {
     (number / BOX_OPERATIONS).wrapping_add(1)
 }
 
-/// What the writer knows of the operation that it has begun.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    at: u64,
-    word: u64,
+/// The last word of an operation's entry, before its outcome is known.
+#[inline]
+pub(super) fn describe(
+    number: u64,
+    operation: Operation,
+    key_bytes: usize,
+    value_bytes: usize,
+) -> u64 {
+    let key_bytes = (key_bytes as u64).min(KEY_MAX);
+    let value_bytes = (value_bytes as u64).min(VALUE_MAX);
+    lap(number) << LAP_SHIFT
+        | (operation as u64) << OPERATION_SHIFT
+        | key_bytes << KEY_SHIFT
+        | value_bytes
 }
 
-impl Entry {
-    #[inline]
-    pub(super) fn new(
-        number: u64,
-        operation: Operation,
-        key_bytes: usize,
-        value_bytes: usize,
-    ) -> Self {
-        let key_bytes = (key_bytes as u64).min(KEY_MAX);
-        let value_bytes = (value_bytes as u64).min(VALUE_MAX);
-        let word = lap(number) << LAP_SHIFT
-            | (operation as u64) << OPERATION_SHIFT
-            | key_bytes << KEY_SHIFT
-            | value_bytes;
-        let at = RING_AT + number % BOX_OPERATIONS * RECORD_BYTES;
-        Self { at, word }
-    }
+/// The two words of an operation's entry. The ring is looked at as a whole, so that a place in it needs
+/// no check.
+#[inline]
+fn entry(arena: &Arena, number: u64) -> [&AtomicU64; 2] {
+    let ring = arena.words::<{ RING_WORDS as usize }>(RING_AT);
+    let place = (number % BOX_OPERATIONS * 2) as usize;
+    [&ring[place], &ring[place + 1]]
+}
 
-    #[inline]
-    pub(super) fn begin(&self, arena: &Arena, key_hash: u64) {
-        let words = arena.words::<2>(self.at);
-        // ORDERING: Release, both: they carry the announcement that was made before; and who sees the
-        // lap in the second sees the first.
-        words[0].store(key_hash, Ordering::Release);
-        words[1].store(self.word, Ordering::Release);
-    }
+/// Writes down that an operation has begun.
+#[inline]
+pub(super) fn begin(arena: &Arena, number: u64, key_hash: u64, description: u64) {
+    let [key, last] = entry(arena, number);
+    // ORDERING: Release, both: they carry the announcement that was made before; and who sees the lap in
+    // the second sees the first.
+    key.store(key_hash, Ordering::Release);
+    last.store(description, Ordering::Release);
+}
 
-    #[inline]
-    pub(super) fn rename(&self, arena: &Arena, key_hash: u64) {
-        // ORDERING: Release, as in `begin`.
-        arena.word(self.at).store(key_hash, Ordering::Release);
-    }
+/// Writes down which key an operation of many has come to.
+#[inline]
+pub(super) fn rename(arena: &Arena, number: u64, key_hash: u64) {
+    let [key, _] = entry(arena, number);
+    // ORDERING: Release, as in `begin`.
+    key.store(key_hash, Ordering::Release);
+}
 
-    #[inline]
-    pub(super) fn end(self, arena: &Arena, outcome: Outcome, value_bytes: usize) {
-        let mut word = self.word | (outcome as u64) << OUTCOME_SHIFT;
-        if value_bytes > 0 {
-            word = word & !VALUE_MAX | (value_bytes as u64).min(VALUE_MAX);
-        }
-        // ORDERING: Release, as in `begin`.
-        arena.word(self.at + 8).store(word, Ordering::Release);
+/// Writes down what came of an operation.
+#[inline]
+pub(super) fn end(
+    arena: &Arena,
+    number: u64,
+    description: u64,
+    outcome: Outcome,
+    value_bytes: usize,
+) {
+    let mut word = description | (outcome as u64) << OUTCOME_SHIFT;
+    if value_bytes > 0 {
+        word = word & !VALUE_MAX | (value_bytes as u64).min(VALUE_MAX);
     }
+    let [_, last] = entry(arena, number);
+    // ORDERING: Release, as in `begin`.
+    last.store(word, Ordering::Release);
 }
 
 /// A batch, as the writer knows it.
@@ -285,9 +298,9 @@ fn read_batch(arena: &Arena, number: u64) -> Option<Found> {
 }
 
 fn read_operation(arena: &Arena, number: u64) -> Option<Record> {
-    let words = arena.words::<2>(RING_AT + number % BOX_OPERATIONS * RECORD_BYTES);
+    let [key, last] = entry(arena, number);
     // ORDERING: Acquire, both, as those of a batch.
-    let word = words[1].load(Ordering::Acquire);
+    let word = last.load(Ordering::Acquire);
     if word >> LAP_SHIFT != lap(number) & (u64::MAX >> LAP_SHIFT) {
         return None;
     }
@@ -296,7 +309,7 @@ fn read_operation(arena: &Arena, number: u64) -> Option<Record> {
         number,
         operation: Operation::of(part(OPERATION_SHIFT, OPERATION_BITS)),
         outcome: Outcome::of(part(OUTCOME_SHIFT, OUTCOME_BITS)),
-        key_hash: words[0].load(Ordering::Acquire),
+        key_hash: key.load(Ordering::Acquire),
         key_bytes: part(KEY_SHIFT, KEY_BITS) as u32,
         value_bytes: part(0, VALUE_BITS) as u32,
         batch: None,
