@@ -37,7 +37,9 @@ impl ServerProcess {
 
     /// Starts a server with these options and waits for its ready line.
     pub fn serve(options: &[&str]) -> Self {
+        // A server that is killed leaves the socket of its endpoint behind.
         let mut child = larder(&[&["serve"], options].concat())
+            .env("LARDER_ADMIN", "none")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
