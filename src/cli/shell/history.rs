@@ -38,18 +38,18 @@ mod tests {
     fn the_environment_says_where_the_history_is() {
         for (variables, expected) in [
             (
-                &[("HOME", "/home/ada")][..],
-                Some("/home/ada/.local/state/larder/history"),
+                &[("HOME", "/nest/ada")][..],
+                Some("/nest/ada/.local/state/larder/history"),
             ),
             (
-                &[("HOME", "/home/ada"), ("XDG_STATE_HOME", "/state")],
+                &[("HOME", "/nest/ada"), ("XDG_STATE_HOME", "/state")],
                 Some("/state/larder/history"),
             ),
             (
-                &[("HOME", "/home/ada"), (VARIABLE, "/tmp/h")],
+                &[("HOME", "/nest/ada"), (VARIABLE, "/tmp/h")],
                 Some("/tmp/h"),
             ),
-            (&[("HOME", "/home/ada"), (VARIABLE, "")], None),
+            (&[("HOME", "/nest/ada"), (VARIABLE, "")], None),
             (&[("HOME", "relative")], None),
             (&[], None),
         ] {
