@@ -19,7 +19,7 @@ use super::layout::{BATCH_BYTES, BATCH_RING_AT, BATCHES_AT, OPERATIONS_AT, RECOR
 use super::names::{Operation, Outcome};
 use crate::arena::Arena;
 use crate::shape::BOX_OPERATIONS;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::Ordering;
 
 const VALUE_BITS: u32 = 30;
 const KEY_BITS: u32 = 16;
@@ -36,8 +36,8 @@ const KEY_MAX: u64 = (1 << KEY_BITS) - 1;
 /// LIMIT: operations of one batch; the open one is among the last that were announced.
 const ANNOUNCED_MAX: u64 = 64;
 
-/// Words of the ring of operations.
-const RING_WORDS: u64 = BOX_OPERATIONS * RECORD_BYTES / 8;
+/// Words of the ring of operations. It is looked at as a whole, so that a place in it needs no check.
+const RING_WORDS: usize = (BOX_OPERATIONS * RECORD_BYTES / 8) as usize;
 
 const CONNECTION_BITS: u32 = 48;
 const CONNECTION_MAX: u64 = (1 << CONNECTION_BITS) - 1;
@@ -142,31 +142,31 @@ pub(super) fn describe(
         | value_bytes
 }
 
-/// The two words of an operation's entry. The ring is looked at as a whole, so that a place in it needs
-/// no check.
+/// Where the two words of an operation's entry are in the ring.
 #[inline]
-fn entry(arena: &Arena, number: u64) -> [&AtomicU64; 2] {
-    let ring = arena.words::<{ RING_WORDS as usize }>(RING_AT);
-    let place = (number % BOX_OPERATIONS * 2) as usize;
-    [&ring[place], &ring[place + 1]]
+fn places(number: u64) -> [usize; 2] {
+    let first = (number % BOX_OPERATIONS * 2) as usize;
+    [first, first + 1]
 }
 
 /// Writes down that an operation has begun.
 #[inline]
 pub(super) fn begin(arena: &Arena, number: u64, key_hash: u64, description: u64) {
-    let [key, last] = entry(arena, number);
+    let ring = arena.words::<RING_WORDS>(RING_AT);
+    let [key, last] = places(number);
     // ORDERING: Release, both: they carry the announcement that was made before; and who sees the lap in
     // the second sees the first.
-    key.store(key_hash, Ordering::Release);
-    last.store(description, Ordering::Release);
+    ring[key].store(key_hash, Ordering::Release);
+    ring[last].store(description, Ordering::Release);
 }
 
 /// Writes down which key an operation of many has come to.
 #[inline]
 pub(super) fn rename(arena: &Arena, number: u64, key_hash: u64) {
-    let [key, _] = entry(arena, number);
+    let ring = arena.words::<RING_WORDS>(RING_AT);
+    let [key, _] = places(number);
     // ORDERING: Release, as in `begin`.
-    key.store(key_hash, Ordering::Release);
+    ring[key].store(key_hash, Ordering::Release);
 }
 
 /// Writes down what came of an operation.
@@ -182,9 +182,10 @@ pub(super) fn end(
     if value_bytes > 0 {
         word = word & !VALUE_MAX | (value_bytes as u64).min(VALUE_MAX);
     }
-    let [_, last] = entry(arena, number);
+    let ring = arena.words::<RING_WORDS>(RING_AT);
+    let [_, last] = places(number);
     // ORDERING: Release, as in `begin`.
-    last.store(word, Ordering::Release);
+    ring[last].store(word, Ordering::Release);
 }
 
 /// A batch, as the writer knows it.
@@ -298,9 +299,10 @@ fn read_batch(arena: &Arena, number: u64) -> Option<Found> {
 }
 
 fn read_operation(arena: &Arena, number: u64) -> Option<Record> {
-    let [key, last] = entry(arena, number);
+    let ring = arena.words::<RING_WORDS>(RING_AT);
+    let [key, last] = places(number);
     // ORDERING: Acquire, both, as those of a batch.
-    let word = last.load(Ordering::Acquire);
+    let word = ring[last].load(Ordering::Acquire);
     if word >> LAP_SHIFT != lap(number) & (u64::MAX >> LAP_SHIFT) {
         return None;
     }
@@ -309,7 +311,7 @@ fn read_operation(arena: &Arena, number: u64) -> Option<Record> {
         number,
         operation: Operation::of(part(OPERATION_SHIFT, OPERATION_BITS)),
         outcome: Outcome::of(part(OUTCOME_SHIFT, OUTCOME_BITS)),
-        key_hash: key.load(Ordering::Acquire),
+        key_hash: ring[key].load(Ordering::Acquire),
         key_bytes: part(KEY_SHIFT, KEY_BITS) as u32,
         value_bytes: part(0, VALUE_BITS) as u32,
         batch: None,
