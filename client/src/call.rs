@@ -1,17 +1,25 @@
 //! The life of a request: wait for a connection and for room, send, wait for the answer, and send
 //! again what is known not to have been executed.
+//!
+//! It is written as a state machine and not as an `async` function: a request that finds a connection
+//! and room, as nearly all do, is looked at twice, when it is sent and when its answer is there, and
+//! each look goes straight to what there is to do.
 
+use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use larder_protocol::{Request, Status};
 use tokio::time::{Instant, timeout_at};
-use tracing::Instrument as _;
+use tracing::Span;
 
 use crate::allowance::Allowance;
 use crate::connector::Connector;
+use crate::desk::Time;
 use crate::error::{Cause, Error};
-use crate::link::NotSent;
+use crate::link::{Link, NotSent};
 use crate::pending::Answer;
 use crate::reply::Reply;
 
@@ -39,89 +47,244 @@ pub(crate) trait Outcome: Sized {
 /// LIMIT: more time than this is as good as for ever, and keeps the sum in range.
 const LONGEST: Duration = Duration::from_secs(3600 * 24 * 365);
 
+/// A request to one server, and what comes of it.
+#[must_use = "nothing is sent until this is awaited"]
+pub(crate) struct Call<'r, T> {
+    exchange: Exchange<'r>,
+    outcome: PhantomData<fn() -> T>,
+}
+
+/// A request to one server, and its answer, however often it has to be sent.
+struct Exchange<'r> {
+    connector: &'r Arc<Connector>,
+    request: Request<'r>,
+    allowance: Allowance,
+    /// How much time it had in the beginning.
+    after: Duration,
+    time: Time,
+    resends_left: u32,
+    /// The connection that it knocks at, or was sent on.
+    link: Option<Arc<Link>>,
+    stage: Stage<'r>,
+    span: Span,
+}
+
+/// Where a request stands.
+enum Stage<'r> {
+    /// Nothing was done.
+    New,
+    /// It needs a connection.
+    Ready,
+    /// There is no connection, and it waits for one.
+    Unconnected(Connecting<'r>),
+    /// It has a connection, and perhaps a ticket in the queue for room there.
+    Knocking(Option<u64>),
+    /// It was sent, under this id.
+    Sent(u32),
+    /// It is over.
+    Over,
+}
+
+type Connecting<'r> = Pin<Box<dyn Future<Output = Result<Arc<Link>, Error>> + Send + 'r>>;
+
 impl Connector {
-    /// Asks the server and waits for its answer, for as long as the request may take.
-    pub(crate) async fn call<T: Outcome>(
-        self: &Arc<Self>,
-        request: Request<'_>,
+    /// Asks the server, and waits for its answer for as long as the request may take.
+    #[inline]
+    pub(crate) fn call<'r, T>(
+        self: &'r Arc<Self>,
+        request: Request<'r>,
         allowance: Allowance,
-    ) -> Result<T, Error> {
-        let operation = request.opcode().name();
-        let span = tracing::debug_span!("larder", operation, server = %self.address);
-        let outcome = match span.is_disabled() {
-            true => self.call_in_time(&request, allowance).await,
+    ) -> Call<'r, T> {
+        let exchange = Exchange {
+            connector: self,
+            request,
+            allowance,
+            after: Duration::ZERO,
+            time: Time::For(Duration::ZERO),
+            resends_left: self.config.resends_max,
+            link: None,
+            stage: Stage::New,
+            span: Span::none(),
+        };
+        let outcome = PhantomData;
+        Call { exchange, outcome }
+    }
+}
+
+impl<T: Outcome> Future for Call<'_, T> {
+    type Output = Result<T, Error>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let exchange = &mut self.exchange;
+        let answered = ready!(exchange.poll(context));
+        let outcome = answered.and_then(T::from_answer);
+        Poll::Ready(outcome.inspect_err(|error| exchange.connector.meter.failed(error)))
+    }
+}
+
+impl Exchange<'_> {
+    /// Goes on, within its span, to its end.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Answered, Error>> {
+        if matches!(self.stage, Stage::New) {
+            self.begin();
+        }
+        let answered = match self.span.is_disabled() {
+            true => self.poll_stages(context),
             false => {
-                self.call_in_time(&request, allowance)
-                    .instrument(span)
-                    .await
+                let span = self.span.clone();
+                let _entered = span.enter();
+                self.poll_stages(context)
             }
         };
-        outcome.inspect_err(|error| self.meter.failed(error))
+        if answered.is_ready() {
+            (self.stage, self.link) = (Stage::Over, None);
+        }
+        answered
     }
 
-    async fn call_in_time<T: Outcome>(
-        self: &Arc<Self>,
-        request: &Request<'_>,
-        allowance: Allowance,
-    ) -> Result<T, Error> {
-        let after = allowance.left(self.config.request_timeout);
-        let mut now = Instant::now();
-        let give_up_at = now + after.min(LONGEST);
-        let overdue = Cause::Timeout { after };
-        if allowance.is_over() {
-            return Err(Error::NotExecuted(overdue));
-        }
-        let mut resends_left = self.config.resends_max;
+    /// Looks how much time there is.
+    fn begin(&mut self) {
+        let Self {
+            connector, request, ..
+        } = self;
+        self.span = tracing::debug_span!(
+            "larder",
+            operation = request.opcode().name(),
+            server = %connector.address
+        );
+        self.after = self.allowance.left(connector.config.request_timeout);
+        self.time = match self.allowance {
+            Allowance::Until(deadline) => Time::Deadline(deadline),
+            _ => Time::For(self.after.min(LONGEST)),
+        };
+        self.stage = Stage::Ready;
+    }
+
+    fn poll_stages(&mut self, context: &mut Context<'_>) -> Poll<Result<Answered, Error>> {
         loop {
-            let link = match self.open_link_or_more() {
-                Some(link) => link,
-                None => {
-                    let link = timeout_at(give_up_at, self.link()).await;
-                    now = Instant::now();
-                    link.map_err(|_| Error::NotExecuted(overdue.clone()))??
+            match (&mut self.stage, &self.link) {
+                (Stage::Unconnected(connecting), _) => {
+                    self.link = Some(ready!(connecting.as_mut().poll(context))?);
+                    self.stage = Stage::Knocking(None);
                 }
-            };
-            let sent = match link.send(request, now, give_up_at).await {
-                Ok(sent) => sent,
-                // The connection closed its door while this request stood before it.
-                Err(NotSent::Closed) => continue,
-                Err(NotSent::Overdue) => return Err(Error::NotExecuted(overdue)),
-            };
-            let cause = match sent.answered.await {
-                Ok(Answer::Reply(reply)) => return T::from_answer(Ok(reply)),
-                Ok(Answer::Failed {
-                    status: Status::DRAINING,
-                    ..
-                }) => {
-                    link.drain();
-                    Cause::Draining
+                (Stage::Knocking(ticket), Some(link)) => {
+                    let sent = link.poll_send(&self.request, &mut self.time, ticket, context);
+                    self.stage = match ready!(sent) {
+                        Ok(id) => {
+                            // Its task was noted beside it, to be woken.
+                            self.stage = Stage::Sent(id);
+                            return Poll::Pending;
+                        }
+                        // The connection closed its door while this request stood before it.
+                        Err(NotSent::Closed) => Stage::Ready,
+                        Err(NotSent::Overdue) => return Poll::Ready(Err(self.not_in_time())),
+                        Err(NotSent::TooMuch(reason)) => {
+                            let (status, message) = (reason.status(), reason.to_string());
+                            return Poll::Ready(Ok(Err(Failure { status, message })));
+                        }
+                    };
                 }
-                Ok(Answer::Failed { status, message }) => {
-                    return T::from_answer(Err(Failure { status, message }));
-                }
-                Ok(Answer::NotExecuted(cause)) => cause,
-                Ok(Answer::Unknown(cause)) => return Err(Error::Unknown(cause)),
-                Ok(Answer::Overdue) => {
-                    // A caller that has little time tells nothing about the server.
-                    let configured = self.config.request_timeout;
-                    let waited = sent.at.elapsed();
-                    if matches!(allowance, Allowance::Configured) || waited >= configured {
-                        link.give_up_if_silent_since(sent.at);
+                (Stage::Sent(id), Some(link)) => {
+                    let answer = ready!(link.poll_answer(*id, context));
+                    self.stage = Stage::Ready;
+                    match self.heed(answer) {
+                        Heeded::Over(answered) => return Poll::Ready(answered),
+                        Heeded::Again => {}
                     }
-                    return Err(Error::Unknown(overdue));
                 }
-                // The driver was dropped with its runtime.
-                Err(_) => {
-                    let why = "the runtime of the client has ended".to_owned();
-                    return Err(Error::Unknown(Cause::ConnectionLost(why)));
+                (Stage::Over, _) => panic!("a request is asked for its answer a second time"),
+                _ => self.seek_link()?,
+            }
+        }
+    }
+
+    /// Takes a connection, or waits for one.
+    fn seek_link(&mut self) -> Result<(), Error> {
+        if self.allowance.is_over() {
+            return Err(self.not_in_time());
+        }
+        self.link = self.connector.open_link_or_more();
+        self.stage = match self.link {
+            Some(_) => Stage::Knocking(None),
+            None => {
+                let (connector, overdue) = (self.connector, self.not_in_time());
+                let give_up_at = self.time.end(Instant::now);
+                Stage::Unconnected(Box::pin(async move {
+                    match timeout_at(give_up_at, connector.link()).await {
+                        Ok(link) => Ok(link?),
+                        Err(_) => Err(overdue),
+                    }
+                }))
+            }
+        };
+        Ok(())
+    }
+
+    /// What follows from an answer.
+    #[inline]
+    fn heed(&mut self, answer: Answer) -> Heeded {
+        let cause = match answer {
+            Answer::Reply(reply) => return Heeded::Over(Ok(Ok(reply))),
+            Answer::Failed {
+                status: Status::DRAINING,
+                ..
+            } => {
+                if let Some(link) = &self.link {
+                    link.drain();
                 }
-            };
-            resends_left = match resends_left.checked_sub(1) {
-                Some(left) => left,
-                None => return Err(Error::NotExecuted(cause)),
-            };
-            self.meter.resent();
-            now = Instant::now();
+                Cause::Draining
+            }
+            Answer::Failed { status, message } => {
+                return Heeded::Over(Ok(Err(Failure { status, message })));
+            }
+            Answer::NotExecuted(cause) => cause,
+            Answer::Unknown(cause) => return Heeded::Over(Err(Error::Unknown(cause))),
+            Answer::Overdue { sent_at } => {
+                self.judge_silence(sent_at);
+                let after = self.after;
+                return Heeded::Over(Err(Error::Unknown(Cause::Timeout { after })));
+            }
+        };
+        self.resends_left = match self.resends_left.checked_sub(1) {
+            Some(left) => left,
+            None => return Heeded::Over(Err(Error::NotExecuted(cause))),
+        };
+        self.connector.meter.resent();
+        Heeded::Again
+    }
+
+    /// Leaves a connection on which the server has said nothing for as long as a request may take. A
+    /// caller that has little time tells nothing about the server.
+    fn judge_silence(&self, sent_at: Instant) {
+        let configured = self.connector.config.request_timeout;
+        if (matches!(self.allowance, Allowance::Configured) || sent_at.elapsed() >= configured)
+            && let Some(link) = &self.link
+        {
+            link.give_up_if_silent_since(sent_at);
+        }
+    }
+
+    fn not_in_time(&self) -> Error {
+        let after = self.after;
+        Error::NotExecuted(Cause::Timeout { after })
+    }
+}
+
+/// What follows from an answer.
+enum Heeded {
+    /// That is how it ends.
+    Over(Result<Answered, Error>),
+    /// It was not executed, and is sent again.
+    Again,
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        match (&self.stage, &self.link) {
+            (Stage::Knocking(Some(ticket)), Some(link)) => link.leave(*ticket),
+            (Stage::Sent(id), Some(link)) => link.give_up(*id),
+            _ => {}
         }
     }
 }

@@ -335,9 +335,11 @@ impl Pool {
             return (is_open.then(|| link.clone()), usize::from(is_open));
         }
         let (mut roomiest, mut open) = (None, 0);
-        for link in self.links.iter().filter(|link| link.is_open()) {
+        for link in &self.links {
+            let Some(room) = link.room_left() else {
+                continue;
+            };
             open += 1;
-            let room = link.room_left();
             if roomiest.is_none_or(|(_, most)| room > most) {
                 roomiest = Some((link, room));
             }

@@ -7,12 +7,18 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::marker::PhantomData;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use larder_protocol::{Decoded, Request, RequestFrame, Response, decode_response};
+use tokio::task::coop::consume_budget;
 
-use crate::call::{Answered, Failure};
+use crate::allowance::Allowance;
+use crate::call::{Answered, Failure, Outcome};
 use crate::client::ServerInfo;
 use crate::error::Cause;
 use crate::link::too_much;
@@ -52,9 +58,48 @@ thread_local! {
     static BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
+/// A request that is executed when it is first looked at.
+pub(crate) struct Executing<'r, T> {
+    backend: &'r dyn Backend,
+    request: Request<'r>,
+    allowance: Allowance,
+    outcome: PhantomData<fn() -> T>,
+}
+
+impl<'r, T> Executing<'r, T> {
+    pub(crate) fn new(
+        backend: &'r dyn Backend,
+        request: Request<'r>,
+        allowance: Allowance,
+    ) -> Self {
+        let outcome = PhantomData;
+        Self {
+            backend,
+            request,
+            allowance,
+            outcome,
+        }
+    }
+}
+
+impl<T: Outcome> Future for Executing<'_, T> {
+    type Output = Result<T, Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.allowance.is_over() {
+            let after = Duration::ZERO;
+            return Poll::Ready(Err(Error::NotExecuted(Cause::Timeout { after })));
+        }
+        // What is never waited for would otherwise never let other tasks run.
+        ready!(pin!(consume_budget()).poll(context));
+        Poll::Ready(answer(self.backend, &self.request).and_then(T::from_answer))
+    }
+}
+
 /// Has a request executed.
 pub(crate) fn answer(backend: &dyn Backend, request: &Request<'_>) -> Result<Answered, Error> {
-    if let Some(reason) = too_much(request, &backend.server().limits) {
+    if let Some(reason) = too_much(request, request.frame_bytes(), &backend.server().limits) {
         return Ok(Err(Failure {
             status: reason.status(),
             message: reason.to_string(),
