@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use larder_protocol::{Request, Status};
+use bytes::Bytes;
+use larder_protocol::{Request, RequestFrame, ResponseHeader, Status};
 use tokio::time::{Instant, timeout_at};
 use tracing::Span;
 
@@ -21,17 +22,7 @@ use crate::desk::Time;
 use crate::error::{Cause, Error};
 use crate::link::{Link, NotSent};
 use crate::pending::Answer;
-use crate::reply::Reply;
-
-/// What the server answered, if it did.
-pub(crate) type Answered = Result<Reply, Failure>;
-
-/// A status other than OK. Some are results, some are errors; the operation decides.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) status: Status,
-    pub(crate) message: String,
-}
+use crate::reply::{Answered, Failure, Reply, read_answer};
 
 impl From<Failure> for Error {
     fn from(Failure { status, message }: Failure) -> Self {
@@ -42,6 +33,17 @@ impl From<Failure> for Error {
 /// What a caller makes of the answer to its request.
 pub(crate) trait Outcome: Sized {
     fn from_answer(answer: Answered) -> Result<Self, Error>;
+
+    /// From the whole frame of an answer.
+    ///
+    /// # Errors
+    ///
+    /// How the frame breaks the protocol.
+    fn from_frame(frame: Bytes) -> Result<Result<Self, Error>, String> {
+        Ok(Self::from_answer(read_answer(&frame, |slice| {
+            frame.slice_ref(slice)
+        })?))
+    }
 }
 
 /// LIMIT: more time than this is as good as for ever, and keeps the sum in range.
@@ -57,7 +59,7 @@ pub(crate) struct Call<'r, T> {
 /// A request to one server, and its answer, however often it has to be sent.
 struct Exchange<'r> {
     connector: &'r Arc<Connector>,
-    request: Request<'r>,
+    frame: RequestFrame<'r>,
     allowance: Allowance,
     /// How much time it had in the beginning.
     after: Duration,
@@ -97,7 +99,11 @@ impl Connector {
     ) -> Call<'r, T> {
         let exchange = Exchange {
             connector: self,
-            request,
+            frame: RequestFrame {
+                id: 0,
+                quiet: false,
+                request,
+            },
             allowance,
             after: Duration::ZERO,
             time: Time::For(Duration::ZERO),
@@ -117,43 +123,39 @@ impl<T: Outcome> Future for Call<'_, T> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let exchange = &mut self.exchange;
-        let answered = ready!(exchange.poll(context));
-        let outcome = answered.and_then(T::from_answer);
+        let outcome = match ready!(exchange.poll(context)) {
+            Ok(frame) => T::from_frame(frame).unwrap_or_else(|why| Err(exchange.blame(why))),
+            Err(error) => Err(*error),
+        };
         Poll::Ready(outcome.inspect_err(|error| exchange.connector.meter.failed(error)))
     }
 }
 
+/// The whole frame of an answer, or why there is none.
+type Got = Result<Bytes, Box<Error>>;
+
 impl Exchange<'_> {
     /// Goes on, within its span, to its end.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Answered, Error>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Got> {
         if matches!(self.stage, Stage::New) {
             self.begin();
         }
-        let answered = match self.span.is_disabled() {
-            true => self.poll_stages(context),
-            false => {
-                let span = self.span.clone();
-                let _entered = span.enter();
-                self.poll_stages(context)
-            }
-        };
-        if answered.is_ready() {
-            (self.stage, self.link) = (Stage::Over, None);
+        if self.span.is_disabled() {
+            return self.poll_stages(context);
         }
-        answered
+        let span = self.span.clone();
+        let _entered = span.enter();
+        self.poll_stages(context)
     }
 
     /// Looks how much time there is.
     fn begin(&mut self) {
-        let Self {
-            connector, request, ..
-        } = self;
         self.span = tracing::debug_span!(
             "larder",
-            operation = request.opcode().name(),
-            server = %connector.address
+            operation = self.frame.request.opcode().name(),
+            server = %self.connector.address
         );
-        self.after = self.allowance.left(connector.config.request_timeout);
+        self.after = self.allowance.left(self.connector.config.request_timeout);
         self.time = match self.allowance {
             Allowance::Until(deadline) => Time::Deadline(deadline),
             _ => Time::For(self.after.min(LONGEST)),
@@ -161,49 +163,54 @@ impl Exchange<'_> {
         self.stage = Stage::Ready;
     }
 
-    fn poll_stages(&mut self, context: &mut Context<'_>) -> Poll<Result<Answered, Error>> {
+    fn poll_stages(&mut self, context: &mut Context<'_>) -> Poll<Got> {
         loop {
             match (&mut self.stage, &self.link) {
-                (Stage::Unconnected(connecting), _) => {
-                    self.link = Some(ready!(connecting.as_mut().poll(context))?);
-                    self.stage = Stage::Knocking(None);
+                (Stage::Sent(id), Some(link)) => {
+                    let answer = ready!(link.poll_answer(*id, context));
+                    self.stage = Stage::Over;
+                    if let Some(got) = self.heed(answer) {
+                        return Poll::Ready(got);
+                    }
+                    self.stage = Stage::Ready;
                 }
                 (Stage::Knocking(ticket), Some(link)) => {
-                    let sent = link.poll_send(&self.request, &mut self.time, ticket, context);
-                    self.stage = match ready!(sent) {
-                        Ok(id) => {
+                    match ready!(link.poll_send(&mut self.frame, &mut self.time, ticket, context)) {
+                        Ok(()) => {
                             // Its task was noted beside it, to be woken.
-                            self.stage = Stage::Sent(id);
+                            self.stage = Stage::Sent(self.frame.id);
                             return Poll::Pending;
                         }
                         // The connection closed its door while this request stood before it.
-                        Err(NotSent::Closed) => Stage::Ready,
-                        Err(NotSent::Overdue) => return Poll::Ready(Err(self.not_in_time())),
+                        Err(NotSent::Closed) => self.stage = Stage::Ready,
+                        Err(NotSent::Overdue) => return self.over(self.not_in_time()),
                         Err(NotSent::TooMuch(reason)) => {
                             let (status, message) = (reason.status(), reason.to_string());
-                            return Poll::Ready(Ok(Err(Failure { status, message })));
+                            return self.over(Error::Refused { status, message });
                         }
-                    };
-                }
-                (Stage::Sent(id), Some(link)) => {
-                    let answer = ready!(link.poll_answer(*id, context));
-                    self.stage = Stage::Ready;
-                    match self.heed(answer) {
-                        Heeded::Over(answered) => return Poll::Ready(answered),
-                        Heeded::Again => {}
                     }
                 }
+                (Stage::Unconnected(connecting), _) => {
+                    match ready!(connecting.as_mut().poll(context)) {
+                        Ok(link) => self.link = Some(link),
+                        Err(error) => return self.over(error),
+                    }
+                    self.stage = Stage::Knocking(None);
+                }
                 (Stage::Over, _) => panic!("a request is asked for its answer a second time"),
-                _ => self.seek_link()?,
+                _ if self.allowance.is_over() => return self.over(self.not_in_time()),
+                _ => self.seek_link(),
             }
         }
     }
 
+    fn over(&mut self, error: Error) -> Poll<Got> {
+        self.stage = Stage::Over;
+        Poll::Ready(Err(Box::new(error)))
+    }
+
     /// Takes a connection, or waits for one.
-    fn seek_link(&mut self) -> Result<(), Error> {
-        if self.allowance.is_over() {
-            return Err(self.not_in_time());
-        }
+    fn seek_link(&mut self) {
         self.link = self.connector.open_link_or_more();
         self.stage = match self.link {
             Some(_) => Stage::Knocking(None),
@@ -218,40 +225,48 @@ impl Exchange<'_> {
                 }))
             }
         };
-        Ok(())
     }
 
-    /// What follows from an answer.
+    /// What follows from an answer: the end, or that the request is sent again.
     #[inline]
-    fn heed(&mut self, answer: Answer) -> Heeded {
+    fn heed(&mut self, answer: Answer) -> Option<Got> {
+        match answer {
+            Answer::Frame(frame) if !is_draining(&frame) => Some(Ok(frame)),
+            answer => self.heed_failure(answer),
+        }
+    }
+
+    fn heed_failure(&mut self, answer: Answer) -> Option<Got> {
         let cause = match answer {
-            Answer::Reply(reply) => return Heeded::Over(Ok(Ok(reply))),
-            Answer::Failed {
-                status: Status::DRAINING,
-                ..
-            } => {
+            Answer::Frame(_) => {
                 if let Some(link) = &self.link {
                     link.drain();
                 }
                 Cause::Draining
             }
-            Answer::Failed { status, message } => {
-                return Heeded::Over(Ok(Err(Failure { status, message })));
-            }
-            Answer::NotExecuted(cause) => cause,
-            Answer::Unknown(cause) => return Heeded::Over(Err(Error::Unknown(cause))),
+            Answer::NotExecuted(cause) => *cause,
+            Answer::Unknown(cause) => return Some(Err(Box::new(Error::Unknown(*cause)))),
             Answer::Overdue { sent_at } => {
                 self.judge_silence(sent_at);
                 let after = self.after;
-                return Heeded::Over(Err(Error::Unknown(Cause::Timeout { after })));
+                return Some(Err(Box::new(Error::Unknown(Cause::Timeout { after }))));
             }
         };
         self.resends_left = match self.resends_left.checked_sub(1) {
             Some(left) => left,
-            None => return Heeded::Over(Err(Error::NotExecuted(cause))),
+            None => return Some(Err(Box::new(Error::NotExecuted(cause)))),
         };
         self.connector.meter.resent();
-        Heeded::Again
+        None
+    }
+
+    /// Leaves a connection on which the server broke the protocol.
+    #[cold]
+    fn blame(&self, why: String) -> Error {
+        if let Some(link) = &self.link {
+            link.give_up_broken(&why);
+        }
+        Error::Unknown(Cause::Protocol(why))
     }
 
     /// Leaves a connection on which the server has said nothing for as long as a request may take. A
@@ -271,12 +286,10 @@ impl Exchange<'_> {
     }
 }
 
-/// What follows from an answer.
-enum Heeded {
-    /// That is how it ends.
-    Over(Result<Answered, Error>),
-    /// It was not executed, and is sent again.
-    Again,
+/// Whether a server says that it executes nothing more on a connection.
+#[inline]
+fn is_draining(frame: &[u8]) -> bool {
+    ResponseHeader::read(frame).is_some_and(|header| header.status == Status::DRAINING)
 }
 
 impl Drop for Exchange<'_> {

@@ -7,7 +7,7 @@
 //! for the others; it goes on, with growing pauses, for as long as anybody waits.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -15,6 +15,7 @@ use larder_protocol::{
     Decoded, HEADER_BYTES, HELLO_BODY_BYTES_MAX, HelloRequest, PROTOCOL_VERSION, Response,
     decode_response,
 };
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 use tokio::sync::Notify;
@@ -322,8 +323,7 @@ impl Connector {
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
-        // Nothing panics while it holds the pool, and every state of it is a valid one.
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pool.lock()
     }
 }
 

@@ -14,7 +14,7 @@
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use larder_protocol::{Class, Request, RequestFrame, Status};
+use larder_protocol::{Class, RequestFrame, Status};
 use tokio::time::Instant;
 
 use crate::error::Cause;
@@ -86,7 +86,8 @@ pub(crate) enum Time {
 /// A request that wants to be sent.
 #[derive(Debug)]
 pub(crate) struct Knock<'k, 'r> {
-    pub(crate) request: &'k Request<'r>,
+    /// Its id is given to it here.
+    pub(crate) frame: &'k mut RequestFrame<'r>,
     pub(crate) frame_bytes: u64,
     pub(crate) places: u32,
     pub(crate) time: &'k mut Time,
@@ -97,8 +98,8 @@ pub(crate) struct Knock<'k, 'r> {
 /// What came of it.
 #[derive(Debug)]
 pub(crate) enum Knocked {
-    /// It is written down, under this id.
-    Sent(u32),
+    /// It is written down, and its frame has its id.
+    Sent,
     /// It waits for room.
     Queued,
     /// The connection takes no more requests.
@@ -205,18 +206,13 @@ impl Desk {
             is_deadline: matches!(knock.time, Time::Deadline(_)),
             places: knock.places,
         };
-        let id = self.pending.insert(request, context.waker().clone());
-        RequestFrame {
-            id,
-            quiet: false,
-            request: knock.request.clone(),
-        }
-        .encode(&mut self.outgoing);
+        knock.frame.id = self.pending.insert(request, context.waker().clone());
+        knock.frame.encode(&mut self.outgoing);
         let stir = Stir {
             writes,
             hurries: self.hurries(give_up_at),
         };
-        (Knocked::Sent(id), stir)
+        (Knocked::Sent, stir)
     }
 
     /// Notes when somebody has to look for requests whose time is over, and says whether that is
@@ -356,8 +352,8 @@ impl Desk {
         self.outgoing = Vec::new();
         self.room.close(wake);
         let answer = |request: &UnderWay| match refused || request.end_offset > written_bytes {
-            true => Answer::NotExecuted(cause.clone()),
-            false => Answer::Unknown(cause.clone()),
+            true => Answer::NotExecuted(Box::new(cause.clone())),
+            false => Answer::Unknown(Box::new(cause.clone())),
         };
         self.pending.end(answer, wake);
     }

@@ -14,15 +14,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use larder_protocol::{Decoded, Request, RequestFrame, Response, decode_response};
+use larder_protocol::{Request, RequestFrame};
 use tokio::task::coop::consume_budget;
 
 use crate::allowance::Allowance;
-use crate::call::{Answered, Failure, Outcome};
+use crate::call::Outcome;
 use crate::client::ServerInfo;
 use crate::error::Cause;
 use crate::link::too_much;
-use crate::reply::Reply;
+use crate::reply::{Answered, Failure, read_answer};
 use crate::{Client, Error};
 
 /// LIMIT: replies up to this length are copied out of the buffer that the thread keeps.
@@ -107,7 +107,7 @@ pub(crate) fn answer(backend: &dyn Backend, request: &Request<'_>) -> Result<Ans
     }
     BUFFERS.with_borrow_mut(|(frame, response)| {
         execute(backend, request, frame, response);
-        let answered = read(backend, response);
+        let answered = read(response);
         for buffer in [frame, response] {
             if buffer.capacity() > KEPT_BUFFER_BYTES_MAX {
                 *buffer = Vec::new();
@@ -142,35 +142,14 @@ fn execute(
 }
 
 /// Makes a response own what it says.
-fn read(backend: &dyn Backend, response: &mut Vec<u8>) -> Result<Answered, Error> {
-    let frame_bytes_max = backend.server().limits.frame_bytes_max;
-    if response.len() <= COPY_BYTES_MAX {
-        return read_with(response, frame_bytes_max, Bytes::copy_from_slice);
-    }
-    let whole = Bytes::from(std::mem::take(response));
-    read_with(&whole, frame_bytes_max, |slice| whole.slice_ref(slice))
-}
-
-fn read_with(
-    response: &[u8],
-    frame_bytes_max: u32,
-    own: impl Fn(&[u8]) -> Bytes,
-) -> Result<Answered, Error> {
-    let broken = |why: &str| Error::Unknown(Cause::Protocol(why.to_owned()));
-    match decode_response(response, frame_bytes_max) {
-        Decoded::Frame { frame, .. } => match &frame.response {
-            Response::Failed { message } => Ok(Err(Failure {
-                status: frame.status,
-                message: (*message).to_owned(),
-            })),
-            response => match Reply::from_response(response, own) {
-                Some(reply) => Ok(Ok(reply)),
-                None => Err(Error::misfit()),
-            },
-        },
-        Decoded::Incomplete { .. } => Err(broken("the response is not whole")),
-        Decoded::Refused(refusal) => Err(broken(&refusal.to_string())),
-    }
+fn read(response: &mut Vec<u8>) -> Result<Answered, Error> {
+    let answered = if response.len() <= COPY_BYTES_MAX {
+        read_answer(response, Bytes::copy_from_slice)
+    } else {
+        let whole = Bytes::from(std::mem::take(response));
+        read_answer(&whole, |slice| whole.slice_ref(slice))
+    };
+    answered.map_err(|why| Error::Unknown(Cause::Protocol(why)))
 }
 
 impl Client {

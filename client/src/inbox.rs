@@ -1,22 +1,36 @@
-//! What has come on a connection: bytes, and the answers that are whole.
+//! What has come on a connection: bytes, and the frames that are whole.
+//!
+//! Answers are told from the rest by their headers alone, and go to whoever asked as they came: what
+//! is in them is read by the caller's task. What concerns the connection is read here.
+//!
+//! A large answer is cut out of the buffer that it was read into. Small ones are copied, a
+//! [handful](GROUP_BYTES_MAX) into one piece of memory of just their size: an allocation for each would
+//! cost more than all else that is done for it, and pieces of the buffer would have a small value that
+//! is kept for long keep all of it.
 
 use bytes::{Buf, Bytes, BytesMut};
-use larder_protocol::{Class, Decoded, Response, ResponseFrame, decode_response};
+use larder_protocol::{
+    Class, Decoded, HEADER_BYTES, Opcode, Response, ResponseHeader, Status, decode_response,
+};
 
 use crate::desk::Ending;
 use crate::pending::Answer;
-use crate::reply::Reply;
 
-/// LIMIT: replies up to this length are copied, so that a small value that is kept for long does not
-/// keep a read buffer.
+/// LIMIT: longer answers are not copied; a value that is kept keeps no more than this beside it.
 const COPY_BYTES_MAX: usize = 4096;
+
+/// LIMIT: what a small value that is kept may keep beside it.
+const GROUP_BYTES_MAX: usize = 2048;
 
 /// What was read and not handed out.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     pub(crate) buffer: BytesMut,
-    frame_bytes_max: u32,
+    frame_bytes_max: usize,
     notes: Notes,
+    /// Small answers at the front of the buffer that are still to be copied, by their ids and lengths.
+    group: Vec<(u32, usize)>,
+    group_bytes: usize,
 }
 
 /// What the frames of a batch said.
@@ -32,8 +46,10 @@ impl Inbox {
     pub(crate) fn new(buffer: BytesMut, frame_bytes_max: u32) -> Self {
         Self {
             buffer,
-            frame_bytes_max,
+            frame_bytes_max: frame_bytes_max as usize,
             notes: Notes::default(),
+            group: Vec::new(),
+            group_bytes: 0,
         }
     }
 
@@ -48,82 +64,103 @@ impl Inbox {
             .reserve(read_bytes.max(needed_bytes - self.buffer.len()));
     }
 
-    /// Decodes all whole frames at the front of the buffer, and returns how many bytes it must hold
+    /// Takes all whole frames from the front of the buffer, and returns how many bytes it must hold
     /// before there is another.
     ///
     /// # Errors
     ///
     /// Why there is nothing more to be read.
     pub(crate) fn take_frames(&mut self) -> Result<usize, Ending> {
-        let (notes, frame_bytes_max) = (&mut self.notes, self.frame_bytes_max);
-        let mut taken_bytes = 0;
         let taken = loop {
-            match decode_response(&self.buffer[taken_bytes..], frame_bytes_max) {
-                Decoded::Frame { frame, consumed } if consumed <= COPY_BYTES_MAX => {
-                    taken_bytes += consumed;
-                    if let Err(ending) = notes.take(&frame, Bytes::copy_from_slice) {
-                        break Err(ending);
-                    }
+            let rest = &self.buffer[self.group_bytes..];
+            let Some(header) = ResponseHeader::read(rest) else {
+                break Ok(HEADER_BYTES);
+            };
+            let frame_bytes = HEADER_BYTES + header.body_bytes as usize;
+            let is_answer = is_answer(&header) && frame_bytes <= self.frame_bytes_max;
+            if is_answer && frame_bytes > rest.len() {
+                break Ok(frame_bytes);
+            }
+            if is_answer && frame_bytes <= COPY_BYTES_MAX {
+                if self.group_bytes + frame_bytes > GROUP_BYTES_MAX {
+                    self.end_group();
                 }
-                Decoded::Frame { consumed, .. } => {
-                    self.buffer.advance(taken_bytes);
-                    taken_bytes = 0;
-                    let whole = self.buffer.split_to(consumed).freeze();
-                    if let Decoded::Frame { frame, .. } = decode_response(&whole, frame_bytes_max)
-                        && let Err(ending) = notes.take(&frame, |slice| whole.slice_ref(slice))
-                    {
-                        break Err(ending);
-                    }
-                }
-                Decoded::Incomplete { needed_bytes } => break Ok(needed_bytes),
-                Decoded::Refused(refusal) => break Err(Ending::Broken(refusal.to_string())),
+                self.group.push((header.id, frame_bytes));
+                self.group_bytes += frame_bytes;
+                continue;
+            }
+            self.end_group();
+            if is_answer {
+                let frame = self.buffer.split_to(frame_bytes).freeze();
+                self.notes.answers.push((header.id, Answer::Frame(frame)));
+            } else if let Some(taken) = self.take_other(header.id) {
+                break taken;
             }
         };
-        self.buffer.advance(taken_bytes);
+        self.end_group();
         taken
+    }
+
+    /// Copies the small answers at the front of the buffer.
+    #[inline]
+    fn end_group(&mut self) {
+        if self.group_bytes == 0 {
+            return;
+        }
+        let mut copy = Bytes::copy_from_slice(&self.buffer[..self.group_bytes]);
+        self.buffer.advance(self.group_bytes);
+        self.group_bytes = 0;
+        for (id, frame_bytes) in self.group.drain(..) {
+            let frame = match copy.len() == frame_bytes {
+                true => std::mem::take(&mut copy),
+                false => copy.split_to(frame_bytes),
+            };
+            self.notes.answers.push((id, Answer::Frame(frame)));
+        }
+    }
+
+    /// Takes a frame that is not, or not only, an answer to a request; `None` where there may be more.
+    fn take_other(&mut self, id: u32) -> Option<Result<usize, Ending>> {
+        let (frame, frame_bytes) = match decode_response(&self.buffer, self.frame_bytes_max as u32)
+        {
+            Decoded::Frame { frame, consumed } => (frame, consumed),
+            Decoded::Incomplete { needed_bytes } => return Some(Ok(needed_bytes)),
+            Decoded::Refused(refusal) => return Some(Err(Ending::Broken(refusal.to_string()))),
+        };
+        let status = frame.status;
+        let closed = |message: &str| {
+            let message = message.to_owned();
+            Some(Err(Ending::Closed { status, message }))
+        };
+        let ended = match &frame.response {
+            Response::Drain { left_ms, message } => {
+                tracing::debug!(left_ms, message, "the server drains this connection");
+                self.notes.drains = true;
+                None
+            }
+            Response::Close { message } => closed(message),
+            Response::Failed { message } => {
+                let frame = Bytes::copy_from_slice(&self.buffer[..frame_bytes]);
+                self.notes.answers.push((id, Answer::Frame(frame)));
+                closed(message)
+            }
+            _ => {
+                tracing::debug!(opcode = frame.opcode, "skipped a frame of an unknown kind");
+                None
+            }
+        };
+        self.buffer.advance(frame_bytes);
+        ended
     }
 }
 
-impl Notes {
-    #[inline]
-    fn take(
-        &mut self,
-        frame: &ResponseFrame<'_>,
-        own: impl Fn(&[u8]) -> Bytes,
-    ) -> Result<(), Ending> {
-        let ResponseFrame { id, status, .. } = *frame;
-        match &frame.response {
-            Response::Drain { left_ms, message } => {
-                tracing::debug!(left_ms, message, "the server drains this connection");
-                self.drains = true;
-            }
-            Response::Close { message } => {
-                return Err(Ending::Closed {
-                    status,
-                    message: (*message).to_owned(),
-                });
-            }
-            Response::Failed { message } => {
-                let message = || (*message).to_owned();
-                let answer = Answer::Failed {
-                    status,
-                    message: message(),
-                };
-                self.answers.push((id, answer));
-                if matches!(status.class(), Class::Closing | Class::Unknown) {
-                    let message = message();
-                    return Err(Ending::Closed { status, message });
-                }
-            }
-            response => match Reply::from_response(response, own) {
-                Some(reply) => self.answers.push((id, Answer::Reply(reply))),
-                None => {
-                    tracing::debug!(opcode = frame.opcode, "skipped a frame of an unknown kind");
-                }
-            },
-        }
-        Ok(())
-    }
+/// Whether a frame answers a request and says nothing of the connection.
+#[inline]
+fn is_answer(header: &ResponseHeader) -> bool {
+    let is_reply = Opcode::from_u8(header.opcode).is_some_and(|opcode| !opcode.is_notice());
+    let ends_connection = header.status != Status::OK
+        && matches!(header.status.class(), Class::Closing | Class::Unknown);
+    is_reply && !ends_connection
 }
 
 #[cfg(test)]
@@ -134,7 +171,7 @@ mod tests {
     use super::Inbox;
     use crate::desk::Ending;
     use crate::pending::Answer;
-    use crate::reply::Reply;
+    use crate::reply::{Reply, read_answer};
 
     /// LIMIT: of the frames of these tests.
     const FRAME_BYTES_MAX: u32 = 1 << 20;
@@ -150,12 +187,17 @@ mod tests {
 
     fn values(inbox: &mut Inbox) -> Vec<(u32, usize)> {
         let answers = inbox.notes().answers.drain(..);
-        let of_value = |(id, answer)| match answer {
-            Answer::Reply(Reply::Item(item)) => {
-                assert!(item.value.iter().all(|byte| *byte == id as u8));
-                (id, item.value.len())
+        let of_value = |(id, answer)| {
+            let Answer::Frame(frame) = answer else {
+                panic!("{answer:?}");
+            };
+            match read_answer(&frame, |slice| frame.slice_ref(slice)) {
+                Ok(Ok(Reply::Item(item))) => {
+                    assert!(item.value.iter().all(|byte| *byte == id as u8));
+                    (id, item.value.len())
+                }
+                other => panic!("{other:?}"),
             }
-            other => panic!("{other:?}"),
         };
         answers.map(of_value).collect()
     }

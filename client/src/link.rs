@@ -14,12 +14,13 @@
 //! has not executed.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
-use larder_protocol::{Limits, Reason, Request, Store};
+use larder_protocol::{Limits, Reason, Request, RequestFrame, Store};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
@@ -119,24 +120,24 @@ impl Link {
         (room_left != CLOSED).then_some(room_left)
     }
 
-    /// Sends a request, now or when there is room; the result is its id. Its answer comes before its
+    /// Sends a request, now or when there is room, and gives its frame its id. Its answer comes before its
     /// time is over, or that it is [overdue](Answer::Overdue).
     pub(crate) fn poll_send(
         &self,
-        request: &Request<'_>,
+        frame: &mut RequestFrame<'_>,
         time: &mut Time,
         ticket: &mut Option<u64>,
         context: &Context<'_>,
-    ) -> Poll<Result<u32, NotSent>> {
-        let frame_bytes = request.frame_bytes();
-        if let Some(reason) = too_much(request, frame_bytes, &self.server.limits) {
+    ) -> Poll<Result<(), NotSent>> {
+        let frame_bytes = frame.request.frame_bytes();
+        if let Some(reason) = too_much(&frame.request, frame_bytes, &self.server.limits) {
             return Poll::Ready(Err(NotSent::TooMuch(reason)));
         }
         let places = frame_bytes
             .div_ceil(PLACE_BYTES)
             .min(u64::from(self.room_max)) as u32;
         let knock = Knock {
-            request,
+            frame,
             frame_bytes,
             places,
             time,
@@ -152,7 +153,7 @@ impl Link {
             self.hurry.notify_one();
         }
         match knocked {
-            Knocked::Sent(id) => Poll::Ready(Ok(id)),
+            Knocked::Sent => Poll::Ready(Ok(())),
             Knocked::Queued => Poll::Pending,
             Knocked::Closed => Poll::Ready(Err(NotSent::Closed)),
             Knocked::Overdue => Poll::Ready(Err(NotSent::Overdue)),
@@ -163,7 +164,9 @@ impl Link {
     pub(crate) fn poll_answer(&self, id: u32, context: &Context<'_>) -> Poll<Answer> {
         let mut wake = Vec::new();
         let answer = self.desk().poll_take(id, context, &mut wake);
-        wake_all(&mut wake);
+        if !wake.is_empty() {
+            wake_all(&mut wake);
+        }
         answer
     }
 
@@ -197,6 +200,11 @@ impl Link {
         }
     }
 
+    /// Ends at once, since the server broke the protocol.
+    pub(crate) fn give_up_broken(&self, why: &str) {
+        self.stop(Ending::Broken(why.to_owned()));
+    }
+
     fn stop(&self, ending: Ending) {
         self.at_desk(|desk, wake| desk.stop(ending, wake));
         self.work.notify_one();
@@ -213,8 +221,7 @@ impl Link {
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
-        // Nothing panics while it holds the desk, and every state of it is a valid one.
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+        self.desk.lock()
     }
 
     /// Gives the desk to the next, and tells those who choose what it says of its room.
@@ -249,7 +256,7 @@ impl Link {
         loop {
             self.work.notified().await;
             // Tasks that are ready to ask something do so now, and share the write.
-            tokio::task::yield_now().await;
+            others_first().await;
             loop {
                 if let Some(ending) = self.desk().take_outgoing(&mut batch) {
                     return ending;
@@ -368,6 +375,21 @@ impl Drop for Driven {
     }
 }
 
+/// Lets all tasks run that are ready now. (tokio's own `yield_now` also asks the system for news before
+/// it comes back.)
+async fn others_first() {
+    let mut came_back = false;
+    std::future::poll_fn(|context| match std::mem::replace(&mut came_back, true) {
+        true => Poll::Ready(()),
+        false => {
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+#[inline]
 fn wake_all(wake: &mut Vec<Waker>) {
     for waker in wake.drain(..) {
         waker.wake();

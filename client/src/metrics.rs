@@ -3,10 +3,10 @@
 //! A connection's driver counts answers a batch at a time, under one lock for the batch, so that
 //! counting costs a request next to nothing.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::Error;
@@ -116,8 +116,7 @@ impl Meter {
     }
 
     fn metrics(&self) -> MutexGuard<'_, Metrics> {
-        // Nothing panics while it counts.
-        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+        self.metrics.lock()
     }
 }
 

@@ -11,11 +11,10 @@
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use larder_protocol::Status;
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::error::Cause;
-use crate::reply::Reply;
 
 /// LIMIT: an id is 20 bits of slot and 12 bits that tell the slot's tenants apart. More slots than may
 /// be under way, since answers that nobody has taken yet have theirs, too.
@@ -25,22 +24,15 @@ const INDEX_BITS: u32 = 20;
 /// the slots, so that answers that lie around do not keep new requests from being sent.
 pub(crate) const IN_FLIGHT_CEILING: u32 = 1 << 16;
 
-/// How a request ended.
+/// How a request ended. Small, since it is moved from hand to hand.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// The server answered.
-    Reply(Reply),
-    /// The server answered with a status that is not OK.
-    Failed {
-        /// The status.
-        status: Status,
-        /// The server's sentence.
-        message: String,
-    },
+    /// The server answered, with this frame.
+    Frame(Bytes),
     /// The connection ended, and the request is known not to have been executed.
-    NotExecuted(Cause),
+    NotExecuted(Box<Cause>),
     /// The connection ended, and it is not known whether the request was executed.
-    Unknown(Cause),
+    Unknown(Box<Cause>),
     /// The time for it is over.
     Overdue {
         /// When it was sent.
@@ -294,10 +286,10 @@ mod tests {
     use std::task::{Context, Poll, Waker};
     use std::time::Duration;
 
+    use bytes::Bytes;
     use tokio::time::Instant;
 
     use super::{Answer, Pending, UnderWay};
-    use crate::reply::Reply;
 
     fn under_way(seconds: u64) -> UnderWay {
         let now = Instant::now();
@@ -321,28 +313,25 @@ mod tests {
         }
     }
 
-    fn stored(version: u64) -> Answer {
-        Answer::Reply(Reply::Stored { version })
+    fn frame(byte: u8) -> Answer {
+        Answer::Frame(Bytes::copy_from_slice(&[byte]))
+    }
+
+    fn is_frame(answer: Option<Answer>, byte: u8) -> bool {
+        matches!(answer, Some(Answer::Frame(frame)) if frame[..] == [byte])
     }
 
     #[test]
     fn an_answer_is_for_the_request_with_its_id() {
         let mut pending = Pending::new();
         let [first, second] = [1, 2].map(|seconds| ask(&mut pending, seconds));
-        let answered = pending.answer(second, stored(2)).expect("is under way");
+        let answered = pending.answer(second, frame(2)).expect("is under way");
         assert!(answered.waker.is_some());
-        assert!(
-            pending.answer(second, stored(3)).is_none(),
-            "answered twice"
-        );
+        assert!(pending.answer(second, frame(3)).is_none(), "answered twice");
         assert!(take(&mut pending, first).is_none());
-        let answer = take(&mut pending, second);
-        assert!(matches!(
-            answer,
-            Some(Answer::Reply(Reply::Stored { version: 2 }))
-        ));
+        assert!(is_frame(take(&mut pending, second), 2));
         assert!(!pending.is_answered());
-        pending.answer(first, stored(1)).expect("is under way");
+        pending.answer(first, frame(1)).expect("is under way");
         assert!(pending.is_answered());
     }
 
@@ -350,13 +339,13 @@ mod tests {
     fn a_slot_used_again_does_not_answer_to_its_old_id() {
         let mut pending = Pending::new();
         let old = ask(&mut pending, 1);
-        pending.answer(old, stored(1));
+        pending.answer(old, frame(1));
         take(&mut pending, old);
         let new = ask(&mut pending, 1);
         assert_ne!(old, new);
-        assert!(pending.answer(old, stored(1)).is_none());
+        assert!(pending.answer(old, frame(1)).is_none());
         pending.give_up(old);
-        assert!(pending.answer(new, stored(1)).is_some());
+        assert!(pending.answer(new, frame(1)).is_some());
     }
 
     #[test]
@@ -364,11 +353,11 @@ mod tests {
         let mut pending = Pending::with_slots(2);
         let [given_up, answered] = [1, 2].map(|seconds| ask(&mut pending, seconds));
         pending.give_up(given_up);
-        pending.answer(answered, stored(1));
+        pending.answer(answered, frame(1));
         assert!(pending.is_full());
         assert!(
             pending
-                .answer(given_up, stored(1))
+                .answer(given_up, frame(1))
                 .is_some_and(|of| of.waker.is_none())
         );
         ask(&mut pending, 1);
@@ -393,7 +382,7 @@ mod tests {
             Some(Answer::Overdue { .. })
         ));
         assert!(
-            pending.answer(overdue, stored(1)).is_some(),
+            pending.answer(overdue, frame(1)).is_some(),
             "its reply was still to come"
         );
     }
@@ -403,8 +392,8 @@ mod tests {
         let mut pending = Pending::new();
         let id = ask(&mut pending, 1);
         pending.give_up_overdue(Instant::now() + Duration::from_secs(2), &mut Vec::new());
-        pending.answer(id, stored(1)).expect("is under way");
-        assert!(matches!(take(&mut pending, id), Some(Answer::Reply(_))));
+        pending.answer(id, frame(1)).expect("is under way");
+        assert!(matches!(take(&mut pending, id), Some(Answer::Frame(_))));
     }
 
     #[test]
@@ -432,18 +421,15 @@ mod tests {
     fn the_end_answers_what_is_under_way_and_leaves_what_was_answered() {
         let mut pending = Pending::new();
         let ids = [1, 2, 3].map(|seconds| ask(&mut pending, seconds));
-        pending.answer(ids[0], stored(7));
+        pending.answer(ids[0], frame(7));
         pending.give_up(ids[1]);
         let mut wake = Vec::new();
-        pending.end(|request| stored(request.end_offset), &mut wake);
+        pending.end(|request| frame(request.end_offset as u8), &mut wake);
         assert_eq!(wake.len(), 1);
         assert!(pending.is_answered());
         for (id, expected) in [(ids[0], 7), (ids[2], 3)] {
-            match take(&mut pending, id) {
-                Some(Answer::Reply(Reply::Stored { version })) => assert_eq!(version, expected),
-                other => panic!("{other:?}"),
-            }
+            assert!(is_frame(take(&mut pending, id), expected));
         }
-        assert!(pending.answer(ids[1], stored(1)).is_none());
+        assert!(pending.answer(ids[1], frame(1)).is_none());
     }
 }

@@ -5,19 +5,21 @@
 //! connections are in. A server that is gone keeps its keys: they miss, or fail, until it is back.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use larder_protocol::{Arithmetic, Request, Status, Store};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::allowance::Allowance;
-use crate::call::{Call, Failure, Outcome};
+use crate::call::{Call, Outcome};
 use crate::connector::Connector;
 use crate::error::Cause;
 use crate::ketama::Continuum;
+use crate::reply::Failure;
 use crate::way::Way;
 use crate::{Address, Client, Config, ConnectError, Error};
 
@@ -355,9 +357,7 @@ impl Node {
     }
 
     fn gone_until(&self) -> MutexGuard<'_, Option<Instant>> {
-        // Nothing panics while it holds this.
-        let locked = self.gone_until.lock();
-        locked.unwrap_or_else(PoisonError::into_inner)
+        self.gone_until.lock()
     }
 }
 
