@@ -66,7 +66,7 @@ struct Exchange<'r> {
     time: Time,
     resends_left: u32,
     /// The connection that it knocks at, or was sent on.
-    link: Option<Arc<Link>>,
+    link: Option<&'r Link>,
     stage: Stage<'r>,
     span: Span,
 }
@@ -82,12 +82,12 @@ enum Stage<'r> {
     /// It has a connection, and perhaps a ticket in the queue for room there.
     Knocking(Option<u64>),
     /// It was sent, under this id.
-    Sent(u32),
-    /// It is over.
-    Over,
+    Sent { id: u32, connection: u32 },
+    /// It is over, and was answered on this connection, if it was.
+    Over { connection: u32 },
 }
 
-type Connecting<'r> = Pin<Box<dyn Future<Output = Result<Arc<Link>, Error>> + Send + 'r>>;
+type Connecting<'r> = Pin<Box<dyn Future<Output = Result<&'r Link, Error>> + Send + 'r>>;
 
 impl Connector {
     /// Asks the server, and waits for its answer for as long as the request may take.
@@ -165,20 +165,21 @@ impl Exchange<'_> {
 
     fn poll_stages(&mut self, context: &mut Context<'_>) -> Poll<Got> {
         loop {
-            match (&mut self.stage, &self.link) {
-                (Stage::Sent(id), Some(link)) => {
-                    let answer = ready!(link.poll_answer(*id, context));
-                    self.stage = Stage::Over;
-                    if let Some(got) = self.heed(answer) {
+            match (&mut self.stage, self.link) {
+                (&mut Stage::Sent { id, connection }, Some(link)) => {
+                    let answer = ready!(link.poll_answer(id, context));
+                    self.stage = Stage::Over { connection };
+                    if let Some(got) = self.heed(answer, connection) {
                         return Poll::Ready(got);
                     }
                     self.stage = Stage::Ready;
                 }
                 (Stage::Knocking(ticket), Some(link)) => {
                     match ready!(link.poll_send(&mut self.frame, &mut self.time, ticket, context)) {
-                        Ok(()) => {
+                        Ok(connection) => {
                             // Its task was noted beside it, to be woken.
-                            self.stage = Stage::Sent(self.frame.id);
+                            let id = self.frame.id;
+                            self.stage = Stage::Sent { id, connection };
                             return Poll::Pending;
                         }
                         // The connection closed its door while this request stood before it.
@@ -197,7 +198,9 @@ impl Exchange<'_> {
                     }
                     self.stage = Stage::Knocking(None);
                 }
-                (Stage::Over, _) => panic!("a request is asked for its answer a second time"),
+                (Stage::Over { .. }, _) => {
+                    panic!("a request is asked for its answer a second time")
+                }
                 _ if self.allowance.is_over() => return self.over(self.not_in_time()),
                 _ => self.seek_link(),
             }
@@ -205,7 +208,7 @@ impl Exchange<'_> {
     }
 
     fn over(&mut self, error: Error) -> Poll<Got> {
-        self.stage = Stage::Over;
+        self.stage = Stage::Over { connection: 0 };
         Poll::Ready(Err(Box::new(error)))
     }
 
@@ -229,18 +232,18 @@ impl Exchange<'_> {
 
     /// What follows from an answer: the end, or that the request is sent again.
     #[inline]
-    fn heed(&mut self, answer: Answer) -> Option<Got> {
+    fn heed(&mut self, answer: Answer, connection: u32) -> Option<Got> {
         match answer {
             Answer::Frame(frame) if !is_draining(&frame) => Some(Ok(frame)),
-            answer => self.heed_failure(answer),
+            answer => self.heed_failure(answer, connection),
         }
     }
 
-    fn heed_failure(&mut self, answer: Answer) -> Option<Got> {
+    fn heed_failure(&mut self, answer: Answer, connection: u32) -> Option<Got> {
         let cause = match answer {
             Answer::Frame(_) => {
-                if let Some(link) = &self.link {
-                    link.drain();
+                if let Some(link) = self.link {
+                    link.heed_drain(connection);
                 }
                 Cause::Draining
             }
@@ -263,8 +266,8 @@ impl Exchange<'_> {
     /// Leaves a connection on which the server broke the protocol.
     #[cold]
     fn blame(&self, why: String) -> Error {
-        if let Some(link) = &self.link {
-            link.give_up_broken(&why);
+        if let (&Stage::Over { connection }, Some(link)) = (&self.stage, self.link) {
+            link.give_up_broken(connection, &why);
         }
         Error::Unknown(Cause::Protocol(why))
     }
@@ -274,7 +277,7 @@ impl Exchange<'_> {
     fn judge_silence(&self, sent_at: Instant) {
         let configured = self.connector.config.request_timeout;
         if (matches!(self.allowance, Allowance::Configured) || sent_at.elapsed() >= configured)
-            && let Some(link) = &self.link
+            && let Some(link) = self.link
         {
             link.give_up_if_silent_since(sent_at);
         }
@@ -294,9 +297,9 @@ fn is_draining(frame: &[u8]) -> bool {
 
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
-        match (&self.stage, &self.link) {
-            (Stage::Knocking(Some(ticket)), Some(link)) => link.leave(*ticket),
-            (Stage::Sent(id), Some(link)) => link.give_up(*id),
+        match (&self.stage, self.link) {
+            (&Stage::Knocking(Some(ticket)), Some(link)) => link.leave(ticket),
+            (&Stage::Sent { id, .. }, Some(link)) => link.give_up(id),
             _ => {}
         }
     }

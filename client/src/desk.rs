@@ -11,18 +11,24 @@
 //! them that much more time. While a write is under way, which may take long, everyone reads the
 //! clock.
 
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use larder_protocol::{Class, RequestFrame, Status};
+use larder_protocol::{Class, Reason, RequestFrame, Status};
 use tokio::time::Instant;
 
+use crate::client::ServerInfo;
 use crate::error::Cause;
+use crate::length::too_much;
 use crate::pending::{Answer, Answered, Pending, UnderWay};
 use crate::room::{Room, Turn};
 
 /// LIMIT: what requests may count as sent too early; far less than any time that a request is given.
 const CLOCK_SLACK: Duration = Duration::from_millis(1);
+
+/// LIMIT: what a request may weigh for one place of the room; see [`crate::Config::in_flight_max`].
+const PLACE_BYTES: u64 = 4096;
 
 /// LIMIT: a buffer that once held a large value is not kept for small ones.
 const KEPT_BUFFER_BYTES_MAX: usize = 1024 * 1024;
@@ -30,6 +36,11 @@ const KEPT_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 /// What tasks and the driver share.
 #[derive(Debug)]
 pub(crate) struct Desk {
+    /// Which connection this is, of those that there were one after the other.
+    connection: u32,
+    server: Arc<ServerInfo>,
+    /// How many places a request takes at most: all.
+    places_max: u32,
     stage: Stage,
     /// Frames that the driver has not taken yet.
     outgoing: Vec<u8>,
@@ -55,8 +66,10 @@ enum Stage {
     Open,
     /// Takes no more requests, and ends when those under way are answered.
     Draining,
-    /// Ends at once.
-    Ended(Ending),
+    /// Is to end at once.
+    Ending(Ending),
+    /// Has ended.
+    Over,
 }
 
 /// Why a connection ended.
@@ -88,8 +101,6 @@ pub(crate) enum Time {
 pub(crate) struct Knock<'k, 'r> {
     /// Its id is given to it here.
     pub(crate) frame: &'k mut RequestFrame<'r>,
-    pub(crate) frame_bytes: u64,
-    pub(crate) places: u32,
     pub(crate) time: &'k mut Time,
     /// What it has in the queue for room.
     pub(crate) ticket: &'k mut Option<u64>,
@@ -99,13 +110,18 @@ pub(crate) struct Knock<'k, 'r> {
 #[derive(Debug)]
 pub(crate) enum Knocked {
     /// It is written down, and its frame has its id.
-    Sent,
+    Sent {
+        /// On which connection.
+        connection: u32,
+    },
     /// It waits for room.
     Queued,
     /// The connection takes no more requests.
     Closed,
     /// Its time was over before there was room.
     Overdue,
+    /// The server would refuse it for its length.
+    TooMuch(Reason),
 }
 
 /// Whom a request that knocked sets to work.
@@ -132,9 +148,13 @@ impl Time {
 }
 
 impl Desk {
-    pub(crate) fn new(places: u32, pending: Pending) -> Self {
+    /// The desk of a connection on which `places` requests may be under way.
+    pub(crate) fn new(server: Arc<ServerInfo>, places: u32, pending: Pending) -> Self {
         let now = Instant::now();
         Self {
+            connection: 0,
+            server,
+            places_max: places,
             stage: Stage::Open,
             outgoing: Vec::new(),
             began_at: now,
@@ -148,6 +168,34 @@ impl Desk {
         }
     }
 
+    /// Serves a new connection, if the one before has ended. Whoever has not taken the answer to a
+    /// request on that one finds it still here.
+    pub(crate) fn reopen(&mut self, server: &Arc<ServerInfo>, places: u32) -> bool {
+        let is_over = matches!(self.stage, Stage::Over);
+        if is_over {
+            self.connection = self.connection.wrapping_add(1);
+            self.server = server.clone();
+            self.places_max = places;
+            self.stage = Stage::Open;
+            (self.enqueued_bytes, self.written_bytes) = (0, 0);
+            self.writing = false;
+            self.room.reopen(places);
+            self.heard_at = Instant::now();
+            self.look_at = None;
+        }
+        is_over
+    }
+
+    /// What the server said about itself.
+    pub(crate) fn server(&self) -> &Arc<ServerInfo> {
+        &self.server
+    }
+
+    /// Whether this is still the connection that somebody means.
+    pub(crate) fn serves(&self, connection: u32) -> bool {
+        self.connection == connection
+    }
+
     /// How much room there is; `None` where no more requests are taken.
     pub(crate) fn room_left(&self) -> Option<u32> {
         matches!(self.stage, Stage::Open).then(|| self.room.free())
@@ -159,26 +207,38 @@ impl Desk {
             *knock.ticket = None;
             return (Knocked::Closed, Stir::default());
         }
+        let frame_bytes = knock.frame.request.frame_bytes();
+        if let Some(reason) = too_much(&knock.frame.request, frame_bytes, &self.server.limits) {
+            return (Knocked::TooMuch(reason), Stir::default());
+        }
+        let places = frame_bytes.div_ceil(PLACE_BYTES);
+        let places = places.min(u64::from(self.places_max)) as u32;
         let turn = match *knock.ticket {
             Some(ticket) => self.room.ask(ticket, context),
-            None if self.room.take(knock.places) => Turn::Now,
-            None => return self.queue(knock, context),
+            None if self.room.take(places) => Turn::Now,
+            None => return self.queue(knock, places, context),
         };
         if turn != Turn::NotYet {
             *knock.ticket = None;
         }
         match turn {
-            Turn::Now => self.send(knock, context),
+            Turn::Now => self.send(knock, frame_bytes, places, context),
             Turn::NotYet => (Knocked::Queued, Stir::default()),
             Turn::Missed => (Knocked::Overdue, Stir::default()),
             Turn::Never => (Knocked::Closed, Stir::default()),
         }
     }
 
-    fn queue(&mut self, knock: Knock<'_, '_>, context: &Context<'_>) -> (Knocked, Stir) {
+    #[cold]
+    fn queue(
+        &mut self,
+        knock: Knock<'_, '_>,
+        places: u32,
+        context: &Context<'_>,
+    ) -> (Knocked, Stir) {
         let give_up_at = knock.time.end(Instant::now);
         let waker = context.waker().clone();
-        *knock.ticket = Some(self.room.queue(knock.places, give_up_at, waker));
+        *knock.ticket = Some(self.room.queue(places, give_up_at, waker));
         let stir = Stir {
             writes: false,
             hurries: self.hurries(give_up_at),
@@ -186,11 +246,18 @@ impl Desk {
         (Knocked::Queued, stir)
     }
 
-    fn send(&mut self, knock: Knock<'_, '_>, context: &Context<'_>) -> (Knocked, Stir) {
+    #[inline]
+    fn send(
+        &mut self,
+        knock: Knock<'_, '_>,
+        frame_bytes: u64,
+        places: u32,
+        context: &Context<'_>,
+    ) -> (Knocked, Stir) {
         if self.pending.is_full() {
             // Whoever takes an answer makes room for an id.
-            self.room.put_back(knock.places);
-            return self.queue(knock, context);
+            self.room.put_back(places);
+            return self.queue(knock, places, context);
         }
         let writes = self.outgoing.is_empty();
         if writes || self.writing {
@@ -198,13 +265,13 @@ impl Desk {
         }
         let began_at = self.began_at;
         let give_up_at = knock.time.end(|| began_at);
-        self.enqueued_bytes += knock.frame_bytes;
+        self.enqueued_bytes += frame_bytes;
         let request = UnderWay {
             end_offset: self.enqueued_bytes,
             sent_at: began_at,
             give_up_at,
             is_deadline: matches!(knock.time, Time::Deadline(_)),
-            places: knock.places,
+            places,
         };
         knock.frame.id = self.pending.insert(request, context.waker().clone());
         knock.frame.encode(&mut self.outgoing);
@@ -212,7 +279,8 @@ impl Desk {
             writes,
             hurries: self.hurries(give_up_at),
         };
-        (Knocked::Sent, stir)
+        let connection = self.connection;
+        (Knocked::Sent { connection }, stir)
     }
 
     /// Notes when somebody has to look for requests whose time is over, and says whether that is
@@ -327,8 +395,8 @@ impl Desk {
 
     /// Is to end at once.
     pub(crate) fn stop(&mut self, ending: Ending, wake: &mut Vec<Waker>) {
-        if !matches!(self.stage, Stage::Ended(_)) {
-            self.stage = Stage::Ended(ending);
+        if matches!(self.stage, Stage::Open | Stage::Draining) {
+            self.stage = Stage::Ending(ending);
         }
         self.room.close(wake);
     }
@@ -336,9 +404,9 @@ impl Desk {
     /// Why the connection has no more to do, if it has not.
     pub(crate) fn ending(&self) -> Option<Ending> {
         match &self.stage {
-            Stage::Ended(ending) => Some(ending.clone()),
+            Stage::Ending(ending) => Some(ending.clone()),
             Stage::Draining if self.pending.is_answered() => Some(Ending::Finished),
-            Stage::Open | Stage::Draining => None,
+            Stage::Open | Stage::Draining | Stage::Over => None,
         }
     }
 
@@ -347,8 +415,8 @@ impl Desk {
     pub(crate) fn end(&mut self, ending: Ending, wake: &mut Vec<Waker>) {
         let refused =
             matches!(&ending, Ending::Closed { status, .. } if status.class() == Class::Closing);
-        let (cause, written_bytes) = (Cause::from(ending.clone()), self.written_bytes);
-        self.stage = Stage::Ended(ending);
+        let (cause, written_bytes) = (Cause::from(ending), self.written_bytes);
+        self.stage = Stage::Over;
         self.outgoing = Vec::new();
         self.room.close(wake);
         let answer = |request: &UnderWay| match refused || request.end_offset > written_bytes {

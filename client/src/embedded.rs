@@ -21,7 +21,7 @@ use crate::allowance::Allowance;
 use crate::call::Outcome;
 use crate::client::ServerInfo;
 use crate::error::Cause;
-use crate::link::too_much;
+use crate::length::too_much;
 use crate::reply::{Answered, Failure, read_answer};
 use crate::{Client, Error};
 

@@ -119,6 +119,7 @@ mod formats;
 mod inbox;
 mod ketama;
 mod lease;
+mod length;
 mod link;
 mod many;
 mod metrics;

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
-use larder_protocol::{Limits, Reason, Request, RequestFrame, Store};
+use larder_protocol::{Reason, RequestFrame};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
@@ -29,10 +29,7 @@ use crate::client::ServerInfo;
 use crate::desk::{Desk, Ending, Knock, Knocked, Time};
 use crate::inbox::Inbox;
 use crate::metrics::Meter;
-use crate::pending::{Answer, IN_FLIGHT_CEILING, Pending};
-
-/// LIMIT: what a request may weigh for one place of the room; see [`crate::Config::in_flight_max`].
-const PLACE_BYTES: u64 = 4096;
+use crate::pending::{Answer, Pending};
 
 /// LIMIT: a read takes what a socket buffer usually holds.
 const READ_BYTES: usize = 64 * 1024;
@@ -40,12 +37,10 @@ const READ_BYTES: usize = 64 * 1024;
 /// What `room_left` holds when the connection takes no more requests.
 const CLOSED: u64 = u64::MAX;
 
-/// A connection whose handshake is done.
+/// A connection whose handshake is done, or has ended and [gives its place](Link::restart) to another.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) server: ServerInfo,
     meter: Arc<Meter>,
-    room_max: u32,
     desk: Mutex<Desk>,
     /// What the desk says of its room, for those who choose among connections.
     // ORDERING: Relaxed; it is a hint. It is written under the desk's lock, so that whoever was told
@@ -68,6 +63,13 @@ pub(crate) enum NotSent {
     TooMuch(Reason),
 }
 
+/// Both directions of a connection, and what was read behind its handshake.
+pub(crate) struct Halves<R, W> {
+    pub(crate) reader: R,
+    pub(crate) writer: W,
+    pub(crate) buffer: BytesMut,
+}
+
 /// A connection that is driven; dropped with its runtime, it ends.
 struct Driven {
     link: Arc<Link>,
@@ -75,43 +77,62 @@ struct Driven {
 }
 
 impl Link {
-    /// Takes over a connection and starts its driver. `buffer` is what was read behind the handshake.
+    /// Takes over a connection on which `places` requests may be under way, and starts its driver.
     pub(crate) fn start<R, W>(
-        server: ServerInfo,
-        in_flight_max: u32,
-        (reader, writer): (R, W),
-        buffer: BytesMut,
+        server: &Arc<ServerInfo>,
+        places: u32,
+        halves: Halves<R, W>,
         meter: Arc<Meter>,
     ) -> Arc<Self>
     where
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        let room_max = server
-            .limits
-            .in_flight_max
-            .min(in_flight_max)
-            .clamp(1, IN_FLIGHT_CEILING);
         let link = Arc::new(Self {
-            server,
             meter,
-            room_max,
-            desk: Mutex::new(Desk::new(room_max, Pending::new())),
-            room_left: AtomicU64::new(u64::from(room_max)),
+            desk: Mutex::new(Desk::new(server.clone(), places, Pending::new())),
+            room_left: AtomicU64::new(u64::from(places)),
             work: Notify::new(),
             hurry: Notify::new(),
         });
-        let driven = Driven {
-            link: link.clone(),
-            ending: Ending::Lost("the runtime of the connection has ended".to_owned()),
-        };
-        tokio::spawn(driven.drive(reader, writer, buffer));
+        link.begin(server, halves);
         link
     }
 
-    /// Whether new requests are taken.
-    pub(crate) fn is_open(&self) -> bool {
-        self.room_left().is_some()
+    /// Takes over a new connection in place of the one that has ended, and starts its driver. Gives it
+    /// back where that one has not ended yet.
+    pub(crate) fn restart<R, W>(
+        self: &Arc<Self>,
+        server: &Arc<ServerInfo>,
+        places: u32,
+        halves: Halves<R, W>,
+    ) -> Result<(), Halves<R, W>>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        if !self.at_desk(|desk, _| desk.reopen(server, places)) {
+            return Err(halves);
+        }
+        self.begin(server, halves);
+        Ok(())
+    }
+
+    fn begin<R, W>(self: &Arc<Self>, server: &Arc<ServerInfo>, halves: Halves<R, W>)
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let driven = Driven {
+            link: self.clone(),
+            ending: Ending::Lost("the runtime of the connection has ended".to_owned()),
+        };
+        tokio::spawn(driven.drive(halves, server.limits.frame_bytes_max));
+    }
+
+    /// What the server said about itself.
+    pub(crate) fn server(&self) -> Arc<ServerInfo> {
+        self.desk().server().clone()
     }
 
     /// How much room there is for requests at this moment; `None` where no more are taken.
@@ -120,26 +141,18 @@ impl Link {
         (room_left != CLOSED).then_some(room_left)
     }
 
-    /// Sends a request, now or when there is room, and gives its frame its id. Its answer comes before its
-    /// time is over, or that it is [overdue](Answer::Overdue).
+    /// Sends a request, now or when there is room, and gives its frame its id; the result is on which
+    /// connection. Its answer comes before its time is over, or that it is [overdue](Answer::Overdue).
+    #[inline]
     pub(crate) fn poll_send(
         &self,
         frame: &mut RequestFrame<'_>,
         time: &mut Time,
         ticket: &mut Option<u64>,
         context: &Context<'_>,
-    ) -> Poll<Result<(), NotSent>> {
-        let frame_bytes = frame.request.frame_bytes();
-        if let Some(reason) = too_much(&frame.request, frame_bytes, &self.server.limits) {
-            return Poll::Ready(Err(NotSent::TooMuch(reason)));
-        }
-        let places = frame_bytes
-            .div_ceil(PLACE_BYTES)
-            .min(u64::from(self.room_max)) as u32;
+    ) -> Poll<Result<u32, NotSent>> {
         let knock = Knock {
             frame,
-            frame_bytes,
-            places,
             time,
             ticket,
         };
@@ -153,10 +166,11 @@ impl Link {
             self.hurry.notify_one();
         }
         match knocked {
-            Knocked::Sent => Poll::Ready(Ok(())),
+            Knocked::Sent { connection } => Poll::Ready(Ok(connection)),
             Knocked::Queued => Poll::Pending,
             Knocked::Closed => Poll::Ready(Err(NotSent::Closed)),
             Knocked::Overdue => Poll::Ready(Err(NotSent::Overdue)),
+            Knocked::TooMuch(reason) => Poll::Ready(Err(NotSent::TooMuch(reason))),
         }
     }
 
@@ -181,32 +195,45 @@ impl Link {
     }
 
     /// Takes no more requests; ends when those under way are answered.
-    pub(crate) fn drain(&self) {
+    fn drain(&self) {
         self.at_desk(Desk::drain);
+        self.work.notify_one();
+    }
+
+    /// Drains, since the server told a request on that connection that it does.
+    pub(crate) fn heed_drain(&self, connection: u32) {
+        self.at_desk(|desk, wake| {
+            if desk.serves(connection) {
+                desk.drain(wake);
+            }
+        });
         self.work.notify_one();
     }
 
     /// Ends at once: nobody is left who waits for an answer.
     pub(crate) fn abandon(&self) {
-        self.stop(Ending::Finished);
+        self.stop_if(|_| true, Ending::Finished);
     }
 
     /// Ends the connection if nothing at all has come from the server since a request was sent there
     /// whose time is now over.
     pub(crate) fn give_up_if_silent_since(&self, sent_at: Instant) {
-        if self.desk().is_silent_since(sent_at) {
-            let why = "the server was silent for as long as a request may take".to_owned();
-            self.stop(Ending::Lost(why));
-        }
+        let why = "the server was silent for as long as a request may take".to_owned();
+        self.stop_if(|desk| desk.is_silent_since(sent_at), Ending::Lost(why));
     }
 
-    /// Ends at once, since the server broke the protocol.
-    pub(crate) fn give_up_broken(&self, why: &str) {
-        self.stop(Ending::Broken(why.to_owned()));
+    /// Ends at once, since the server broke the protocol there.
+    pub(crate) fn give_up_broken(&self, connection: u32, why: &str) {
+        let ending = Ending::Broken(why.to_owned());
+        self.stop_if(|desk| desk.serves(connection), ending);
     }
 
-    fn stop(&self, ending: Ending) {
-        self.at_desk(|desk, wake| desk.stop(ending, wake));
+    fn stop_if(&self, stops: impl FnOnce(&Desk) -> bool, ending: Ending) {
+        self.at_desk(|desk, wake| {
+            if stops(desk) {
+                desk.stop(ending, wake);
+            }
+        });
         self.work.notify_one();
     }
 
@@ -293,8 +320,7 @@ impl Link {
     }
 
     /// Reads replies and hands them out until the connection ends.
-    async fn read_replies(&self, mut reader: impl AsyncRead + Unpin, buffer: BytesMut) -> Ending {
-        let mut inbox = Inbox::new(buffer, self.server.limits.frame_bytes_max);
+    async fn read_replies(&self, mut reader: impl AsyncRead + Unpin, mut inbox: Inbox) -> Ending {
         let mut wake = Vec::new();
         let mut read_bytes = 0;
         loop {
@@ -353,13 +379,20 @@ impl Link {
 }
 
 impl Driven {
-    async fn drive<R, W>(mut self, reader: R, writer: W, buffer: BytesMut)
+    async fn drive<R, W>(mut self, halves: Halves<R, W>, frame_bytes_max: u32)
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
+        let Halves {
+            reader,
+            writer,
+            buffer,
+        } = halves;
+        let inbox = Inbox::new(buffer, frame_bytes_max);
         self.ending = tokio::select! {
-            ending = self.link.read_replies(reader, buffer) => ending,
+            biased;
+            ending = self.link.read_replies(reader, inbox) => ending,
             ending = self.link.write_requests(writer) => ending,
             never = self.link.watch_time() => match never {},
         };
@@ -369,8 +402,8 @@ impl Driven {
 impl Drop for Driven {
     fn drop(&mut self) {
         let Self { link, ending } = self;
-        let server = &link.server.name;
-        tracing::debug!(?ending, server, "the connection ended");
+        let server = link.server();
+        tracing::debug!(?ending, server = server.name, "the connection ended");
         link.at_desk(|desk, wake| desk.end(ending.clone(), wake));
     }
 }
@@ -394,30 +427,4 @@ fn wake_all(wake: &mut Vec<Waker>) {
     for waker in wake.drain(..) {
         waker.wake();
     }
-}
-
-/// Why a server with these limits would refuse a request for its length, which need not be sent then.
-#[inline]
-pub(crate) fn too_much(request: &Request<'_>, frame_bytes: u64, limits: &Limits) -> Option<Reason> {
-    let never_too_much = limits.value_bytes_max.min(limits.buffered_bytes_max);
-    if frame_bytes <= u64::from(never_too_much) {
-        return None;
-    }
-    let value_bytes_max = limits.value_bytes_max;
-    if let Request::Store(Store { value, .. }) = request
-        && value.len() as u64 > u64::from(value_bytes_max)
-    {
-        return Some(Reason::TooLarge {
-            value_bytes: u32::try_from(value.len()).unwrap_or(u32::MAX),
-            value_bytes_max,
-        });
-    }
-    let frame_bytes_max = match request.opcode().has_value_in_place() {
-        true => limits.frame_bytes_max,
-        false => limits.buffered_bytes_max,
-    };
-    (frame_bytes > u64::from(frame_bytes_max)).then_some(Reason::FrameTooLarge {
-        frame_bytes,
-        frame_bytes_max,
-    })
 }

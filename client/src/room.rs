@@ -60,6 +60,11 @@ impl Room {
         }
     }
 
+    /// The places of the next connection; tickets of the one before are of no use here.
+    pub(crate) fn reopen(&mut self, places: u32) {
+        self.free = places;
+    }
+
     /// How many places nobody has.
     pub(crate) fn free(&self) -> u32 {
         self.free

@@ -69,11 +69,11 @@ impl Client {
             Way::Embedded(backend) => return Ok(backend.server().limits),
         };
         if let Some(link) = connector.open_link() {
-            return Ok(link.server.limits);
+            return Ok(link.server().limits);
         }
         let after = self.time_left();
         match timeout(after, connector.link()).await {
-            Ok(link) => Ok(link?.server.limits),
+            Ok(link) => Ok(link?.server().limits),
             Err(_) => Err(Error::NotExecuted(Cause::Timeout { after })),
         }
     }
