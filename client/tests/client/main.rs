@@ -11,4 +11,5 @@ mod pool;
 mod reconnecting;
 mod several;
 mod sharing;
+mod spans;
 mod streaming;
