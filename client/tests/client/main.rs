@@ -11,5 +11,4 @@ mod pool;
 mod reconnecting;
 mod several;
 mod sharing;
-mod spans;
 mod streaming;

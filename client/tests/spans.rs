@@ -1,4 +1,11 @@
 //! What those who listen are told of requests, by `tracing`.
+//!
+//! In a program of its own, one test after the other: what `tracing` keeps about who listens is one for a
+//! whole process.
+
+#[expect(dead_code, reason = "other tests need more of it")]
+#[path = "client/fake.rs"]
+mod fake;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -13,11 +20,19 @@ use tracing::{Event, Instrument as _, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::fake::{Fake, Peer};
+use fake::{Fake, Peer};
+use tokio::sync::{Mutex as Turns, MutexGuard};
 
 /// What was heard, a line for each thing.
 #[derive(Clone, Debug, Default)]
 struct Heard(Arc<Mutex<Vec<String>>>);
+
+/// Whose turn it is.
+static TURNS: Turns<()> = Turns::const_new(());
+
+async fn turn() -> MutexGuard<'static, ()> {
+    TURNS.lock().await
+}
 
 /// Fields by name.
 #[derive(Default)]
@@ -82,6 +97,7 @@ async fn answered(client: &Client, peer: &mut Peer, key: &str) -> Result<(), Err
 
 #[tokio::test]
 async fn a_request_has_a_span_with_its_operation_and_its_server() {
+    let _turn = turn().await;
     let heard = Heard::default();
     let _listens =
         tracing::subscriber::set_default(tracing_subscriber::registry().with(heard.clone()));
@@ -110,6 +126,7 @@ async fn a_request_has_a_span_with_its_operation_and_its_server() {
 
 #[tokio::test]
 async fn a_request_that_is_dropped_closes_its_span() {
+    let _turn = turn().await;
     let heard = Heard::default();
     let _listens =
         tracing::subscriber::set_default(tracing_subscriber::registry().with(heard.clone()));
@@ -130,6 +147,7 @@ async fn a_request_that_is_dropped_closes_its_span() {
 
 #[tokio::test]
 async fn what_becomes_of_a_connection_is_told() {
+    let _turn = turn().await;
     let heard = Heard::default();
     let _listens =
         tracing::subscriber::set_default(tracing_subscriber::registry().with(heard.clone()));
@@ -149,6 +167,7 @@ async fn what_becomes_of_a_connection_is_told() {
 
 #[tokio::test]
 async fn whoever_does_not_listen_so_closely_is_not_troubled() {
+    let _turn = turn().await;
     let heard = Heard::default();
     let listens = tracing_subscriber::registry().with(heard.clone().with_filter(LevelFilter::INFO));
     let _listens = tracing::subscriber::set_default(listens);
