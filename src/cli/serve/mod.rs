@@ -22,7 +22,7 @@ use super::settings::{Loaded, Loader};
 use super::units;
 use crate::blackbox::Fingerprint;
 use crate::engine::{AccessTimes, Cache, Config, ConfigError, HugePages, Limits, Prefault};
-use crate::server::{self, Address, Pinning, Settings, StartError};
+use crate::server::{self, Address, DeadlyKey, Pinning, Settings, StartError};
 
 /// The exit code of a supervisor whose workers died again and again.
 const GAVE_UP: u8 = 4;
@@ -142,6 +142,10 @@ pub(crate) struct ServeOptions {
     /// An operation on a key that is refused, as the supervisor says it
     #[arg(long, value_name = "OPERATION:HASH", hide = true)]
     refuse: Vec<Fingerprint>,
+
+    /// A key that workers die of, as the supervisor says it
+    #[arg(long, value_name = "DRILL:KEY", hide = true)]
+    deadly_key: Option<DeadlyKey>,
 
     /// How long the start after a death is put off at most: the first is not, then 100ms, 200ms ...
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = units::duration)]
@@ -295,6 +299,7 @@ fn settings(options: &ServeOptions) -> Result<Settings, Refusal> {
         quarantine: options.refuse.clone(),
         quarantined_for: options.refuse_for,
         allow_drills: options.allow_drills,
+        deadly_key: options.deadly_key.clone(),
     })
 }
 

@@ -15,7 +15,6 @@
 
 mod archive;
 mod attention;
-mod boxes;
 mod fingerprint;
 mod ladder;
 mod recent;
@@ -36,9 +35,9 @@ use crate::blackbox::{Fingerprint, Kind};
 use crate::engine::Config;
 use crate::supervisor::journal::{Ended, Journal, Phase};
 use crate::supervisor::kept::Kept;
+use crate::supervisor::sight::Seen;
 use crate::supervisor::{Plan, Supervisor, Worker};
 use crate::sync::Arc;
-use boxes::Boxes;
 use fingerprint::{fingerprint, fingerprint_of};
 use ladder::Step;
 use recorder::{Case, Recorder};
@@ -118,10 +117,9 @@ impl Watch {
     }
 
     /// A worker process serves: begins to watch it, and tells the last post-mortem what came after.
-    pub(super) fn begins(&mut self, pid: Pid, kept: &Kept) {
+    pub(super) fn begins(&mut self, pid: Pid, seen: Arc<Seen>) {
         let (interval, warn) = (self.interval, self.limits.warn);
-        let watched = Watched::new(pid, kept, &self.config, interval, warn);
-        self.process = Some(watched);
+        self.process = Some(Watched::new(pid, seen, interval, warn));
         self.next_at = Instant::now() + self.interval;
         let entries = self.journal.read();
         let after = match entries.outage_ms {
@@ -154,14 +152,15 @@ impl Watch {
         kept: &Kept,
     ) -> Option<Fingerprint> {
         let process = self.process.take();
-        let boxes = match &process {
-            Some(process) => Arc::clone(&process.boxes),
-            None => Arc::new(Boxes::of_process(pid, kept)),
+        let seen = match &process {
+            Some(process) => Arc::clone(&process.seen),
+            // It has not served.
+            None => Arc::new(Seen::of_process(pid, kept, &self.config)),
         };
         let killed_for = self.killed_for.take();
         let found = match &killed_for {
             Some((_, of_stuck)) => *of_stuck,
-            None => fingerprint(ended, &boxes),
+            None => fingerprint(ended, &seen),
         };
         let by_whom = match &killed_for {
             Some((thread, _)) => format!(", by its supervisor, since {thread} hung"),
@@ -182,7 +181,7 @@ impl Watch {
             what_for: "death",
             what,
             pid: pid.as_raw_nonzero().get(),
-            boxes,
+            seen,
             is_over: true,
             fingerprint: found.map(|found| found.to_string()),
             findings: stuck,
@@ -207,7 +206,7 @@ impl Watch {
             what_for,
             what,
             pid: process.pid.as_raw_nonzero().get(),
-            boxes: Arc::clone(&process.boxes),
+            seen: Arc::clone(&process.seen),
             is_over: false,
             fingerprint: None,
             findings: process.places().map(|at| process.finding(at)).collect(),
@@ -223,7 +222,7 @@ impl Watch {
             return Some(Why::default());
         };
         let is_asked_for = |at: &usize| {
-            let one = process.attached(*at);
+            let one = process.thread(*at);
             worker.is_none_or(|number| one.kind == Kind::Worker && one.black_box.number() == number)
         };
         let places = process.places().filter(is_asked_for);
@@ -351,7 +350,7 @@ impl Supervisor {
         };
         let finding = process.finding(at);
         let (pid, thread) = (process.pid.as_raw_nonzero().get(), finding.thread.clone());
-        let one = process.attached(at);
+        let one = process.thread(at);
         let (name, sentence) = match step {
             Step::Name { in_log } => {
                 if in_log {

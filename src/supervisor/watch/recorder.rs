@@ -11,12 +11,12 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, oneshot};
 
 use super::archive::{Archive, Named};
-use super::boxes::{Attached, Boxes};
 use super::recent::RecentLog;
-use super::report::{Finding, Postmortem, Recovery, Remains, name, operations};
+use super::report::{Finding, Postmortem, Recovery, Remains, operations};
 use super::thread;
 use crate::blackbox::Kind;
 use crate::supervisor::journal::Journal;
+use crate::supervisor::sight::{Seen, SeenThread};
 use crate::sync::Arc;
 
 /// LIMIT: what waits for the thread; what comes beyond is dropped, and said to be.
@@ -29,7 +29,7 @@ pub(super) struct Case {
     pub(super) what_for: &'static str,
     pub(super) what: String,
     pub(super) pid: i32,
-    pub(super) boxes: Arc<Boxes>,
+    pub(super) seen: Arc<Seen>,
     /// Whether the process has ended.
     pub(super) is_over: bool,
     pub(super) fingerprint: Option<String>,
@@ -140,9 +140,9 @@ impl Desk {
 
     fn keep(&mut self, case: Case) {
         let now_ns = monotonic_ns();
-        let each = case.boxes.iter();
-        let remains = each.map(|one| Remains::of(&one.black_box, one.kind, now_ns, case.is_over));
-        let build = case.boxes.iter().next();
+        let each = case.seen.threads.iter();
+        let remains = each.map(|one| Remains::of(one, now_ns, case.is_over));
+        let build = case.seen.threads.iter().next();
         let mut postmortem = Postmortem {
             what: case.what.clone(),
             at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
@@ -184,12 +184,12 @@ impl Desk {
         ));
         files.push(("log.txt".to_owned(), self.log.read()));
         if !case.is_over {
-            let threads = case.boxes.iter().map(of_system);
+            let threads = case.seen.threads.iter().map(of_system);
             let threads = threads.collect::<String>().into_bytes();
             files.push(("threads.txt".to_owned(), threads));
         }
-        for one in case.boxes.iter() {
-            let name = name(one.kind, one.black_box.number());
+        for one in case.seen.threads.iter() {
+            let name = &one.name;
             if one.kind == Kind::Upkeep {
                 let board = one.black_box.board().text.into_bytes();
                 files.push(("figures.txt".to_owned(), board));
@@ -197,8 +197,8 @@ impl Desk {
             let all = operations(&one.black_box, now_ns, usize::MAX).join("\n");
             files.push((format!("{name}.txt"), all.into_bytes()));
         }
-        for one in case.boxes.iter() {
-            let name = name(one.kind, one.black_box.number());
+        for one in case.seen.threads.iter() {
+            let name = &one.name;
             files.push((format!("{name}.box"), one.black_box.to_bytes()));
         }
         files
@@ -238,9 +238,9 @@ fn report(postmortem: &Postmortem) -> Vec<Named> {
 
 /// What the system says of the thread of a box. The kernel tells where a thread is, and stops nobody
 /// for it; its stack in the program is not taken, since that would stop the process.
-fn of_system(one: &Attached) -> String {
+fn of_system(one: &SeenThread) -> String {
     let snapshot = one.black_box.snapshot();
-    let name = name(one.kind, one.black_box.number());
+    let name = &one.name;
     let mut text = format!(
         "== {name}: process {}, thread {}\n",
         snapshot.process, snapshot.thread
