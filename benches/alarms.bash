@@ -136,7 +136,7 @@ alarms_judge() {
             if (!before || !after) return 0
             return ran[tid, then] - ran[tid, before] < 500e6 && waited[tid, after] - waited[tid, before] >= 500e6
         }
-        FILENAME ~ /threads$/ { match($0, "\"thread\":[0-9]+"); tids[text($0, "name")] = substr($0, RSTART + 9, RLENGTH - 9); next }
+        FILENAME ~ /threads$/ { name = text($0, "name"); tids[name] = number($0, "thread"); next }
         FILENAME ~ /ran$/ { n = ++samples[$2]; time[$2, n] = $1; ran[$2, n] = $3; waited[$2, n] = $4; next }
         FILENAME ~ /stops$/ {
             begun[FNR] = $1; ended[FNR] = $2
@@ -155,7 +155,7 @@ alarms_judge() {
             else { kind = "else"; good = 0 }
             if (step == "killed") good = 0
             count[kind]++
-            if (!good) { false_ones++; print "FALSE at " at ": " step ": " said }
+            if (!good) { false_ones++; printf "FALSE at %.0f: %s: %s\n", at, step, said }
         }
         END {
             for (stop in alone) named_alone += is_named[stop]

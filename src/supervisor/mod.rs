@@ -73,6 +73,11 @@ const REFUSE_OPTION: &str = "--refuse";
 /// The option that makes a key deadly to a worker.
 const DEADLY_OPTION: &str = "--deadly-key";
 
+/// Children of this thread that have ended. What another thread traces is no child of this one: that it
+/// stands still for a moment is not told here.
+const ENDS_OF_CHILDREN: WaitOptions =
+    WaitOptions::NOHANG.union(WaitOptions::from_bits_retain(libc::__WNOTHREAD as u32));
+
 /// LIMIT: how much longer than its drain a worker may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -477,7 +482,7 @@ impl Supervisor {
     /// Takes note of all processes that have ended, orphans that fell to this process among them;
     /// gives the exit code, if that is the end.
     fn reap(&mut self) -> Result<Option<u8>, SuperviseError> {
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(ENDS_OF_CHILDREN) {
             let ended = Ended::of(status);
             if matches!(&self.worker, Worker::Running(running) if running.pid == pid) {
                 // What it said last is still on its way.

@@ -17,7 +17,6 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::WRONG_USAGE;
 use super::admin::{ADMIN_VARIABLE, AdminAddress, EvidencePlace};
-use super::ending::say;
 use super::settings::{Loaded, Loader};
 use super::units;
 use crate::blackbox::Fingerprint;
@@ -232,19 +231,21 @@ impl From<HugePagesWhen> for HugePages {
 /// them, so that all have the settings that the server was started with.
 pub(crate) fn run(loaded: Loaded<ServeOptions>, loader: Loader) -> ExitCode {
     let options = &loaded.options;
-    let level = log::start(options.log, options.log_level);
+    let log = log::start(options.log, options.log_level);
+    let level = log.level.clone();
     let ended = match options.no_supervisor {
         true => inside::serve(options, level, loader).map(|()| ExitCode::SUCCESS),
         false => outside::supervise(&loaded, level, loader),
     };
-    ended.unwrap_or_else(|refusal| {
-        let (sentence, code) = match refusal {
-            Refusal::Usage(sentence) => (sentence, ExitCode::from(WRONG_USAGE)),
-            Refusal::Failed(sentence) => (sentence, ExitCode::FAILURE),
-        };
-        say(&format!("larder serve: {sentence}"));
-        code
-    })
+    let (code, sentence) = match ended {
+        Ok(code) => (code, None),
+        Err(Refusal::Usage(sentence)) => (ExitCode::from(WRONG_USAGE), Some(sentence)),
+        Err(Refusal::Failed(sentence)) => (ExitCode::FAILURE, Some(sentence)),
+        Err(Refusal::GaveUp(sentence)) => (ExitCode::from(GAVE_UP), Some(sentence)),
+    };
+    let last = sentence.map(|sentence| format!("larder serve: {sentence}"));
+    log.end(last.as_deref());
+    code
 }
 
 /// Why there is no server, or no longer.
@@ -254,6 +255,8 @@ enum Refusal {
     Usage(String),
     /// The system, or the server itself, failed.
     Failed(String),
+    /// Worker processes died again and again.
+    GaveUp(String),
 }
 
 impl Refusal {

@@ -12,8 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::archive::{Archive, Named};
 use super::recent::RecentLog;
-use super::report::{Finding, Postmortem, Recovery, Remains, operations};
+use super::report::{self, Finding, Postmortem, Recovery, Remains, operations};
+use super::stacks::{self, LastStacks};
 use super::thread;
+use super::unwind::Program;
 use crate::blackbox::Kind;
 use crate::supervisor::journal::Journal;
 use crate::supervisor::sight::{Seen, SeenThread};
@@ -42,6 +44,7 @@ pub(super) struct Case {
 
 #[derive(Debug)]
 enum Job {
+    Begins(i32),
     Keep(Box<Case>),
     Recovered(Recovery),
     Tell(oneshot::Sender<Option<Postmortem>>),
@@ -50,6 +53,8 @@ enum Job {
 /// The thread, as the supervisor has it. Dropping it waits until all is written.
 #[derive(Debug)]
 pub(super) struct Recorder {
+    /// Where threads were when that was looked at last.
+    pub(super) stacks: LastStacks,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -63,7 +68,10 @@ impl Recorder {
         journal: Journal,
     ) -> std::io::Result<Self> {
         let (jobs, taken) = mpsc::channel(WAITING_MAX);
+        let stacks = LastStacks::default();
         let desk = Desk {
+            stacks: stacks.clone(),
+            program: Program::default(),
             archive: folder.map(Archive::at),
             settings,
             log,
@@ -73,9 +81,15 @@ impl Recorder {
         let builder = std::thread::Builder::new().name("larder-evidence".to_owned());
         let thread = builder.spawn(move || desk.work(taken))?;
         Ok(Self {
+            stacks,
             jobs: Some(jobs),
             thread: Some(thread),
         })
+    }
+
+    /// A process begins to serve.
+    pub(super) fn begins(&self, pid: i32) {
+        self.send(Job::Begins(pid));
     }
 
     pub(super) fn keep(&self, case: Case) {
@@ -117,6 +131,9 @@ impl Drop for Recorder {
 /// What the thread has.
 #[derive(Debug)]
 struct Desk {
+    stacks: LastStacks,
+    /// What the process that serves executes.
+    program: Program,
     archive: Option<Archive>,
     settings: String,
     log: RecentLog,
@@ -128,6 +145,7 @@ impl Desk {
     fn work(mut self, mut jobs: mpsc::Receiver<Job>) {
         while let Some(job) = jobs.blocking_recv() {
             match job {
+                Job::Begins(pid) => self.program = Program::of(pid),
                 Job::Keep(case) => self.keep(*case),
                 Job::Recovered(recovery) => self.recovered(recovery),
                 Job::Tell(answer) => {
@@ -138,7 +156,14 @@ impl Desk {
         }
     }
 
-    fn keep(&mut self, case: Case) {
+    fn keep(&mut self, mut case: Case) {
+        let mut stacks = String::new();
+        if !case.is_over {
+            let taken = stacks::take(case.pid, &self.program, &case.seen);
+            stacks = stacks::text(&taken);
+            self.stacks.set(taken);
+        }
+        self.add_stacks(&mut case);
         let now_ns = monotonic_ns();
         let each = case.seen.threads.iter();
         let remains = each.map(|one| Remains::of(one, now_ns, case.is_over));
@@ -157,7 +182,10 @@ impl Desk {
             bundle: None,
         };
         if let Some(archive) = &self.archive {
-            match archive.save(case.what_for, &self.files(&case, &postmortem, now_ns)) {
+            match archive.save(
+                case.what_for,
+                &self.files(&case, &postmortem, stacks, now_ns),
+            ) {
                 Ok(bundle) => {
                     tracing::info!(bundle = %bundle.display(), "the evidence is saved");
                     self.journal.saved(&bundle);
@@ -175,8 +203,27 @@ impl Desk {
         }
     }
 
+    /// Puts to what was found of threads where they are in their program, or were when they were alive.
+    fn add_stacks(&self, case: &mut Case) {
+        let stuck = case.findings.iter_mut();
+        for finding in stuck.filter(|finding| finding.verdict.is_stuck()) {
+            let thread = (case.seen.threads.iter()).find(|one| one.name == finding.thread);
+            let turns = thread.map_or(0, |one| one.black_box.snapshot().turns);
+            if let Some(line) = self.stacks.line(&finding.thread, turns) {
+                finding.evidence.retain(|(name, _)| name != report::STACK);
+                finding.evidence.push((report::STACK.to_owned(), line));
+            }
+        }
+    }
+
     /// What matters most comes first: what does not fit is left out.
-    fn files(&self, case: &Case, postmortem: &Postmortem, now_ns: u64) -> Vec<Named> {
+    fn files(
+        &self,
+        case: &Case,
+        postmortem: &Postmortem,
+        stacks: String,
+        now_ns: u64,
+    ) -> Vec<Named> {
         let mut files = report(postmortem);
         files.push((
             "settings.txt".to_owned(),
@@ -187,6 +234,7 @@ impl Desk {
             let threads = case.seen.threads.iter().map(of_system);
             let threads = threads.collect::<String>().into_bytes();
             files.push(("threads.txt".to_owned(), threads));
+            files.push(("stacks.txt".to_owned(), stacks.into_bytes()));
         }
         for one in case.seen.threads.iter() {
             let name = &one.name;
@@ -237,7 +285,7 @@ fn report(postmortem: &Postmortem) -> Vec<Named> {
 }
 
 /// What the system says of the thread of a box. The kernel tells where a thread is, and stops nobody
-/// for it; its stack in the program is not taken, since that would stop the process.
+/// for it.
 fn of_system(one: &SeenThread) -> String {
     let snapshot = one.black_box.snapshot();
     let name = &one.name;

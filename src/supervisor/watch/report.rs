@@ -12,6 +12,9 @@ use crate::supervisor::sight::SeenThread;
 /// LIMIT: the last operations of each thread that a report tells; the box in the bundle has more.
 const OPERATIONS_TOLD: usize = 16;
 
+/// How it is called where a thread is in its program: the innermost function first.
+pub(super) const STACK: &str = "stack";
+
 /// What every thread of the worker process is about.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Why {

@@ -99,7 +99,7 @@ impl Watched {
             pid,
             threads: seen.threads.iter().map(Thread::new).collect(),
             seen,
-            throttle: Throttle::of_process(pid.as_raw_nonzero().get().unsigned_abs()),
+            throttle: Throttle::default(),
             attention: Attention::new(interval),
             warn,
         }
@@ -113,7 +113,11 @@ impl Watched {
 
     /// Looks at all threads.
     pub(super) fn look(&mut self) {
-        let now = Duration::from_nanos(monotonic_ns());
+        self.look_at(Duration::from_nanos(monotonic_ns()));
+    }
+
+    /// The same, at this time of the monotonic clock.
+    fn look_at(&mut self, now: Duration) {
         let attended = self.attention.look(now);
         for at in 0..self.threads.len() {
             let one = &self.seen.threads[at];
@@ -132,6 +136,10 @@ impl Watched {
             thread.pin.since_ms = pinned;
         }
         for at in 0..self.threads.len() {
+            if attended.is_zero() {
+                // What was seen before an absence is compared with nothing after it.
+                self.threads[at].first = None;
+            }
             self.look_closer(at, now);
         }
         self.look_for_a_stop(now);
@@ -145,6 +153,10 @@ impl Watched {
             let thread = &mut self.threads[at];
             (thread.first, thread.last) = (None, None);
             return;
+        }
+        if thread.first.is_none() {
+            // A process may have been moved to other groups since.
+            self.throttle = Throttle::of_process(self.pid.as_raw_nonzero().get().unsigned_abs());
         }
         let look = self.take_look(at, now);
         let thread = &mut self.threads[at];
@@ -497,6 +509,29 @@ mod tests {
             );
             drop(writer);
         });
+    }
+
+    /// As when both processes are stopped and go on, or the machine is short of cores.
+    #[test]
+    fn nobody_is_blamed_for_time_in_which_the_supervisor_was_not_there() {
+        let mut kept = Kept::new(Vec::new());
+        let mut pen = begun(&mut kept, 0, 0);
+        executes(&mut pen, 0);
+        let mut watched = watch(&kept);
+        let begun = Duration::from_nanos(monotonic_ns());
+        watched.look_at(begun);
+        for absence in 1..=2 {
+            watched.look_at(begun + 1000 * WARN * absence);
+            assert_eq!(watched.verdict(0), Verdict::Healthy);
+        }
+        // It is there again, for the time that is tolerated.
+        let back = begun + 2000 * WARN;
+        for looks in 1..=6 {
+            assert_eq!(watched.verdict(0), Verdict::Healthy);
+            watched.look_at(back + INTERVAL * looks);
+        }
+        assert_ne!(watched.verdict(0), Verdict::Healthy);
+        assert!(watched.all_workers_are_stuck());
     }
 
     #[test]
