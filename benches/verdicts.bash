@@ -30,7 +30,8 @@ drills() {
         'items kept' 'noticed, ms' 'recovered, ms' 'client errors'
     for name in hang spin panic abort segfault oom slow-io deny-memory; do
         workers=2 cores=env log=off start_two 127.0.0.1:0 --memory 256MiB --admin "unix:$work/admin" --evidence none \
-            --allow-drills --cold-after-deaths 1000000 --end-after-deaths 1000000 --restart-delay-max 0s
+            --allow-drills --cold-after-deaths 1000000 --end-after-deaths 1000000 --restart-delay-max 0s \
+            2>>"$work/server-errors"
         : >"$work/reports"
         for ((at = 0; at < times; at++)); do
             report=$(drill "$name" $((at % 2)) --for 4s)
@@ -58,8 +59,8 @@ drills_line() {
         printf ' %5s/%-2s' "$count" "$all"
     done
     printf '   %11s %13s  %s\n' "$(drills_range noticed_after_ms)" "$(drills_range recovered_after_ms)" \
-        "$(grep -o '"client_errors":{[^}]*}' "$work/reports" | grep -o '"[^"{]*":[0-9]*' | tr -d '"' |
-            awk -F: '{ sum[$1] += $2 } END { for (kind in sum) printf "%s%d %s", (n++ ? "; " : ""), sum[kind], kind }')"
+        "$(grep -o '"client_errors":{[^}]*}' "$work/reports" | grep -oE '"[^"{]*":[0-9]+' | sed 's/"\(.*\)":/\1\t/' |
+            awk -F'\t' '{ sum[$1] += $2 } END { for (kind in sum) printf "%s%d %s", (n++ ? "; " : ""), sum[kind], kind }')"
     grep -o '"[a-z_]*":{"is_good":false,"says":"[^"]*"' "$work/reports" | sort | uniq -c | sed 's/^/    /' || true
     [[ $(grep -c '"worker":[0-9]*,"is_good":true' "$work/reports") == "$all" ]]
 }

@@ -17,8 +17,8 @@ const UPKEEP_SLEEPS: Duration = Duration::from_millis(250);
 /// How long a worker that has connections sleeps at most: it looks at their deadlines.
 const WORKER_SLEEPS: Duration = Duration::from_secs(1);
 
-/// Whoever did not look for so many intervals was not late, but absent.
-const ABSENT_AFTER: u32 = 5;
+/// Whoever did not look for so long was not late, but absent: where many want the cores, everybody is late.
+const ABSENT_AFTER: Duration = Duration::from_secs(1);
 
 /// How much of the time passes under the supervisor's eyes.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Attention {
     pub(super) fn look(&mut self, now: Duration) -> Duration {
         let last = self.last.replace(now);
         let elapsed = last.map_or(Duration::ZERO, |last| now.saturating_sub(last));
-        match elapsed < self.interval * ABSENT_AFTER {
+        match elapsed < ABSENT_AFTER {
             true => elapsed.min(self.interval * 2),
             false => Duration::ZERO,
         }

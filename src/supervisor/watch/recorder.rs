@@ -167,7 +167,7 @@ impl Desk {
         let now_ns = monotonic_ns();
         let each = case.seen.threads.iter();
         let remains = each.map(|one| Remains::of(one, now_ns, case.is_over));
-        let build = case.seen.threads.iter().next();
+        let build = case.seen.threads.first();
         let mut postmortem = Postmortem {
             what: case.what.clone(),
             at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),

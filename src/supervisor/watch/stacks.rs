@@ -45,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_micros(200);
 
 /// LIMIT: frames that are told in one line.
-const TOLD_FRAMES: usize = 12;
+const TOLD_FRAMES: usize = 8;
 
 const PAGE_BYTES: usize = 4096;
 
