@@ -203,7 +203,8 @@ impl Pen {
 
     fn name_served(&mut self, connection: u64, peer: PackedPeer) {
         self.served = connection;
-        let words = std::iter::once(connection).chain(peer.0);
+        let [low, high, last] = peer.0;
+        let words = [connection, low, high, last];
         if let Some(black_box) = &self.black_box {
             Sequence { at: SERVED_AT }.write(&black_box.arena, words);
         }

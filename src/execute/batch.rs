@@ -77,9 +77,7 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
         quarantine => quarantine::mark(guard, quarantine, &mut batch),
     };
     let Batch { prepared, requests } = &mut batch;
-    if prepared.len() > 1 {
-        guard.prefetch_items(prepared.iter_mut().filter_map(|one| one.key.as_mut()));
-    }
+    guard.prefetch_items(prepared.iter_mut().filter_map(|one| one.key.as_mut()));
     pen.begin_batch(prepared.len());
     let mut bench = Bench {
         dialect,
@@ -133,7 +131,7 @@ fn parse_batch<'i, D: Dialect>(
     batch: &mut Batch<'i, D>,
 ) -> (usize, Next<D>) {
     let mut rest = input;
-    while !batch.prepared.is_full() {
+    while !batch.prepared.is_full() && !rest.is_empty() {
         if let Some(Get { tag, key, bytes }) = dialect.parse_get(rest)
             && let Ok(key) = guard.key(key)
         {

@@ -131,7 +131,8 @@ proptest! {
             // Flags as they happen to be, of which not all are allowed; the length of the key twice.
             let lengths = (key.len() as u32).to_le_bytes().repeat(2);
             bytes.resize(16, 0);
-            bytes[..4].copy_from_slice(&[Opcode::Get as u8, bytes[1] & 7, 0, 0]);
+            let kind = [Opcode::Get as u8, bytes[1] & 7, 0, 0];
+            bytes[..4].copy_from_slice(&kind);
             bytes[8..].copy_from_slice(&lengths);
             bytes.extend_from_slice(&key);
         }
