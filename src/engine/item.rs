@@ -89,6 +89,26 @@ impl Header {
         (self.lengths >> 56) as usize
     }
 
+    /// The version. (That of a number changes with it, and stands beside it.)
+    #[inline]
+    pub(crate) fn version(self) -> u64 {
+        self.version & VERSION_MAX
+    }
+
+    /// When the item at `offset`, which has this header, expires, as it is stored.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Header::read`].
+    #[inline]
+    pub(crate) unsafe fn stored_expiry_ms(self, arena: &Arena, offset: u64) -> Option<u64> {
+        self.has(KIND_EXPIRES).then(|| {
+            // SAFETY: the field belongs to the item; the caller answers for the rest.
+            let field = unsafe { arena.read(offset + self.fixed_bytes(), 8) };
+            u64::from_le_bytes(field.try_into().expect("8 bytes"))
+        })
+    }
+
     /// Bytes before the optional fields.
     #[inline]
     pub(crate) fn fixed_bytes(self) -> u64 {
@@ -337,7 +357,7 @@ impl<'g> Item<'g> {
     pub fn version(&self) -> u64 {
         match self.beside {
             Beside::Number(number) => number.version,
-            Beside::Nothing | Beside::Arena(_) => self.header.version & VERSION_MAX,
+            Beside::Nothing | Beside::Arena(_) => self.header.version(),
         }
     }
 

@@ -160,7 +160,14 @@ impl Entry {
         Self(self.0 & !marks.0)
     }
 
+    /// The entry but for how often its item was read, and what is said of its value.
+    #[inline]
+    pub(crate) fn name(self) -> u64 {
+        self.0 & !(FREQUENCY_MAX << FREQUENCY_SHIFT | Marks::ALL.0)
+    }
+
     /// Whether bits are set that mean nothing.
+    #[inline]
     pub(crate) fn has_reserved(self) -> bool {
         self.0 & RESERVED != 0
     }
