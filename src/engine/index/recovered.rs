@@ -2,11 +2,14 @@
 //!
 //! Nothing in it is believed. First its chains are mended: locks of writers that are gone are
 //! cleared, and a link is kept only if it leads to an overflow bucket that is paid for, that no other
-//! chain has, and that makes the chain no longer than chains are. Then the walk of the segments marks
-//! each entry that names an item it has proved ([`Chains::look`], [`Marks`]). Last, what has no
-//! mark goes ([`Chains::settle`]), and so does what a split had filled of a bucket that nobody could
-//! find yet. (Of a split that had raised the count, the parent keeps entries that belong to the child;
+//! chain has, and that makes the chain no longer than chains are. Then all entries are read
+//! ([`Chains::visit`]), to be compared with what lies in the segments. Where that is doubted, the walk of
+//! the segment marks each entry that names an item it has proved ([`Chains::look`], [`Marks`]). Last, what
+//! is doubted and has no mark goes ([`Chains::settle`]), and so does what a split had filled of a bucket
+//! that nobody could find yet. (Of a split that had raised the count, the parent keeps entries that belong to the child;
 //! they get no mark, since their items lead to the child.)
+
+use std::ops::Range;
 
 use crate::arena::{Arena, prefetch};
 use crate::engine::config::{BUCKET_BYTES, Geometry, OVERFLOW_BYTES};
@@ -41,8 +44,9 @@ pub(crate) struct Chains {
     pub(crate) links_cut: u64,
 }
 
-/// Slots whose items were proved, a bit each, of each bucket and of each overflow bucket.
-#[derive(Debug)]
+/// Slots whose items were proved one by one, a bit each, of each bucket and of each overflow bucket; or
+/// nothing at all, where none were.
+#[derive(Debug, Default)]
 pub(crate) struct Marks {
     buckets: Vec<u8>,
     overflow: Vec<u8>,
@@ -62,6 +66,15 @@ enum Place {
     Overflow(u32),
 }
 
+/// Who reads all entries, or some.
+pub(crate) trait Visitor {
+    /// What the chain of a bucket holds, and whether its last overflow bucket holds nothing.
+    fn chain(&mut self, bucket: u64, entries: &[Entry], is_loose: bool);
+
+    /// Some chains were visited.
+    fn rest(&mut self);
+}
+
 /// What one bucket of a chain says about an item.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Looked {
@@ -73,6 +86,21 @@ pub(crate) struct Looked {
     pub(crate) next: Option<u32>,
 }
 
+/// Which entries are proved.
+#[derive(Clone, Copy)]
+pub(crate) struct Proved<'p> {
+    /// All that this says so of.
+    pub(crate) entries: &'p (dyn Fn(Entry) -> bool + Sync),
+    /// And these.
+    pub(crate) marks: &'p Marks,
+}
+
+impl Proved<'_> {
+    fn holds(self, slot: Slot, entry: Entry) -> bool {
+        !entry.is_empty() && (self.marks.has(slot) || (self.entries)(entry))
+    }
+}
+
 impl Marks {
     /// Notes that the item which the slot names was proved.
     #[inline]
@@ -80,14 +108,6 @@ impl Marks {
         match slot.bucket {
             Place::Bucket(bucket) => self.buckets[bucket as usize] |= 1 << slot.number,
             Place::Overflow(id) => self.overflow[id as usize] |= 1 << slot.number,
-        }
-    }
-
-    /// Takes it back.
-    fn unset(&mut self, slot: Slot) {
-        match slot.bucket {
-            Place::Bucket(bucket) => self.buckets[bucket as usize] &= !(1 << slot.number),
-            Place::Overflow(id) => self.overflow[id as usize] &= !(1 << slot.number),
         }
     }
 
@@ -103,11 +123,13 @@ impl Marks {
             .for_each(|(our, other)| *our |= other);
     }
 
-    fn of(&self, place: Place) -> u8 {
-        match place {
-            Place::Bucket(bucket) => self.buckets[bucket as usize],
-            Place::Overflow(id) => self.overflow[id as usize],
-        }
+    /// Whether a slot has one. (Nobody marks anything where nothing is to be marked.)
+    fn has(&self, slot: Slot) -> bool {
+        let marks = match slot.bucket {
+            Place::Bucket(bucket) => self.buckets.get(bucket as usize),
+            Place::Overflow(id) => self.overflow.get(id as usize),
+        };
+        marks.is_some_and(|marks| marks >> slot.number & 1 == 1)
     }
 }
 
@@ -186,33 +208,28 @@ impl Chains {
         }
     }
 
-    /// What the bucket of a hash says about the item at `offset` of a key with this hash. Asks for the
-    /// overflow bucket that may say more.
+    /// Asks for an overflow bucket that a chain leads to, and for its marks.
     #[inline]
-    pub(crate) fn look(&self, hash: KeyHash, offset: u64, marks: &Marks) -> Looked {
-        self.look_into::<WORDS>(Place::Bucket(self.bucket_of(hash)), hash, offset, marks)
+    pub(crate) fn prefetch_overflow(&self, id: u32, marks: &Marks) {
+        self.arena.prefetch(self.at(Place::Overflow(id)));
+        // INVARIANT: a link that was kept leads to an overflow bucket that is paid for.
+        prefetch(&marks.overflow[id as usize]);
+    }
+
+    /// What the bucket of a hash says about the item at `offset` of a key with this hash.
+    #[inline]
+    pub(crate) fn look(&self, hash: KeyHash, offset: u64) -> Looked {
+        self.look_into::<WORDS>(Place::Bucket(self.bucket_of(hash)), hash, offset)
     }
 
     /// The same of an overflow bucket.
     #[inline]
-    pub(crate) fn look_overflow(
-        &self,
-        id: u32,
-        hash: KeyHash,
-        offset: u64,
-        marks: &Marks,
-    ) -> Looked {
-        self.look_into::<OVERFLOW_WORDS>(Place::Overflow(id), hash, offset, marks)
+    pub(crate) fn look_overflow(&self, id: u32, hash: KeyHash, offset: u64) -> Looked {
+        self.look_into::<OVERFLOW_WORDS>(Place::Overflow(id), hash, offset)
     }
 
-    #[inline]
-    fn look_into<const N: usize>(
-        &self,
-        place: Place,
-        hash: KeyHash,
-        offset: u64,
-        marks: &Marks,
-    ) -> Looked {
+    #[inline(always)]
+    fn look_into<const N: usize>(&self, place: Place, hash: KeyHash, offset: u64) -> Looked {
         let at = self.at(place);
         let words = self.arena.words::<N>(at);
         let tagged = self.arena.tagged::<N>(at, hash.tag());
@@ -233,42 +250,111 @@ impl Chains {
             }
             left &= left - 1;
         }
-        let next = Control(words[N - 1].load(Ordering::Relaxed)).overflow();
-        if let Some(id) = next {
-            self.arena.prefetch(self.at(Place::Overflow(id)));
-            // INVARIANT: a link that was kept leads to an overflow bucket that is paid for.
-            prefetch(&marks.overflow[id as usize]);
-        }
         Looked {
             slot: None,
             others: tagged != 0,
-            next,
+            next: Control(words[N - 1].load(Ordering::Relaxed)).overflow(),
         }
     }
 
-    /// Removes the entries of a chain whose items were proved and have the same key, and gives them to
+    /// Has each entry read by somebody: by what `begun` makes for each thread, and gives in the end.
+    pub(crate) fn visit<V: Visitor + Send>(
+        &self,
+        hands: Hands<'_>,
+        begun: impl Fn() -> V + Sync,
+    ) -> Vec<V> {
+        self.in_groups(hands, begun, |visitor, group| {
+            let mut entries = [Entry::EMPTY; CHAIN_SLOTS + 1];
+            for bucket in group {
+                let (count, is_loose) = self.entries(bucket, &mut entries);
+                visitor.chain(bucket, &entries[..count], is_loose);
+            }
+            visitor.rest();
+        })
+    }
+
+    /// The entries of a chain, their number, and whether its last overflow bucket holds none.
+    #[inline]
+    fn entries(&self, bucket: u64, entries: &mut [Entry; CHAIN_SLOTS + 1]) -> (usize, bool) {
+        let mut count = self.entries_at::<WORDS>(Place::Bucket(bucket), entries, 0);
+        let (mut next, mut is_loose) = (self.next(Place::Bucket(bucket)), false);
+        while let Some(place) = next {
+            let before = count;
+            count = self.entries_at::<OVERFLOW_WORDS>(place, entries, count);
+            is_loose = count == before;
+            next = self.next(place);
+        }
+        (count, is_loose)
+    }
+
+    #[inline]
+    fn entries_at<const N: usize>(
+        &self,
+        place: Place,
+        entries: &mut [Entry; CHAIN_SLOTS + 1],
+        mut count: usize,
+    ) -> usize {
+        let words = self.arena.words::<N>(self.at(place));
+        for number in 0..N - 1 {
+            let entry = Entry(words[number].load(Ordering::Relaxed));
+            // INVARIANT: there is room for one more than a chain has.
+            entries[count] = entry;
+            count += usize::from(!entry.is_empty());
+        }
+        count
+    }
+
+    /// Has all buckets gone through in groups, whose overflow buckets are asked for first, with something
+    /// that `begun` makes for each thread; gives what was made.
+    fn in_groups<T: Send>(
+        &self,
+        hands: Hands<'_>,
+        begun: impl Fn() -> T + Sync,
+        group: impl Fn(&mut T, Range<u64>) + Sync,
+    ) -> Vec<T> {
+        let (next, done) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+        let work = || {
+            let mut made = begun();
+            loop {
+                // ORDERING: Relaxed; a number that each takes once.
+                let first = next.fetch_add(SHARE, Ordering::Relaxed);
+                if first >= self.buckets {
+                    break;
+                }
+                let end = (first + SHARE).min(self.buckets);
+                for first in (first..end).step_by(AHEAD as usize) {
+                    let buckets = first..(first + AHEAD).min(end);
+                    let ask = |bucket| self.prefetch_next(bucket);
+                    buckets.clone().for_each(ask);
+                    group(&mut made, buckets);
+                }
+            }
+            done.lock().push(made);
+        };
+        hands(&work);
+        // What nobody has taken is left to this thread.
+        work();
+        done.into_inner()
+    }
+
+    /// Removes the entries of a chain that are proved and whose items have the same key, and gives them to
     /// `dropped`.
     pub(crate) fn drop_doubles(
         &self,
         bucket: u64,
-        marks: &mut Marks,
+        proof: Proved<'_>,
         same_key: impl Fn(Entry, Entry) -> bool,
         mut dropped: impl FnMut(Entry),
     ) {
         let mut chain = Vec::with_capacity(CHAIN_SLOTS);
         let mut next = Some(Place::Bucket(bucket));
         while let Some(place) = next {
-            for number in (0..slots(place)).filter(|number| marks.of(place) >> number & 1 == 1) {
-                let entry = Entry(self.load(self.at(place) + number * 8));
-                let number = number as u8;
-                chain.push((
-                    Slot {
-                        bucket: place,
-                        number,
-                    },
-                    entry,
-                ));
-            }
+            let slots = (0..slots(place)).map(|number| Slot {
+                bucket: place,
+                number: number as u8,
+            });
+            let entries = slots.map(|slot| (slot, self.entry(slot)));
+            chain.extend(entries.filter(|&(slot, entry)| proof.holds(slot, entry)));
             next = self.next(place);
         }
         for (position, &(slot, entry)) in chain.iter().enumerate() {
@@ -277,91 +363,97 @@ impl Chains {
                 other.tag() == entry.tag() && same_key(entry, other)
             };
             if others.any(|other| is_double(&other)) {
-                self.store(
-                    self.at(slot.bucket) + u64::from(slot.number) * 8,
-                    Entry::EMPTY.0,
-                );
-                marks.unset(slot);
+                self.remove(slot);
                 dropped(entry);
             }
         }
     }
 
-    /// Removes every entry that has no mark, and gives it to `dropped`, with its bucket and something
+    /// Removes the entry of the item at `offset`, of a key with this hash.
+    pub(crate) fn remove_exact(&self, hash: KeyHash, offset: u64) {
+        let mut looked = self.look(hash, offset);
+        while let Some(id) = looked.next {
+            looked = self.look_overflow(id, hash, offset);
+        }
+        if let Some(slot) = looked.slot {
+            self.remove(slot);
+        }
+    }
+
+    fn remove(&self, slot: Slot) {
+        self.store(self.slot_at(slot), Entry::EMPTY.0);
+    }
+
+    fn entry(&self, slot: Slot) -> Entry {
+        Entry(self.load(self.slot_at(slot)))
+    }
+
+    fn slot_at(&self, slot: Slot) -> u64 {
+        self.at(slot.bucket) + u64::from(slot.number) * 8
+    }
+
+    /// Removes every entry that is not proved, and gives it to `dropped`, with its bucket and something
     /// that `begun` makes for each thread; unlinks overflow buckets that are empty then. Gives how many
     /// entries are left, and what was made.
     pub(crate) fn settle<T: Send>(
         &mut self,
-        marks: &Marks,
+        proof: Proved<'_>,
         hands: Hands<'_>,
         begun: impl Fn() -> T + Sync,
         dropped: impl Fn(&mut T, u64, Entry) + Sync,
     ) -> (u64, Vec<T>) {
-        let next = AtomicU64::new(0);
-        let done = Mutex::new((0, Vec::new(), Vec::new()));
+        let begun = || (0, Vec::new(), begun());
         let chains = &*self;
-        let work = || {
-            let (mut kept, mut unlinked, mut made) = (0, Vec::new(), begun());
-            loop {
-                // ORDERING: Relaxed; a number that each takes once.
-                let first = next.fetch_add(SHARE, Ordering::Relaxed);
-                if first >= chains.buckets {
-                    break;
-                }
-                let share = first..(first + SHARE).min(chains.buckets);
-                for first in share.clone().step_by(AHEAD as usize) {
-                    let group = first..(first + AHEAD).min(share.end);
-                    group
-                        .clone()
-                        .for_each(|bucket| chains.prefetch_next(bucket));
-                    for bucket in group {
-                        let dropped = |entry| dropped(&mut made, bucket, entry);
-                        kept += chains.settle_one(bucket, marks, dropped, &mut unlinked);
-                    }
-                }
+        let done = chains.in_groups(hands, begun, |(kept, unlinked, made), group| {
+            for bucket in group {
+                let dropped = |entry| dropped(made, bucket, entry);
+                *kept += chains.settle_one(bucket, proof, dropped, unlinked);
             }
-            let mut done = done.lock();
-            done.0 += kept;
-            done.1.append(&mut unlinked);
-            done.2.push(made);
-        };
-        hands(&work);
-        // What nobody has taken is left to this thread.
-        work();
-        let (kept, unlinked, made) = std::mem::take(&mut *done.lock());
-        drop(done);
-        for id in unlinked {
-            self.linked[id as usize] = false;
+        });
+        let (mut kept, mut each) = (0, Vec::with_capacity(done.len()));
+        for (of_one, unlinked, made) in done {
+            kept += of_one;
+            each.push(made);
+            for id in unlinked {
+                self.linked[id as usize] = false;
+            }
         }
-        (kept, made)
+        (kept, each)
     }
 
     /// The same for one bucket.
-    #[inline]
     fn settle_one(
         &self,
         bucket: u64,
-        marks: &Marks,
+        proof: Proved<'_>,
         mut dropped: impl FnMut(Entry),
         unlinked: &mut Vec<u32>,
     ) -> u64 {
         let (mut kept, mut place) = (0, Place::Bucket(bucket));
         loop {
-            let proven = marks.of(place);
-            kept += u64::from(proven.count_ones());
+            let mut kept_here = 0;
             for number in 0..slots(place) {
-                let at = self.at(place) + number * 8;
-                let entry = Entry(self.load(at));
-                if proven >> number & 1 == 0 && !entry.is_empty() {
-                    self.store(at, Entry::EMPTY.0);
+                let slot = Slot {
+                    bucket: place,
+                    number: number as u8,
+                };
+                let entry = self.entry(slot);
+                if entry.is_empty() {
+                    continue;
+                }
+                if proof.holds(slot, entry) {
+                    kept_here += 1;
+                } else {
+                    self.remove(slot);
                     dropped(entry);
                 }
             }
+            kept += kept_here;
             match self.next(place) {
                 Some(next) => place = next,
                 // Only the last may not be empty.
-                None if proven == 0 && place != Place::Bucket(bucket) => {
-                    self.trim(bucket, marks, unlinked);
+                None if kept_here == 0 && place != Place::Bucket(bucket) => {
+                    self.trim(bucket, unlinked);
                     return kept;
                 }
                 None => return kept,
@@ -370,11 +462,11 @@ impl Chains {
     }
 
     /// Unlinks overflow buckets from the end of a chain while they are empty.
-    fn trim(&self, bucket: u64, marks: &Marks, unlinked: &mut Vec<u32>) {
+    fn trim(&self, bucket: u64, unlinked: &mut Vec<u32>) {
         let mut before = Place::Bucket(bucket);
         let mut last_used = before;
         while let Some(place) = self.next(before) {
-            if marks.of(place) != 0 {
+            if (0..slots(place)).any(|number| self.load(self.at(place) + number * 8) != 0) {
                 last_used = place;
             }
             before = place;

@@ -176,9 +176,15 @@ impl ProvenItems {
     /// Counts an item that was proved.
     #[inline]
     pub(crate) fn add(&mut self, item: &Item<'_>, bytes: u64) {
+        self.count(item.version(), item.stored_expiry_ms(), bytes);
+    }
+
+    /// Counts one of this version, expiry and length.
+    #[inline]
+    pub(crate) fn count(&mut self, version: u64, expires_at_ms: Option<u64>, bytes: u64) {
         self.live_bytes += bytes;
-        self.lifetime = self.lifetime.with(item.stored_expiry_ms());
-        self.newest_version = self.newest_version.max(item.version());
+        self.lifetime = self.lifetime.with(expires_at_ms);
+        self.newest_version = self.newest_version.max(version);
     }
 }
 

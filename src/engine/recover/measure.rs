@@ -2,13 +2,14 @@
 
 use crate::arena::Arena;
 use crate::engine::item::{
-    HEADER_BYTES, Header, KIND_EXPIRES, KIND_LARGE, KIND_LONG_KEY, KIND_NUMBER, KIND_PLACEHOLDER,
-    KINDS,
+    HEADER_BYTES, Header, KIND_EXPIRES, KIND_FLAGS, KIND_LARGE, KIND_LONG_KEY, KIND_NUMBER,
+    KIND_PLACEHOLDER, KIND_READ_AT, KINDS,
 };
 
 /// An item that can be one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Measured {
+    pub(super) header: Header,
     /// Its length.
     pub(super) bytes: u64,
     /// Offset and length of its key.
@@ -58,14 +59,21 @@ pub(super) unsafe fn measured(
     let body_end = before_key + u64::from(key_bytes) + header.value_bytes() as u64;
     let bytes = body_end.next_multiple_of(8) + header.last_bytes();
     (bytes <= room_bytes).then_some(Measured {
+        header,
         bytes,
         key_at: offset + before_key,
         key_bytes: key_bytes as usize,
     })
 }
 
+/// Whether its kind can be one, and fits its lengths.
+#[inline]
 fn is_a_kind(header: Header) -> bool {
     let kind = header.kind();
+    // As most are.
+    if kind & !(KIND_EXPIRES | KIND_FLAGS | KIND_READ_AT) == 0 {
+        return true;
+    }
     let special = kind & (KIND_NUMBER | KIND_LARGE | KIND_PLACEHOLDER);
     let has_no_value = special & (KIND_NUMBER | KIND_PLACEHOLDER) != 0;
     kind & !KINDS == 0

@@ -27,9 +27,11 @@
 //! Each step only removes or repeats: a recovery that dies can be recovered from.
 
 mod examine;
+mod lanes;
 mod measure;
 mod receipt;
 mod refusal;
+mod roll;
 mod survey;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 use crate::arena::Arena;
 use crate::engine::cache::hash_of;
 use crate::engine::config::{CLASSES_MAX, Geometry, SEGMENT_LINE_BYTES};
-use crate::engine::index::recovered::{Chains, Hands, Marks};
+use crate::engine::index::recovered::{Chains, Hands, Marks, Proved};
 use crate::engine::index::word::{Entry, KeyHash};
 use crate::engine::item::Item;
 use crate::engine::large::sound_extents;
@@ -12,8 +12,10 @@ use crate::engine::log::extents::{Extent, parts};
 use crate::engine::log::segment::{
     Label, Lifetime, Owner, Proven, ProvenItems, Remains, Segment, State,
 };
+use crate::engine::recover::lanes::Walked;
 use crate::engine::recover::measure::{Measured, measured};
-use crate::engine::recover::walk::{Large, Walked, Walker};
+use crate::engine::recover::roll::Roll;
+use crate::engine::recover::walk::{Large, Walker};
 use crate::engine::recover::{Dropped, OpenSegment, Proof, WrittenBy, segments};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
@@ -27,8 +29,12 @@ pub(super) struct Survey<'a> {
     next_version: u64,
     proof: Proof,
     remains: Vec<Remains>,
-    /// Segments that say that they hold items.
-    pub(super) held: Vec<u32>,
+    /// Whether each says that it holds items.
+    holds_items: Vec<bool>,
+    /// Segments that are still to be walked.
+    pub(super) left: Vec<u32>,
+    /// Whether the entries of a segment are proved by its sum.
+    has_agreed: Vec<bool>,
     /// Of each segment: what was proved of its items; none, if it is not one for items.
     items: Vec<Option<ProvenItems>>,
     /// Of each segment: the parts that proven values use, a bit each.
@@ -61,17 +67,17 @@ impl<'a> Survey<'a> {
         let remains: Vec<_> = segments(arena, &geometry)
             .map(|segment| segment.remains())
             .collect();
-        let held = (0..)
-            .zip(&remains)
-            .filter(|(_, remains)| remains.holds_items());
-        let held = held.map(|(id, _)| id).collect();
+        let holds_items: Vec<_> = remains.iter().map(Remains::holds_items).collect();
+        let held = (0..).zip(&holds_items).filter(|&(_, &holds)| holds);
         Self {
             arena,
             geometry,
             hash_seed,
             next_version,
             proof,
-            held,
+            left: held.map(|(id, _)| id).collect(),
+            has_agreed: vec![false; remains.len()],
+            holds_items,
             items: vec![None; remains.len()],
             used_parts: vec![0; remains.len()],
             remains,
@@ -105,17 +111,69 @@ impl<'a> Survey<'a> {
         .collect()
     }
 
-    /// Walks all segments that hold items, and settles with the index; gives how many items are left.
+    /// Proves entries and items, and settles with the index; gives how many items are left.
     pub(super) fn walk(
         &mut self,
         chains: &mut Chains,
         hands: Hands<'_>,
         dropped: &mut Dropped,
     ) -> u64 {
+        let roll = match self.proof {
+            Proof::Lengths => self.call_roll(chains, hands),
+            Proof::Contents => Roll::default(),
+        };
+        let (entries, has_strays) = (roll.entries(), roll.has_strays);
+        let (mut large, mut suspects) = (roll.large, roll.suspects);
+        let marks = self.walk_the_rest(chains, hands, (&mut large, &mut suspects));
+        let mut marks = marks.unwrap_or_default();
+        large.sort_unstable_by_key(|large| large.offset);
+        for large in &large {
+            match (self.prove_large(large), large.slot) {
+                (Ok(()), Some(slot)) => marks.set(slot),
+                (Err(_), None) => {
+                    chains.remove_exact(self.hash_at(large.offset), large.offset);
+                    dropped.extents += 1;
+                }
+                (Ok(()), None) | (Err(_), Some(_)) => {}
+            }
+        }
+        suspects.sort_unstable();
+        suspects.dedup();
+        for bucket in suspects {
+            self.drop_doubles(bucket, chains, &marks, dropped);
+        }
+        let is_settled = !has_strays && self.left.is_empty() && dropped.total() == 0;
+        if is_settled && self.proof == Proof::Lengths {
+            return entries;
+        }
+        self.settle(chains, &marks, hands, dropped)
+    }
+
+    /// Compares segments with the index, and leaves those that are doubted.
+    fn call_roll(&mut self, chains: &Chains, hands: Hands<'_>) -> Roll {
+        let mut roll = Roll::call(self, chains, hands);
+        self.note(&roll.agreed);
+        for walked in &roll.agreed {
+            self.has_agreed[walked.id as usize] = true;
+        }
+        self.left = std::mem::take(&mut roll.doubted);
+        roll
+    }
+
+    /// Walks the segments that are left, and looks each item up; gives the entries that are proved.
+    fn walk_the_rest(
+        &mut self,
+        chains: &Chains,
+        hands: Hands<'_>,
+        (large, suspects): (&mut Vec<Large>, &mut Vec<u64>),
+    ) -> Option<Marks> {
+        if self.left.is_empty() {
+            return None;
+        }
         let (next, found) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-        let (survey, shared) = (&*self, &*chains);
+        let survey = &*self;
         let work = || {
-            let findings = Walker::new(survey, shared, &next).walk();
+            let findings = Walker::new(survey, chains, &next).walk();
             found.lock().push(findings);
         };
         hands(&work);
@@ -123,7 +181,6 @@ impl<'a> Survey<'a> {
         if found.lock().is_empty() {
             work();
         }
-        let (mut large, mut suspects) = (Vec::new(), Vec::new());
         let mut marks: Option<Marks> = None;
         for findings in found.into_inner() {
             self.note(&findings.segments);
@@ -134,47 +191,55 @@ impl<'a> Survey<'a> {
                 Some(marks) => marks.add(&findings.marks),
             }
         }
-        let mut marks = marks.expect("the work was done");
-        large.sort_unstable_by_key(|large| large.offset);
-        for large in &large {
-            if self.prove_large(large).is_ok() {
-                marks.set(large.slot);
-            }
-        }
-        suspects.sort_unstable();
-        suspects.dedup();
-        for bucket in suspects {
-            self.drop_doubles(bucket, chains, &mut marks, dropped);
-        }
-        let (survey, buckets) = (&*self, chains.buckets());
-        let begun = Dropped::default;
-        let (items, each) = chains.settle(&marks, hands, begun, |dropped, bucket, entry| {
-            let place = (bucket, buckets);
-            *survey.reason(place, entry, dropped) += 1;
-        });
+        marks
+    }
+
+    /// Has everything go that is not proved; gives how many entries are left.
+    fn settle(
+        &self,
+        chains: &mut Chains,
+        marks: &Marks,
+        hands: Hands<'_>,
+        dropped: &mut Dropped,
+    ) -> u64 {
+        let (survey, buckets) = (self, chains.buckets());
+        let proof = Proved {
+            entries: &|entry| survey.is_agreed(entry),
+            marks,
+        };
+        let (items, each) =
+            chains.settle(proof, hands, Dropped::default, |dropped, bucket, entry| {
+                let place = (bucket, buckets);
+                *survey.reason(place, entry, dropped) += 1;
+            });
         each.iter().for_each(|each| dropped.add(each));
         items
     }
 
     /// Removes entries of one bucket that name items of the same key.
-    fn drop_doubles(
-        &mut self,
-        bucket: u64,
-        chains: &Chains,
-        marks: &mut Marks,
-        dropped: &mut Dropped,
-    ) {
-        let arena = self.arena;
+    fn drop_doubles(&mut self, bucket: u64, chains: &Chains, marks: &Marks, dropped: &mut Dropped) {
+        let (arena, mut doubles) = (self.arena, Vec::new());
         let same_key = |one: Entry, other: Entry| {
             // SAFETY: both name items that were proved, and nobody else uses the arena.
             let key = |entry: Entry| unsafe { Item::read_key(arena, entry.offset()) };
             key(one) == key(other)
         };
-        chains.drop_doubles(bucket, marks, same_key, |entry| {
+        let proof = Proved {
+            entries: &|entry| self.is_agreed(entry),
+            marks,
+        };
+        chains.drop_doubles(bucket, proof, same_key, |entry| doubles.push(entry));
+        for entry in doubles {
             let (id, _) = self.place_of(entry).expect("it was proved");
             self.take_back(id, entry.offset());
             dropped.duplicate += 1;
-        });
+        }
+    }
+
+    /// Whether an entry leads into a segment whose sum has proved it.
+    fn is_agreed(&self, entry: Entry) -> bool {
+        let at = self.held_at(entry);
+        at.is_some_and(|(id, _)| self.has_agreed[id as usize])
     }
 
     /// The segment with none of its items proved yet.
@@ -251,17 +316,28 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// What speaks against an item that can be read, its extents apart.
+    /// Whether CRCs are compared.
     #[inline]
+    pub(super) fn proves_contents(&self) -> bool {
+        self.proof == Proof::Contents
+    }
+
+    /// Whether a version was ever given out.
+    #[inline]
+    pub(super) fn is_possible(&self, version: u64) -> bool {
+        version < self.next_version
+    }
+
+    /// What speaks against an item that can be read, its extents apart.
     pub(super) fn doubt(&self, offset: u64) -> Result<(), Doubt> {
-        if self.item(offset).version() >= self.next_version {
+        if !self.is_possible(self.item(offset).version()) {
             return Err(Doubt::Version);
         }
         // SAFETY: the item was measured, and nobody else uses the arena.
         let is_intact = || unsafe { Item::is_intact(self.arena, offset) };
-        match self.proof {
-            Proof::Contents if !is_intact() => Err(Doubt::Contents),
-            Proof::Contents | Proof::Lengths => Ok(()),
+        match self.proves_contents() && !is_intact() {
+            true => Err(Doubt::Contents),
+            false => Ok(()),
         }
     }
 
@@ -323,6 +399,32 @@ impl<'a> Survey<'a> {
         }
     }
 
+    /// How many segments there are.
+    pub(super) fn segments(&self) -> usize {
+        self.remains.len()
+    }
+
+    /// The bytes of all of them.
+    pub(super) fn segments_bytes(&self) -> u64 {
+        self.remains.len() as u64 * self.geometry.segment_bytes
+    }
+
+    /// How far an offset is from where the segments begin.
+    #[inline]
+    pub(super) fn from_start(&self, offset: u64) -> u64 {
+        offset - self.geometry.segments_at
+    }
+
+    /// The segment that an entry leads to, if it says that it holds items, and how far behind the
+    /// beginning of them all.
+    #[inline]
+    pub(super) fn held_at(&self, entry: Entry) -> Option<(u32, u64)> {
+        let from_start = entry.offset().checked_sub(self.geometry.segments_at)?;
+        let id = from_start / self.geometry.segment_bytes;
+        let holds_items = *self.holds_items.get(id as usize)?;
+        holds_items.then_some((id as u32, from_start))
+    }
+
     /// The segment that an entry leads to, and where its items end, if it is one for items.
     fn place_of(&self, entry: Entry) -> Option<(u32, u64)> {
         let from_start = entry.offset().checked_sub(self.geometry.segments_at)?;
@@ -380,7 +482,6 @@ impl<'a> Survey<'a> {
     }
 
     /// The item at an offset where one was measured.
-    #[inline]
     pub(super) fn item(&self, offset: u64) -> Item<'a> {
         // SAFETY: it was measured, so it can be read, and nobody else uses the arena.
         unsafe { Item::read(self.arena, offset) }

@@ -7,32 +7,36 @@
 //!
 //! What this costs is waiting for memory: for the next item, whose place only its predecessor tells, and
 //! for its bucket, which may be anywhere. So a walker has several segments under way, in *lanes*, and
-//! each item passes three rounds: one measures it and asks for its bucket and for what follows it; the
-//! next looks into the bucket, or asks for its overflow bucket; the last looks there. In between, the
-//! other lanes have their turns.
+//! goes in rounds: in one it measures a few items of each lane, and asks for their buckets and for what
+//! follows them; in the next it looks into the buckets, and then into such overflow buckets as these lead
+//! to. The rest are instructions, for each item that was ever written: the path of the usual item is
+//! straight, and what its header tells is read once.
 //!
 //! Walkers share nothing but the number of the next segment. Each segment is one walker's, so what was
 //! proved of it does not depend on how many there are. Large values wait until all have ended: of two
 //! that claim the same extents, the one that lies first has them.
 
 use crate::engine::cache::hash_of;
-use crate::engine::index::recovered::{Chains, Looked, Marks, Slot};
+use crate::engine::index::recovered::{Chains, Marks, Slot};
 use crate::engine::index::word::KeyHash;
-use crate::engine::log::segment::ProvenItems;
+use crate::engine::item::{Header, KIND_LARGE, KIND_NUMBER};
+use crate::engine::recover::lanes::{LANES, Lanes, Walked};
 use crate::engine::recover::survey::Survey;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::AtomicU64;
 
-/// LIMIT: segments that one walker has under way: about as many cache lines as a core can wait for.
-const LANES: usize = 16;
+/// LIMIT: items of each lane in a round: enough that what a round asks for is there in the next one.
+const PER_LANE: usize = 8;
+/// LIMIT: items of a round.
+const ROUND: usize = LANES * PER_LANE;
 
 /// A walker, and what it has found.
 pub(super) struct Walker<'s> {
     survey: &'s Survey<'s>,
     chains: &'s Chains,
-    /// What of `survey.held` nobody has begun with.
-    next: &'s AtomicU64,
-    is_any_left: bool,
-    found: Findings,
+    lanes: Lanes<'s>,
+    marks: Marks,
+    large: Vec<Large>,
+    suspects: Vec<u64>,
 }
 
 /// What a walker found.
@@ -46,84 +50,35 @@ pub(super) struct Findings {
     pub(super) suspects: Vec<u64>,
 }
 
-/// A segment that was walked.
-#[derive(Debug)]
-pub(super) struct Walked {
-    pub(super) id: u32,
-    pub(super) items: ProvenItems,
-    /// Whether it holds less than its line says, and by how much.
-    pub(super) torn_bytes: Option<u64>,
-}
-
 /// The item of a large value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Large {
     pub(super) id: u32,
     pub(super) offset: u64,
     pub(super) bytes: u64,
-    pub(super) slot: Slot,
+    /// The slot to mark once it is proved; `None`: its entry stands unless it is disproved.
+    pub(super) slot: Option<Slot>,
 }
 
-/// A segment under way.
-#[derive(Debug, Clone, Copy)]
-struct Lane {
-    /// Its place among what was found.
-    place: usize,
-    start: u64,
-    /// Offset of the next item.
-    at: u64,
-    end: u64,
-}
-
-/// An item that is under way through the rounds.
+/// An item that was measured, and whose bucket was asked for.
 #[derive(Debug, Clone, Copy)]
 struct Sighting {
     hash: KeyHash,
     offset: u64,
+    header: Header,
     bytes: u64,
     /// The place of its segment among what was found.
-    place: usize,
+    place: u32,
+}
+
+/// An item that its bucket does not name, and an overflow bucket may.
+#[derive(Debug, Clone, Copy)]
+struct Further {
+    sighting: Sighting,
     /// The overflow bucket to look into next.
     overflow: u32,
     /// Whether its tag was met in a slot that names something else.
     is_suspect: bool,
-}
-
-/// The items of a round: at most one of each lane.
-struct Round {
-    items: [Sighting; LANES],
-    count: usize,
-}
-
-impl Round {
-    fn new() -> Self {
-        Self {
-            items: [Sighting::NONE; LANES],
-            count: 0,
-        }
-    }
-
-    #[inline]
-    fn push(&mut self, sighting: Sighting) {
-        self.items[self.count] = sighting;
-        self.count += 1;
-    }
-
-    fn items(&self) -> &[Sighting] {
-        &self.items[..self.count]
-    }
-}
-
-impl Sighting {
-    /// What stands where nothing was sighted yet.
-    const NONE: Self = Self {
-        hash: KeyHash(0),
-        offset: 0,
-        bytes: 0,
-        place: 0,
-        overflow: 0,
-        is_suspect: false,
-    };
 }
 
 impl<'s> Walker<'s> {
@@ -131,172 +86,132 @@ impl<'s> Walker<'s> {
         Self {
             survey,
             chains,
-            next,
-            is_any_left: true,
-            found: Findings {
-                segments: Vec::new(),
-                marks: chains.no_marks(),
-                large: Vec::new(),
-                suspects: Vec::new(),
-            },
+            lanes: Lanes::new(survey, next),
+            marks: chains.no_marks(),
+            large: Vec::new(),
+            suspects: Vec::new(),
         }
     }
 
     /// Walks segments until there are no more.
     pub(super) fn walk(mut self) -> Findings {
-        let mut lanes = [None; LANES];
-        let mut rounds = [(); 4].map(|()| Round::new());
-        let [
-            mut measured,
-            mut measured_before,
-            mut overflowed,
-            mut overflowed_before,
-        ] = rounds.each_mut();
+        let [mut measured, mut before] = [(); 2].map(|()| Vec::with_capacity(ROUND));
+        let mut further = Vec::with_capacity(ROUND);
         loop {
-            std::mem::swap(&mut measured, &mut measured_before);
-            std::mem::swap(&mut overflowed, &mut overflowed_before);
-            measured.count = 0;
-            overflowed.count = 0;
-            for lane in &mut lanes {
-                if lane.is_none() && self.is_any_left {
-                    *lane = self.begin();
-                    self.is_any_left = lane.is_some();
-                }
-                if let Some(under_way) = lane {
-                    match self.measure(under_way) {
-                        Some(sighting) => measured.push(sighting),
-                        None => {
-                            self.end(under_way);
-                            *lane = None;
-                        }
-                    }
-                }
+            std::mem::swap(&mut measured, &mut before);
+            measured.clear();
+            let is_any_left = self.lanes.fill();
+            for _ in 0..PER_LANE {
+                self.measure(&mut measured);
             }
-            for sighting in measured_before.items() {
-                if let Some(further) = self.look(sighting) {
-                    overflowed.push(further);
-                }
+            // Together, so that the processor waits for all of them at once.
+            for sighting in &measured {
+                self.chains.prefetch(sighting.hash, &self.marks);
             }
-            for sighting in overflowed_before.items() {
-                self.look_further(sighting);
+            for sighting in &before {
+                self.look(sighting, &mut further);
             }
-            let is_over = !self.is_any_left && lanes.iter().all(Option::is_none);
-            if is_over && measured.count + overflowed.count == 0 {
-                return self.found;
+            for item in &further {
+                self.chains.prefetch_overflow(item.overflow, &self.marks);
+            }
+            for item in further.drain(..) {
+                self.look_further(item);
+            }
+            if !is_any_left && measured.is_empty() {
+                return Findings {
+                    segments: self.lanes.segments,
+                    marks: self.marks,
+                    large: self.large,
+                    suspects: self.suspects,
+                };
             }
         }
     }
 
-    /// Begins with the next segment.
-    fn begin(&mut self) -> Option<Lane> {
+    /// Measures the next item of each lane.
+    #[inline]
+    fn measure(&mut self, measured: &mut Vec<Sighting>) {
         let survey = self.survey;
-        // ORDERING: Relaxed; a number that each takes once, of a list that was there before.
-        let next = self.next.fetch_add(1, Ordering::Relaxed);
-        let id = *survey.held.get(next as usize)?;
-        let (start, end) = survey.extent_of(id);
-        survey.arena.prefetch(start);
-        self.found.segments.push(Walked {
-            id,
-            items: survey.nothing_proven(id),
-            torn_bytes: None,
+        self.lanes.step(|_, place, offset, item| {
+            // SAFETY: the key is part of what was measured, and nobody else uses the arena.
+            let key = unsafe { survey.arena.read(item.key_at, item.key_bytes) };
+            measured.push(Sighting {
+                hash: hash_of(key, survey.hash_seed),
+                offset,
+                header: item.header,
+                bytes: item.bytes,
+                place,
+            });
         });
-        Some(Lane {
-            place: self.found.segments.len() - 1,
-            start,
-            at: start,
-            end,
-        })
     }
 
-    fn end(&mut self, lane: &Lane) {
-        let walked = &mut self.found.segments[lane.place];
-        walked.items.committed = lane.at - lane.start;
-        let committed = self.survey.committed_of(walked.id);
-        if committed != walked.items.committed {
-            walked.torn_bytes = Some(lane.end - lane.at);
+    /// Looks into the bucket of an item, and asks for the overflow bucket that may name it otherwise.
+    #[inline]
+    fn look(&mut self, sighting: &Sighting, further: &mut Vec<Further>) {
+        let looked = self.chains.look(sighting.hash, sighting.offset);
+        match (looked.slot, looked.next) {
+            (Some(slot), _) => self.name(sighting, slot, looked.others),
+            (None, Some(overflow)) => further.push(Further {
+                sighting: *sighting,
+                overflow,
+                is_suspect: looked.others,
+            }),
+            (None, None) => {}
         }
     }
 
-    /// Measures the next item of a lane, and asks for its bucket.
-    #[inline]
-    fn measure(&self, lane: &mut Lane) -> Option<Sighting> {
-        let survey = self.survey;
-        let (offset, end) = (lane.at, lane.end);
-        let measured = survey.measured(offset, end)?;
-        lane.at = offset + measured.bytes;
-        survey.arena.prefetch(lane.at);
-        // SAFETY: the key is part of what was measured, and nobody else uses the arena.
-        let key = unsafe { survey.arena.read(measured.key_at, measured.key_bytes) };
-        let hash = hash_of(key, survey.hash_seed);
-        self.chains.prefetch(hash, &self.found.marks);
-        Some(Sighting {
-            hash,
-            offset,
-            bytes: measured.bytes,
-            place: lane.place,
-            overflow: 0,
-            is_suspect: false,
-        })
-    }
-
-    /// Looks into the bucket of an item; gives it back if it may be named in an overflow bucket, which
-    /// is asked for.
-    #[inline]
-    fn look(&mut self, sighting: &Sighting) -> Option<Sighting> {
-        let marks = &self.found.marks;
-        let looked = self.chains.look(sighting.hash, sighting.offset, marks);
-        self.settle(sighting, looked)
-    }
-
-    fn look_further(&mut self, sighting: &Sighting) {
-        let mut next = Some(*sighting);
-        while let Some(sighting) = next {
-            let Sighting { hash, offset, .. } = sighting;
-            let marks = &self.found.marks;
-            let looked = (self.chains).look_overflow(sighting.overflow, hash, offset, marks);
-            next = self.settle(&sighting, looked);
-        }
-    }
-
-    #[inline]
-    fn settle(&mut self, sighting: &Sighting, looked: Looked) -> Option<Sighting> {
-        let is_suspect = sighting.is_suspect | looked.others;
-        if let Some(slot) = looked.slot {
-            if is_suspect {
-                self.found
-                    .suspects
-                    .push(self.chains.bucket_of(sighting.hash));
+    fn look_further(&mut self, mut item: Further) {
+        let Sighting { hash, offset, .. } = item.sighting;
+        loop {
+            let looked = self.chains.look_overflow(item.overflow, hash, offset);
+            item.is_suspect |= looked.others;
+            match (looked.slot, looked.next) {
+                (Some(slot), _) => return self.name(&item.sighting, slot, item.is_suspect),
+                (None, Some(overflow)) => item.overflow = overflow,
+                (None, None) => return,
             }
-            self.prove(sighting, slot);
-            return None;
         }
-        looked.next.map(|overflow| Sighting {
-            overflow,
-            is_suspect,
-            ..*sighting
-        })
     }
 
     /// Asks of an item, which the index names, all that the walk does not, and counts it.
     #[inline]
+    fn name(&mut self, sighting: &Sighting, slot: Slot, is_suspect: bool) {
+        let survey = self.survey;
+        if is_suspect {
+            let bucket = self.chains.bucket_of(sighting.hash);
+            self.suspects.push(bucket);
+        }
+        let header = sighting.header;
+        if header.has(KIND_NUMBER | KIND_LARGE) || survey.proves_contents() {
+            self.prove(sighting, slot);
+        } else if survey.is_possible(header.version()) {
+            // SAFETY: the item was measured, and nobody else uses the arena.
+            let expires_at_ms = unsafe { header.stored_expiry_ms(survey.arena, sighting.offset) };
+            let items = &mut self.lanes.segments[sighting.place as usize].items;
+            items.count(header.version(), expires_at_ms, sighting.bytes);
+            self.marks.set(slot);
+        }
+    }
+
+    /// The same where its header does not tell enough.
     fn prove(&mut self, sighting: &Sighting, slot: Slot) {
         let Sighting { offset, bytes, .. } = *sighting;
         if self.survey.doubt(offset).is_err() {
             return;
         }
         let item = self.survey.item(offset);
-        let walked = &mut self.found.segments[sighting.place];
+        let walked = &mut self.lanes.segments[sighting.place as usize];
         if item.is_large() {
             let id = walked.id;
-            self.found.large.push(Large {
+            self.large.push(Large {
                 id,
                 offset,
                 bytes,
-                slot,
+                slot: Some(slot),
             });
             return;
         }
         walked.items.add(&item, bytes);
-        self.found.marks.set(slot);
+        self.marks.set(slot);
     }
 }
