@@ -21,7 +21,7 @@ fn every_mistake_is_told_with_what_would_be_right() {
             "similar subcommands exist: 'set', 'get'",
         ),
         (&["get"], 2, "Usage: larder get [OPTIONS] <KEY>"),
-        (&["get", "a", "b"], 2, "unexpected argument 'b'"),
+        (&["incr", "a", "1", "b"], 2, "unexpected argument 'b'"),
         (
             &["set", "k"],
             2,

@@ -230,6 +230,7 @@ const SIBLINGS: &[(&str, &[&str], &[&str])] = &[
             "hdrhistogram",
             "larder-protocol",
             "md-5",
+            "parking_lot",
             "postcard",
             "serde",
             "serde_json",
@@ -375,7 +376,9 @@ fn atomics_are_reached_through_one_door() {
             let atomics = ["sync::atomic", "core::sync"]
                 .iter()
                 .any(|a| line.contains(a));
-            assert!(!atomics || path == "src/sync.rs", "{path}:{number}: {line}");
+            // The client's is a hint beside a lock, and decides nothing.
+            let is_door = ["src/sync.rs", "client/src/link.rs"].contains(&&path[..]);
+            assert!(!atomics || is_door, "{path}:{number}: {line}");
         }
     }
 }
