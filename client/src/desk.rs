@@ -437,3 +437,145 @@ impl From<Ending> for Cause {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use larder_protocol::{Limits, Request, RequestFrame};
+    use tokio::time::{Instant, advance};
+
+    use super::{Desk, Ending, Knock, Knocked, Time};
+    use crate::client::ServerInfo;
+    use crate::error::Cause;
+    use crate::pending::{Answer, Pending};
+
+    const TIME: Duration = Duration::from_millis(100);
+
+    fn server() -> Arc<ServerInfo> {
+        Arc::new(ServerInfo {
+            name: "test".to_owned(),
+            limits: Limits::default(),
+        })
+    }
+
+    fn desk(places: u32) -> Desk {
+        Desk::new(server(), places, Pending::new())
+    }
+
+    fn knock(desk: &mut Desk, time: Time, ticket: &mut Option<u64>) -> (Knocked, u32) {
+        let mut frame = RequestFrame {
+            id: 0,
+            quiet: false,
+            request: Request::Get {
+                key: b"key",
+                want_expiry: false,
+            },
+        };
+        let knock = Knock {
+            frame: &mut frame,
+            time: &mut { time },
+            ticket,
+        };
+        let (knocked, _) = desk.knock(knock, &Context::from_waker(Waker::noop()));
+        (knocked, frame.id)
+    }
+
+    fn send(desk: &mut Desk, time: Time) -> u32 {
+        let (knocked, id) = knock(desk, time, &mut None);
+        assert!(matches!(knocked, Knocked::Sent { .. }), "{knocked:?}");
+        id
+    }
+
+    fn take(desk: &mut Desk, id: u32) -> Option<Answer> {
+        let context = Context::from_waker(Waker::noop());
+        match desk.poll_take(id, &context, &mut Vec::new()) {
+            Poll::Ready(answer) => Some(answer),
+            Poll::Pending => None,
+        }
+    }
+
+    /// How many are given up at a moment.
+    fn overdue(desk: &mut Desk, at: Instant) -> usize {
+        let mut wake = Vec::new();
+        desk.give_up_overdue(at, &mut wake);
+        wake.len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_driver_that_is_late_costs_no_request_its_time() {
+        let mut desk = desk(10);
+        let begin = Instant::now();
+        send(&mut desk, Time::For(TIME));
+        advance(Duration::from_millis(60)).await;
+        // It is written with the first, whose clock it has.
+        send(&mut desk, Time::For(TIME));
+        send(&mut desk, Time::Deadline(begin + TIME));
+        assert!(desk.take_outgoing(&mut Vec::new()).is_none());
+        assert_eq!(overdue(&mut desk, begin + Duration::from_millis(159)), 1);
+        assert_eq!(overdue(&mut desk, begin + Duration::from_millis(160)), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_behind_a_write_has_a_clock_of_its_own() {
+        let mut desk = desk(10);
+        send(&mut desk, Time::For(TIME));
+        desk.take_outgoing(&mut Vec::new());
+        let begin = Instant::now();
+        for _ in 0..3 {
+            send(&mut desk, Time::For(TIME));
+            advance(Duration::from_millis(10)).await;
+        }
+        let gone = [100, 110, 120].map(|ms| overdue(&mut desk, begin + Duration::from_millis(ms)));
+        assert_eq!(gone, [2, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn where_all_ids_are_taken_requests_wait_until_an_answer_is_taken() {
+        let mut desk = Desk::new(server(), 10, Pending::with_slots(1));
+        let first = send(&mut desk, Time::For(TIME));
+        desk.answer(first, Answer::Frame(Bytes::new()))
+            .expect("is under way");
+        desk.give_back(1, &mut Vec::new());
+        let mut ticket = None;
+        let (knocked, _) = knock(&mut desk, Time::For(TIME), &mut ticket);
+        assert!(matches!(knocked, Knocked::Queued));
+        assert!(take(&mut desk, first).is_some());
+        let (knocked, id) = knock(&mut desk, Time::For(TIME), &mut ticket);
+        assert!(matches!(knocked, Knocked::Sent { .. }));
+        assert_ne!(id, first);
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_by_what_was_written_and_the_next_connection_begins_anew() {
+        let mut desk = desk(10);
+        let (written, waits) = (
+            send(&mut desk, Time::For(TIME)),
+            send(&mut desk, Time::For(TIME)),
+        );
+        assert!(!desk.reopen(&server(), 10), "it goes on");
+        let mut batch = Vec::new();
+        desk.take_outgoing(&mut batch);
+        desk.note_written(batch.len() - 1);
+        let mut wake = Vec::new();
+        desk.end(Ending::Lost("gone".to_owned()), &mut wake);
+        assert_eq!(wake.len(), 2);
+        let (knocked, _) = knock(&mut desk, Time::For(TIME), &mut None);
+        assert!(matches!(knocked, Knocked::Closed));
+
+        assert!(desk.reopen(&server(), 10));
+        assert!(desk.serves(1) && !desk.serves(0));
+        let next = send(&mut desk, Time::For(TIME));
+        assert!(matches!(take(&mut desk, written), Some(Answer::Unknown(_))));
+        match take(&mut desk, waits) {
+            Some(Answer::NotExecuted(cause)) => {
+                assert_eq!(*cause, Cause::ConnectionLost("gone".to_owned()));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(take(&mut desk, next).is_none());
+    }
+}

@@ -134,7 +134,7 @@ impl Inbox {
         };
         let ended = match &frame.response {
             Response::Drain { left_ms, message } => {
-                tracing::debug!(left_ms, message, "the server drains this connection");
+                tracing::debug!(left_ms, why = message, "the server drains this connection");
                 self.notes.drains = true;
                 None
             }
