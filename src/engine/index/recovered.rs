@@ -339,7 +339,8 @@ impl Chains {
         hands(&work);
         // What nobody has taken is left to this thread.
         work();
-        done.into_inner()
+        let made = std::mem::take(&mut *done.lock());
+        made
     }
 
     /// Removes the entries of a chain that are proved and whose items have the same key, and gives them to
