@@ -1,5 +1,6 @@
-//! The engine in this process: nanoseconds per get and set, by 1 and 2 threads, one at a time and in
-//! batches of 16, for uniform and Zipf keys.
+//! The engine in this process: nanoseconds per get and set, and of nine gets and a set, by 1 and 2
+//! threads, one at a time and in batches of 16, for uniform and Zipf keys; and what the second thread
+//! brings: the operations of two threads in a given CPU time, each on a core, over those of one.
 //!
 //! Method: 1 million items, keys of 16 to 24 bytes, values of 32 bytes; every thread draws its keys
 //! before the clock starts. "One at a time" pins for each operation, as an embedder without batches
@@ -42,6 +43,8 @@ struct Sizes {
 enum Operation {
     Get,
     Set,
+    /// Of ten operations one is a set.
+    Mixed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +80,11 @@ fn main() {
         "{:<10} {:>6} {:>8} {:>10} {:>12}",
         "operation", "batch", "threads", "uniform", "zipf 0.99"
     );
-    for operation in [Operation::Get, Operation::Set] {
+    let mut gains = Vec::new();
+    for operation in [Operation::Get, Operation::Set, Operation::Mixed] {
         for batch in [1, BATCH] {
-            for threads in [1, 2] {
+            let name = format!("{operation:?}").to_lowercase();
+            let [alone, beside] = [1, 2].map(|threads| {
                 let case = Case {
                     operation,
                     batch,
@@ -87,11 +92,20 @@ fn main() {
                 };
                 let [uniform, zipf] = [Draw::Uniform, Draw::Zipf]
                     .map(|draw| measure(&cache, &keys, case, draw, sizes));
-                let name = format!("{operation:?}").to_lowercase();
                 println!("{name:<10} {batch:>6} {threads:>8} {uniform:>10.1} {zipf:>12.1}");
-            }
+                [uniform, zipf]
+            });
+            let [uniform, zipf] = [0, 1].map(|draw| 2.0 * alone[draw] / beside[draw]);
+            gains.push(format!(
+                "{name:<10} {batch:>6} {:>8} {uniform:>10.2} {zipf:>12.2}",
+                "2 : 1"
+            ));
         }
     }
+    println!(
+        "\nwhat two threads do in the time of one\n{}",
+        gains.join("\n")
+    );
     let stats = cache.stats();
     let bytes = (stats.live_bytes + stats.index_bytes) as f64 / stats.items as f64;
     println!(
@@ -227,6 +241,8 @@ fn run(cache: &Cache, session: &mut Session, case: Case, drawn: &Drawn) {
         (Operation::Get, _) => get_batches(cache, session, drawn),
         (Operation::Set, 1) => set_each(cache, session, drawn),
         (Operation::Set, _) => set_batches(cache, session, drawn),
+        (Operation::Mixed, 1) => mix_each(cache, session, drawn),
+        (Operation::Mixed, _) => mix_batches(cache, session, drawn),
     }
 }
 
@@ -278,6 +294,46 @@ fn set_batches(cache: &Cache, session: &mut Session, drawn: &Drawn) {
             store(&mut guard, key, &value);
         }
     });
+}
+
+/// Which of ten operations is a set.
+const SET_OF_TEN: usize = 9;
+
+fn mix_each(cache: &Cache, session: &mut Session, drawn: &Drawn) {
+    let mut value = [9; VALUE_BYTES];
+    for (number, key) in drawn.iter().enumerate() {
+        let mut guard = session.pin(NOW_MS);
+        let key = cache.key(key).expect("a key");
+        if number % 10 == SET_OF_TEN {
+            store(&mut guard, &key, &value);
+        } else {
+            let item = guard.get(&key);
+            value.copy_from_slice(&item.expect("every key is there").value());
+        }
+    }
+    black_box(value);
+}
+
+/// As a server does it: all keys are looked at ahead, and each operation comes in its turn.
+fn mix_batches(cache: &Cache, session: &mut Session, drawn: &Drawn) {
+    let mut value = [9; VALUE_BYTES];
+    let mut number = 0;
+    for_each_batch(cache, drawn, |keys| {
+        let mut guard = session.pin(NOW_MS);
+        let keys = &mut keys.to_vec();
+        keys.iter().for_each(|key| guard.prefetch_bucket(key));
+        guard.prefetch_items(keys.iter_mut());
+        for key in keys {
+            if number % 10 == SET_OF_TEN {
+                store(&mut guard, key, &value);
+            } else {
+                let item = guard.get(key);
+                value.copy_from_slice(&item.expect("every key is there").value());
+            }
+            number += 1;
+        }
+    });
+    black_box(value);
 }
 
 fn store(guard: &mut larder::Guard<'_>, key: &Key<'_>, value: &[u8]) {

@@ -39,6 +39,9 @@ unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
 
+/// Adjacent atomic words.
+pub(crate) type Words<'a, const N: usize> = &'a [AtomicU64; N];
+
 impl Arena {
     /// Creates an arena of `bytes` bytes, all zero, with no page in use yet.
     ///
@@ -147,7 +150,7 @@ impl Arena {
     ///
     /// If they are not aligned or leave the arena.
     #[inline]
-    pub(crate) fn words<const N: usize>(&self, offset: u64) -> &[AtomicU64; N] {
+    pub(crate) fn words<const N: usize>(&self, offset: u64) -> Words<'_, N> {
         assert!(offset & 7 == 0, "words not aligned");
         self.check(offset, N * 8);
         let pointer = self.pointer(offset).cast::<[AtomicU64; N]>();

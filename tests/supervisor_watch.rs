@@ -9,8 +9,8 @@ mod server_harness;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use larder_protocol::Status;
 use process::{Ended, ServerProcess, end_of, larder};
@@ -33,6 +33,10 @@ impl Drop for Scratch {
 
 impl Watched {
     fn serve(name: &str, more: &[&str]) -> Self {
+        Self::serve_logging_to(name, more, Stdio::piped())
+    }
+
+    fn serve_logging_to(name: &str, more: &[&str], log: Stdio) -> Self {
         let name = format!("larder-watch-{}-{name}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).unwrap();
@@ -50,7 +54,7 @@ impl Watched {
             "--evidence",
             &evidence,
         ];
-        let server = ServerProcess::serve(&[&options, more].concat());
+        let server = ServerProcess::serve_logging_to(&[&options, more].concat(), log);
         Self {
             server,
             folder: Scratch(folder),
@@ -84,9 +88,14 @@ impl Watched {
 
     /// What the admin endpoint answers, head and all.
     fn get(&self, path: &str) -> String {
+        self.request("GET", path)
+    }
+
+    fn request(&self, method: &str, path: &str) -> String {
         let mut stream = UnixStream::connect(self.folder.0.join("admin")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: larder\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: larder\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -199,24 +208,35 @@ fn there_is_no_such_worker() {
     );
 }
 
+/// Standard error is a pipe that nobody reads, and that is full from the beginning.
 #[test]
-fn both_processes_stopped_and_continued_is_no_alarm() {
-    let watched = Watched::serve("both", &[]);
-    let mut raw = Raw::connect_to(watched.server.address());
-    raw.greet();
-    let (worker, supervisor) = (watched.server.pid(), watched.server.supervisor_pid());
-    kill("-STOP", &[worker, supervisor]);
-    // Longer than what is tolerated: it is the passing of time that is tried here.
-    std::thread::sleep(Duration::from_millis(1500));
-    kill("-CONT", &[supervisor, worker]);
-    let told = watched.ask(&["why"]);
-    assert_eq!(told.code, Some(0), "{told:?}");
-    // A turn of the worker, and so a look at it.
-    raw.send(&set(1, "key", b"value"));
-    assert_eq!(raw.told().status, Status::OK);
-    let status = watched.get("/status.json");
-    assert!(!status.contains("is stopped"), "{status}");
-    assert!(status.contains(r#""stall_kills":0"#), "{status}");
+fn whoever_does_not_read_the_log_holds_nothing_up() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let status = rustix::fs::fcntl_getfl(&writer).unwrap();
+    rustix::fs::fcntl_setfl(&writer, status | rustix::fs::OFlags::NONBLOCK).unwrap();
+    while (&writer).write(&[0; 4096]).is_ok() {}
+    while (&writer).write(&[0]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, status).unwrap();
+    let watched = Watched::serve_logging_to("unread", &[], writer.into());
+    watched.store("key");
+    for _ in 0..2 {
+        let before = watched.server.pid();
+        kill("-KILL", &[before]);
+        let is_complete = |ended: &Ended| ended.stdout.contains("The next process");
+        watched.ask_until(&["postmortem"], is_complete);
+        watched.server.signal("-HUP");
+    }
+    assert!(watched.get("/readyz").contains(" 200 "));
+    // Whoever asks for the evidence has the lines that nobody read.
+    let bundles = watched.bundles("-death");
+    let logs = bundles.iter().map(|bundle| bundle.join("log.txt"));
+    // Before the first death there may have been nothing to say.
+    let logs: String = logs.flat_map(std::fs::read_to_string).collect();
+    assert!(logs.contains("was killed by SIGKILL"), "{logs}");
+    watched.server.signal("-TERM");
+    let Watched { server, folder } = watched;
+    assert_eq!(server.end(), Some(0));
+    drop((reader, folder));
 }
 
 #[test]
@@ -324,6 +344,36 @@ fn a_worker_that_hangs_is_killed_where_that_was_asked_for_and_the_contents_are_k
         "{told}"
     );
     assert!(told.contains(" killed: worker-0"), "{told}");
+    assert!(told.contains("larder::server::drill::"), "{told}");
     assert!(told.contains("with what recovery kept"), "{told}");
     assert_eq!(watched.bundles("-stall").len(), 1);
+}
+
+#[test]
+fn a_worker_that_spins_is_found_in_its_function_and_nobody_is_harmed() {
+    let watched = Watched::serve("spins", &["--allow-drills", "--stall-warn", "100ms"]);
+    watched.store("key");
+    let before = watched.server.pid();
+    let begun = watched.request("POST", "/drill?drill=spin&worker=0&for_ms=600000");
+    assert!(begun.contains(" 200 "), "{begun}");
+    let has_stack = |ended: &Ended| ended.stdout.contains("    stack ");
+    let told = watched.ask_until(&["why", "0"], has_stack).stdout;
+    assert!(told.contains("larder::server::drill::spin"), "{told}");
+    // The others go on, and take what is new.
+    watched.store("other");
+    assert_eq!(watched.server.pid(), before);
+    let is_saved = |_: &Ended| !watched.bundles("-stall").is_empty();
+    watched.ask_until(&["why", "0"], is_saved);
+    let bundles = watched.bundles("-stall");
+    let stacks = read(&bundles[0], "stacks.txt");
+    for expected in [
+        "== worker-0",
+        "== upkeep",
+        "larder::server::drill::spin",
+        "larder::server::upkeep::",
+    ] {
+        assert!(stacks.contains(expected), "{expected}: {stacks}");
+    }
+    let report = read(&bundles[0], "report.txt");
+    assert!(report.contains("larder::server::drill::spin"), "{report}");
 }

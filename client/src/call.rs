@@ -1,29 +1,28 @@
 //! The life of a request: wait for a connection and for room, send, wait for the answer, and send
 //! again what is known not to have been executed.
+//!
+//! It is written as a state machine and not as an `async` function: a request that finds a connection
+//! and room, as nearly all do, is looked at twice, when it is sent and when its answer is there, and
+//! each look goes straight to what there is to do.
 
+use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use larder_protocol::{Request, Status};
+use bytes::Bytes;
+use larder_protocol::{Request, RequestFrame, ResponseHeader, Status};
 use tokio::time::{Instant, timeout_at};
-use tracing::Instrument as _;
+use tracing::Span;
 
 use crate::allowance::Allowance;
 use crate::connector::Connector;
+use crate::desk::Time;
 use crate::error::{Cause, Error};
-use crate::link::NotSent;
+use crate::link::{Link, NotSent};
 use crate::pending::Answer;
-use crate::reply::Reply;
-
-/// What the server answered, if it did.
-pub(crate) type Answered = Result<Reply, Failure>;
-
-/// A status other than OK. Some are results, some are errors; the operation decides.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) status: Status,
-    pub(crate) message: String,
-}
+use crate::reply::{Answered, Failure, Reply, read_answer};
 
 impl From<Failure> for Error {
     fn from(Failure { status, message }: Failure) -> Self {
@@ -34,94 +33,274 @@ impl From<Failure> for Error {
 /// What a caller makes of the answer to its request.
 pub(crate) trait Outcome: Sized {
     fn from_answer(answer: Answered) -> Result<Self, Error>;
+
+    /// From the whole frame of an answer.
+    ///
+    /// # Errors
+    ///
+    /// How the frame breaks the protocol.
+    fn from_frame(frame: Bytes) -> Result<Result<Self, Error>, String> {
+        Ok(Self::from_answer(read_answer(&frame, |slice| {
+            frame.slice_ref(slice)
+        })?))
+    }
 }
 
 /// LIMIT: more time than this is as good as for ever, and keeps the sum in range.
 const LONGEST: Duration = Duration::from_secs(3600 * 24 * 365);
 
+/// A request to one server, and what comes of it.
+#[must_use = "nothing is sent until this is awaited"]
+pub(crate) struct Call<'r, T> {
+    exchange: Exchange<'r>,
+    outcome: PhantomData<fn() -> T>,
+}
+
+/// A request to one server, and its answer, however often it has to be sent.
+struct Exchange<'r> {
+    connector: &'r Arc<Connector>,
+    frame: RequestFrame<'r>,
+    allowance: Allowance,
+    /// How much time it had in the beginning.
+    after: Duration,
+    time: Time,
+    resends_left: u32,
+    /// The connection that it knocks at, or was sent on.
+    link: Option<&'r Link>,
+    stage: Stage<'r>,
+    span: Span,
+}
+
+/// Where a request stands.
+enum Stage<'r> {
+    /// Nothing was done.
+    New,
+    /// It needs a connection.
+    Ready,
+    /// There is no connection, and it waits for one.
+    Unconnected(Connecting<'r>),
+    /// It has a connection, and perhaps a ticket in the queue for room there.
+    Knocking(Option<u64>),
+    /// It was sent, under this id.
+    Sent { id: u32, connection: u32 },
+    /// It is over, and was answered on this connection, if it was.
+    Over { connection: u32 },
+}
+
+type Connecting<'r> = Pin<Box<dyn Future<Output = Result<&'r Link, Error>> + Send + 'r>>;
+
 impl Connector {
-    /// Asks the server and waits for its answer, for as long as the request may take.
-    pub(crate) async fn call<T: Outcome>(
-        self: &Arc<Self>,
-        request: Request<'_>,
+    /// Asks the server, and waits for its answer for as long as the request may take.
+    #[inline]
+    pub(crate) fn call<'r, T>(
+        self: &'r Arc<Self>,
+        request: Request<'r>,
         allowance: Allowance,
-    ) -> Result<T, Error> {
-        let operation = request.opcode().name();
-        let span = tracing::debug_span!("larder", operation, server = %self.address);
-        let outcome = match span.is_disabled() {
-            true => self.call_in_time(&request, allowance).await,
-            false => {
-                self.call_in_time(&request, allowance)
-                    .instrument(span)
-                    .await
-            }
+    ) -> Call<'r, T> {
+        let exchange = Exchange {
+            connector: self,
+            frame: RequestFrame {
+                id: 0,
+                quiet: false,
+                request,
+            },
+            allowance,
+            after: Duration::ZERO,
+            time: Time::For(Duration::ZERO),
+            resends_left: self.config.resends_max,
+            link: None,
+            stage: Stage::New,
+            span: Span::none(),
         };
-        outcome.inspect_err(|error| self.meter.failed(error))
+        let outcome = PhantomData;
+        Call { exchange, outcome }
+    }
+}
+
+impl<T: Outcome> Future for Call<'_, T> {
+    type Output = Result<T, Error>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let exchange = &mut self.exchange;
+        let outcome = match ready!(exchange.poll(context)) {
+            Ok(frame) => T::from_frame(frame).unwrap_or_else(|why| Err(exchange.blame(why))),
+            Err(error) => Err(*error),
+        };
+        Poll::Ready(outcome.inspect_err(|error| exchange.connector.meter.failed(error)))
+    }
+}
+
+/// The whole frame of an answer, or why there is none.
+type Got = Result<Bytes, Box<Error>>;
+
+impl Exchange<'_> {
+    /// Goes on, within its span, to its end.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Got> {
+        if matches!(self.stage, Stage::New) {
+            self.begin();
+        }
+        if self.span.is_disabled() {
+            return self.poll_stages(context);
+        }
+        let span = self.span.clone();
+        let _entered = span.enter();
+        self.poll_stages(context)
     }
 
-    async fn call_in_time<T: Outcome>(
-        self: &Arc<Self>,
-        request: &Request<'_>,
-        allowance: Allowance,
-    ) -> Result<T, Error> {
-        let after = allowance.left(self.config.request_timeout);
-        let mut now = Instant::now();
-        let give_up_at = now + after.min(LONGEST);
-        let overdue = Cause::Timeout { after };
-        if allowance.is_over() {
-            return Err(Error::NotExecuted(overdue));
-        }
-        let mut resends_left = self.config.resends_max;
+    /// Looks how much time there is.
+    fn begin(&mut self) {
+        self.span = tracing::debug_span!(
+            "larder",
+            operation = self.frame.request.opcode().name(),
+            server = %self.connector.address
+        );
+        self.after = self.allowance.left(self.connector.config.request_timeout);
+        self.time = match self.allowance {
+            Allowance::Until(deadline) => Time::Deadline(deadline),
+            _ => Time::For(self.after.min(LONGEST)),
+        };
+        self.stage = Stage::Ready;
+    }
+
+    fn poll_stages(&mut self, context: &mut Context<'_>) -> Poll<Got> {
         loop {
-            let link = match self.open_link_or_more() {
-                Some(link) => link,
-                None => {
-                    let link = timeout_at(give_up_at, self.link()).await;
-                    now = Instant::now();
-                    link.map_err(|_| Error::NotExecuted(overdue.clone()))??
-                }
-            };
-            let sent = match link.send(request, now, give_up_at).await {
-                Ok(sent) => sent,
-                // The connection closed its door while this request stood before it.
-                Err(NotSent::Closed) => continue,
-                Err(NotSent::Overdue) => return Err(Error::NotExecuted(overdue)),
-            };
-            let cause = match sent.answered.await {
-                Ok(Answer::Reply(reply)) => return T::from_answer(Ok(reply)),
-                Ok(Answer::Failed {
-                    status: Status::DRAINING,
-                    ..
-                }) => {
-                    link.drain();
-                    Cause::Draining
-                }
-                Ok(Answer::Failed { status, message }) => {
-                    return T::from_answer(Err(Failure { status, message }));
-                }
-                Ok(Answer::NotExecuted(cause)) => cause,
-                Ok(Answer::Unknown(cause)) => return Err(Error::Unknown(cause)),
-                Ok(Answer::Overdue) => {
-                    // A caller that has little time tells nothing about the server.
-                    let configured = self.config.request_timeout;
-                    let waited = sent.at.elapsed();
-                    if matches!(allowance, Allowance::Configured) || waited >= configured {
-                        link.give_up_if_silent_since(sent.at);
+            match (&mut self.stage, self.link) {
+                (&mut Stage::Sent { id, connection }, Some(link)) => {
+                    let answer = ready!(link.poll_answer(id, context));
+                    self.stage = Stage::Over { connection };
+                    if let Some(got) = self.heed(answer, connection) {
+                        return Poll::Ready(got);
                     }
-                    return Err(Error::Unknown(overdue));
+                    self.stage = Stage::Ready;
                 }
-                // The driver was dropped with its runtime.
-                Err(_) => {
-                    let why = "the runtime of the client has ended".to_owned();
-                    return Err(Error::Unknown(Cause::ConnectionLost(why)));
+                (Stage::Knocking(ticket), Some(link)) => {
+                    match ready!(link.poll_send(&mut self.frame, &mut self.time, ticket, context)) {
+                        Ok(connection) => {
+                            // Its task was noted beside it, to be woken.
+                            let id = self.frame.id;
+                            self.stage = Stage::Sent { id, connection };
+                            return Poll::Pending;
+                        }
+                        // The connection closed its door while this request stood before it.
+                        Err(NotSent::Closed) => self.stage = Stage::Ready,
+                        Err(NotSent::Overdue) => return self.over(self.not_in_time()),
+                        Err(NotSent::TooMuch(reason)) => {
+                            let (status, message) = (reason.status(), reason.to_string());
+                            return self.over(Error::Refused { status, message });
+                        }
+                    }
                 }
-            };
-            resends_left = match resends_left.checked_sub(1) {
-                Some(left) => left,
-                None => return Err(Error::NotExecuted(cause)),
-            };
-            self.meter.resent();
-            now = Instant::now();
+                (Stage::Unconnected(connecting), _) => {
+                    match ready!(connecting.as_mut().poll(context)) {
+                        Ok(link) => self.link = Some(link),
+                        Err(error) => return self.over(error),
+                    }
+                    self.stage = Stage::Knocking(None);
+                }
+                (Stage::Over { .. }, _) => {
+                    panic!("a request is asked for its answer a second time")
+                }
+                _ if self.allowance.is_over() => return self.over(self.not_in_time()),
+                _ => self.seek_link(),
+            }
+        }
+    }
+
+    fn over(&mut self, error: Error) -> Poll<Got> {
+        self.stage = Stage::Over { connection: 0 };
+        Poll::Ready(Err(Box::new(error)))
+    }
+
+    /// Takes a connection, or waits for one.
+    fn seek_link(&mut self) {
+        self.link = self.connector.open_link_or_more();
+        self.stage = match self.link {
+            Some(_) => Stage::Knocking(None),
+            None => {
+                let (connector, overdue) = (self.connector, self.not_in_time());
+                let give_up_at = self.time.end(Instant::now);
+                Stage::Unconnected(Box::pin(async move {
+                    match timeout_at(give_up_at, connector.link()).await {
+                        Ok(link) => Ok(link?),
+                        Err(_) => Err(overdue),
+                    }
+                }))
+            }
+        };
+    }
+
+    /// What follows from an answer: the end, or that the request is sent again.
+    #[inline]
+    fn heed(&mut self, answer: Answer, connection: u32) -> Option<Got> {
+        match answer {
+            Answer::Frame(frame) if !is_draining(&frame) => Some(Ok(frame)),
+            answer => self.heed_failure(answer, connection),
+        }
+    }
+
+    fn heed_failure(&mut self, answer: Answer, connection: u32) -> Option<Got> {
+        let cause = match answer {
+            Answer::Frame(_) => {
+                if let Some(link) = self.link {
+                    link.heed_drain(connection);
+                }
+                Cause::Draining
+            }
+            Answer::NotExecuted(cause) => *cause,
+            Answer::Unknown(cause) => return Some(Err(Box::new(Error::Unknown(*cause)))),
+            Answer::Overdue { sent_at } => {
+                self.judge_silence(sent_at);
+                let after = self.after;
+                return Some(Err(Box::new(Error::Unknown(Cause::Timeout { after }))));
+            }
+        };
+        self.resends_left = match self.resends_left.checked_sub(1) {
+            Some(left) => left,
+            None => return Some(Err(Box::new(Error::NotExecuted(cause)))),
+        };
+        self.connector.meter.resent();
+        None
+    }
+
+    /// Leaves a connection on which the server broke the protocol.
+    #[cold]
+    fn blame(&self, why: String) -> Error {
+        if let (&Stage::Over { connection }, Some(link)) = (&self.stage, self.link) {
+            link.give_up_broken(connection, &why);
+        }
+        Error::Unknown(Cause::Protocol(why))
+    }
+
+    /// Leaves a connection on which the server has said nothing for as long as a request may take. A
+    /// caller that has little time tells nothing about the server.
+    fn judge_silence(&self, sent_at: Instant) {
+        let configured = self.connector.config.request_timeout;
+        if (matches!(self.allowance, Allowance::Configured) || sent_at.elapsed() >= configured)
+            && let Some(link) = self.link
+        {
+            link.give_up_if_silent_since(sent_at);
+        }
+    }
+
+    fn not_in_time(&self) -> Error {
+        let after = self.after;
+        Error::NotExecuted(Cause::Timeout { after })
+    }
+}
+
+/// Whether a server says that it executes nothing more on a connection.
+#[inline]
+fn is_draining(frame: &[u8]) -> bool {
+    ResponseHeader::read(frame).is_some_and(|header| header.status == Status::DRAINING)
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        match (&self.stage, self.link) {
+            (&Stage::Knocking(Some(ticket)), Some(link)) => link.leave(ticket),
+            (&Stage::Sent { id, .. }, Some(link)) => link.give_up(id),
+            _ => {}
         }
     }
 }

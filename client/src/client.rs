@@ -7,12 +7,13 @@ use bytes::Bytes;
 use larder_protocol::{Direction, Limits, Request, Store as StoreRequest, StoreMode};
 
 use crate::allowance::Allowance;
-use crate::call::{Answered, Outcome};
+use crate::call::Outcome;
 use crate::connector::Connector;
 use crate::count::Count;
 use crate::flights::Flights;
 use crate::lease::{GetOrLease, Invalidate};
 use crate::read::{GetAndTouch, whole_ms};
+use crate::reply::Answered;
 use crate::reply::{Item, Reply};
 use crate::store::{Conditional, Store};
 use crate::way::Way;
@@ -135,8 +136,8 @@ impl Client {
     /// There is no connection to be had.
     pub async fn server(&self) -> Result<ServerInfo, Error> {
         Ok(match &self.way {
-            Way::Server(connector) => connector.link().await?.server.clone(),
-            Way::Servers(servers) => servers.first().link().await?.server.clone(),
+            Way::Server(connector) => (*connector.link().await?.server()).clone(),
+            Way::Servers(servers) => (*servers.first().link().await?.server()).clone(),
             Way::Embedded(backend) => backend.server().clone(),
         })
     }

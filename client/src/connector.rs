@@ -1,13 +1,15 @@
 //! Keeping connections at hand.
 //!
 //! There are at most as many open connections as the configuration says, and at most one attempt to
-//! make one. A request takes the open connection with the most room. It waits for an attempt only
+//! make one. A request takes the open connection with the most room. It finds it without a lock: the
+//! [links](Link) stay for as long as the connector does, and one whose connection has ended serves the
+//! next. It waits for an attempt only
 //! where no connection is open; where one is and more are wanted, the attempt runs beside it. The
 //! attempt runs in a task of its own, so that a request that gives up waiting does not cut it short
 //! for the others; it goes on, with growing pauses, for as long as anybody waits.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -15,19 +17,24 @@ use larder_protocol::{
     Decoded, HEADER_BYTES, HELLO_BODY_BYTES_MAX, HelloRequest, PROTOCOL_VERSION, Response,
     decode_response,
 };
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use crate::client::ServerInfo;
-use crate::link::Link;
+use crate::link::{Halves, Link};
 use crate::metrics::Meter;
 use crate::pause::jittered;
+use crate::pending::IN_FLIGHT_CEILING;
 use crate::{Address, Config, ConnectError};
 
 /// LIMIT: a server's workers are as many as its cores; more connections than this share nothing well.
 const CONNECTIONS_MAX: usize = 64;
+
+/// LIMIT: those that are open, and as many that finish what is under way on them.
+const LINKS_PER_CONNECTION: usize = 4;
 
 /// LIMIT: past this many failures the pause no longer grows; keeps the doubling in range.
 const DOUBLINGS_MAX: u32 = 16;
@@ -38,6 +45,8 @@ pub(crate) struct Connector {
     pub(crate) address: Address,
     pub(crate) config: Config,
     pub(crate) meter: Arc<Meter>,
+    /// Filled from the front. Those that are open, that are not yet done, and that have ended.
+    links: Box<[OnceLock<Arc<Link>>]>,
     pool: Mutex<Pool>,
     /// Told when a connection is there.
     connected: Notify,
@@ -45,8 +54,6 @@ pub(crate) struct Connector {
 
 #[derive(Debug, Default)]
 struct Pool {
-    /// Those that are open, and some that no longer are.
-    links: Vec<Arc<Link>>,
     /// Whether a task is trying to connect.
     connecting: bool,
     /// How many requests wait for a connection.
@@ -71,17 +78,6 @@ pub(crate) enum Opened {
     Unix(Greeted<unix::OwnedReadHalf, unix::OwnedWriteHalf>),
 }
 
-impl<R, W> Greeted<R, W>
-where
-    R: AsyncRead + Send + Unpin + 'static,
-    W: AsyncWrite + Send + Unpin + 'static,
-{
-    fn into_link(self, in_flight_max: u32, meter: Arc<Meter>) -> Arc<Link> {
-        let halves = (self.reader, self.writer);
-        Link::start(self.server, in_flight_max, halves, self.buffer, meter)
-    }
-}
-
 /// Counts a request among those that wait.
 struct Waiter<'c>(&'c Connector);
 
@@ -93,18 +89,18 @@ impl Drop for Waiter<'_> {
 
 impl Drop for Connector {
     fn drop(&mut self) {
-        for link in self.pool().links.drain(..) {
-            link.abandon();
-        }
+        self.links().for_each(|link| link.abandon());
     }
 }
 
 impl Connector {
     pub(crate) fn new(address: Address, config: Config) -> Arc<Self> {
+        let links = connections(&config) * LINKS_PER_CONNECTION;
         Arc::new(Self {
             address,
             config,
             meter: Arc::default(),
+            links: (0..links).map(|_| OnceLock::new()).collect(),
             pool: Mutex::default(),
             connected: Notify::new(),
         })
@@ -112,18 +108,17 @@ impl Connector {
 
     /// Makes the first connection, in one attempt.
     pub(crate) async fn connect_once(&self) -> Result<(), ConnectError> {
-        let link = self.attempt().await?;
-        self.pool().links.push(link);
-        Ok(())
+        self.attempt().await
     }
 
-    /// The open connection with the most room, if one is open.
-    pub(crate) fn open_link(&self) -> Option<Arc<Link>> {
-        self.pool().open_link().0
+    /// A connection that is open, if there is one.
+    #[inline]
+    pub(crate) fn open_link(&self) -> Option<&Link> {
+        self.roomiest(1).0
     }
 
     /// The open connection with the most room, or a new one as soon as there is one.
-    pub(crate) async fn link(self: &Arc<Self>) -> Result<Arc<Link>, ConnectError> {
+    pub(crate) async fn link(self: &Arc<Self>) -> Result<&Link, ConnectError> {
         if let Some(link) = self.open_link_or_more() {
             return Ok(link);
         }
@@ -139,7 +134,7 @@ impl Connector {
         })
     }
 
-    async fn wait_for_link(self: &Arc<Self>) -> Arc<Link> {
+    async fn wait_for_link(self: &Arc<Self>) -> &Link {
         loop {
             let mut connected = pin!(self.connected.notified());
             connected.as_mut().enable();
@@ -152,19 +147,48 @@ impl Connector {
 
     /// The open connection with the most room. Where there are fewer than there should be, sees to it
     /// that somebody makes one.
-    pub(crate) fn open_link_or_more(self: &Arc<Self>) -> Option<Arc<Link>> {
-        let mut pool = self.pool();
-        let (link, open) = pool.open_link();
-        if open < self.connections() && !pool.connecting {
-            pool.connecting = true;
-            tokio::spawn(self.clone().connect());
+    #[inline]
+    pub(crate) fn open_link_or_more(self: &Arc<Self>) -> Option<&Link> {
+        let wanted = connections(&self.config);
+        let (link, open) = self.roomiest(wanted);
+        if open < wanted {
+            self.connect_more();
         }
         link
     }
 
-    /// How many connections there should be.
-    fn connections(&self) -> usize {
-        self.config.connections.clamp(1, CONNECTIONS_MAX)
+    #[cold]
+    fn connect_more(self: &Arc<Self>) {
+        let mut pool = self.pool();
+        if !pool.connecting {
+            pool.connecting = true;
+            tokio::spawn(self.clone().connect());
+        }
+    }
+
+    /// The open connection with the most room, and how many are open; no more are looked for than may
+    /// be.
+    #[inline]
+    fn roomiest(&self, wanted: usize) -> (Option<&Link>, usize) {
+        let (mut roomiest, mut open) = (None, 0);
+        for link in self.links() {
+            let Some(room) = link.room_left() else {
+                continue;
+            };
+            open += 1;
+            if roomiest.is_none_or(|(_, most)| room > most) {
+                roomiest = Some((&**link, room));
+            }
+            if open >= wanted {
+                break;
+            }
+        }
+        (roomiest.map(|(link, _)| link), open)
+    }
+
+    #[inline]
+    fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.links.iter().map_while(OnceLock::get)
     }
 
     /// Tries to connect until there are enough connections, or nobody waits any more.
@@ -177,12 +201,11 @@ impl Connector {
             let attempt = self.attempt().await;
             let mut pool = self.pool();
             match attempt {
-                Ok(link) => {
-                    pool.links.retain(|link| link.is_open());
-                    pool.links.push(link);
+                Ok(()) => {
+                    let wanted = connections(&self.config);
                     pool.failures = 0;
                     pool.last_error = None;
-                    pool.connecting = pool.links.len() < self.connections();
+                    pool.connecting = self.roomiest(wanted).1 < wanted;
                     let goes_on = pool.connecting;
                     drop(pool);
                     self.connected.notify_waiters();
@@ -204,14 +227,50 @@ impl Connector {
         }
     }
 
-    async fn attempt(&self) -> Result<Arc<Link>, ConnectError> {
-        let in_flight_max = self.config.in_flight_max;
-        let link = match self.open().await? {
-            Opened::Tcp(open) => open.into_link(in_flight_max, self.meter.clone()),
-            Opened::Unix(open) => open.into_link(in_flight_max, self.meter.clone()),
+    async fn attempt(&self) -> Result<(), ConnectError> {
+        let is_taken = match self.open().await? {
+            Opened::Tcp(open) => self.install(open),
+            Opened::Unix(open) => self.install(open),
         };
+        if !is_taken {
+            return Err(self.crowded());
+        }
         self.meter.connected();
-        Ok(link)
+        Ok(())
+    }
+
+    /// Gives a connection a link, a new one or one whose connection has ended, if there is one.
+    fn install<R, W>(&self, greeted: Greeted<R, W>) -> bool
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let limits = &greeted.server.limits;
+        let places = limits.in_flight_max.min(self.config.in_flight_max);
+        let places = places.clamp(1, IN_FLIGHT_CEILING);
+        let server = Arc::new(greeted.server);
+        let mut halves = Halves {
+            reader: greeted.reader,
+            writer: greeted.writer,
+            buffer: greeted.buffer,
+        };
+        for link in &self.links {
+            match link.get() {
+                Some(link) => match link.restart(&server, places, halves) {
+                    Ok(()) => return true,
+                    Err(back) => halves = back,
+                },
+                None => {
+                    let started = Link::start(&server, places, halves, self.meter.clone());
+                    if let Err(started) = link.set(started) {
+                        // Two made their first connection at the same time.
+                        started.abandon();
+                    }
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// Makes one connection, in one attempt.
@@ -313,6 +372,14 @@ impl Connector {
         ConnectError::io(&self.address, error)
     }
 
+    fn crowded(&self) -> ConnectError {
+        ConnectError::Io {
+            address: self.address.clone(),
+            kind: std::io::ErrorKind::ResourceBusy,
+            why: "connections before it are still finishing what is under way on them".to_owned(),
+        }
+    }
+
     fn timed_out(&self) -> ConnectError {
         let after = self.config.connect_timeout;
         ConnectError::Timeout {
@@ -322,28 +389,14 @@ impl Connector {
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
-        // Nothing panics while it holds the pool, and every state of it is a valid one.
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pool.lock()
     }
 }
 
-impl Pool {
-    /// The open connection with the most room, and how many are open.
-    fn open_link(&self) -> (Option<Arc<Link>>, usize) {
-        if let [link] = &self.links[..] {
-            let is_open = link.is_open();
-            return (is_open.then(|| link.clone()), usize::from(is_open));
-        }
-        let (mut roomiest, mut open) = (None, 0);
-        for link in self.links.iter().filter(|link| link.is_open()) {
-            open += 1;
-            let room = link.room_left();
-            if roomiest.is_none_or(|(_, most)| room > most) {
-                roomiest = Some((link, room));
-            }
-        }
-        (roomiest.map(|(link, _)| link.clone()), open)
-    }
+/// How many connections there should be.
+#[inline]
+fn connections(config: &Config) -> usize {
+    config.connections.clamp(1, CONNECTIONS_MAX)
 }
 
 impl Config {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use larder_protocol::{Arithmetic, Direction, Request, Status};
 
-use crate::call::{Answered, Failure, Outcome};
+use crate::call::Outcome;
 use crate::read::{Boxed, whole_ms};
 use crate::reply::Reply;
+use crate::reply::{Answered, Failure};
 use crate::{Client, Error};
 
 /// A request to count; await it. Made by [`Client::increment`] and [`Client::decrement`].

@@ -7,16 +7,22 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::marker::PhantomData;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use larder_protocol::{Decoded, Request, RequestFrame, Response, decode_response};
+use larder_protocol::{Request, RequestFrame};
+use tokio::task::coop::consume_budget;
 
-use crate::call::{Answered, Failure};
+use crate::allowance::Allowance;
+use crate::call::Outcome;
 use crate::client::ServerInfo;
 use crate::error::Cause;
-use crate::link::too_much;
-use crate::reply::Reply;
+use crate::length::too_much;
+use crate::reply::{Answered, Failure, read_answer};
 use crate::{Client, Error};
 
 /// LIMIT: replies up to this length are copied out of the buffer that the thread keeps.
@@ -52,9 +58,48 @@ thread_local! {
     static BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
+/// A request that is executed when it is first looked at.
+pub(crate) struct Executing<'r, T> {
+    backend: &'r dyn Backend,
+    request: Request<'r>,
+    allowance: Allowance,
+    outcome: PhantomData<fn() -> T>,
+}
+
+impl<'r, T> Executing<'r, T> {
+    pub(crate) fn new(
+        backend: &'r dyn Backend,
+        request: Request<'r>,
+        allowance: Allowance,
+    ) -> Self {
+        let outcome = PhantomData;
+        Self {
+            backend,
+            request,
+            allowance,
+            outcome,
+        }
+    }
+}
+
+impl<T: Outcome> Future for Executing<'_, T> {
+    type Output = Result<T, Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.allowance.is_over() {
+            let after = Duration::ZERO;
+            return Poll::Ready(Err(Error::NotExecuted(Cause::Timeout { after })));
+        }
+        // What is never waited for would otherwise never let other tasks run.
+        ready!(pin!(consume_budget()).poll(context));
+        Poll::Ready(answer(self.backend, &self.request).and_then(T::from_answer))
+    }
+}
+
 /// Has a request executed.
 pub(crate) fn answer(backend: &dyn Backend, request: &Request<'_>) -> Result<Answered, Error> {
-    if let Some(reason) = too_much(request, &backend.server().limits) {
+    if let Some(reason) = too_much(request, request.frame_bytes(), &backend.server().limits) {
         return Ok(Err(Failure {
             status: reason.status(),
             message: reason.to_string(),
@@ -62,7 +107,7 @@ pub(crate) fn answer(backend: &dyn Backend, request: &Request<'_>) -> Result<Ans
     }
     BUFFERS.with_borrow_mut(|(frame, response)| {
         execute(backend, request, frame, response);
-        let answered = read(backend, response);
+        let answered = read(response);
         for buffer in [frame, response] {
             if buffer.capacity() > KEPT_BUFFER_BYTES_MAX {
                 *buffer = Vec::new();
@@ -97,35 +142,14 @@ fn execute(
 }
 
 /// Makes a response own what it says.
-fn read(backend: &dyn Backend, response: &mut Vec<u8>) -> Result<Answered, Error> {
-    let frame_bytes_max = backend.server().limits.frame_bytes_max;
-    if response.len() <= COPY_BYTES_MAX {
-        return read_with(response, frame_bytes_max, Bytes::copy_from_slice);
-    }
-    let whole = Bytes::from(std::mem::take(response));
-    read_with(&whole, frame_bytes_max, |slice| whole.slice_ref(slice))
-}
-
-fn read_with(
-    response: &[u8],
-    frame_bytes_max: u32,
-    own: impl Fn(&[u8]) -> Bytes,
-) -> Result<Answered, Error> {
-    let broken = |why: &str| Error::Unknown(Cause::Protocol(why.to_owned()));
-    match decode_response(response, frame_bytes_max) {
-        Decoded::Frame { frame, .. } => match &frame.response {
-            Response::Failed { message } => Ok(Err(Failure {
-                status: frame.status,
-                message: (*message).to_owned(),
-            })),
-            response => match Reply::from_response(response, own) {
-                Some(reply) => Ok(Ok(reply)),
-                None => Err(Error::misfit()),
-            },
-        },
-        Decoded::Incomplete { .. } => Err(broken("the response is not whole")),
-        Decoded::Refused(refusal) => Err(broken(&refusal.to_string())),
-    }
+fn read(response: &mut Vec<u8>) -> Result<Answered, Error> {
+    let answered = if response.len() <= COPY_BYTES_MAX {
+        read_answer(response, Bytes::copy_from_slice)
+    } else {
+        let whole = Bytes::from(std::mem::take(response));
+        read_answer(&whole, |slice| whole.slice_ref(slice))
+    };
+    answered.map_err(|why| Error::Unknown(Cause::Protocol(why)))
 }
 
 impl Client {

@@ -8,9 +8,10 @@
 //! who waited ask for themselves, and one of them leads the next flight.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 /// All flights of a client and its clones.
@@ -61,8 +62,7 @@ impl Flights {
     }
 
     fn by_key(&self) -> MutexGuard<'_, HashMap<Bytes, watch::Receiver<Option<Bytes>>>> {
-        // Nothing panics while it holds this.
-        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_key.lock()
     }
 }
 

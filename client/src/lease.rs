@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use larder_protocol::{Lease as WireLease, Leased as WireLeased, Presence, Request, Status};
 
-use crate::call::{Answered, Failure, Outcome};
+use crate::call::Outcome;
 use crate::read::{Boxed, whole_ms};
+use crate::reply::{Answered, Failure};
 use crate::reply::{Item, Reply};
 use crate::store::Conditional;
 use crate::{Client, Error};

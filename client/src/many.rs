@@ -10,8 +10,9 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use larder_protocol::{Class, Entry, EntryList, KeyList, Limits, Request, Status};
 
-use crate::call::{Answered, Outcome};
+use crate::call::Outcome;
 use crate::read::whole_ms;
+use crate::reply::Answered;
 use crate::reply::{Item, Reply};
 use crate::servers::Servers;
 use crate::way::Way;

@@ -3,10 +3,10 @@
 //! A connection's driver counts answers a batch at a time, under one lock for the batch, so that
 //! counting costs a request next to nothing.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::Error;
@@ -61,10 +61,13 @@ pub(crate) struct Meter {
     metrics: Mutex<Metrics>,
 }
 
-/// Counts the answers of one batch.
-pub(crate) struct Answered<'m> {
+/// Counts the answers of one batch. Those whose requests were sent at one moment, as most of a batch
+/// were, are counted together.
+pub(crate) struct Batch<'m> {
     metrics: MutexGuard<'m, Metrics>,
     now: Instant,
+    sent_at: Instant,
+    answers: u64,
 }
 
 impl Meter {
@@ -90,12 +93,6 @@ impl Meter {
         metrics.writes += 1;
     }
 
-    pub(crate) fn received(&self, bytes: usize) {
-        let mut metrics = self.metrics();
-        metrics.received_bytes += bytes as u64;
-        metrics.reads += 1;
-    }
-
     pub(crate) fn failed(&self, error: &Error) {
         let mut metrics = self.metrics();
         match error {
@@ -105,23 +102,47 @@ impl Meter {
         }
     }
 
-    pub(crate) fn answered(&self) -> Answered<'_> {
-        Answered {
-            metrics: self.metrics(),
-            now: Instant::now(),
+    /// Counts what was read at once, and lets the answers in it be counted.
+    pub(crate) fn received(&self, bytes: usize, now: Instant) -> Batch<'_> {
+        let mut metrics = self.metrics();
+        metrics.received_bytes += bytes as u64;
+        metrics.reads += u64::from(bytes > 0);
+        Batch {
+            metrics,
+            now,
+            sent_at: now,
+            answers: 0,
         }
     }
 
     fn metrics(&self) -> MutexGuard<'_, Metrics> {
-        // Nothing panics while it counts.
-        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+        self.metrics.lock()
     }
 }
 
-impl Answered<'_> {
+impl Batch<'_> {
+    #[inline]
     pub(crate) fn one_sent_at(&mut self, sent_at: Instant) {
-        self.metrics.answered += 1;
-        self.metrics.latency.record(self.now - sent_at);
+        if sent_at != self.sent_at {
+            self.count();
+            self.sent_at = sent_at;
+        }
+        self.answers += 1;
+    }
+
+    fn count(&mut self) {
+        let answers = std::mem::take(&mut self.answers);
+        if answers > 0 {
+            let time = self.now.saturating_duration_since(self.sent_at);
+            self.metrics.answered += answers;
+            self.metrics.latency.record(time, answers);
+        }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.count();
     }
 }
 
@@ -181,9 +202,9 @@ impl Latency {
         })
     }
 
-    fn record(&mut self, time: Duration) {
+    fn record(&mut self, time: Duration, answers: u64) {
         let us = u64::try_from(time.as_micros()).unwrap_or(LONGEST_US);
-        self.us.saturating_record(us);
+        self.us.saturating_record_n(us, answers);
     }
 }
 
@@ -219,9 +240,9 @@ mod tests {
         let mut latency = Latency::default();
         assert_eq!(latency.quantile(0.99), Duration::ZERO);
         for us in 1..=100 {
-            latency.record(Duration::from_micros(us));
+            latency.record(Duration::from_micros(us), 1);
         }
-        latency.record(Duration::MAX);
+        latency.record(Duration::MAX, 1);
         assert_eq!(latency.count(), 101);
         assert_eq!(latency.quantile(0.5), Duration::from_micros(51));
         assert!(latency.max() >= Duration::from_secs(600));
@@ -234,7 +255,7 @@ mod tests {
             answered: 2,
             ..Metrics::default()
         };
-        one.latency.record(Duration::from_micros(5));
+        one.latency.record(Duration::from_micros(5), 1);
         let mut sum = one.clone();
         sum.add(&one);
         assert_eq!((sum.answered, sum.latency.count()), (4, 2));

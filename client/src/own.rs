@@ -12,11 +12,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::allowance::Allowance;
-use crate::call::{Answered, Failure};
 use crate::client::ServerInfo;
 use crate::connector::{Connector, Opened};
 use crate::error::Cause;
 use crate::reply::Reply;
+use crate::reply::{Answered, Failure};
 use crate::{ConnectError, Error};
 
 /// LIMIT: the longest answer that is gathered here: a header and a sentence, with room to spare.

@@ -1,220 +1,435 @@
-//! The requests of a connection that are not answered yet.
+//! The requests of a connection, by id: who waits for which answer.
 //!
-//! A slot keeps a request until its reply comes, even if nobody waits for the reply any more. An id
-//! is therefore free only when the server is done with it, and a late reply can never be taken for
-//! another's.
+//! A request has a slot from the moment its frame is written down until both sides are done with it:
+//! the server, which answers it, and its caller, who takes the answer or goes away. A slot whose caller
+//! went away first waits for its reply all the same. An id is therefore free only when the server is
+//! done with it, and a late reply can never be taken for another's.
+//!
+//! The id says which slot it is, so that a reply finds its request in one step, and the answer lies in
+//! the slot until the caller's task comes for it: nothing is allocated for a request.
 
-use larder_protocol::Status;
-use tokio::sync::oneshot;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::error::Cause;
-use crate::reply::Reply;
 
-/// LIMIT: an id is 16 bits of slot and 16 bits that tell the slot's tenants apart.
+/// LIMIT: an id is 20 bits of slot and 12 bits that tell the slot's tenants apart. More slots than may
+/// be under way, since answers that nobody has taken yet have theirs, too.
+const INDEX_BITS: u32 = 20;
+
+/// LIMIT: how many requests may be under way on a connection, whatever is asked for; a small part of
+/// the slots, so that answers that lie around do not keep new requests from being sent.
 pub(crate) const IN_FLIGHT_CEILING: u32 = 1 << 16;
 
-/// How a request ended.
+/// How a request ended. Small, since it is moved from hand to hand.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// The server answered.
-    Reply(Reply),
-    /// The server answered with a status that is not OK.
-    Failed {
-        /// The status.
-        status: Status,
-        /// The server's sentence.
-        message: String,
-    },
+    /// The server answered, with this frame.
+    Frame(Bytes),
     /// The connection ended, and the request is known not to have been executed.
-    NotExecuted(Cause),
+    NotExecuted(Box<Cause>),
     /// The connection ended, and it is not known whether the request was executed.
-    Unknown(Cause),
+    Unknown(Box<Cause>),
     /// The time for it is over.
-    Overdue,
+    Overdue {
+        /// When it was sent.
+        sent_at: Instant,
+    },
 }
 
 /// A request under way.
-#[derive(Debug)]
-pub(crate) struct Waiting {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UnderWay {
     /// Where its frame ends, in bytes since the connection began.
     pub(crate) end_offset: u64,
     pub(crate) sent_at: Instant,
     pub(crate) give_up_at: Instant,
-    /// `None` once it was given up.
-    pub(crate) answer: Option<oneshot::Sender<Answer>>,
-    /// What it holds of the room on its connection; to be given back with the slot.
+    /// Whether that is a moment that the caller named, and not so much time from when it was sent.
+    pub(crate) is_deadline: bool,
+    /// What it holds of the room on its connection until the server has answered.
     pub(crate) places: u32,
 }
 
-impl Waiting {
-    /// Says how it ended, unless it was given up before.
-    pub(crate) fn tell(mut self, answer: Answer) {
-        if let Some(told) = self.answer.take() {
-            // Whoever dropped its future has dropped the other end.
-            let _ = told.send(answer);
-        }
-    }
+/// What the server's answer to a request frees.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) sent_at: Instant,
+    pub(crate) places: u32,
+    /// Who waits for it.
+    pub(crate) waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nobody's.
+    Free,
+    /// The server has not answered, and the caller waits.
+    Asked(Waker),
+    /// The server has not answered, and the caller is to learn that its time is over.
+    Overdue,
+    /// The server has not answered, and nobody waits.
+    GivenUp,
+    /// The answer is here for the caller to take.
+    Answered(Answer),
 }
 
 #[derive(Debug)]
 struct Slot {
-    tenants: u16,
-    waiting: Option<Waiting>,
+    id: u32,
+    state: State,
+    request: UnderWay,
 }
 
-/// All requests under way on a connection, by id.
-#[derive(Debug, Default)]
+/// All requests of a connection with which one of the two sides is not done yet.
+#[derive(Debug)]
 pub(crate) struct Pending {
     slots: Vec<Slot>,
-    // INVARIANT: the indices of exactly the slots without a tenant.
-    free: Vec<u16>,
+    // INVARIANT: the indices of exactly the slots that are free.
+    free: Vec<u32>,
+    /// How many the server has not answered.
+    unanswered: u32,
+    slots_max: u32,
 }
 
 impl Pending {
-    /// Gives a request an id. The room on the connection bounds how many there are.
-    pub(crate) fn insert(&mut self, waiting: Waiting) -> u32 {
-        let index = match self.free.pop() {
-            Some(index) => usize::from(index),
+    pub(crate) fn new() -> Self {
+        Self::with_slots(1 << INDEX_BITS)
+    }
+
+    pub(crate) fn with_slots(slots_max: u32) -> Self {
+        let (slots, free) = (Vec::new(), Vec::new());
+        Self {
+            slots,
+            free,
+            unanswered: 0,
+            slots_max,
+        }
+    }
+
+    /// Whether all ids are taken.
+    pub(crate) fn is_full(&self) -> bool {
+        self.free.is_empty() && self.slots.len() >= self.slots_max as usize
+    }
+
+    /// Gives a request an id; not all of them may be [taken](Self::is_full).
+    pub(crate) fn insert(&mut self, request: UnderWay, waker: Waker) -> u32 {
+        debug_assert!(!self.is_full());
+        let state = State::Asked(waker);
+        self.unanswered += 1;
+        match self.free.pop() {
+            Some(index) => {
+                let slot = &mut self.slots[index as usize];
+                slot.id = slot.id.wrapping_add(1 << INDEX_BITS);
+                slot.state = state;
+                slot.request = request;
+                slot.id
+            }
             None => {
-                self.slots.push(Slot {
-                    tenants: 0,
-                    waiting: None,
-                });
-                self.slots.len() - 1
+                let id = self.slots.len() as u32;
+                self.slots.push(Slot { id, state, request });
+                id
+            }
+        }
+    }
+
+    /// Puts the server's answer where the caller finds it. `None` where no such request is under way.
+    pub(crate) fn answer(&mut self, id: u32, answer: Answer) -> Option<Answered> {
+        let slot = slot(&mut self.slots, id)?;
+        let waker = match std::mem::replace(&mut slot.state, State::Free) {
+            State::Asked(waker) => {
+                slot.state = State::Answered(answer);
+                Some(waker)
+            }
+            // It was woken when its time was over, and has not looked yet.
+            State::Overdue => {
+                slot.state = State::Answered(answer);
+                None
+            }
+            State::GivenUp => {
+                self.free.push(index(id));
+                None
+            }
+            done @ (State::Free | State::Answered(_)) => {
+                slot.state = done;
+                return None;
             }
         };
-        debug_assert!(index < IN_FLIGHT_CEILING as usize);
-        let slot = &mut self.slots[index];
-        slot.tenants = slot.tenants.wrapping_add(1);
-        slot.waiting = Some(waiting);
-        u32::from(slot.tenants) << 16 | index as u32
+        self.unanswered -= 1;
+        let UnderWay {
+            sent_at, places, ..
+        } = slot.request;
+        Some(Answered {
+            sent_at,
+            places,
+            waker,
+        })
     }
 
-    /// Takes the request with this id out, if it is under way.
-    pub(crate) fn remove(&mut self, id: u32) -> Option<Waiting> {
-        let slot = self.slots.get_mut((id & 0xffff) as usize)?;
-        if u32::from(slot.tenants) != id >> 16 {
-            return None;
-        }
-        let waiting = slot.waiting.take()?;
-        self.free.push(id as u16);
-        Some(waiting)
-    }
-
-    /// Gives up requests whose time is over, and says when that of another is. Their slots are kept
-    /// until the server is done with them.
-    pub(crate) fn give_up_overdue(&mut self, now: Instant) -> Option<Instant> {
-        let mut next = None::<Instant>;
-        for waiting in self
-            .slots
-            .iter_mut()
-            .filter_map(|slot| slot.waiting.as_mut())
-        {
-            if waiting.answer.is_none() {
-                continue;
+    /// Takes the answer to a request, which its caller is done with then, or has the caller's task woken
+    /// when there is one.
+    pub(crate) fn poll_take(&mut self, id: u32, context: &Context<'_>) -> Poll<Answer> {
+        let Some(slot) = slot(&mut self.slots, id) else {
+            // Whoever has an id has not taken its answer.
+            debug_assert!(false, "request {id} is not under way");
+            return Poll::Pending;
+        };
+        match &mut slot.state {
+            State::Answered(_) => {
+                let state = std::mem::replace(&mut slot.state, State::Free);
+                self.free.push(index(id));
+                match state {
+                    State::Answered(answer) => Poll::Ready(answer),
+                    _ => Poll::Pending,
+                }
             }
-            if waiting.give_up_at > now {
-                let sooner = next.is_none_or(|next| waiting.give_up_at < next);
-                next = if sooner {
-                    Some(waiting.give_up_at)
-                } else {
-                    next
-                };
-            } else if let Some(answer) = waiting.answer.take() {
-                let _ = answer.send(Answer::Overdue);
+            State::Overdue => {
+                slot.state = State::GivenUp;
+                let sent_at = slot.request.sent_at;
+                Poll::Ready(Answer::Overdue { sent_at })
+            }
+            State::Asked(waker) => {
+                waker.clone_from(context.waker());
+                Poll::Pending
+            }
+            State::Free | State::GivenUp => Poll::Pending,
+        }
+    }
+
+    /// The caller is done with a request, whatever comes of it.
+    pub(crate) fn give_up(&mut self, id: u32) {
+        let Some(slot) = slot(&mut self.slots, id) else {
+            return;
+        };
+        match slot.state {
+            State::Asked(_) | State::Overdue => slot.state = State::GivenUp,
+            State::Answered(_) => {
+                slot.state = State::Free;
+                self.free.push(index(id));
+            }
+            State::Free | State::GivenUp => {}
+        }
+    }
+
+    /// Gives up requests whose time is over, adds whom to wake, and says when that of another is. Their
+    /// slots are kept until the server is done with them.
+    pub(crate) fn give_up_overdue(
+        &mut self,
+        now: Instant,
+        wake: &mut Vec<Waker>,
+    ) -> Option<Instant> {
+        let mut next = None::<Instant>;
+        for slot in &mut self.slots {
+            let give_up_at = slot.request.give_up_at;
+            match &slot.state {
+                State::Asked(_) if give_up_at > now => {
+                    next = Some(next.map_or(give_up_at, |next| next.min(give_up_at)));
+                }
+                State::Asked(_) => {
+                    if let State::Asked(waker) = std::mem::replace(&mut slot.state, State::Overdue)
+                    {
+                        wake.push(waker);
+                    }
+                }
+                _ => {}
             }
         }
         next
     }
 
-    /// Takes all requests out.
-    pub(crate) fn take_all(&mut self) -> Vec<Waiting> {
-        self.free.clear();
-        self.slots
-            .drain(..)
-            .filter_map(|slot| slot.waiting)
-            .collect()
+    /// Gives the requests that count as sent at a moment more time, unless their caller named the end
+    /// of it.
+    pub(crate) fn prolong(&mut self, sent_at: Instant, more: Duration) {
+        for slot in &mut self.slots {
+            if slot.request.sent_at == sent_at && !slot.request.is_deadline {
+                slot.request.give_up_at += more;
+            }
+        }
     }
 
-    /// Whether nothing is under way.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.free.len() == self.slots.len()
+    /// Answers all that the server has not answered, and adds whom to wake.
+    pub(crate) fn end(&mut self, answer: impl Fn(&UnderWay) -> Answer, wake: &mut Vec<Waker>) {
+        for slot in &mut self.slots {
+            match std::mem::replace(&mut slot.state, State::Free) {
+                State::Asked(waker) => {
+                    slot.state = State::Answered(answer(&slot.request));
+                    wake.push(waker);
+                }
+                State::Overdue => slot.state = State::Answered(answer(&slot.request)),
+                State::GivenUp => self.free.push(index(slot.id)),
+                done @ (State::Free | State::Answered(_)) => slot.state = done,
+            }
+        }
+        self.unanswered = 0;
     }
+
+    /// Whether the server has answered everything.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.unanswered == 0
+    }
+}
+
+/// The slot of a request, if the slot is still this request's.
+fn slot(slots: &mut [Slot], id: u32) -> Option<&mut Slot> {
+    let slot = slots.get_mut(index(id) as usize)?;
+    (slot.id == id).then_some(slot)
+}
+
+fn index(id: u32) -> u32 {
+    id & ((1 << INDEX_BITS) - 1)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Poll, Waker};
     use std::time::Duration;
 
-    use tokio::sync::oneshot;
+    use bytes::Bytes;
     use tokio::time::Instant;
 
-    use super::{Answer, Pending, Waiting};
+    use super::{Answer, Pending, UnderWay};
 
-    fn waiting(end_offset: u64) -> Waiting {
-        Waiting {
-            end_offset,
-            sent_at: Instant::now(),
-            give_up_at: Instant::now() + Duration::from_secs(end_offset),
-            answer: Some(oneshot::channel().0),
+    fn under_way(seconds: u64) -> UnderWay {
+        let now = Instant::now();
+        UnderWay {
+            end_offset: seconds,
+            sent_at: now,
+            give_up_at: now + Duration::from_secs(seconds),
+            is_deadline: false,
             places: 1,
         }
     }
 
+    fn ask(pending: &mut Pending, seconds: u64) -> u32 {
+        pending.insert(under_way(seconds), Waker::noop().clone())
+    }
+
+    fn take(pending: &mut Pending, id: u32) -> Option<Answer> {
+        match pending.poll_take(id, &Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => Some(answer),
+            Poll::Pending => None,
+        }
+    }
+
+    fn frame(byte: u8) -> Answer {
+        Answer::Frame(Bytes::copy_from_slice(&[byte]))
+    }
+
+    fn is_frame(answer: Option<Answer>, byte: u8) -> bool {
+        matches!(answer, Some(Answer::Frame(frame)) if frame[..] == [byte])
+    }
+
     #[test]
-    fn a_request_is_found_by_its_id_and_only_once() {
-        let mut pending = Pending::default();
-        let [first, second] = [1, 2].map(|offset| pending.insert(waiting(offset)));
-        assert_eq!(
-            pending.remove(second).map(|waiting| waiting.end_offset),
-            Some(2)
-        );
-        assert!(pending.remove(second).is_none());
-        assert!(!pending.is_empty());
-        assert_eq!(
-            pending.remove(first).map(|waiting| waiting.end_offset),
-            Some(1)
-        );
-        assert!(pending.is_empty());
+    fn an_answer_is_for_the_request_with_its_id() {
+        let mut pending = Pending::new();
+        let [first, second] = [1, 2].map(|seconds| ask(&mut pending, seconds));
+        let answered = pending.answer(second, frame(2)).expect("is under way");
+        assert!(answered.waker.is_some());
+        assert!(pending.answer(second, frame(3)).is_none(), "answered twice");
+        assert!(take(&mut pending, first).is_none());
+        assert!(is_frame(take(&mut pending, second), 2));
+        assert!(!pending.is_answered());
+        pending.answer(first, frame(1)).expect("is under way");
+        assert!(pending.is_answered());
     }
 
     #[test]
     fn a_slot_used_again_does_not_answer_to_its_old_id() {
-        let mut pending = Pending::default();
-        let old = pending.insert(waiting(1));
-        pending.remove(old);
-        let new = pending.insert(waiting(2));
+        let mut pending = Pending::new();
+        let old = ask(&mut pending, 1);
+        pending.answer(old, frame(1));
+        take(&mut pending, old);
+        let new = ask(&mut pending, 1);
         assert_ne!(old, new);
-        assert!(pending.remove(old).is_none());
-        assert_eq!(pending.take_all().len(), 1);
-        assert!(pending.remove(new).is_none());
+        assert!(pending.answer(old, frame(1)).is_none());
+        pending.give_up(old);
+        assert!(pending.answer(new, frame(1)).is_some());
+    }
+
+    #[test]
+    fn an_id_is_free_when_both_sides_are_done_with_it() {
+        let mut pending = Pending::with_slots(2);
+        let [given_up, answered] = [1, 2].map(|seconds| ask(&mut pending, seconds));
+        pending.give_up(given_up);
+        pending.answer(answered, frame(1));
+        assert!(pending.is_full());
+        assert!(
+            pending
+                .answer(given_up, frame(1))
+                .is_some_and(|of| of.waker.is_none())
+        );
+        ask(&mut pending, 1);
+        assert!(pending.is_full());
+        pending.give_up(answered);
+        assert!(!pending.is_full());
     }
 
     #[test]
     fn what_is_overdue_is_told_once_and_keeps_its_id() {
-        let mut pending = Pending::default();
-        let (answer, mut answered) = oneshot::channel();
-        let overdue = pending.insert(Waiting {
-            answer: Some(answer),
-            ..waiting(10)
-        });
-        let later = waiting(20);
-        let later_at = later.give_up_at;
-        pending.insert(later);
-        let now = Instant::now();
+        let mut pending = Pending::new();
+        let (overdue, later) = (ask(&mut pending, 10), ask(&mut pending, 20));
+        let (now, mut wake) = (Instant::now(), Vec::new());
+        assert!(pending.give_up_overdue(now, &mut wake).is_some());
+        assert!(wake.is_empty());
+        let next = pending.give_up_overdue(now + Duration::from_secs(15), &mut wake);
+        assert!(next.is_some_and(|next| next > now + Duration::from_secs(15)));
+        assert_eq!(wake.len(), 1);
+        assert!(take(&mut pending, later).is_none());
+        assert!(matches!(
+            take(&mut pending, overdue),
+            Some(Answer::Overdue { .. })
+        ));
         assert!(
-            pending
-                .give_up_overdue(now)
-                .is_some_and(|next| next < later_at)
+            pending.answer(overdue, frame(1)).is_some(),
+            "its reply was still to come"
         );
-        assert!(answered.try_recv().is_err());
-        let next = pending.give_up_overdue(now + Duration::from_secs(15));
-        assert_eq!(next, Some(later_at));
-        assert!(matches!(answered.try_recv(), Ok(Answer::Overdue)));
-        assert!(
-            pending.remove(overdue).is_some(),
-            "its reply is still to come"
-        );
+    }
+
+    #[test]
+    fn an_answer_that_comes_before_its_caller_has_looked_is_in_time() {
+        let mut pending = Pending::new();
+        let id = ask(&mut pending, 1);
+        pending.give_up_overdue(Instant::now() + Duration::from_secs(2), &mut Vec::new());
+        pending.answer(id, frame(1)).expect("is under way");
+        assert!(matches!(take(&mut pending, id), Some(Answer::Frame(_))));
+    }
+
+    #[test]
+    fn more_time_is_for_those_of_one_moment_without_a_deadline() {
+        let mut pending = Pending::new();
+        let request = under_way(10);
+        let others = UnderWay {
+            sent_at: request.sent_at - Duration::from_secs(1),
+            ..request
+        };
+        let named = UnderWay {
+            is_deadline: true,
+            ..request
+        };
+        let [prolonged, ..] =
+            [request, others, named].map(|request| pending.insert(request, Waker::noop().clone()));
+        pending.prolong(request.sent_at, Duration::from_secs(10));
+        let (now, mut wake) = (request.sent_at, Vec::new());
+        let next = pending.give_up_overdue(now + Duration::from_secs(15), &mut wake);
+        assert_eq!((wake.len(), next), (2, Some(now + Duration::from_secs(20))));
+        assert!(take(&mut pending, prolonged).is_none());
+    }
+
+    #[test]
+    fn the_end_answers_what_is_under_way_and_leaves_what_was_answered() {
+        let mut pending = Pending::new();
+        let ids = [1, 2, 3].map(|seconds| ask(&mut pending, seconds));
+        pending.answer(ids[0], frame(7));
+        pending.give_up(ids[1]);
+        let mut wake = Vec::new();
+        pending.end(|request| frame(request.end_offset as u8), &mut wake);
+        assert_eq!(wake.len(), 1);
+        assert!(pending.is_answered());
+        for (id, expected) in [(ids[0], 7), (ids[2], 3)] {
+            assert!(is_frame(take(&mut pending, id), expected));
+        }
+        assert!(pending.answer(ids[1], frame(1)).is_none());
     }
 }

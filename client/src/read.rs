@@ -3,11 +3,12 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::Bytes;
-use larder_protocol::{Request, Status};
+use bytes::{Buf, Bytes};
+use larder_protocol::{Decoded, Request, Status, decode_value_head};
 
-use crate::call::{Answered, Failure, Outcome};
-use crate::reply::{Item, Reply};
+use crate::call::Outcome;
+
+use crate::reply::{Answered, Failure, Item, Reply, read_answer};
 use crate::{Client, Error};
 
 /// What an operation with options becomes when it is awaited.
@@ -58,6 +59,24 @@ impl Outcome for Option<Item> {
                 ..
             }) => Ok(None),
             Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// What most requests are after: the frame of a value is cut down to the value, without a look at
+    /// anything else that a frame may be.
+    #[inline]
+    fn from_frame(mut frame: Bytes) -> Result<Result<Self, Error>, String> {
+        match decode_value_head(&frame, u32::MAX) {
+            Decoded::Frame {
+                frame: head,
+                consumed,
+            } if frame.len() - consumed == head.value_bytes as usize => {
+                frame.advance(consumed);
+                Ok(Ok(Some(Item::new(frame, &head.meta))))
+            }
+            _ => Ok(Self::from_answer(read_answer(&frame, |slice| {
+                frame.slice_ref(slice)
+            })?)),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Replies that own what they say.
 
 use bytes::Bytes;
-use larder_protocol::{ExpiryLeft, Lookup, Response, Status, Value};
+use larder_protocol::{
+    Decoded, ExpiryLeft, Lookup, Response, Status, Value, ValueMeta, decode_response,
+};
 
 use crate::lease::Leased;
 use crate::scan::ScanKey;
@@ -18,6 +20,16 @@ pub struct Item {
     pub version: u64,
     /// How long the item has left, where the read asked for it.
     pub expiry_left: ExpiryLeft,
+}
+
+/// What the server answered, if it did.
+pub(crate) type Answered = Result<Reply, Failure>;
+
+/// A status other than OK. Some are results, some are errors; the operation decides.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) status: Status,
+    pub(crate) message: String,
 }
 
 /// A reply whose status is OK.
@@ -43,6 +55,34 @@ pub(crate) enum Reply {
         keys: Vec<ScanKey>,
     },
     Stats(Vec<(String, String)>),
+}
+
+/// Reads a response that is there whole, and makes it own what it says: `own` turns a slice of it into
+/// bytes.
+///
+/// # Errors
+///
+/// How it breaks the protocol.
+pub(crate) fn read_answer(
+    response: &[u8],
+    own: impl Fn(&[u8]) -> Bytes,
+) -> Result<Answered, String> {
+    let broken = |why: &str| Err(why.to_owned());
+    // How long it may be was looked at before it was gathered.
+    match decode_response(response, u32::MAX) {
+        Decoded::Frame { frame, .. } => match &frame.response {
+            Response::Failed { message } => Ok(Err(Failure {
+                status: frame.status,
+                message: (*message).to_owned(),
+            })),
+            response => match Reply::from_response(response, own) {
+                Some(reply) => Ok(Ok(reply)),
+                None => broken("its reply is of another kind than the request"),
+            },
+        },
+        Decoded::Incomplete { .. } => broken("a reply is not whole"),
+        Decoded::Refused(refusal) => broken(&refusal.to_string()),
+    }
 }
 
 impl Reply {
@@ -106,10 +146,17 @@ impl Reply {
 }
 
 fn item(value: &Value<'_>, own: impl Fn(&[u8]) -> Bytes) -> Item {
-    Item {
-        value: own(value.bytes),
-        flags: value.meta.client_flags,
-        version: value.meta.version,
-        expiry_left: value.meta.expiry_left,
+    Item::new(own(value.bytes), &value.meta)
+}
+
+impl Item {
+    #[inline]
+    pub(crate) fn new(value: Bytes, meta: &ValueMeta) -> Self {
+        Self {
+            value,
+            flags: meta.client_flags,
+            version: meta.version,
+            expiry_left: meta.expiry_left,
+        }
     }
 }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use larder_protocol::{ExpiryLeft, Request, Status};
 
-use crate::call::{Answered, Outcome};
+use crate::call::Outcome;
+use crate::reply::Answered;
 use crate::reply::Reply;
 use crate::way::Way;
 use crate::{Client, Error};

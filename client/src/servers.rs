@@ -4,18 +4,22 @@
 //! weights alone, so that every client with the same list finds the same keys, whatever state its
 //! connections are in. A server that is gone keeps its keys: they miss, or fail, until it is back.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use larder_protocol::{Arithmetic, Request, Status, Store};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::allowance::Allowance;
-use crate::call::{Failure, Outcome};
+use crate::call::{Call, Outcome};
 use crate::connector::Connector;
 use crate::error::Cause;
 use crate::ketama::Continuum;
+use crate::reply::Failure;
 use crate::way::Way;
 use crate::{Address, Client, Config, ConnectError, Error};
 
@@ -60,6 +64,41 @@ pub(crate) struct Node {
     connector: Arc<Connector>,
     /// Until when it is left alone.
     gone_until: Mutex<Option<Instant>>,
+}
+
+/// A request to one of several servers, and what comes of it.
+pub(crate) struct AskingOne<'r, T> {
+    servers: &'r Servers,
+    number: usize,
+    /// Whether it changes nothing.
+    reads: bool,
+    /// Whether its server was asked.
+    asked: bool,
+    call: Call<'r, T>,
+}
+
+impl<T: Outcome> Future for AskingOne<'_, T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let (servers, number) = (self.servers, self.number);
+        let left_alone = match std::mem::replace(&mut self.asked, true) {
+            true => None,
+            false => servers.is_left_alone(number),
+        };
+        let answered = match left_alone {
+            Some(error) => Err(error),
+            None => ready!(Pin::new(&mut self.call).poll(context)),
+        };
+        servers.note(number, &answered);
+        Poll::Ready(match answered {
+            Err(error) if self.reads && servers.is_miss(&error) => T::from_answer(Err(Failure {
+                status: Status::NOT_FOUND,
+                message: String::new(),
+            })),
+            answered => answered,
+        })
+    }
 }
 
 impl Server {
@@ -239,28 +278,19 @@ impl Servers {
     }
 
     /// Asks the server that the key of a request belongs to.
-    pub(crate) async fn call<T: Outcome>(
-        &self,
-        request: Request<'_>,
+    pub(crate) fn call<'r, T>(
+        &'r self,
+        request: Request<'r>,
         allowance: Allowance,
-    ) -> Result<T, Error> {
+    ) -> AskingOne<'r, T> {
         // Requests without a key, and lists of keys, are taken apart before they come here.
         let number = key_of(&request).map_or(0, |key| self.server_of(key));
-        let (node, reads) = (&self.nodes[number], is_read(&request));
-        let WhenGone::Miss { retry_after } = self.when_gone else {
-            return node.connector.call(request, allowance).await;
-        };
-        let answered = match node.is_left_alone(retry_after) {
-            Some(error) => Err(error),
-            None => node.connector.call(request, allowance).await,
-        };
-        self.note(number, &answered);
-        match answered {
-            Err(error) if reads && self.is_miss(&error) => T::from_answer(Err(Failure {
-                status: Status::NOT_FOUND,
-                message: String::new(),
-            })),
-            answered => answered,
+        AskingOne {
+            servers: self,
+            number,
+            reads: is_read(&request),
+            asked: false,
+            call: self.nodes[number].connector.call(request, allowance),
         }
     }
 
@@ -327,9 +357,7 @@ impl Node {
     }
 
     fn gone_until(&self) -> MutexGuard<'_, Option<Instant>> {
-        // Nothing panics while it holds this.
-        let locked = self.gone_until.lock();
-        locked.unwrap_or_else(PoisonError::into_inner)
+        self.gone_until.lock()
     }
 }
 

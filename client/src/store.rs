@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use larder_protocol::{Request, Status, Store as StoreRequest, StoreMode};
 
-use crate::call::{Answered, Failure, Outcome};
+use crate::call::Outcome;
 use crate::read::{Boxed, whole_ms};
 use crate::reply::Reply;
+use crate::reply::{Answered, Failure};
 use crate::{Client, Error};
 
 /// A request to store an item; await it. `T` is what comes of it, and depends on the operation.

@@ -12,10 +12,10 @@ use larder_protocol::{
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::call::Failure;
 use crate::connector::Connector;
 use crate::error::Cause;
 use crate::own::{Heard, Incoming, Own};
+use crate::reply::Failure;
 use crate::way::Way;
 use crate::{Client, Error, embedded};
 

@@ -2,16 +2,18 @@
 //!
 //! Every operation goes through here, so that all that is said of operations holds for each of them.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use larder_protocol::{Limits, Request};
 use tokio::time::timeout;
 
-use crate::call::Outcome;
+use crate::call::{Call, Outcome};
 use crate::connector::Connector;
-use crate::embedded::{self, Backend};
+use crate::embedded::{Backend, Executing};
 use crate::error::Cause;
-use crate::servers::Servers;
+use crate::servers::{AskingOne, Servers};
 use crate::{Client, Error};
 
 /// How requests reach what answers them.
@@ -25,20 +27,36 @@ pub(crate) enum Way {
     Embedded(Arc<dyn Backend>),
 }
 
+/// A request, and what comes of it.
+#[must_use = "nothing is sent until this is awaited"]
+pub(crate) enum Asking<'r, T> {
+    Server(Call<'r, T>),
+    Servers(AskingOne<'r, T>),
+    Embedded(Executing<'r, T>),
+}
+
+impl<T: Outcome> Future for Asking<'_, T> {
+    type Output = Result<T, Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Server(call) => Pin::new(call).poll(context),
+            Self::Servers(asking) => Pin::new(asking).poll(context),
+            Self::Embedded(executing) => Pin::new(executing).poll(context),
+        }
+    }
+}
+
 impl Client {
     /// Has a request executed.
-    pub(crate) async fn call<T: Outcome>(&self, request: Request<'_>) -> Result<T, Error> {
+    #[inline]
+    pub(crate) fn call<'r, T: Outcome>(&'r self, request: Request<'r>) -> Asking<'r, T> {
         match &self.way {
-            Way::Server(connector) => connector.call(request, self.allowance).await,
-            Way::Servers(servers) => servers.call(request, self.allowance).await,
+            Way::Server(connector) => Asking::Server(connector.call(request, self.allowance)),
+            Way::Servers(servers) => Asking::Servers(servers.call(request, self.allowance)),
             Way::Embedded(backend) => {
-                if self.allowance.is_over() {
-                    let after = std::time::Duration::ZERO;
-                    return Err(Error::NotExecuted(Cause::Timeout { after }));
-                }
-                // What is never waited for would otherwise never let other tasks run.
-                tokio::task::coop::consume_budget().await;
-                T::from_answer(embedded::answer(&**backend, &request)?)
+                Asking::Embedded(Executing::new(&**backend, request, self.allowance))
             }
         }
     }
@@ -51,11 +69,11 @@ impl Client {
             Way::Embedded(backend) => return Ok(backend.server().limits),
         };
         if let Some(link) = connector.open_link() {
-            return Ok(link.server.limits);
+            return Ok(link.server().limits);
         }
         let after = self.time_left();
         match timeout(after, connector.link()).await {
-            Ok(link) => Ok(link?.server.limits),
+            Ok(link) => Ok(link?.server().limits),
             Err(_) => Err(Error::NotExecuted(Cause::Timeout { after })),
         }
     }

@@ -54,13 +54,14 @@ pub fn decode_request<'a>(buf: &'a [u8], limits: &Limits) -> Decoded<RequestFram
 pub struct GetFrame<'a> {
     /// Chosen by the client, echoed in the answer.
     pub id: u32,
-    /// See [`RequestFrame::quiet`].
-    pub quiet: bool,
-    /// Whether the answer says how long the item has left to live.
-    pub want_expiry: bool,
+    /// [`FLAG_QUIET`] and [`FLAG_WANT_EXPIRY`], as far as they are set.
+    pub flags: u8,
     /// The key.
     pub key: &'a [u8],
 }
+
+/// The flags that a GET may have, where they lie in the first four bytes of its header.
+const GET_FLAGS: u32 = ((FLAG_QUIET | FLAG_WANT_EXPIRY) as u32) << 8;
 
 /// Reads the request at the front of `buf` if it is a GET that is in order and there whole, with its
 /// length: the shortest way to the request that comes most often. `None` says nothing about what
@@ -68,19 +69,18 @@ pub struct GetFrame<'a> {
 #[inline]
 #[must_use]
 pub fn decode_get<'a>(buf: &'a [u8], limits: &Limits) -> Option<(GetFrame<'a>, usize)> {
-    let header = RequestHeader::read(buf)?;
-    let other_flags = header.flags & !(FLAG_QUIET | FLAG_WANT_EXPIRY);
-    let is_get = header.opcode == Opcode::Get as u8 && other_flags == 0 && header.fields == 0;
-    let key_bytes = header.body_bytes;
-    let is_key = key_bytes == header.word && (1..=limits.key_bytes_max).contains(&key_bytes);
+    let (words, _) = buf.first_chunk::<HEADER_BYTES>()?.as_chunks::<4>();
+    // Opcode, flags and fields in one, then id, word and body_bytes, as in a `RequestHeader`.
+    let [kind, id, word, key_bytes] = std::array::from_fn(|at| u32::from_le_bytes(words[at]));
+    let is_get = kind & !GET_FLAGS == Opcode::Get as u32;
+    let is_key = key_bytes == word && key_bytes.wrapping_sub(1) < limits.key_bytes_max;
     let frame_bytes = HEADER_BYTES + key_bytes as usize;
-    if !is_get || !is_key || header.frame_bytes() > u64::from(limits.buffered_bytes_max) {
+    if !is_get || !is_key || frame_bytes > limits.buffered_bytes_max as usize {
         return None;
     }
     let frame = GetFrame {
-        id: header.id,
-        quiet: header.flags & FLAG_QUIET != 0,
-        want_expiry: header.flags & FLAG_WANT_EXPIRY != 0,
+        id,
+        flags: (kind >> 8) as u8,
         key: buf.get(HEADER_BYTES..frame_bytes)?,
     };
     Some((frame, frame_bytes))

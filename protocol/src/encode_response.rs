@@ -17,7 +17,6 @@ const MESSAGE_BYTES_MAX: usize = 1024;
 /// Appends the answer to a GET or GET_AND_TOUCH that found an item.
 #[inline(always)]
 pub fn encode_value(out: &mut Vec<u8>, opcode: Opcode, id: u32, meta: &ValueMeta, value: &[u8]) {
-    out.reserve(HEADER_BYTES + 16 + value.len());
     encode_value_head(out, opcode, id, meta, wire_len(value.len()));
     out.extend_from_slice(value);
 }

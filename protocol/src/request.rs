@@ -229,8 +229,12 @@ impl Request<'_> {
     }
 
     /// The length of the frame that this request makes.
+    #[inline]
     #[must_use]
     pub fn frame_bytes(&self) -> u64 {
+        if let Self::Get { key, .. } = self {
+            return (HEADER_BYTES + key.len()) as u64;
+        }
         let parts = self.parts();
         let eights = [
             parts.expire_in_ms,
@@ -385,7 +389,31 @@ struct Parts<'a> {
 
 impl RequestFrame<'_> {
     /// Appends the frame.
+    #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
+        match self.request {
+            Request::Get { key, want_expiry } => self.encode_get(key, want_expiry, out),
+            _ => self.encode_any(out),
+        }
+    }
+
+    /// The most frequent one, which has a key and no more.
+    fn encode_get(&self, key: &[u8], want_expiry: bool, out: &mut Vec<u8>) {
+        let key_bytes = wire_len(key.len());
+        let header = RequestHeader {
+            opcode: Opcode::Get as u8,
+            flags: flags(self.quiet, want_expiry),
+            fields: 0,
+            id: self.id,
+            word: key_bytes,
+            body_bytes: key_bytes,
+        };
+        out.reserve(HEADER_BYTES + key.len());
+        out.extend_from_slice(&header.to_bytes());
+        out.extend_from_slice(key);
+    }
+
+    fn encode_any(&self, out: &mut Vec<u8>) {
         let parts = self.request.parts();
         self.encode_parts(&parts, out);
         out.extend_from_slice(parts.tail);
@@ -438,12 +466,7 @@ impl RequestFrame<'_> {
         out.extend_from_slice(parts.head);
         let header = RequestHeader {
             opcode: self.request.opcode() as u8,
-            flags: if self.quiet { FLAG_QUIET } else { 0 }
-                | if parts.want_expiry {
-                    FLAG_WANT_EXPIRY
-                } else {
-                    0
-                },
+            flags: flags(self.quiet, parts.want_expiry),
             fields,
             id: self.id,
             word,
@@ -451,4 +474,10 @@ impl RequestFrame<'_> {
         };
         out[start..start + HEADER_BYTES].copy_from_slice(&header.to_bytes());
     }
+}
+
+fn flags(quiet: bool, want_expiry: bool) -> u8 {
+    let quiet = if quiet { FLAG_QUIET } else { 0 };
+    let want_expiry = if want_expiry { FLAG_WANT_EXPIRY } else { 0 };
+    quiet | want_expiry
 }

@@ -21,7 +21,7 @@ use super::layout::{
 };
 use super::names::{Operation, Outcome, Phase};
 use super::peer::PackedPeer;
-use super::ring::{self, Batch};
+use super::ring::{self, Batch, Ring};
 use super::sequence::{Sequence, fitting, text_words};
 use super::snapshot::PHASE_BITS;
 use crate::sync::{Arc, Ordering};
@@ -67,6 +67,45 @@ pub struct Pen {
     counts: [u16; OPERATIONS_MAX],
     /// Of which kinds there are any, a bit for each.
     counted: u32,
+}
+
+/// Writes down one read after the other, [`Operation::Get`] each.
+pub struct Reads<'p> {
+    /// `None`: nothing is written.
+    ring: Option<Ring<'p>>,
+    /// As in the pen, which has these back in the end, also when that is a panic.
+    number: u64,
+    open: Option<u64>,
+    pens: (&'p mut u64, &'p mut Option<u64>),
+}
+
+impl Reads<'_> {
+    /// [`Pen::begin`].
+    #[inline(always)]
+    pub fn begin(&mut self, key_hash: u64, key_bytes: usize) {
+        if let Some(ring) = &self.ring {
+            let description = ring::describe(self.number, COUNTED_APART, key_bytes, 0);
+            ring::begin(ring, self.number, key_hash, description);
+            self.open = Some(description);
+        }
+    }
+
+    /// [`Pen::end`].
+    #[inline(always)]
+    pub fn end(&mut self, outcome: Outcome, value_bytes: usize) {
+        if let (Some(description), Some(ring)) = (self.open.take(), &self.ring) {
+            ring::end(ring, self.number, description, outcome, value_bytes);
+            self.number = self.number.wrapping_add(1);
+        }
+    }
+}
+
+impl Drop for Reads<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let (operations, open) = &mut self.pens;
+        (**operations, **open) = (self.number, self.open);
+    }
 }
 
 impl Pen {
@@ -164,7 +203,8 @@ impl Pen {
 
     fn name_served(&mut self, connection: u64, peer: PackedPeer) {
         self.served = connection;
-        let words = std::iter::once(connection).chain(peer.0);
+        let [low, high, last] = peer.0;
+        let words = [connection, low, high, last];
         if let Some(black_box) = &self.black_box {
             Sequence { at: SERVED_AT }.write(&black_box.arena, words);
         }
@@ -221,15 +261,33 @@ impl Pen {
             self.counted |= 1 << operation as u32;
         }
         let description = ring::describe(self.operations, operation, key_bytes, value_bytes);
-        ring::begin(&black_box.arena, self.operations, key_hash, description);
+        ring::begin(
+            &ring::of(&black_box.arena),
+            self.operations,
+            key_hash,
+            description,
+        );
         self.open = Some(description);
+    }
+
+    /// The operations of the batch from here on, as long as they are all of the kind that is counted
+    /// in no other way: what each of them needs is at hand.
+    #[inline]
+    pub fn reads(&mut self) -> Reads<'_> {
+        let black_box = self.black_box.as_ref();
+        Reads {
+            ring: black_box.map(|black_box| ring::of(&black_box.arena)),
+            number: self.operations,
+            open: None,
+            pens: (&mut self.operations, &mut self.open),
+        }
     }
 
     /// Names the key that an operation of many keys has come to.
     #[inline]
     pub fn at_key(&mut self, key_hash: u64) {
         if let (Some(_), Some(black_box)) = (self.open, &self.black_box) {
-            ring::rename(&black_box.arena, self.operations, key_hash);
+            ring::rename(&ring::of(&black_box.arena), self.operations, key_hash);
         }
     }
 
@@ -237,8 +295,8 @@ impl Pen {
     #[inline]
     pub fn end(&mut self, outcome: Outcome, value_bytes: usize) {
         if let (Some(description), Some(black_box)) = (self.open.take(), &self.black_box) {
-            let arena = &black_box.arena;
-            ring::end(arena, self.operations, description, outcome, value_bytes);
+            let ring = ring::of(&black_box.arena);
+            ring::end(&ring, self.operations, description, outcome, value_bytes);
             self.operations = self.operations.wrapping_add(1);
         }
     }

@@ -17,7 +17,7 @@ use std::fmt;
 
 use super::layout::{BATCH_BYTES, BATCH_RING_AT, BATCHES_AT, OPERATIONS_AT, RECORD_BYTES, RING_AT};
 use super::names::{Operation, Outcome};
-use crate::arena::Arena;
+use crate::arena::{Arena, Words};
 use crate::shape::BOX_OPERATIONS;
 use crate::sync::Ordering;
 
@@ -142,6 +142,15 @@ pub(super) fn describe(
         | value_bytes
 }
 
+/// The ring of operations.
+pub(super) type Ring<'a> = Words<'a, RING_WORDS>;
+
+/// That of a box.
+#[inline]
+pub(super) fn of(arena: &Arena) -> Ring<'_> {
+    arena.words(RING_AT)
+}
+
 /// Where the two words of an operation's entry are in the ring.
 #[inline]
 fn places(number: u64) -> [usize; 2] {
@@ -151,8 +160,7 @@ fn places(number: u64) -> [usize; 2] {
 
 /// Writes down that an operation has begun.
 #[inline]
-pub(super) fn begin(arena: &Arena, number: u64, key_hash: u64, description: u64) {
-    let ring = arena.words::<RING_WORDS>(RING_AT);
+pub(super) fn begin(ring: &Ring<'_>, number: u64, key_hash: u64, description: u64) {
     let [key, last] = places(number);
     // ORDERING: Release, both: they carry the announcement that was made before; and who sees the lap in
     // the second sees the first.
@@ -162,8 +170,7 @@ pub(super) fn begin(arena: &Arena, number: u64, key_hash: u64, description: u64)
 
 /// Writes down which key an operation of many has come to.
 #[inline]
-pub(super) fn rename(arena: &Arena, number: u64, key_hash: u64) {
-    let ring = arena.words::<RING_WORDS>(RING_AT);
+pub(super) fn rename(ring: &Ring<'_>, number: u64, key_hash: u64) {
     let [key, _] = places(number);
     // ORDERING: Release, as in `begin`.
     ring[key].store(key_hash, Ordering::Release);
@@ -172,7 +179,7 @@ pub(super) fn rename(arena: &Arena, number: u64, key_hash: u64) {
 /// Writes down what came of an operation.
 #[inline]
 pub(super) fn end(
-    arena: &Arena,
+    ring: &Ring<'_>,
     number: u64,
     description: u64,
     outcome: Outcome,
@@ -182,7 +189,6 @@ pub(super) fn end(
     if value_bytes > 0 {
         word = word & !VALUE_MAX | (value_bytes as u64).min(VALUE_MAX);
     }
-    let ring = arena.words::<RING_WORDS>(RING_AT);
     let [_, last] = places(number);
     // ORDERING: Release, as in `begin`.
     ring[last].store(word, Ordering::Release);
@@ -299,7 +305,7 @@ fn read_batch(arena: &Arena, number: u64) -> Option<Found> {
 }
 
 fn read_operation(arena: &Arena, number: u64) -> Option<Record> {
-    let ring = arena.words::<RING_WORDS>(RING_AT);
+    let ring = of(arena);
     let [key, last] = places(number);
     // ORDERING: Acquire, both, as those of a batch.
     let word = ring[last].load(Ordering::Acquire);

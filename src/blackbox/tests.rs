@@ -172,6 +172,26 @@ fn numbers_go_on_beyond_every_size() {
 }
 
 #[test]
+fn a_panic_within_a_run_of_reads_ends_the_one_that_was_begun() {
+    let black_box = Arc::new(BlackBox::create(Kind::Worker, 0, &[]).unwrap());
+    let mut pen = Pen::new(Arc::clone(&black_box));
+    pen.begin_batch(3);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let mut reads = pen.reads();
+        reads.begin(1, 3);
+        reads.end(Outcome::Hit, 5);
+        reads.begin(2, 3);
+        panic!("a test");
+    }));
+    assert!(panicked.is_err());
+    pen.end_by_panic(10);
+    let told = |record: &Record| (record.key_hash, record.outcome);
+    let records: Vec<_> = black_box.operations().iter().map(told).collect();
+    let expected = [(1, Outcome::Hit), (2, Outcome::Panicked)];
+    assert_eq!(records, expected.map(|(key, outcome)| (key, Some(outcome))));
+}
+
+#[test]
 fn a_panic_ends_what_was_begun() {
     let black_box = Arc::new(BlackBox::create(Kind::Worker, 3, NAMES).unwrap());
     let mut pen = Pen::new(Arc::clone(&black_box));

@@ -1,8 +1,11 @@
 //! Commands as lines of text: what a batch and a shell read.
 //!
 //! A line is split into words as a shell splits them, with its quotes, backslashes and comments; the words
-//! are what the command line takes after `larder`. There is no second grammar: clap reads both.
+//! are what the command line takes after `larder`. There is no second grammar: clap reads both. It takes
+//! its time, though, a hundred times that of the request itself; so a line of a command and a key, or a
+//! key and a value, with no options, is read as the first of its kind was, which clap has read.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
@@ -37,6 +40,8 @@ pub(crate) enum NoCommand {
 #[derive(Debug)]
 pub(crate) struct Grammar {
     command: Command,
+    /// The first line without options of each command and each number of words, as clap read it.
+    firsts: HashMap<(Vec<u8>, usize), Request>,
 }
 
 impl Grammar {
@@ -48,7 +53,10 @@ impl Grammar {
             .subcommand_required(true)
             .arg_required_else_help(false)
             .help_template("{subcommands}");
-        Self { command }
+        Self {
+            command,
+            firsts: HashMap::new(),
+        }
     }
 
     /// The commands that there are.
@@ -66,9 +74,22 @@ impl Grammar {
         if words.is_empty() {
             return Ok(None);
         }
-        let words = words.iter().cloned().map(OsString::from_vec);
-        let matches = self.command.try_get_matches_from_mut(words);
+        let is_plain = !words.iter().any(|word| word.starts_with(b"-"));
+        let kind = (words[0].clone(), words.len());
+        if is_plain && let Some(request) = self.firsts.get(&kind).and_then(|is| is.of_words(words))
+        {
+            let json = false;
+            return Ok(Some(Typed { request, json }));
+        }
+        let given = words.iter().cloned().map(OsString::from_vec);
+        let matches = self.command.try_get_matches_from_mut(given);
         let typed = matches.and_then(|matches| typed(&matches));
+        if is_plain
+            && let Ok(typed) = &typed
+            && let Some(request) = typed.request.of_words(words)
+        {
+            self.firsts.insert(kind, request);
+        }
         typed.map(Some).map_err(|error| self.no_command(&error))
     }
 
@@ -196,6 +217,30 @@ mod tests {
             assert!(grammar.read(line.as_bytes()).unwrap().is_some());
             assert!(grammar.read(b"gte k").is_err());
         }
+    }
+
+    #[test]
+    fn lines_of_one_kind_are_what_clap_makes_of_each() {
+        let mut grammar = Grammar::new();
+        for lines in [
+            ["get a", "get b", "get 'b c'"],
+            ["set a 1", "set b ''", "set c help"],
+            ["delete a", "delete b", "delete help"],
+            ["incr a", "incr b", "incr c"],
+            ["incr a 1", "incr a 2", "incr b 3"],
+            ["get a b", "get c d", "get e f"],
+            ["set a - ", "set a -", "set b -"],
+        ] {
+            for line in lines {
+                let again = grammar.read(line.as_bytes()).unwrap().unwrap();
+                let anew = read(line).unwrap().unwrap();
+                assert_eq!(format!("{again:?}"), format!("{anew:?}"), "{line}");
+            }
+        }
+        // What is right for one key is not for another with more to it.
+        assert!(grammar.read(b"set a").is_err());
+        assert!(grammar.read(b"get").is_err());
+        assert!(grammar.read(b"get a --json").unwrap().unwrap().json);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Larder's own protocol: `larder-protocol` on one side, [`Request`] and [`Reply`] on the other.
 
 use larder_protocol::{
-    After as WireAfter, Arithmetic as WireArithmetic, Decoded, Direction, ExpiryLeft, Fit,
-    Lease as WireLease, Limits, Opcode, OutcomesReply, Presence, Refusal, Request as WireRequest,
-    RequestHeader, ScanEntry, ScanReply, StatsReply, Status, Store as WireStore, StoreMode,
-    ValueMeta, ValuesAsked, ValuesReply,
+    After as WireAfter, Arithmetic as WireArithmetic, Decoded, Direction, ExpiryLeft, FLAG_QUIET,
+    FLAG_WANT_EXPIRY, Fit, Lease as WireLease, Limits, Opcode, OutcomesReply, Presence, Refusal,
+    Request as WireRequest, RequestHeader, ScanEntry, ScanReply, StatsReply, Status,
+    Store as WireStore, StoreMode, ValueMeta, ValuesAsked, ValuesReply,
 };
 
 use super::{
@@ -33,8 +33,29 @@ pub(crate) struct Larder {
 pub(crate) struct Tag {
     id: u32,
     opcode: Opcode,
-    quiet: bool,
-    want_expiry: bool,
+    /// As they stand in the header of a request.
+    flags: u8,
+}
+
+impl Tag {
+    fn new(id: u32, opcode: Opcode, quiet: bool, wants_expiry: bool) -> Self {
+        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        Self {
+            id,
+            opcode,
+            flags: flag(quiet, FLAG_QUIET) | flag(wants_expiry, FLAG_WANT_EXPIRY),
+        }
+    }
+
+    #[inline]
+    fn is_quiet(self) -> bool {
+        self.flags & FLAG_QUIET != 0
+    }
+
+    #[inline]
+    fn wants_expiry(self) -> bool {
+        self.flags & FLAG_WANT_EXPIRY != 0
+    }
 }
 
 impl Dialect for Larder {
@@ -66,8 +87,7 @@ impl Dialect for Larder {
         let tag = Tag {
             id: get.id,
             opcode: Opcode::Get,
-            quiet: get.quiet,
-            want_expiry: get.want_expiry,
+            flags: get.flags,
         };
         let key = get.key;
         Some(Get { tag, key, bytes })
@@ -77,14 +97,10 @@ impl Dialect for Larder {
     fn parse<'i>(&self, input: &'i [u8], with: Circumstances<'i>) -> Parsed<'i, Self> {
         match larder_protocol::decode_request(input, &self.limits) {
             Decoded::Frame { frame, consumed } => {
-                let tag = Tag {
-                    id: frame.id,
-                    opcode: frame.request.opcode(),
-                    quiet: frame.quiet,
-                    want_expiry: wants_expiry(&frame.request),
-                };
+                let wants_expiry = wants_expiry(&frame.request);
+                let opcode = frame.request.opcode();
                 Parsed::Asked {
-                    tag,
+                    tag: Tag::new(frame.id, opcode, frame.quiet, wants_expiry),
                     request: neutral(frame.request, with.now_ms),
                     bytes: consumed,
                 }
@@ -103,12 +119,12 @@ impl Dialect for Larder {
     fn parse_head<'i>(&self, input: &'i [u8], with: Circumstances<'i>) -> Head<'i, Self> {
         match larder_protocol::decode_store_head(input, &self.limits) {
             Decoded::Frame { frame, consumed } => Head::Store {
-                tag: Tag {
-                    id: frame.id,
-                    opcode: WireRequest::Store(frame.store.clone()).opcode(),
-                    quiet: frame.quiet,
-                    want_expiry: false,
-                },
+                tag: Tag::new(
+                    frame.id,
+                    WireRequest::Store(frame.store.clone()).opcode(),
+                    frame.quiet,
+                    false,
+                ),
                 key: frame.store.key,
                 mode: store_mode(frame.store.mode),
                 entry: entry(&frame.store, with.now_ms),
@@ -321,7 +337,7 @@ pub(crate) struct LarderReply<'o> {
 impl LarderReply<'_> {
     #[inline(always)]
     fn meta(&self, item: &Item<'_>) -> ValueMeta {
-        let expiry_left = match (self.tag.want_expiry, item.expires_at_ms()) {
+        let expiry_left = match (self.tag.wants_expiry(), item.expires_at_ms()) {
             (false, _) => ExpiryLeft::NotAsked,
             (true, None) => ExpiryLeft::Never,
             (true, Some(at_ms)) => ExpiryLeft::Ms(at_ms.saturating_sub(self.now_ms)),
@@ -334,7 +350,7 @@ impl LarderReply<'_> {
     }
 
     fn is_silent(&self, status: Status) -> bool {
-        self.tag.quiet && status.is_silent(self.tag.opcode)
+        self.tag.is_quiet() && status.is_silent(self.tag.opcode)
     }
 }
 
@@ -438,14 +454,12 @@ impl Reply for LarderReply<'_> {
     }
 
     fn begin_items(&mut self, asked: u32) {
-        let Tag {
-            id, want_expiry, ..
-        } = self.tag;
+        let Tag { id, flags, .. } = self.tag;
         let frame_bytes_max = self.frame_bytes_max;
         let asked = ValuesAsked {
             id,
             keys: asked,
-            want_expiry,
+            want_expiry: flags & FLAG_WANT_EXPIRY != 0,
             frame_bytes_max,
         };
         self.draft = Draft::Values(ValuesReply::begin(self.out, asked));
@@ -471,7 +485,7 @@ impl Reply for LarderReply<'_> {
 
     fn end_items(&mut self) {
         if let Draft::Values(reply) = std::mem::replace(&mut self.draft, Draft::None) {
-            match self.tag.quiet && reply.found() == 0 {
+            match self.tag.is_quiet() && reply.found() == 0 {
                 true => reply.abandon(self.out),
                 false => reply.finish(self.out),
             }
@@ -491,7 +505,7 @@ impl Reply for LarderReply<'_> {
 
     fn end_outcomes(&mut self) {
         if let Draft::Outcomes(reply) = std::mem::replace(&mut self.draft, Draft::None) {
-            match self.tag.quiet && reply.is_silent() {
+            match self.tag.is_quiet() && reply.is_silent() {
                 true => reply.abandon(self.out),
                 false => reply.finish(self.out),
             }

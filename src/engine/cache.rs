@@ -25,7 +25,7 @@ use crate::arena::Arena;
 use crate::engine::config::{Config, ConfigError, Geometry};
 use crate::engine::ghosts::Ghosts;
 use crate::engine::header;
-use crate::engine::index::word::{Entry, KeyHash};
+use crate::engine::index::word::{Entry, Extent, KeyHash};
 use crate::engine::index::{Index, SeenAt};
 use crate::engine::item::Item;
 use crate::engine::log::Segments;
@@ -328,6 +328,16 @@ impl Shared {
 
     #[inline(always)]
     pub(crate) fn key<'k>(&self, bytes: &'k [u8]) -> Result<Key<'k>, KeyError> {
+        self.key_within(self.index.extent(), bytes)
+    }
+
+    /// The same, where it is known how many buckets there are, or were a while ago.
+    #[inline(always)]
+    pub(crate) fn key_within<'k>(
+        &self,
+        extent: Extent,
+        bytes: &'k [u8],
+    ) -> Result<Key<'k>, KeyError> {
         let key_bytes_max = self.geometry.key_bytes_max;
         if bytes.is_empty() {
             return Err(KeyError::Empty);
@@ -339,7 +349,7 @@ impl Shared {
             });
         }
         let hash = self.hash(bytes);
-        let bucket = self.index.bucket_of(hash);
+        let bucket = extent.bucket_of(hash);
         Ok(Key {
             cache: self.identity,
             bytes,

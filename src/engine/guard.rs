@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use crate::engine::cache::{Key, KeyError, Limits, Shared};
 use crate::engine::index::bucket::LockedBucket;
-use crate::engine::index::word::Entry;
+use crate::engine::index::word::{Entry, Extent};
 use crate::engine::index::{Ahead, Found};
 use crate::engine::item::Item;
 use crate::engine::stats::Figure;
@@ -34,6 +34,8 @@ pub struct Guard<'s> {
     pub(crate) placeholders: Placeholders,
     /// Whether there are contents that recovery has not proved.
     has_unproven: bool,
+    /// How many buckets there were when the guard began: where keys are looked for first.
+    extent: Extent,
 }
 
 /// What operations take a placeholder for that [`Guard::get_or_lease`] has left for an absent key.
@@ -94,6 +96,7 @@ impl<'s> Guard<'s> {
             now_ms,
             placeholders: Placeholders::Hidden,
             has_unproven: shared.segments.is_any_unproven(),
+            extent: shared.index.extent(),
         }
     }
 
@@ -121,7 +124,7 @@ impl<'s> Guard<'s> {
     /// If it is empty or longer than the limit.
     #[inline]
     pub fn key<'k>(&self, bytes: &'k [u8]) -> Result<Key<'k>, KeyError> {
-        self.shared.key(bytes)
+        self.shared.key_within(self.extent, bytes)
     }
 
     /// Asks the processor for the key's bucket: the first stage of a batch.
@@ -134,7 +137,6 @@ impl<'s> Guard<'s> {
     /// processor for their items: the second stage of a batch, to be run some time after the first.
     /// (Where a key's item is named in an overflow bucket, that is asked for first, and looked into
     /// after the other keys.)
-    #[inline]
     pub fn prefetch_items<'a, 'k: 'a>(&self, keys: impl Iterator<Item = &'a mut Key<'k>>) {
         let index = &self.shared.index;
         let mut overflowed = [const { None }; BATCH];
@@ -159,6 +161,44 @@ impl<'s> Guard<'s> {
     /// Reads an item.
     #[inline(always)]
     pub fn get(&self, key: &Key<'_>) -> Option<Item<'_>> {
+        match self.get_plain(key) {
+            Some(item) => {
+                self.count_hits(1);
+                Some(item)
+            }
+            None => self.get_otherwise(key),
+        }
+    }
+
+    /// [`Guard::get`] of what most reads come to: a [plain](Item::read_plain) item that was seen ahead.
+    /// `None` says nothing about the key. Nothing is counted: that is for [`Guard::count_hits`], once
+    /// for many.
+    #[inline(always)]
+    pub(crate) fn get_plain(&self, key: &Key<'_>) -> Option<Item<'_>> {
+        let shared = self.shared;
+        if self.has_unproven || !shared.made(key) {
+            return None;
+        }
+        // SAFETY: pinned for as long as the guard is.
+        let plain = unsafe { shared.index.find_plain(key.seen_at, key.hash, key.bytes) };
+        let (found, item) = plain?;
+        let is_expired = (item.stored_expiry_ms()).is_some_and(|at_ms| at_ms <= self.now_ms);
+        if is_expired || item.version() <= shared.flushed_version() {
+            return None;
+        }
+        shared.index.bump(&found);
+        Some(item)
+    }
+
+    /// Counts reads that found an item.
+    #[inline]
+    pub(crate) fn count_hits(&self, hits: u64) {
+        self.writer.tally.add(self.shared, Figure::GetHits, hits);
+    }
+
+    /// [`Guard::get`] of whatever [`Guard::get_plain`] says nothing about.
+    #[inline(never)]
+    pub(crate) fn get_otherwise(&self, key: &Key<'_>) -> Option<Item<'_>> {
         let (found, item) = self.look(key)?;
         self.note_read(&found, &item);
         Some(item)
@@ -169,26 +209,12 @@ impl<'s> Guard<'s> {
         Some(self.look(key)?.1)
     }
 
-    #[inline(always)]
     fn look(&self, key: &Key<'_>) -> Option<(Found, Item<'_>)> {
-        match self.shared.made(key) {
-            true => self.look_as_made(key),
-            false => self.look_strange(key),
-        }
-    }
-
-    /// [`Guard::look`] with the key of another cache.
-    #[cold]
-    #[inline(never)]
-    fn look_strange(&self, key: &Key<'_>) -> Option<(Found, Item<'_>)> {
-        self.look_as_made(&self.shared.adopt(key))
-    }
-
-    #[inline(always)]
-    fn look_as_made(&self, key: &Key<'_>) -> Option<(Found, Item<'_>)> {
+        let mut place = None;
+        let key = self.shared.own(key, &mut place);
         let index = &self.shared.index;
         // SAFETY: pinned for as long as the guard is.
-        let found = unsafe { index.find_seen(key.seen_at, key.bucket, key.hash, key.bytes) };
+        let found = unsafe { index.find_item(key.bucket, key.hash, key.bytes) };
         let Some((found, item)) = found else {
             self.count(Figure::GetMisses);
             return None;

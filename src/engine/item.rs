@@ -195,6 +195,29 @@ impl<'g> Item<'g> {
         }
     }
 
+    /// The item at `offset`, if it is plain: its value lies in one piece, and nothing but an expiry and
+    /// flags sets it apart. Most are; what is done with them is worth a way of its own.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Item::read`].
+    #[inline(always)]
+    pub(crate) unsafe fn read_plain(arena: &'g Arena, offset: u64) -> Option<Self> {
+        // SAFETY: the caller's promise is the same.
+        let header = unsafe { Header::read(arena, offset) };
+        if header.has(!(KIND_EXPIRES | KIND_FLAGS)) {
+            return None;
+        }
+        let parts = header.optional_bytes() + header.short_key_bytes() + header.value_bytes();
+        // SAFETY: the body of a written item has these lengths.
+        let body = unsafe { arena.read(offset + HEADER_BYTES as u64, parts) };
+        Some(Self {
+            header,
+            body,
+            beside: Beside::Nothing,
+        })
+    }
+
     /// The key of the item at `offset`.
     ///
     /// # Safety
@@ -209,12 +232,12 @@ impl<'g> Item<'g> {
     }
 
     /// The key.
-    #[inline]
+    #[inline(always)]
     pub fn key(&self) -> &'g [u8] {
         parts(self.header, self.body).1
     }
 
-    #[inline]
+    #[inline(always)]
     fn optional(&self) -> &'g [u8] {
         parts(self.header, self.body).0
     }
@@ -241,7 +264,7 @@ impl<'g> Item<'g> {
     }
 
     /// The value, if it lies in the cache in one piece, as most do.
-    #[inline]
+    #[inline(always)]
     pub fn plain_value(&self) -> Option<&'g [u8]> {
         match self.beside {
             Beside::Nothing => Some(parts(self.header, self.body).2),
@@ -250,8 +273,15 @@ impl<'g> Item<'g> {
     }
 
     /// The length of the value.
-    #[inline]
+    #[inline(always)]
     pub fn value_bytes(&self) -> u64 {
+        match self.beside {
+            Beside::Nothing => self.header.value_bytes() as u64,
+            Beside::Number(_) | Beside::Arena(_) => self.other_value_bytes(),
+        }
+    }
+
+    fn other_value_bytes(&self) -> u64 {
         match self.stored_value() {
             Value::Inline(bytes) => bytes.len() as u64,
             Value::Number(number) => Number::new(number.value).digits().len() as u64,
@@ -313,7 +343,7 @@ impl<'g> Item<'g> {
     }
 
     /// The 32 bits that the writer attached.
-    #[inline]
+    #[inline(always)]
     pub fn flags(&self) -> u32 {
         if !self.header.has(KIND_FLAGS) {
             return 0;
@@ -323,7 +353,7 @@ impl<'g> Item<'g> {
     }
 
     /// The number that changes whenever the value does, unique within the cache.
-    #[inline]
+    #[inline(always)]
     pub fn version(&self) -> u64 {
         match self.beside {
             Beside::Number(number) => number.version,
@@ -332,14 +362,14 @@ impl<'g> Item<'g> {
     }
 
     /// When the item expires, in milliseconds of the clock that the guards are given.
-    #[inline]
+    #[inline(always)]
     pub fn expires_at_ms(&self) -> Option<u64> {
         let stored = self.stored_expiry_ms();
         stored.filter(|&at_ms| at_ms != u64::MAX || !self.is_placeholder())
     }
 
     /// The same as it is stored: that of a placeholder is there also where it never comes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn stored_expiry_ms(&self) -> Option<u64> {
         self.header
             .has(KIND_EXPIRES)

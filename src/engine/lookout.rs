@@ -71,6 +71,12 @@ impl Lookout {
         Ok(Self { arena, geometry })
     }
 
+    /// When the machine's monotonic clock was 0 by the clock that sessions are given, as
+    /// [`Cache::clock_origin_ms`](crate::Cache::clock_origin_ms) gives it.
+    pub fn clock_origin_ms(&self) -> Option<u64> {
+        header::clock_origin_ms(&self.arena)
+    }
+
     /// What the session of this number says; `None` for a number that no session can have.
     pub fn session(&self, number: u32) -> Option<SessionSeen> {
         let counters = Counters::of_session(&self.geometry, self.checked(number)?);

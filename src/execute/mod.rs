@@ -4,26 +4,23 @@
 //! waiting: all keys of a batch are hashed and their buckets asked for, then their items, and only
 //! then is each request executed, in the order it came.
 
+mod batch;
 mod large;
 mod leases;
 mod many;
 mod quarantine;
 mod record;
 
-use arrayvec::ArrayVec;
-
-use crate::blackbox::{self, Fingerprint, Operation, Pen};
-use crate::dialect::{
-    After, Circumstances, Dialect, FailedSet, Failure, Get, Parsed, Reply, Request, Scratch, Touch,
-};
+use crate::blackbox::{Fingerprint, Pen};
+use crate::dialect::{After, Dialect, FailedSet, Failure, Reply, Request, Scratch, Touch};
 use crate::engine::{
     Calculated, Calculation, Deletion, Entry, Guard, Item, Key, KeyError, LargeValue, Mode,
     NewExpiry, Outcome, Side, StoreError,
 };
+pub(crate) use batch::execute_batch;
 use large::reply_with;
 pub(crate) use large::{Begun, Received, begin_store, fail_store, finish_store};
 use many::{Answered, get_each, multi_delete, multi_get, multi_set, scan};
-use record::{Noted, operation_of, value_bytes_of};
 
 /// LIMIT: enough to hide memory's latency; measured, longer batches bring no more.
 const BATCH: usize = 16;
@@ -86,35 +83,6 @@ pub(crate) enum Next<D: Dialect> {
     Quit,
 }
 
-/// A request whose key, if it has one, is checked and hashed. Small, since a GET needs no more.
-struct Prepared<'i, T> {
-    tag: T,
-    key: Option<Key<'i>>,
-    act: Act,
-    /// Where the input goes on after it.
-    end: usize,
-}
-
-/// What is to be done.
-#[derive(Clone, Copy)]
-enum Act {
-    /// A GET and nothing else: most requests.
-    Get,
-    /// The request that stands beside, at this place, with or without a key.
-    Request(u8),
-    /// Nothing, since the key cannot be one.
-    Refuse(KeyError, Operation),
-    /// Nothing, since its like has brought the server down.
-    Quarantine(Operation),
-}
-
-/// Requests that are executed together.
-struct Batch<'i, D: Dialect> {
-    prepared: ArrayVec<Prepared<'i, D::Tag<'i>>, BATCH>,
-    /// Those that are more than a GET.
-    requests: ArrayVec<Request<'i>, BATCH>,
-}
-
 /// How far the execution of one request has come.
 enum Executed {
     Whole,
@@ -122,179 +90,6 @@ enum Executed {
     Part {
         answered_bytes: usize,
     },
-}
-
-/// Parses and executes up to a batch of requests, and writes their replies. Stops early once the
-/// replies are as long as they may be, or a large value must follow them.
-pub(crate) fn execute_batch<'i, D: Dialect>(
-    dialect: &D,
-    guard: &mut Guard<'_>,
-    setting: Setting<'i>,
-    input: &'i [u8],
-    out: &mut Vec<u8>,
-    pen: &mut Pen,
-) -> Round<D> {
-    guard.set_placeholders(D::PLACEHOLDERS);
-    let mut batch = Batch::<D> {
-        prepared: ArrayVec::new(),
-        requests: ArrayVec::new(),
-    };
-    let (consumed_bytes, next) = parse_batch(dialect, guard, setting, input, &mut batch);
-    let quarantined = match setting.quarantine {
-        [] => 0,
-        quarantine => quarantine::mark(guard, quarantine, &mut batch),
-    };
-    let Batch { prepared, requests } = &mut batch;
-    if prepared.len() > 1 {
-        guard.prefetch_items(prepared.iter_mut().filter_map(|one| one.key.as_mut()));
-    }
-    pen.begin_batch(prepared.len());
-    let mut round = Round {
-        consumed_bytes: 0,
-        answered_bytes: 0,
-        requests: 0,
-        quarantined,
-        next: Next::More,
-        large: None,
-    };
-    for (one, number) in prepared.iter().zip(1..) {
-        let (executed, note) = {
-            let mut reply = Noted::new(dialect.reply(one.tag, setting.now_ms, out));
-            let large = &mut round.large;
-            let executed = execute::<D>(guard, one, requests, &setting, &mut reply, large, pen);
-            (executed, reply.note())
-        };
-        let value_bytes = note.value_bytes as usize;
-        if let Executed::Part { answered_bytes } = executed {
-            pen.end(blackbox::Outcome::Part, value_bytes);
-            return Round {
-                answered_bytes,
-                ..round
-            };
-        }
-        pen.end(note.outcome, value_bytes);
-        (round.consumed_bytes, round.requests) = (one.end, number);
-        let is_full = out.len() >= setting.out_bytes_max && number < prepared.len() as u64;
-        if is_full || round.large.is_some() {
-            return round;
-        }
-    }
-    Round {
-        consumed_bytes,
-        next,
-        ..round
-    }
-}
-
-/// Parses up to a batch of requests, and asks for the buckets of their keys; gives the length of what
-/// was parsed, and what comes next.
-#[inline(always)]
-fn parse_batch<'i, D: Dialect>(
-    dialect: &D,
-    guard: &Guard<'_>,
-    setting: Setting<'i>,
-    input: &'i [u8],
-    batch: &mut Batch<'i, D>,
-) -> (usize, Next<D>) {
-    let Batch { prepared, requests } = batch;
-    let mut end = 0;
-    let mut with = Circumstances {
-        now_ms: setting.now_ms,
-        answered_bytes: setting.answered_bytes,
-        scratch: setting.scratch,
-    };
-    let next = loop {
-        if prepared.is_full() {
-            break Next::More;
-        }
-        let rest = &input[end..];
-        if let Some(Get { tag, key, bytes }) = dialect.parse_get(rest) {
-            end += bytes;
-            let (key, act) = prepare(guard, Some(key), Act::Get, || Operation::Get);
-            prepared.push(Prepared { tag, key, act, end });
-            with.answered_bytes = 0;
-            continue;
-        }
-        match dialect.parse(rest, with) {
-            Parsed::Asked {
-                tag,
-                request,
-                bytes,
-            } => {
-                end += bytes;
-                let quit = matches!(request, Request::Quit);
-                let beside = Act::Request(requests.len() as u8);
-                let (key, act) = prepare(guard, request.key(), beside, || operation_of(&request));
-                prepared.push(Prepared { tag, key, act, end });
-                requests.push(request);
-                with.answered_bytes = 0;
-                if quit {
-                    break Next::Quit;
-                }
-            }
-            Parsed::Incomplete { needed_bytes } => break Next::Incomplete { needed_bytes },
-            Parsed::Refused { refusal, after } => break Next::Refused { refusal, after },
-        }
-    };
-    (end, next)
-}
-
-/// Checks and hashes the key, if there is one, and asks for its bucket.
-#[inline(always)]
-fn prepare<'i>(
-    guard: &Guard<'_>,
-    bytes: Option<&'i [u8]>,
-    act: Act,
-    operation: impl FnOnce() -> Operation,
-) -> (Option<Key<'i>>, Act) {
-    match bytes.map(|bytes| guard.key(bytes)) {
-        Some(Ok(key)) => {
-            guard.prefetch_bucket(&key);
-            (Some(key), act)
-        }
-        Some(Err(error)) => (None, Act::Refuse(error, operation())),
-        None => (None, act),
-    }
-}
-
-#[inline(always)]
-fn execute<'i, D: Dialect>(
-    guard: &mut Guard<'_>,
-    prepared: &Prepared<'i, D::Tag<'i>>,
-    requests: &[Request<'i>],
-    setting: &Setting<'_>,
-    reply: &mut impl Reply,
-    large: &mut Option<Follow>,
-    pen: &mut Pen,
-) -> Executed {
-    match (prepared.act, &prepared.key) {
-        (Act::Get, Some(key)) => {
-            record::begin(pen, Operation::Get, key, 0);
-            answer_read(guard, guard.get(key), reply, large);
-        }
-        (Act::Request(at), Some(key)) => {
-            let request = &requests[usize::from(at)];
-            record::begin(pen, operation_of(request), key, value_bytes_of(request));
-            execute_keyed::<D>(guard, request, key, reply, large);
-        }
-        (Act::Request(at), None) => {
-            let request = &requests[usize::from(at)];
-            pen.begin(operation_of(request), 0, 0, value_bytes_of(request));
-            return execute_other(guard, request, setting, reply, large, pen);
-        }
-        (Act::Refuse(error, operation), _) => {
-            pen.begin(operation, 0, 0, 0);
-            reply.failed(Failure::from(error));
-        }
-        (Act::Quarantine(operation), key) => {
-            let key_hash = key.as_ref().map_or(0, |key| key.hash.0);
-            pen.begin(operation, key_hash, 0, 0);
-            reply.failed(Failure::Quarantined);
-        }
-        // INVARIANT: a GET has its key.
-        (Act::Get, None) => {}
-    }
-    Executed::Whole
 }
 
 fn execute_keyed<D: Dialect>(

@@ -1,7 +1,7 @@
 //! Requests that are not executed, since their like has brought the server down before.
 
+use super::batch::{Act, Batch};
 use super::record::operation_of;
-use super::{Act, Batch};
 use crate::blackbox::{Fingerprint, Operation};
 use crate::dialect::{Dialect, Request};
 use crate::engine::{Guard, Key};

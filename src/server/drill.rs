@@ -5,6 +5,11 @@
 //! its newest connection, as any failure would happen. Without
 //! [`Settings::allow_drills`](super::Settings::allow_drills) nobody looks at orders.
 //!
+//! A [`DeadlyKey`] is a drill that waits: the worker that is to execute an operation on that key dies in the
+//! midst of it, and so does the next process, until the supervisor finds out that the two have that in
+//! common. To the batch, such an operation is one that is refused; before anything is sent, it is looked
+//! whether it was refused for this, and the worker dies at it ([`Shared::die_of_deadly_key`]).
+//!
 //! None of them endangers the machine: what takes time has an end, and what takes memory has a limit
 //! that the process sets itself.
 
@@ -17,10 +22,12 @@ use std::time::{Duration, Instant};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::clock::Now;
 use super::connection::Connection;
 use super::service::{Service, Turned};
 use super::shared::Shared;
-use crate::blackbox::Phase;
+use crate::blackbox::{BlackBox, Fingerprint, Operation, Outcome, Pen, Phase};
+use crate::engine::Cache;
 use crate::sync::Arc;
 
 /// LIMIT: how much more a process may map that is to run out of memory.
@@ -141,6 +148,69 @@ impl DrillOrder {
     }
 }
 
+/// A key that a worker dies of when it is to execute an operation on it, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadlyKey {
+    drill: Drill,
+    key: Vec<u8>,
+}
+
+impl DeadlyKey {
+    /// Fails, with what would be right, if nobody dies of that drill.
+    pub(crate) fn new(drill: Drill, key: &str) -> Result<Self, String> {
+        if drill.is_lethal() {
+            let key = key.as_bytes().to_owned();
+            return Ok(Self { drill, key });
+        }
+        let lethal = Drill::ALL.iter().filter(|drill| drill.is_lethal());
+        let lethal: Vec<_> = lethal.map(|drill| drill.name()).collect();
+        Err(format!(
+            "no process dies of `{}`, and so no key can be deadly by it; accepted: {}",
+            drill.name(),
+            lethal.join(", ")
+        ))
+    }
+}
+
+impl FromStr for DeadlyKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once(':');
+        let (drill, key) =
+            parts.ok_or_else(|| format!("`{text}` is no deadly key; accepted: DRILL:KEY"))?;
+        Self::new(drill.parse()?, key)
+    }
+}
+
+/// A deadly key, as a server knows it.
+#[derive(Debug)]
+pub(super) struct Deadly {
+    drill: Drill,
+    key_hash: u64,
+}
+
+impl Deadly {
+    /// `None`: the cache has no such keys.
+    pub(super) fn of(deadly: &DeadlyKey, cache: &Cache) -> Option<Self> {
+        let key = cache.key(&deadly.key).ok()?;
+        Some(Self {
+            drill: deadly.drill,
+            key_hash: key.hash.0,
+        })
+    }
+
+    /// All that may be asked of the key.
+    pub(super) fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
+        let key_hash = self.key_hash;
+        let all = Operation::ALL.iter();
+        all.map(move |&operation| Fingerprint {
+            operation,
+            key_hash,
+        })
+    }
+}
+
 impl Shared {
     /// Wakes those workers that a drill was ordered for.
     pub(super) fn wake_for_drills(&self) {
@@ -149,6 +219,38 @@ impl Shared {
                 // One that has ended needs no waking.
                 let _ = station.waker.wake();
             }
+        }
+    }
+}
+
+impl Shared {
+    /// Dies at an operation of the last batch of a worker that was refused since its key is deadly, and not
+    /// because processes have died of it.
+    #[cold]
+    pub(super) fn die_of_deadly_key(&self, black_box: &BlackBox, pen: &mut Pen, now: Now) {
+        let Some(deadly) = &self.deadly else {
+            return;
+        };
+        let key_hash = deadly.key_hash;
+        let records = black_box.operations();
+        let last_batch = records.last().map(|record| record.batch);
+        let of_last = (records.iter().rev()).take_while(|record| Some(record.batch) == last_batch);
+        let refused = of_last.filter(|record| record.outcome == Some(Outcome::Quarantined));
+        // A request of many keys is not noted with the one that it is refused for.
+        let of_key = refused.filter(|record| [0, key_hash].contains(&record.key_hash));
+        let proper = self.quarantine_proper(now);
+        let is_of_no_death = |&operation: &Operation| {
+            !proper.contains(&Fingerprint {
+                operation,
+                key_hash,
+            })
+        };
+        let operations = of_key.filter_map(|record| record.operation);
+        if let Some(operation) = { operations }.find(is_of_no_death) {
+            pen.begin_batch(1);
+            pen.begin(operation, key_hash, 0, 0);
+            tracing::warn!("a drill: this worker fails, since it was asked for the deadly key");
+            die(deadly.drill);
         }
     }
 }
@@ -191,9 +293,7 @@ impl Service {
             Drill::Hang => thread::sleep(duration),
             Drill::Spin => spin(duration),
             Drill::Panic => panic!("a drill: a panic while serving a connection"),
-            Drill::Abort => std::process::abort(),
-            Drill::Segfault => touch_forbidden_memory(),
-            Drill::Oom => run_out_of_memory(),
+            Drill::Abort | Drill::Segfault | Drill::Oom => die(drill),
             Drill::SlowIo => {
                 self.pen.enter(Phase::Writing);
                 write_slowly(duration);
@@ -220,6 +320,15 @@ impl Service {
         if let Err(error) = denier.spawn(deny) {
             tracing::error!(%error, "the drill is called off: there is no thread for it");
         }
+    }
+}
+
+/// Does what a process dies of.
+fn die(lethal: Drill) {
+    match lethal {
+        Drill::Segfault => touch_forbidden_memory(),
+        Drill::Oom => run_out_of_memory(),
+        _ => std::process::abort(),
     }
 }
 
@@ -306,6 +415,19 @@ mod tests {
         for word in [0, 9, 255, u64::MAX] {
             assert_eq!(DrillOrder::of(word), None);
         }
+    }
+
+    #[test]
+    fn a_deadly_key_has_a_drill_that_is_lethal() {
+        let deadly: DeadlyKey = "segfault:a:b".parse().unwrap();
+        assert_eq!(
+            (deadly.drill, &deadly.key[..]),
+            (Drill::Segfault, &b"a:b"[..])
+        );
+        let error = "hang:key".parse::<DeadlyKey>().unwrap_err();
+        assert!(error.contains("accepted: abort, segfault, oom"), "{error}");
+        let error = "key".parse::<DeadlyKey>().unwrap_err();
+        assert!(error.contains("accepted: DRILL:KEY"), "{error}");
     }
 
     #[test]

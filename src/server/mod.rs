@@ -40,6 +40,7 @@ use mio::{Poll, Waker};
 
 pub use address::{Address, AddressError};
 pub use clock::monotonic_ms;
+pub use drill::DeadlyKey;
 pub(crate) use drill::{Drill, DrillOrder};
 pub use listener::{Entrance, ListenError, Listening};
 pub use open_files::{OpenFilesError, raise_open_files};

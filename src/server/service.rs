@@ -418,6 +418,7 @@ impl Service {
         }
         if round.quarantined > 0 {
             counters.refused_quarantined.add(round.quarantined);
+            shared.die_of_deadly_key(&self.station.black_box, &mut self.pen, self.now);
         }
         let stop = match round.next {
             Next::More => None,

@@ -6,6 +6,7 @@ use larder_protocol::{Limits as WireLimits, LimitsError, VALUE_BYTES_CEILING};
 
 use super::address::Address;
 use super::clock::whole_ms;
+use super::drill::DeadlyKey;
 use super::listener::{Entrance, ListenError, Listening};
 use super::tongue::Tongue;
 use super::tuning::Tuning;
@@ -75,6 +76,8 @@ pub struct Settings {
     pub quarantined_for: Duration,
     /// Whether workers do what a drill asks of them by way of their black boxes: fail, for real.
     pub allow_drills: bool,
+    /// A key that workers die of, where drills are allowed.
+    pub deadly_key: Option<DeadlyKey>,
 }
 
 impl Default for Settings {
@@ -95,6 +98,7 @@ impl Default for Settings {
             quarantine: Vec::new(),
             quarantined_for: Duration::from_secs(600),
             allow_drills: false,
+            deadly_key: None,
         }
     }
 }

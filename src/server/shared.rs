@@ -7,6 +7,7 @@ use mio::Waker;
 use super::buffers::BufferBudget;
 use super::clock::{Clock, Now, whole_ms};
 use super::counters::Counters;
+use super::drill::Deadly;
 use super::listener::Accepted;
 use super::settings::Settings;
 use super::tongue::Dialects;
@@ -61,6 +62,10 @@ pub(crate) struct Shared {
     pub(crate) counts_before: Mutex<Vec<(String, u64)>>,
     /// The number of the maintenance thread's session; `None`: there is no such thread.
     pub(crate) upkeep_session: Option<u32>,
+    /// What is not executed: of a key that is deadly, and what processes have died of.
+    never_executed: Vec<Fingerprint>,
+    /// The key that workers die of.
+    pub(super) deadly: Option<Deadly>,
     /// Workers that have not ended.
     workers_left: AtomicU64,
     stage: AtomicU64,
@@ -77,7 +82,13 @@ impl Shared {
         boxes: Boxes,
         upkeep_session: Option<u32>,
     ) -> Self {
+        let deadly = settings.deadly_key.as_ref();
+        let deadly = deadly.filter(|_| settings.allow_drills);
+        let deadly = deadly.and_then(|deadly| Deadly::of(deadly, &cache));
+        let of_deadly = deadly.iter().flat_map(Deadly::fingerprints);
         Self {
+            never_executed: of_deadly.chain(settings.quarantine.clone()).collect(),
+            deadly,
             budget: Arc::new(BufferBudget::new(settings.buffer_bytes_max)),
             tuned: Tuned::new(&Tuning::of(&settings)),
             settings,
@@ -121,12 +132,29 @@ impl Shared {
     /// What is not executed at this time.
     #[inline]
     pub(super) fn quarantine(&self, now: Now) -> &[Fingerprint] {
+        match self.never_executed.is_empty() {
+            true => &[],
+            false => self.never_executed_at(now),
+        }
+    }
+
+    #[cold]
+    fn never_executed_at(&self, now: Now) -> &[Fingerprint] {
+        let deadly = self.never_executed.len() - self.settings.quarantine.len();
+        match self.quarantine_proper(now).is_empty() {
+            true => &self.never_executed[..deadly],
+            false => &self.never_executed,
+        }
+    }
+
+    /// What is not executed at this time since processes have died of it.
+    pub(super) fn quarantine_proper(&self, now: Now) -> &[Fingerprint] {
         let Settings {
             quarantine,
             quarantined_for,
             ..
         } = &self.settings;
-        match quarantine.is_empty() || now.uptime_ms >= whole_ms(*quarantined_for) {
+        match now.uptime_ms >= whole_ms(*quarantined_for) {
             true => &[],
             false => quarantine,
         }

@@ -10,6 +10,7 @@
 //! | `GET /why`, `GET /why.json` | what every thread is about, or with `?worker=N` one worker |
 //! | `GET /postmortem`, `GET /postmortem.json` | what is known of the last worker process that died |
 //! | `POST /drill?drill=NAME&worker=N&for_ms=T` | a failure on purpose ([`drill`]) |
+//! | `POST /deadly-key?drill=NAME&key=KEY`, `DELETE /deadly-key` | from now on, workers die when they are to execute an operation on that key; or no longer |
 //! | `POST /upgrade?binary=PATH` | an upgrade to the program at a path, or to the one at the path of the program that runs; answers with how it came out |
 
 use std::io;
@@ -50,6 +51,8 @@ pub(super) enum Order {
         binary: Option<PathBuf>,
         answer: Answer,
     },
+    /// A key that workers are to die of, from the next one on, which is started now; `None`: none is.
+    Deadly { key: Option<String>, answer: Answer },
     /// Whether the server can be used.
     Probe { answer: Probe },
     /// What every thread is about, or one worker; `None`: there is no such worker.
@@ -150,11 +153,18 @@ fn routes(desk: Desk) -> Router {
         .route("/metrics", get(tell_metrics))
         .route("/upgrade", post(upgrade))
         .route("/drill", post(drill::order))
+        .route(
+            "/deadly-key",
+            post(drill::make_deadly).delete(drill::make_harmless),
+        )
         .with_state(desk)
 }
 
 /// Asks the supervisor; `None`: it ends.
-async fn ask<T>(desk: &Desk, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {
+pub(super) async fn ask<T>(
+    desk: &Desk,
+    order: impl FnOnce(oneshot::Sender<T>) -> Order,
+) -> Option<T> {
     let (answer, told) = oneshot::channel();
     desk.orders.send(order(answer)).await.ok()?;
     told.await.ok()
@@ -234,18 +244,16 @@ struct UpgradeOptions {
 }
 
 async fn upgrade(State(desk): State<Desk>, Query(options): Query<UpgradeOptions>) -> Response {
-    let (answer, outcome) = oneshot::channel();
-    let order = Order::Upgrade {
-        binary: options.binary,
-        answer,
-    };
-    if desk.orders.send(order).await.is_err() {
-        return gone();
-    }
-    match outcome.await {
-        Ok(Ok(sentence)) => (StatusCode::OK, format!("{sentence}\n")).into_response(),
-        Ok(Err(sentence)) => (StatusCode::CONFLICT, format!("{sentence}\n")).into_response(),
-        Err(_) => gone(),
+    let binary = options.binary;
+    tell_outcome(ask(&desk, |answer| Order::Upgrade { binary, answer }).await)
+}
+
+/// How an upgrade came out, or what is done by one.
+pub(super) fn tell_outcome(outcome: Option<Result<String, String>>) -> Response {
+    match outcome {
+        Some(Ok(sentence)) => (StatusCode::OK, format!("{sentence}\n")).into_response(),
+        Some(Err(sentence)) => (StatusCode::CONFLICT, format!("{sentence}\n")).into_response(),
+        None => gone(),
     }
 }
 

@@ -1,5 +1,8 @@
 //! Has a worker fail on purpose, by an order in its black box.
 //!
+//! A deadly key is not in a box, since it is to outlive the process: workers have it on their command lines.
+//! So the worker process is replaced by one that has it, as by an upgrade to the same program.
+//!
 //! The worker's side is in [`server`](crate::server): it takes the order out of the box as it begins.
 
 use std::time::Duration;
@@ -11,10 +14,12 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
-use super::admin::Desk;
+use super::Supervisor;
+use super::admin::{Desk, Order, ask, tell_outcome};
 use super::journal::{Phase, now_ms};
+use super::upgrade::{Answer, Upgrade};
 use crate::blackbox::BlackBox;
-use crate::server::{Drill, DrillOrder};
+use crate::server::{DeadlyKey, Drill, DrillOrder};
 
 /// How often it is looked whether the worker has taken the order.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
@@ -50,13 +55,65 @@ pub(super) async fn order(
     }
 }
 
+fn must_be_allowed(desk: &Desk) -> Result<(), (StatusCode, String)> {
+    match desk.allow_drills {
+        true => Ok(()),
+        false => {
+            let sentence =
+                "this server does no drills; `larder serve --allow-drills` starts one that does";
+            Err((StatusCode::FORBIDDEN, sentence.to_owned()))
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeadlyOptions {
+    drill: String,
+    key: String,
+}
+
+/// `POST /deadly-key`: answers when a worker process serves that dies of the key.
+pub(super) async fn make_deadly(
+    State(desk): State<Desk>,
+    Query(options): Query<DeadlyOptions>,
+) -> Response {
+    let key = format!("{}:{}", options.drill, options.key);
+    if let Err(sentence) = key.parse::<DeadlyKey>() {
+        return (StatusCode::BAD_REQUEST, format!("{sentence}\n")).into_response();
+    }
+    replace_by(&desk, Some(key)).await
+}
+
+/// `DELETE /deadly-key`: answers when a worker process serves that dies of no key.
+pub(super) async fn make_harmless(State(desk): State<Desk>) -> Response {
+    replace_by(&desk, None).await
+}
+
+async fn replace_by(desk: &Desk, key: Option<String>) -> Response {
+    if let Err((code, sentence)) = must_be_allowed(desk) {
+        return (code, format!("{sentence}\n")).into_response();
+    }
+    tell_outcome(ask(desk, |answer| Order::Deadly { key, answer }).await)
+}
+
+impl Supervisor {
+    /// Has the worker process replaced by one to which a key is deadly, or none.
+    pub(super) fn make_deadly(&mut self, key: Option<String>, answer: Answer) {
+        let before = std::mem::replace(&mut self.deadly, key);
+        let path = self.program.path().to_owned();
+        let is_another_under_way = !matches!(self.upgrade, Upgrade::None);
+        self.begin_upgrade(&path, Some(answer));
+        if is_another_under_way || matches!(self.upgrade, Upgrade::None) {
+            // It was refused.
+            self.deadly = before;
+        }
+    }
+}
+
 async fn begin(desk: &Desk, options: &DrillOptions) -> Result<Begun, (StatusCode, String)> {
     let wrong = |sentence| (StatusCode::BAD_REQUEST, sentence);
-    if !desk.allow_drills {
-        let sentence =
-            "this server does no drills; `larder serve --allow-drills` starts one that does";
-        return Err((StatusCode::FORBIDDEN, sentence.to_owned()));
-    }
+    must_be_allowed(desk)?;
     let drill: Drill = options.drill.parse().map_err(wrong)?;
     let order = DrillOrder::new(drill, Duration::from_millis(options.for_ms)).map_err(wrong)?;
     if desk.journal.read().phase != Phase::Serving {
@@ -65,7 +122,7 @@ async fn begin(desk: &Desk, options: &DrillOptions) -> Result<Begun, (StatusCode
     }
     let seen = desk.sight.seen();
     let worker = seen.worker(options.worker).ok_or_else(|| {
-        let workers = seen.workers();
+        let workers = seen.workers().count();
         wrong(format!(
             "there is no worker {}; accepted: 0 to {}",
             options.worker,

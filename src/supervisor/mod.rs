@@ -52,6 +52,7 @@ pub(crate) use watch::{Postmortem, REPORT, RecentLog, StallLimits, Why};
 
 use crate::engine::Config;
 use crate::server::{Entrance, Listening};
+use crate::sync::Arc;
 use admin::{Desk, Order};
 use deaths::{Deaths, Next};
 use journal::{Ended, Journal, Phase};
@@ -59,7 +60,7 @@ use kept::Kept;
 use launch::{Launch, Program};
 use post::{Note, Post};
 use quarantine::Quarantine;
-use sight::Sight;
+use sight::{Seen, Sight};
 use upgrade::Upgrade;
 use watch::Watch;
 
@@ -68,6 +69,14 @@ pub(crate) const WORKER_OPTION: &str = "--no-supervisor";
 
 /// The option that has a worker refuse a fingerprint.
 const REFUSE_OPTION: &str = "--refuse";
+
+/// The option that makes a key deadly to a worker.
+const DEADLY_OPTION: &str = "--deadly-key";
+
+/// Children of this thread that have ended. What another thread traces is no child of this one: that it
+/// stands still for a moment is not told here.
+const ENDS_OF_CHILDREN: WaitOptions =
+    WaitOptions::NOHANG.union(WaitOptions::from_bits_retain(libc::__WNOTHREAD as u32));
 
 /// LIMIT: how much longer than its drain a worker may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -184,6 +193,8 @@ struct Supervisor {
     sheet: Sheet,
     deaths: Deaths,
     quarantine: Quarantine,
+    /// The key that workers are to die of, and how: `DRILL:KEY`.
+    deadly: Option<String>,
     worker: Worker,
     upgrade: Upgrade,
     journal: Journal,
@@ -230,6 +241,7 @@ impl Supervisor {
             sheet: Sheet::new(&plan.terms.arguments)?,
             deaths: Deaths::new(plan.terms.deaths),
             quarantine: Quarantine::default(),
+            deadly: None,
             worker: Worker::None {
                 start_at: Instant::now(),
             },
@@ -294,6 +306,7 @@ impl Supervisor {
                 let path = binary.unwrap_or_else(|| self.program.path().to_owned());
                 self.begin_upgrade(&path, Some(answer));
             }
+            Order::Deadly { key, answer } => self.make_deadly(key, answer),
             Order::Probe { answer } => {
                 let phase = self.journal.read().phase;
                 self.watch.answer_probe(phase, answer);
@@ -343,6 +356,8 @@ impl Supervisor {
         let refused = self.quarantine.refused(started, self.plan.terms.refuse_for);
         let refused = refused.iter().map(|fingerprint| fingerprint.to_word());
         arguments.extend(refused.map(|word| format!("{REFUSE_OPTION}={word}").into()));
+        let deadly = self.deadly.iter();
+        arguments.extend(deadly.map(|key| format!("{DEADLY_OPTION}={key}").into()));
         let launch = Launch {
             program: &self.program,
             arguments: &arguments,
@@ -420,10 +435,12 @@ impl Supervisor {
                 running.killed_at = None;
             }
             self.has_served = true;
-            self.sight.renew(&self.kept, &self.plan.config);
+            let seen = Seen::of_process(running.pid, &self.kept, &self.plan.config);
+            let seen = Arc::new(seen);
+            self.sight.turn_to(Arc::clone(&seen));
             self.journal.turn(Phase::Serving, Some(running.pid));
             self.journal.serves(note.receipt, self.ended_at.take());
-            self.watch.begins(running.pid, &self.kept);
+            self.watch.begins(running.pid, seen);
             self.upgrade_serves();
         }
     }
@@ -465,7 +482,7 @@ impl Supervisor {
     /// Takes note of all processes that have ended, orphans that fell to this process among them;
     /// gives the exit code, if that is the end.
     fn reap(&mut self) -> Result<Option<u8>, SuperviseError> {
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(ENDS_OF_CHILDREN) {
             let ended = Ended::of(status);
             if matches!(&self.worker, Worker::Running(running) if running.pid == pid) {
                 // What it said last is still on its way.

@@ -1,18 +1,21 @@
-//! What the supervisor sees of the process that serves: its threads' black boxes, and the cache's
-//! memory from outside.
+//! What the supervisor sees of a process that serves: its threads' black boxes, and the cache's memory
+//! from outside.
 //!
 //! Both are mapped once for each worker process, when it says that it serves, and stay until the next
-//! one does: so what the last one did can be told while there is none. To look is to read memory. It
-//! takes no lock of the worker's and asks it nothing.
+//! one does: so what the last one did can be told while there is none. Whoever tells of it shares the one
+//! mapping: the endpoint by way of [`Sight`], the [watch](super::watch) and the evidence that it saves. To
+//! look is to read memory. It takes no lock of the worker's and asks it nothing.
 
+use std::os::fd::BorrowedFd;
 use std::time::SystemTime;
 
+use rustix::process::Pid;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::journal::whole_ms;
 use super::kept::Kept;
 use crate::blackbox::{BlackBox, Board, Kind};
-use crate::engine::{Config, Lookout};
+use crate::engine::{Config, Lookout, Stats};
 use crate::sync::{Arc, Mutex};
 
 /// What is seen, as the supervisor and its endpoint share it.
@@ -33,23 +36,14 @@ pub(super) struct Seen {
 pub(super) struct SeenThread {
     /// What it is called: `worker-0`, `upkeep`.
     pub(super) name: String,
-    pub(super) black_box: Arc<BlackBox>,
+    pub(super) kind: Kind,
+    pub(super) black_box: BlackBox,
 }
 
 impl Sight {
-    /// Maps what the worker process has left with the supervisor.
-    pub(super) fn renew(&self, kept: &Kept, cache: &Config) {
-        let mut threads: Vec<_> = kept.black_boxes().filter_map(seen_thread).collect();
-        threads.sort_by_key(|thread| {
-            let black_box = &thread.black_box;
-            (black_box.kind().map(|kind| kind as u8), black_box.number())
-        });
-        let lookout = kept.memory().and_then(|(_, memory)| {
-            Lookout::over(memory, cache)
-                .inspect_err(|error| tracing::warn!("the memory cannot be looked at: {error}"))
-                .ok()
-        });
-        *self.0.lock() = Arc::new(Seen { threads, lookout });
+    /// From now on, this is seen.
+    pub(super) fn turn_to(&self, seen: Arc<Seen>) {
+        *self.0.lock() = seen;
     }
 
     /// What is seen now.
@@ -58,45 +52,105 @@ impl Sight {
     }
 }
 
-fn seen_thread((name, memory): (&str, std::os::fd::BorrowedFd<'_>)) -> Option<SeenThread> {
-    let attached = memory.try_clone_to_owned().map_err(Into::into);
-    let black_box = attached
-        .and_then(BlackBox::attach)
-        .inspect_err(|error| tracing::warn!("the black box of {name} cannot be read: {error}"))
-        .ok()?;
-    Some(SeenThread {
-        name: name.to_owned(),
-        black_box: Arc::new(black_box),
-    })
+impl SeenThread {
+    /// `None`: the box does not say whose it is.
+    pub(super) fn of(black_box: BlackBox) -> Option<Self> {
+        let kind = black_box.kind()?;
+        let name = match kind {
+            Kind::Worker => format!("worker-{}", black_box.number()),
+            kind => kind.name().to_owned(),
+        };
+        Some(Self {
+            name,
+            kind,
+            black_box,
+        })
+    }
+
+    fn over((name, memory): (&str, BorrowedFd<'_>)) -> Option<Self> {
+        let attached = memory.try_clone_to_owned().map_err(Into::into);
+        let black_box = attached
+            .and_then(BlackBox::attach)
+            .inspect_err(|error| tracing::warn!("the black box of {name} cannot be read: {error}"))
+            .ok()?;
+        Self::of(black_box)
+    }
 }
 
 impl Seen {
-    /// The black box of a worker.
-    pub(super) fn worker(&self, number: u32) -> Option<&SeenThread> {
-        let is_it = |thread: &&SeenThread| {
-            thread.black_box.kind() == Some(Kind::Worker) && thread.black_box.number() == number
-        };
-        self.threads.iter().find(is_it)
+    /// Maps what a worker process has left with the supervisor: those black boxes that its threads write
+    /// to, or will. A box that cannot be read is left out: what it would tell is not known, whatever is
+    /// done.
+    pub(super) fn of_process(pid: Pid, kept: &Kept, cache: &Config) -> Self {
+        let number = pid.as_raw_nonzero().get().unsigned_abs();
+        // A thread that has not begun yet has not said whose it is.
+        let is_of_process =
+            |thread: &SeenThread| [0, number].contains(&thread.black_box.snapshot().process);
+        let threads = kept.black_boxes().filter_map(SeenThread::over);
+        let lookout = kept.memory().and_then(|(_, memory)| {
+            Lookout::over(memory, cache)
+                .inspect_err(|error| tracing::warn!("the memory cannot be looked at: {error}"))
+                .ok()
+        });
+        Self::of(threads.filter(is_of_process).collect(), lookout)
     }
 
-    /// How many workers there are.
-    pub(super) fn workers(&self) -> usize {
-        let kinds = self.threads.iter().map(|thread| thread.black_box.kind());
-        kinds.filter(|kind| *kind == Some(Kind::Worker)).count()
+    /// Puts the threads in their order.
+    pub(super) fn of(mut threads: Vec<SeenThread>, lookout: Option<Lookout>) -> Self {
+        threads.sort_by_key(|thread| (thread.kind as u8, thread.black_box.number()));
+        Self { threads, lookout }
+    }
+
+    /// The threads that serve connections.
+    pub(super) fn workers(&self) -> impl Iterator<Item = &SeenThread> {
+        let threads = self.threads.iter();
+        threads.filter(|thread| thread.kind == Kind::Worker)
+    }
+
+    /// The black box of a worker.
+    pub(super) fn worker(&self, number: u32) -> Option<&SeenThread> {
+        self.workers()
+            .find(|thread| thread.black_box.number() == number)
+    }
+
+    /// Who has a session.
+    pub(super) fn with_session(&self, session: u32) -> Option<&SeenThread> {
+        let mut threads = self.threads.iter();
+        threads.find(|thread| thread.black_box.snapshot().session == session)
     }
 
     /// The figures of STATS, as the worker process last wrote them down.
     pub(super) fn board(&self) -> Option<Board> {
-        let is_upkeep = |thread: &&SeenThread| thread.black_box.kind() == Some(Kind::Upkeep);
+        let is_upkeep = |thread: &&SeenThread| thread.kind == Kind::Upkeep;
         let board = self.threads.iter().find(is_upkeep)?.black_box.board();
         (board.time_ns > 0).then_some(board)
     }
 
+    /// The time by the clock that the cache is used with, in its milliseconds. It goes on with the machine's
+    /// monotonic clock: the wall clock may have been set since.
+    pub(super) fn cache_ms(&self, now: Moment) -> u64 {
+        let lookout = self.lookout.as_ref();
+        match lookout.and_then(Lookout::clock_origin_ms) {
+            Some(origin_ms) => origin_ms.saturating_add(now.monotonic_ns / 1_000_000),
+            None => now.wall_ms,
+        }
+    }
+
+    /// The figures of the cache.
+    pub(super) fn stats(&self, now: Moment) -> Option<Stats> {
+        let lookout = self.lookout.as_ref()?;
+        Some(lookout.stats_at(self.cache_ms(now)))
+    }
+
+    /// Since when a session is pinned, by the cache's clock, if it is.
+    pub(super) fn pinned_since_ms(&self, session: u32) -> Option<u64> {
+        self.lookout.as_ref()?.session(session)?.pinned_since_ms
+    }
+
     /// What a session is pinned for, in milliseconds, if it is.
     pub(super) fn pinned_ms(&self, session: u32, now: Moment) -> Option<u64> {
-        let seen = self.lookout.as_ref()?.session(session)?;
-        let since_ms = seen.pinned_since_ms?;
-        Some(now.wall_ms.saturating_sub(since_ms))
+        let since_ms = self.pinned_since_ms(session)?;
+        Some(self.cache_ms(now).saturating_sub(since_ms))
     }
 }
 
@@ -122,5 +176,39 @@ impl Moment {
     /// How long ago something was, in nanoseconds.
     pub(super) fn since_ns(self, then_ns: u64) -> u64 {
         self.monotonic_ns.saturating_sub(then_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Cache;
+
+    const HOUR_MS: u64 = 3_600_000;
+
+    #[test]
+    fn a_pin_is_as_old_as_the_cache_s_own_clock_says_whatever_the_wall_clock_does() {
+        let config = Config::new(4 << 20);
+        let cache = Cache::new(config.clone()).unwrap();
+        let look = || Lookout::over(cache.memory(), &config).unwrap();
+        let now = Moment {
+            wall_ms: 20 * HOUR_MS,
+            monotonic_ns: 7 * HOUR_MS * 1_000_000,
+        };
+        let mut session = cache.session().unwrap();
+        let number = session.number();
+        // Nobody has said which clock it is: the wall clock is what there is.
+        let guard = session.pin(now.wall_ms - 5);
+        let seen = Seen::of(Vec::new(), Some(look()));
+        assert_eq!(seen.pinned_ms(number, now), Some(5));
+        drop(guard);
+        // The wall clock was set an hour forward, and two hours back, since the cache's clock began.
+        for origin_ms in [12 * HOUR_MS, 15 * HOUR_MS] {
+            cache.set_clock_origin_ms(origin_ms);
+            let _guard = session.pin(origin_ms + 7 * HOUR_MS - 5);
+            assert_eq!(seen.pinned_ms(number, now), Some(5));
+            assert_eq!(seen.cache_ms(now), origin_ms + 7 * HOUR_MS);
+        }
+        assert_eq!(seen.pinned_ms(number, now), None);
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::admin::Desk;
 use super::journal::Entries;
 use super::sight::{Moment, Seen, SeenThread};
-use crate::blackbox::{BlackBox, Kind, Record};
+use crate::blackbox::{BlackBox, Record};
 
 /// What `/status.json` answers.
 #[derive(Debug, Serialize)]
@@ -46,7 +46,7 @@ struct SupervisorStatus {
 #[derive(Debug, Serialize)]
 struct ThreadStatus {
     name: String,
-    kind: Option<&'static str>,
+    kind: &'static str,
     number: u32,
     /// Its process, and itself, as the system knows them; 0: it has not begun.
     process: u32,
@@ -110,8 +110,7 @@ struct Figures {
 impl Status {
     pub(super) fn of(desk: &Desk) -> Self {
         let (now, seen) = (Moment::now(), desk.sight.seen());
-        let stats = seen.lookout.as_ref();
-        let stats = stats.map(|lookout| lookout.stats_at(now.wall_ms));
+        let stats = seen.stats(now);
         let whole = stats.map(|stats| ("whole", stats.memory_bytes));
         let ledger = stats.into_iter().flat_map(|stats| stats.ledger());
         let first = seen.worker(0).map(|thread| thread.black_box.snapshot());
@@ -126,7 +125,8 @@ impl Status {
             },
             addresses: desk.addresses.clone(),
             memcached_addresses: desk.memcached_addresses.clone(),
-            uptime_ms: (first.as_ref()).map(|first| now.wall_ms.saturating_sub(first.started_ms)),
+            uptime_ms: (first.as_ref())
+                .map(|first| seen.cache_ms(now).saturating_sub(first.started_ms)),
             build: first.map(|first| first.build),
             threads: seen
                 .threads
@@ -153,7 +153,7 @@ impl ThreadStatus {
         let waits_for = of_session.and_then(|seen| seen.waits_for);
         Self {
             name: thread.name.clone(),
-            kind: thread.black_box.kind().map(Kind::name),
+            kind: thread.kind.name(),
             number: thread.black_box.number(),
             process: snapshot.process,
             thread: snapshot.thread,
@@ -173,7 +173,12 @@ impl ThreadStatus {
             pinned_ms: seen.pinned_ms(snapshot.session, now),
             waits_for: waits_for.map(|wait| WaitStatus {
                 bucket: wait.bucket,
-                held_by: wait.held_by.map(|session| name_of(session, seen)),
+                held_by: wait
+                    .held_by
+                    .map(|session| match seen.with_session(session) {
+                        Some(thread) => thread.name.clone(),
+                        None => format!("session {session}"),
+                    }),
             }),
             counts: counts(&thread.black_box),
         }
@@ -194,14 +199,4 @@ impl OperationStatus {
 
 fn counts(black_box: &BlackBox) -> BTreeMap<String, u64> {
     black_box.counts().into_iter().collect()
-}
-
-/// Who has a session.
-fn name_of(session: u32, seen: &Seen) -> String {
-    let mut threads = seen.threads.iter();
-    let found = threads.find(|thread| thread.black_box.snapshot().session == session);
-    found.map_or_else(
-        || format!("session {session}"),
-        |thread| thread.name.clone(),
-    )
 }

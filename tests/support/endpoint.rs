@@ -7,7 +7,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -25,6 +25,22 @@ pub struct Answer {
     pub code: u16,
     pub head: String,
     pub body: String,
+}
+
+/// Asks the endpoint that listens at a path of the file system.
+pub fn ask(socket: &Path, method: &str, path: &str) -> Answer {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: larder\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
+    let code = head.split(' ').nth(1).expect("a status line");
+    Answer {
+        code: code.parse().unwrap(),
+        head: head.to_ascii_lowercase(),
+        body: body.to_owned(),
+    }
 }
 
 impl Watched {
@@ -54,19 +70,7 @@ impl Watched {
 
     /// Asks the endpoint.
     pub fn ask(&self, method: &str, path: &str) -> Answer {
-        let mut stream = UnixStream::connect(&self.path).unwrap();
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nhost: larder\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
-        let code = head.split(' ').nth(1).expect("a status line");
-        Answer {
-            code: code.parse().unwrap(),
-            head: head.to_ascii_lowercase(),
-            body: body.to_owned(),
-        }
+        ask(&self.path, method, path)
     }
 
     /// `/status.json`.

@@ -37,12 +37,17 @@ impl ServerProcess {
 
     /// Starts a server with these options and waits for its ready line.
     pub fn serve(options: &[&str]) -> Self {
+        Self::serve_logging_to(options, Stdio::piped())
+    }
+
+    /// The same, with the log going elsewhere.
+    pub fn serve_logging_to(options: &[&str], log: Stdio) -> Self {
         // A server that is killed leaves the socket of its endpoint behind.
         let mut child = larder(&[&["serve"], options].concat())
             .env("LARDER_ADMIN", "none")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -93,6 +98,11 @@ impl ServerProcess {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([name, &pid]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Waits for the end; returns the exit code.
+    pub fn end(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
     }
 
     /// Waits for the end; returns the exit code and the log.

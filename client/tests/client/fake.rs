@@ -73,6 +73,32 @@ impl Fake {
         peer
     }
 
+    /// The next connection, which a request needs since the one that there is drains. A request that
+    /// takes that one all the same is refused there.
+    pub(crate) async fn accept_when_asked(&self, client: &Client, draining: &mut Peer) -> Peer {
+        let serve = async {
+            let accept = async {
+                let mut peer = self.accept().await;
+                let asked = peer.expect().await;
+                peer.found(&asked, b"").await;
+                peer
+            };
+            let refuse = async {
+                while let Some(asked) = draining.next().await {
+                    draining.failed(&asked, Status::DRAINING).await;
+                }
+                panic!("the connection ended with a request under way");
+            };
+            tokio::select! {
+                peer = accept => peer,
+                () = refuse => unreachable!(),
+            }
+        };
+        let (found, peer) = tokio::join!(client.get("next"), serve);
+        found.expect("answered");
+        peer
+    }
+
     /// The next connection, without a word to it.
     pub(crate) async fn accept_silently(&self) -> Peer {
         let (stream, _) = self.listener.accept().await.expect("a client connects");

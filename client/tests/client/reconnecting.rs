@@ -204,3 +204,90 @@ async fn a_unix_socket_serves_as_well() {
     assert_eq!(found.expect("answered").expect("found").value, "value");
     std::fs::remove_file(&path).expect("the socket is there");
 }
+
+#[tokio::test]
+async fn what_is_under_way_on_drained_connections_is_finished_there() {
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake.client(Config::default()).await;
+    let (mut draining, mut asking) = (Vec::new(), Vec::new());
+    for number in 0..3 {
+        let (one, key) = (client.clone(), format!("{number}"));
+        asking.push(tokio::spawn(async move { one.get(key).await }));
+        let asked = peer.expect().await;
+        let mut notice = Vec::new();
+        encode_drain(&mut notice, 10_000, "");
+        peer.send(&notice).await;
+        draining.push((peer, asked));
+        // Whoever comes before the notice is read goes the old way, and is sent on from there.
+        peer = fake
+            .accept_when_asked(&client, &mut draining[number].0)
+            .await;
+    }
+    for (mut peer, asked) in draining {
+        peer.found(&asked, &asked.key()).await;
+        peer.expect_end().await;
+    }
+    for (number, asking) in asking.into_iter().enumerate() {
+        let found = asking
+            .await
+            .expect("no panic")
+            .expect("answered")
+            .expect("found");
+        assert_eq!(found.value, format!("{number}"));
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_has_ended_serves_the_next_connection_again_and_again() {
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake.client(Config::default()).await;
+    for number in 0..20 {
+        // A request that was given up waits for its reply on a connection that dies.
+        tokio::select! {
+            answer = client.get("given up") => panic!("{answer:?}"),
+            _ = peer.expect() => {}
+        }
+        let die = async {
+            peer.expect().await;
+            drop(peer);
+        };
+        let (lost, ()) = tokio::join!(client.get("lost"), die);
+        assert!(matches!(lost, Err(Error::Unknown(_))), "{lost:?}");
+        let serve = async {
+            let mut next = fake.accept().await;
+            let asked = next.expect().await;
+            next.found(&asked, &asked.key()).await;
+            next
+        };
+        let (found, next) = tokio::join!(client.get(format!("{number}")), serve);
+        let found = found.expect("answered").expect("found");
+        assert_eq!(found.value, format!("{number}"));
+        peer = next;
+    }
+}
+
+#[test]
+fn a_request_learns_that_the_runtime_of_its_connection_has_ended() {
+    let of_connection = tokio::runtime::Runtime::new().expect("threads");
+    let of_request = tokio::runtime::Runtime::new().expect("threads");
+    let (fake, client, mut peer) = of_connection.block_on(async {
+        let fake = Fake::start().await;
+        let (client, peer) = fake.client(Config::default()).await;
+        (fake, client, peer)
+    });
+    let asking = of_request.spawn({
+        let client = client.clone();
+        async move { client.get("key").await }
+    });
+    of_connection.block_on(peer.expect());
+    of_connection.shutdown_background();
+    let error = of_request
+        .block_on(asking)
+        .expect("no panic")
+        .expect_err("nobody reads");
+    assert!(
+        matches!(error, Error::Unknown(Cause::ConnectionLost(_))),
+        "{error}"
+    );
+    drop(fake);
+}

@@ -32,8 +32,10 @@ fn pen(black_box: &Arc<BlackBox>) -> Pen {
 fn execute(pen: &mut Pen, number: u64) {
     pen.tick(number * 100);
     pen.begin_batch(1);
-    pen.begin(Operation::Get, number, number as usize, 0);
-    pen.end(Outcome::Hit, number as usize);
+    let mut reads = pen.reads();
+    reads.begin(number, number as usize);
+    reads.end(Outcome::Hit, number as usize);
+    drop(reads);
     pen.end_batch(number * 100 + number);
 }
 

@@ -2,8 +2,9 @@
 //! arrive.
 
 use larder_protocol::{
-    After, Decoded, Entry, EntryList, KeyList, Limits, Opcode, Request, RequestFrame,
-    RequestHeader, Response, decode_hello, decode_request, decode_response,
+    After, Decoded, Entry, EntryList, FLAG_QUIET, FLAG_WANT_EXPIRY, KeyList, Limits, Opcode,
+    Request, RequestFrame, RequestHeader, Response, decode_get, decode_hello, decode_request,
+    decode_response,
 };
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_oneof, proptest};
@@ -117,6 +118,38 @@ proptest! {
         let limits = limits();
         check(&bytes, limits.frame_bytes_max, |bytes| tell(decode_request(bytes, &limits), request_line));
         check(&bytes, 16 + 1024, |bytes| tell(decode_hello(bytes), hello_line));
+    }
+
+    #[test]
+    fn a_get_is_the_same_whichever_way_it_is_read(
+        mut bytes in any_bytes(),
+        key in vec(any::<u8>(), 0..10),
+        is_get in any::<bool>(),
+    ) {
+        let limits = limits();
+        if is_get {
+            // Flags as they happen to be, of which not all are allowed; the length of the key twice.
+            let lengths = (key.len() as u32).to_le_bytes().repeat(2);
+            bytes.resize(16, 0);
+            let kind = [Opcode::Get as u8, bytes[1] & 7, 0, 0];
+            bytes[..4].copy_from_slice(&kind);
+            bytes[8..].copy_from_slice(&lengths);
+            bytes.extend_from_slice(&key);
+        }
+        let long_way = match decode_request(&bytes, &limits) {
+            Decoded::Frame { frame, consumed } => match frame.request {
+                Request::Get { key, want_expiry } => {
+                    Some((frame.id, frame.quiet, want_expiry, key, consumed))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        let short_way = decode_get(&bytes, &limits).map(|(get, consumed)| {
+            let has = |flag: u8| get.flags & flag != 0;
+            (get.id, has(FLAG_QUIET), has(FLAG_WANT_EXPIRY), get.key, consumed)
+        });
+        assert_eq!(short_way, long_way);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(crate) use status::StatusOptions;
 pub(crate) use upgrade::UpgradeOptions;
 pub(crate) use why::WhyOptions;
 
+use super::commands::conclude_in_json;
 use super::ending::{Ending, Failure, conclude};
 use super::units;
 use crate::server::Address;
@@ -61,6 +62,11 @@ pub(crate) trait AdminCommand {
     /// The method and the path of the request.
     fn request(&self) -> (&'static str, String);
 
+    /// Whether a failure is said in JSON as well.
+    fn is_json(&self) -> bool {
+        false
+    }
+
     /// What to do with the answer.
     fn told(&self, told: Told) -> Result<Ending, Failure>;
 }
@@ -70,5 +76,9 @@ pub(crate) fn run<C: AdminCommand>(command: &C) -> ExitCode {
     let admin = command.admin();
     let (method, path) = command.request();
     let told = ask::ask(&admin.address(), method, &path, admin.timeout);
-    conclude(C::NAME, told.and_then(|told| command.told(told)))
+    let ended = told.and_then(|told| command.told(told));
+    match ended {
+        Err(failure) if command.is_json() => conclude_in_json(C::NAME, &failure),
+        ended => conclude(C::NAME, ended),
+    }
 }

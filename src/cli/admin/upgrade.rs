@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 
 use super::ask::Told;
 use super::{AdminCommand, AdminOptions};
@@ -18,11 +19,16 @@ use crate::cli::ending::{Ending, Failure, print};
 #[command(after_help = "\
 Examples:
   larder upgrade
-  larder upgrade --binary ./target/release/larder")]
+  larder upgrade --binary ./target/release/larder
+  larder upgrade --json                  # one object: done or why not, and the sentence")]
 pub(crate) struct UpgradeOptions {
     /// The new program [default: what is now at the path that the server was started from]
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
+
+    /// Answer in JSON: one object, of a failure as well
+    #[arg(long)]
+    json: bool,
 
     #[command(flatten)]
     admin: AdminOptions,
@@ -49,12 +55,20 @@ impl AdminCommand for UpgradeOptions {
         ("POST", path)
     }
 
+    fn is_json(&self) -> bool {
+        self.json
+    }
+
     fn told(&self, told: Told) -> Result<Ending, Failure> {
         let sentence = told.text.trim_end();
         if !told.is_done {
             return Err(Failure::not_done(sentence));
         }
-        print(format!("{sentence}\n").as_bytes())?;
+        let shown = match self.json {
+            true => json!({ "upgraded": true, "sentence": sentence }).to_string(),
+            false => sentence.to_owned(),
+        };
+        print(format!("{shown}\n").as_bytes())?;
         Ok(Ending::Done)
     }
 }

@@ -11,8 +11,12 @@ use crate::cli::ending::Failure;
 /// LIMIT: the longest line. Longer values come from files.
 const LINE_BYTES_MAX: usize = 4 << 20;
 
-/// LIMIT: lines that are read ahead.
-const LINES_AHEAD: usize = 16;
+/// LIMIT: what is read at once, and handed on at once where it has come at once: a hand-over takes longer
+/// than a line.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// LIMIT: such pieces that are read ahead.
+const PIECES_AHEAD: usize = 2;
 
 /// A line and its number, from 1.
 #[derive(Debug)]
@@ -21,29 +25,56 @@ pub(super) struct Line {
     pub(super) text: Vec<u8>,
 }
 
-/// Begins to read standard input, or a file. After the first error no more lines come.
-pub(super) fn read(path: Option<&Path>) -> Result<Receiver<Result<Line, Failure>>, Failure> {
-    let from: Box<dyn BufRead + Send> = match path {
-        None => Box::new(BufReader::new(io::stdin())),
-        Some(path) => Box::new(BufReader::new(File::open(path).map_err(|error| {
-            Failure::usage(format!("cannot read {}: {error}", path.display()))
-        })?)),
-    };
-    let (sender, lines) = channel(LINES_AHEAD);
-    std::thread::Builder::new()
-        .name("larder-lines".to_owned())
-        .spawn(move || hand_on(from, &sender))
-        .map_err(|error| Failure::not_done(format!("cannot start a thread: {error}")))?;
-    Ok(lines)
+/// Lines in their order.
+pub(super) struct Lines {
+    pieces: Receiver<Vec<Result<Line, Failure>>>,
+    at_hand: std::vec::IntoIter<Result<Line, Failure>>,
 }
 
-fn hand_on(mut from: Box<dyn BufRead + Send>, lines: &Sender<Result<Line, Failure>>) {
+impl Lines {
+    /// The next line; none at the end, and after an error.
+    pub(super) async fn next(&mut self) -> Option<Result<Line, Failure>> {
+        loop {
+            if let Some(line) = self.at_hand.next() {
+                return Some(line);
+            }
+            self.at_hand = self.pieces.recv().await?.into_iter();
+        }
+    }
+}
+
+/// Begins to read standard input, or a file.
+pub(super) fn read(path: Option<&Path>) -> Result<Lines, Failure> {
+    let from: Box<dyn Read + Send> =
+        match path {
+            None => Box::new(io::stdin()),
+            Some(path) => Box::new(File::open(path).map_err(|error| {
+                Failure::usage(format!("cannot read {}: {error}", path.display()))
+            })?),
+        };
+    let (sender, pieces) = channel(PIECES_AHEAD);
+    std::thread::Builder::new()
+        .name("larder-lines".to_owned())
+        .spawn(move || hand_on(BufReader::with_capacity(PIECE_BYTES, from), &sender))
+        .map_err(|error| Failure::not_done(format!("cannot start a thread: {error}")))?;
+    let at_hand = Vec::new().into_iter();
+    Ok(Lines { pieces, at_hand })
+}
+
+fn hand_on(mut from: BufReader<Box<dyn Read + Send>>, pieces: &Sender<Vec<Result<Line, Failure>>>) {
+    let mut piece = Vec::new();
     for number in 1.. {
-        let line = next(&mut *from, number).transpose();
-        let Some(line) = line else { return };
-        let is_last = line.is_err();
+        let line = next(&mut from, number).transpose();
+        let is_last = line.as_ref().is_none_or(Result::is_err);
+        piece.extend(line);
+        let more_is_there = from.buffer().contains(&b'\n');
+        if more_is_there && !is_last {
+            continue;
+        }
         // Nobody waits for lines any more when the batch has failed.
-        if lines.blocking_send(line).is_err() || is_last {
+        let is_wanted =
+            piece.is_empty() || pieces.blocking_send(std::mem::take(&mut piece)).is_ok();
+        if is_last || !is_wanted {
             return;
         }
     }

@@ -16,7 +16,7 @@ use larder_client::Client;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use self::lines::Line;
+use self::lines::{Line, Lines};
 use super::commands::{
     Answer, AnswerOptions, Form, Place, Request, ServerOptions, Site, connected, failure_as_json,
 };
@@ -86,7 +86,7 @@ pub(crate) fn run(options: &BatchOptions) -> ExitCode {
             true => Form::Json,
             false => Form::Lines,
         },
-        place: Place::Batch,
+        place: Place::Batch { line: 0 },
     };
     if options.file.is_none() && io::stdin().is_terminal() {
         say(
@@ -153,10 +153,7 @@ impl<'c> Batch<'c> {
         }
     }
 
-    async fn run(
-        mut self,
-        mut lines: tokio::sync::mpsc::Receiver<Result<Line, Failure>>,
-    ) -> Result<Ending, Failure> {
+    async fn run(mut self, mut lines: Lines) -> Result<Ending, Failure> {
         loop {
             if self.is_over() {
                 break;
@@ -164,7 +161,7 @@ impl<'c> Batch<'c> {
             let (has_room, has_some) = (self.has_room(), !self.underway.is_empty());
             tokio::select! {
                 biased;
-                line = lines.recv(), if has_room => match line {
+                line = lines.next(), if has_room => match line {
                     Some(line) => self.begin(line).await?,
                     None => break,
                 },
@@ -212,7 +209,8 @@ impl<'c> Batch<'c> {
             true => Form::Json,
             false => self.site.form,
         };
-        let site = Site { form, ..self.site };
+        let place = Place::Batch { line: line.number };
+        let site = Site { form, place };
         let Some(key) = typed.request.its_one_key().map(<[u8]>::to_vec) else {
             self.settle_all().await?;
             self.write()?;

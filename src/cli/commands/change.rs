@@ -1,7 +1,7 @@
 //! `larder touch`, `delete` and `incr`.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::answer::{Answer, bytes_as_json, readable_key};
-use super::keys::KeyOptions;
+use super::keys::{Absent, KeyOptions};
 use super::{Site, not_found};
 use crate::cli::ending::Failure;
 use crate::cli::units;
@@ -33,9 +33,6 @@ Examples:
 
 The new number is printed. Counting down stops at 0.";
 
-/// LIMIT: keys that were not there are named up to so many.
-const ABSENT_NAMED: usize = 10;
-
 /// The options of `larder touch`.
 #[derive(Debug, Args)]
 #[command(about = "Give keys a new expiry", after_help = TOUCH_EXAMPLE)]
@@ -54,7 +51,7 @@ pub(crate) struct TouchOptions {
 }
 
 /// The options of `larder delete`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(about = "Delete keys", visible_alias = "del", after_help = DELETE_EXAMPLE)]
 pub(crate) struct DeleteOptions {
     #[command(flatten)]
@@ -62,7 +59,7 @@ pub(crate) struct DeleteOptions {
 }
 
 /// The options of `larder incr`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(about = "Add to a counter, or subtract from it", after_help = INCR_EXAMPLE)]
 pub(crate) struct IncrOptions {
     /// The key
@@ -123,6 +120,12 @@ async fn touch(
 }
 
 impl DeleteOptions {
+    /// The same of another key.
+    pub(super) fn of(&self, key: &[u8]) -> Self {
+        let keys = self.keys.of(key);
+        Self { keys }
+    }
+
     pub(super) async fn ask(&self, client: &Client, site: Site) -> Result<Answer, Failure> {
         let mut keys = self.keys.open(site)?;
         let mut tally = Tally::default();
@@ -143,46 +146,48 @@ impl DeleteOptions {
 struct Tally {
     asked: u64,
     done: u64,
-    /// Keys that were not there, the first of them.
-    absent: Vec<Vec<u8>>,
+    absent: Absent,
 }
 
 impl Tally {
     fn count(&mut self, keys: &[Vec<u8>], was_there: &[bool]) {
         self.asked += keys.len() as u64;
         for (key, was_there) in keys.iter().zip(was_there) {
-            if *was_there {
-                self.done += 1;
-            } else if self.absent.len() < ABSENT_NAMED {
-                self.absent.push(key.clone());
+            match was_there {
+                true => self.done += 1,
+                false => self.absent.push(key),
             }
         }
     }
 
     fn answer(self, done: &str) -> Result<Answer, Failure> {
-        let absent = self.asked - self.done;
-        let text = match (self.asked, self.done) {
-            (1, 0) => return Err(not_found(&self.absent[0])),
+        let Self {
+            asked,
+            done: of,
+            absent,
+        } = self;
+        let text = match (asked, of) {
+            (1, 0) => return Err(not_found(&absent.named[0])),
             (1, _) => format!("{done}\n"),
-            (asked, of) => format!("{done} {of} of {asked}\n"),
+            _ => format!("{done} {of} of {asked}\n"),
         };
-        let named: Vec<_> = self.absent.iter().map(|key| readable_key(key)).collect();
-        let absent_json: Vec<Value> = self.absent.iter().map(|key| bytes_as_json(key)).collect();
-        let json = json!({ done: self.done, "absent": absent, "absent_keys": absent_json });
+        let keys: Vec<Value> = absent.named.iter().map(|key| bytes_as_json(key)).collect();
+        let json = json!({ done: of, "absent": absent.count, "absent_keys": keys });
         let answer = Answer::text(text, json);
-        let more = match absent - self.absent.len() as u64 {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        Ok(match absent {
-            0 => answer,
-            1 => answer.but(format!("{} is not there", named[0])),
-            _ => answer.but(format!("{}{more} are not there", named.join(", "))),
+        Ok(match absent.complaint() {
+            None => answer,
+            Some(complaint) => answer.but(complaint),
         })
     }
 }
 
 impl IncrOptions {
+    /// The same of another key.
+    pub(super) fn of(&self, key: &[u8]) -> Self {
+        let key = OsString::from_vec(key.to_vec());
+        Self { key, ..*self }
+    }
+
     pub(super) async fn ask(&self, client: &Client) -> Result<Answer, Failure> {
         let delta = u64::try_from(self.by.unsigned_abs()).map_err(|_| {
             Failure::usage(format!(

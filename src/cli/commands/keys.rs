@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::Site;
+use super::answer::readable_key;
 use super::files::STANDARD_INPUT;
 use crate::cli::ending::Failure;
 
@@ -18,8 +19,11 @@ const KEYS_AT_ONCE: usize = 1000;
 /// LIMIT: the longest line of a file of keys; no server takes longer keys.
 const KEY_BYTES_MAX: u64 = 64 * 1024;
 
+/// LIMIT: keys that were not there and are named.
+const ABSENT_NAMED: usize = 10;
+
 /// Which keys.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct KeyOptions {
     /// The keys
     #[arg(value_name = "KEY", required_unless_present = "keys_from")]
@@ -44,7 +48,47 @@ pub(super) enum Keys<'o> {
     },
 }
 
+/// Keys that were not there.
+#[derive(Debug, Default)]
+pub(super) struct Absent {
+    pub(super) count: u64,
+    /// The first of them.
+    pub(super) named: Vec<Vec<u8>>,
+}
+
+impl Absent {
+    pub(super) fn push(&mut self, key: &[u8]) {
+        self.count += 1;
+        if self.named.len() < ABSENT_NAMED {
+            self.named.push(key.to_vec());
+        }
+    }
+
+    /// The sentence that names them, if there are any.
+    pub(super) fn complaint(&self) -> Option<String> {
+        let named: Vec<_> = self.named.iter().map(|key| readable_key(key)).collect();
+        match (&named[..], self.count - named.len() as u64) {
+            ([], _) => None,
+            ([one], _) => Some(format!("{one} is not there")),
+            (_, 0) => Some(format!("{} are not there", named.join(", "))),
+            (_, more) => Some(format!(
+                "{} and {more} more are not there",
+                named.join(", ")
+            )),
+        }
+    }
+}
+
 impl KeyOptions {
+    /// The same of one other key.
+    pub(super) fn of(&self, key: &[u8]) -> Self {
+        Self {
+            keys: vec![OsString::from_vec(key.to_vec())],
+            keys_from: None,
+            null: self.null,
+        }
+    }
+
     /// The key, if there is one alone.
     pub(super) fn one(&self) -> Option<&OsString> {
         match &self.keys[..] {

@@ -98,7 +98,10 @@ pub(crate) enum Place {
     /// Somebody who typed it, and nothing else.
     CommandLine,
     /// A line of standard input, or of a file.
-    Batch,
+    Batch {
+        /// Its number, from 1.
+        line: u64,
+    },
     /// Somebody who types one command after the other.
     Shell,
 }
@@ -108,9 +111,19 @@ impl Place {
     fn input_is(self) -> Option<&'static str> {
         match self {
             Self::CommandLine => None,
-            Self::Batch => Some("the batch itself"),
+            Self::Batch { .. } => Some("the batch itself"),
             Self::Shell => Some("where commands are typed"),
         }
+    }
+}
+
+impl Site {
+    /// An object on a line of its own, with what tells it from those of other commands.
+    fn object(self, mut object: serde_json::Value) -> Vec<u8> {
+        if let Place::Batch { line } = self.place {
+            object["line"] = line.into();
+        }
+        format!("{object}\n").into_bytes()
     }
 }
 
@@ -118,7 +131,7 @@ impl Request {
     /// Asks the server.
     pub(crate) async fn ask(&self, client: &Client, site: Site) -> Result<Answer, Failure> {
         match self {
-            Self::Get(options) => options.ask(client).await,
+            Self::Get(options) => options.ask(client, site).await,
             Self::Set(options) => options.ask(client, site).await,
             Self::Touch(options) => options.ask(client, site).await,
             Self::Delete(options) => options.ask(client, site).await,
@@ -132,11 +145,23 @@ impl Request {
 }
 
 impl Request {
+    /// The request that words without options make, by what such words of another key, or another key
+    /// and value, made. `None` where that tells nothing.
+    pub(crate) fn of_words(&self, words: &[Vec<u8>]) -> Option<Self> {
+        Some(match (self, words) {
+            (Self::Get(options), [_, key]) => Self::Get(options.of(key)),
+            (Self::Set(options), [_, key, value]) => Self::Set(options.of(key, value)),
+            (Self::Delete(options), [_, key]) => Self::Delete(options.of(key)),
+            (Self::Incr(options), [_, key]) => Self::Incr(options.of(key)),
+            _ => return None,
+        })
+    }
+
     /// The one key that the request is about, if it is about one and travels as one frame. Requests on
     /// different keys may overlap.
     pub(crate) fn its_one_key(&self) -> Option<&[u8]> {
         let key = match self {
-            Self::Get(options) if options.output.is_none() => &options.key,
+            Self::Get(options) if options.output.is_none() => options.one()?,
             Self::Set(options) if options.file.is_none() => &options.key,
             Self::Touch(options) => options.keys.one()?,
             Self::Delete(options) => options.keys.one()?,
@@ -209,7 +234,8 @@ pub(crate) fn form_on_stdout(json: bool) -> Form {
     }
 }
 
-fn conclude_in_json(name: &str, failure: &Failure) -> ExitCode {
+/// Ends a command whose answers are JSON with its failure.
+pub(crate) fn conclude_in_json(name: &str, failure: &Failure) -> ExitCode {
     let object = format!("{}\n", failure_as_json(failure));
     conclude(name, print(object.as_bytes()).map(|()| failure.ending))
 }

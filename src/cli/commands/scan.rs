@@ -69,7 +69,7 @@ impl ScanOptions {
             let mut page = Vec::new();
             for key in keys {
                 if left > 0 && self.is_wanted(&key) {
-                    self.push(&mut page, &key, site.form);
+                    self.push(&mut page, &key, site);
                     left -= 1;
                 }
             }
@@ -85,16 +85,15 @@ impl ScanOptions {
         self.pattern.as_ref().is_none_or(matches)
     }
 
-    fn push(&self, page: &mut Vec<u8>, key: &ScanKey, form: Form) {
-        if form == Form::Json {
+    fn push(&self, page: &mut Vec<u8>, key: &ScanKey, site: Site) {
+        if site.form == Form::Json {
             let object = json!({
                 "key": bytes_as_json(&key.key),
                 "value_bytes": key.value_bytes,
                 "version": key.version,
                 "expires_in_ms": expiry_as_json(key.expiry_left),
             });
-            page.extend_from_slice(object.to_string().as_bytes());
-            page.push(b'\n');
+            page.extend_from_slice(&site.object(object));
             return;
         }
         if self.long {
@@ -105,7 +104,7 @@ impl ScanOptions {
             };
             page.extend_from_slice(format!("{size:>11}  {left:>9}  ").as_bytes());
         }
-        match form {
+        match site.form {
             Form::Readable { .. } if !self.null => {
                 page.extend_from_slice(readable_key(&key.key).as_bytes());
             }

@@ -1,7 +1,7 @@
 //! `larder set`.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ Examples:
 A file is sent while it is read, however large it is.";
 
 /// The options of `larder set`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(about = "Store a value under a key", after_help = EXAMPLE)]
 // clap would name the value before the key.
 #[command(
@@ -62,6 +62,16 @@ pub(crate) struct SetOptions {
 }
 
 impl SetOptions {
+    /// The same of another key and value.
+    pub(super) fn of(&self, key: &[u8], value: &[u8]) -> Self {
+        Self {
+            key: OsString::from_vec(key.to_vec()),
+            value: Some(OsString::from_vec(value.to_vec())),
+            file: None,
+            ..*self
+        }
+    }
+
     pub(super) async fn ask(&self, client: &Client, site: Site) -> Result<Answer, Failure> {
         let key = self.key.as_bytes();
         macro_rules! send {

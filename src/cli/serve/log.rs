@@ -1,6 +1,12 @@
 //! The log on standard error.
+//!
+//! A thread of its own writes it: whoever reads standard error may be slow, or have stopped, and a
+//! supervisor that waited for that would start nothing again. What cannot be written in time is dropped, and
+//! is among the last lines all the same that are kept with evidence.
 
-use std::io;
+use std::io::{self, Write};
+
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -11,6 +17,28 @@ use tracing_subscriber::{Layer, Registry, fmt};
 use super::LogForm;
 use crate::cli::style;
 use crate::supervisor::RecentLog;
+
+/// LIMIT: lines that wait to be written.
+const LINES_WAITING_MAX: usize = 4096;
+
+/// The log of this process.
+pub(super) struct Log {
+    pub(super) level: Level,
+    writer: NonBlocking,
+    guard: WorkerGuard,
+}
+
+impl Log {
+    /// Writes a last line, if there is one, after all that waits; gives that up after a second in which
+    /// nobody reads.
+    pub(super) fn end(mut self, last: Option<&str>) {
+        if let Some(last) = last {
+            // It takes what it is given, or drops it.
+            let _ = writeln!(self.writer, "{last}");
+        }
+        drop(self.guard);
+    }
+}
 
 /// What is logged, while the process runs.
 #[derive(Debug, Clone)]
@@ -29,10 +57,13 @@ impl Level {
 }
 
 /// Starts it, for all threads of the process.
-pub(super) fn start(form: LogForm, level: LevelFilter) -> Level {
+pub(super) fn start(form: LogForm, level: LevelFilter) -> Log {
+    let builder = NonBlockingBuilder::default();
+    let builder = builder.buffered_lines_limit(LINES_WAITING_MAX).lossy(true);
+    let (writer, guard) = builder.thread_name("larder-log").finish(io::stderr());
     let (filter, handle) = reload::Layer::new(level);
     let lines = fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(writer.clone())
         .with_ansi(style::on_stderr())
         .with_target(false);
     let lines = match form {
@@ -48,5 +79,9 @@ pub(super) fn start(form: LogForm, level: LevelFilter) -> Level {
     // A second log in one process would only fail to replace the first.
     let log = Registry::default().with(filter).with(lines);
     let _ = log.with(remembered).try_init();
-    Level { handle, recent }
+    Log {
+        level: Level { handle, recent },
+        writer,
+        guard,
+    }
 }

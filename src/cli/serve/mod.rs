@@ -17,12 +17,11 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::WRONG_USAGE;
 use super::admin::{ADMIN_VARIABLE, AdminAddress, EvidencePlace};
-use super::ending::say;
 use super::settings::{Loaded, Loader};
 use super::units;
 use crate::blackbox::Fingerprint;
 use crate::engine::{AccessTimes, Cache, Config, ConfigError, HugePages, Limits, Prefault};
-use crate::server::{self, Address, Pinning, Settings, StartError};
+use crate::server::{self, Address, DeadlyKey, Pinning, Settings, StartError};
 
 /// The exit code of a supervisor whose workers died again and again.
 const GAVE_UP: u8 = 4;
@@ -143,6 +142,10 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "OPERATION:HASH", hide = true)]
     refuse: Vec<Fingerprint>,
 
+    /// A key that workers die of, as the supervisor says it
+    #[arg(long, value_name = "DRILL:KEY", hide = true)]
+    deadly_key: Option<DeadlyKey>,
+
     /// How long the start after a death is put off at most: the first is not, then 100ms, 200ms ...
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = units::duration)]
     restart_delay_max: Duration,
@@ -228,19 +231,21 @@ impl From<HugePagesWhen> for HugePages {
 /// them, so that all have the settings that the server was started with.
 pub(crate) fn run(loaded: Loaded<ServeOptions>, loader: Loader) -> ExitCode {
     let options = &loaded.options;
-    let level = log::start(options.log, options.log_level);
+    let log = log::start(options.log, options.log_level);
+    let level = log.level.clone();
     let ended = match options.no_supervisor {
         true => inside::serve(options, level, loader).map(|()| ExitCode::SUCCESS),
         false => outside::supervise(&loaded, level, loader),
     };
-    ended.unwrap_or_else(|refusal| {
-        let (sentence, code) = match refusal {
-            Refusal::Usage(sentence) => (sentence, ExitCode::from(WRONG_USAGE)),
-            Refusal::Failed(sentence) => (sentence, ExitCode::FAILURE),
-        };
-        say(&format!("larder serve: {sentence}"));
-        code
-    })
+    let (code, sentence) = match ended {
+        Ok(code) => (code, None),
+        Err(Refusal::Usage(sentence)) => (ExitCode::from(WRONG_USAGE), Some(sentence)),
+        Err(Refusal::Failed(sentence)) => (ExitCode::FAILURE, Some(sentence)),
+        Err(Refusal::GaveUp(sentence)) => (ExitCode::from(GAVE_UP), Some(sentence)),
+    };
+    let last = sentence.map(|sentence| format!("larder serve: {sentence}"));
+    log.end(last.as_deref());
+    code
 }
 
 /// Why there is no server, or no longer.
@@ -250,6 +255,8 @@ enum Refusal {
     Usage(String),
     /// The system, or the server itself, failed.
     Failed(String),
+    /// Worker processes died again and again.
+    GaveUp(String),
 }
 
 impl Refusal {
@@ -295,6 +302,7 @@ fn settings(options: &ServeOptions) -> Result<Settings, Refusal> {
         quarantine: options.refuse.clone(),
         quarantined_for: options.refuse_for,
         allow_drills: options.allow_drills,
+        deadly_key: options.deadly_key.clone(),
     })
 }
 

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::log::Level;
-use super::{GAVE_UP, Refusal, ServeOptions, check};
+use super::{Refusal, ServeOptions, check};
 use crate::cli::admin::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
-use crate::cli::ending::say;
 use crate::cli::settings::{Loaded, Loader};
 use crate::server::{Address, Entrance, Listening, StartError};
 use crate::supervisor::{DeathLimits, Plan, Reread, StallLimits, SuperviseError, Terms, run};
@@ -24,7 +23,9 @@ pub(super) fn supervise(
     let recent_log = level.recent.clone();
     let reread = move || {
         let loaded = loader.load().map_err(|error| error.to_string())?;
-        if let Err(Refusal::Usage(why) | Refusal::Failed(why)) = check(&loaded.options) {
+        if let Err(Refusal::Usage(why) | Refusal::Failed(why) | Refusal::GaveUp(why)) =
+            check(&loaded.options)
+        {
             return Err(why);
         }
         level.set(loaded.options.log_level);
@@ -42,10 +43,7 @@ pub(super) fn supervise(
     };
     match run(plan) {
         Ok(code) => Ok(ExitCode::from(code)),
-        Err(error @ SuperviseError::GaveUp { .. }) => {
-            say(&format!("larder serve: {error}"));
-            Ok(ExitCode::from(GAVE_UP))
-        }
+        Err(error @ SuperviseError::GaveUp { .. }) => Err(Refusal::GaveUp(error.to_string())),
         Err(error) => Err(Refusal::failed(error)),
     }
 }

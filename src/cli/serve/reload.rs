@@ -43,7 +43,9 @@ impl Source {
         let tuned = self.read().and_then(|options| {
             let settings = settings(&options);
             let settings = settings.map_err(|refusal| match refusal {
-                Refusal::Usage(sentence) | Refusal::Failed(sentence) => sentence,
+                Refusal::Usage(sentence)
+                | Refusal::Failed(sentence)
+                | Refusal::GaveUp(sentence) => sentence,
             })?;
             let tuning = Tuning::of(&settings);
             drainer.tune(&tuning).map_err(|error| error.to_string())?;

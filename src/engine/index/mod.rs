@@ -25,7 +25,7 @@
 //! | word | writer | reader | pairs | caught by |
 //! |---|---|---|---|---|
 //! | entry | `LockedBucket::put`, Release | `Index::find`, Acquire | the item's bytes come before the entry | `a_reader_sees_a_whole_item_or_none` |
-//! | entry | `LockedBucket::put`, Release | `find_seen`, Acquire | the same, of a slot that was seen ahead | `a_key_that_was_seen_ahead_is_overwritten` |
+//! | entry | `LockedBucket::put`, Release | `find_plain`, Acquire | the same, of a slot that was seen ahead | `a_key_that_was_seen_ahead_is_overwritten` |
 //! | entry | `move_exact`, Release | `find`, Acquire | the copy's bytes come before the entry that names it | `a_reader_keeps_an_item_that_moves_to_main` |
 //! | entry | `clear`, Release | `find`, Acquire | a reader that sees a moved entry gone sees the raised count | `a_reader_finds_its_key_through_a_split` |
 //! | entry | frequency bump, Relaxed | - | a read-modify-write continues the writer's release sequence | `a_reader_sees_a_whole_item_or_none` |
@@ -53,7 +53,7 @@ use crate::engine::header;
 use crate::engine::index::bucket::LockedBucket;
 use crate::engine::index::growth::Growth;
 use crate::engine::index::overflow::Spares;
-use crate::engine::index::word::{Control, Entry, KeyHash, Wait};
+use crate::engine::index::word::{Control, Entry, Extent, KeyHash, Wait};
 use crate::engine::item::Item;
 use crate::engine::stats::{Counters, Figure};
 use crate::reclaim::Pin;
@@ -102,17 +102,22 @@ pub(crate) struct Found {
     pub(crate) entry: Entry,
 }
 
-/// Whether two keys are the same. Most are short: comparing them here is cheaper than a call.
+/// Whether two keys are the same. Most are of 8 to 32 bytes: comparing their two ends, which may
+/// overlap, is cheaper than a call.
 #[inline(always)]
 fn is_same(one: &[u8], other: &[u8]) -> bool {
-    let (Some(one_end), Some(other_end)) = (one.last_chunk::<8>(), other.last_chunk::<8>()) else {
-        return one == other;
-    };
-    let (ones, _) = one.as_chunks::<8>();
-    let (others, _) = other.as_chunks::<8>();
     one.len() == other.len()
-        && ones.iter().zip(others).all(|(one, other)| one == other)
-        && one_end == other_end
+        && match one.len() {
+            8..16 => have_same_ends::<8>(one, other),
+            16..=32 => have_same_ends::<16>(one, other),
+            _ => one == other,
+        }
+}
+
+#[inline(always)]
+fn have_same_ends<const N: usize>(one: &[u8], other: &[u8]) -> bool {
+    one.first_chunk::<N>() == other.first_chunk::<N>()
+        && one.last_chunk::<N>() == other.last_chunk::<N>()
 }
 
 /// Slots of a bucket, a bit each.
@@ -179,6 +184,12 @@ impl Index {
         self.geometry.overflow_at + u64::from(id) * OVERFLOW_BYTES
     }
 
+    /// How many buckets there are.
+    #[inline]
+    pub(crate) fn extent(&self) -> Extent {
+        Extent::of(self.buckets())
+    }
+
     /// The bucket that the hash belongs to.
     #[inline]
     pub(crate) fn bucket_of(&self, hash: KeyHash) -> u64 {
@@ -202,17 +213,20 @@ impl Index {
         ahead
     }
 
-    /// The same for an overflow bucket that was asked for before.
-    #[inline]
-    pub(crate) fn prefetch_overflowed(&self, hash: KeyHash, id: u32) -> SeenAt {
-        match self.prefetch_named::<OVERFLOW_WORDS>(self.overflow_at(id), hash) {
-            Ahead::Seen(seen_at) => seen_at,
-            Ahead::Overflow(_) => SeenAt::NOWHERE,
+    /// The same for an overflow bucket that was asked for before. Few keys are further down the chain:
+    /// those that it leads to are waited for.
+    pub(crate) fn prefetch_overflowed(&self, hash: KeyHash, mut id: u32) -> SeenAt {
+        for _ in 0..shape::OVERFLOW_BUCKETS_MAX {
+            match self.prefetch_named::<OVERFLOW_WORDS>(self.overflow_at(id), hash) {
+                Ahead::Seen(seen_at) => return seen_at,
+                Ahead::Overflow(next) => id = next,
+            }
         }
+        SeenAt::NOWHERE
     }
 
     /// The same for a bucket of `N` words.
-    #[inline]
+    #[inline(always)]
     fn prefetch_named<const N: usize>(&self, at: u64, hash: KeyHash) -> Ahead {
         let words = self.arena.words::<N>(at);
         let mut tagged = Slots::tagged::<N>(&self.arena, at, hash);
@@ -279,34 +293,32 @@ impl Index {
         }
     }
 
-    /// The same, looking first at the slot that was seen ahead. What it has now counts, so it does
-    /// not matter what happened since.
+    /// The same, if it is what most reads come to: a [plain](Item::read_plain) item in the slot that was
+    /// seen ahead. What that has now counts, so it does not matter what happened since. `None` says
+    /// nothing about the key.
     ///
     /// # Safety
     ///
     /// As for [`Index::find_item`].
     #[inline(always)]
-    pub(crate) unsafe fn find_seen(
+    pub(crate) unsafe fn find_plain(
         &self,
-        seen_at: SeenAt,
-        bucket: u64,
+        slot: SeenAt,
         hash: KeyHash,
         key: &[u8],
     ) -> Option<(Found, Item<'_>)> {
-        if seen_at != SeenAt::NOWHERE {
-            let slot = seen_at.0;
-            // ORDERING: Acquire, as in `find_in`.
-            let entry = Entry(self.arena.word(slot).load(Ordering::Acquire));
-            if entry.tag() == hash.tag() && !entry.is_empty() {
-                // SAFETY: the entry was loaded with Acquire under the caller's pin.
-                let item = unsafe { Item::read(&self.arena, entry.offset()) };
-                if is_same(item.key(), key) {
-                    return Some((Found { slot, entry }, item));
-                }
-            }
+        if slot == SeenAt::NOWHERE {
+            return None;
         }
-        // SAFETY: the caller's promise is the same.
-        unsafe { self.find_item(bucket, hash, key) }
+        let slot = slot.0;
+        // ORDERING: Acquire, as in `find_in`.
+        let entry = Entry(self.arena.word(slot).load(Ordering::Acquire));
+        if entry.tag() != hash.tag() || entry.is_empty() {
+            return None;
+        }
+        // SAFETY: the entry was loaded with Acquire under the caller's pin.
+        let item = unsafe { Item::read_plain(&self.arena, entry.offset()) }?;
+        is_same(item.key(), key).then_some((Found { slot, entry }, item))
     }
 
     /// The entry and the item of this key in a chain. The path of every read: written out, where

@@ -36,13 +36,34 @@ impl KeyHash {
     /// The bucket of this hash when the index has `buckets` buckets (linear hashing).
     #[inline]
     pub(crate) fn bucket(self, buckets: u64) -> u64 {
-        // The smallest all-ones mask that covers every bucket, and the one below it.
-        let mask = u64::MAX >> ((buckets - 1) | 1).leading_zeros();
-        let bucket = self.0 & mask;
-        if bucket < buckets {
+        Extent::of(buckets).bucket_of(self)
+    }
+}
+
+/// How many buckets the index has, made up so that many hashes find theirs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extent {
+    buckets: u64,
+    /// The smallest all-ones mask that covers every bucket.
+    mask: u64,
+}
+
+impl Extent {
+    #[inline]
+    pub(crate) fn of(buckets: u64) -> Self {
+        Self {
+            buckets,
+            mask: u64::MAX >> ((buckets - 1) | 1).leading_zeros(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn bucket_of(self, hash: KeyHash) -> u64 {
+        let bucket = hash.0 & self.mask;
+        if bucket < self.buckets {
             bucket
         } else {
-            bucket & (mask >> 1)
+            bucket & (self.mask >> 1)
         }
     }
 }

@@ -163,8 +163,7 @@ fn of_stats_figures(families: &mut Families, seen: &Seen, board: Option<&Board>,
             }
         }
     }
-    if let Some(lookout) = &seen.lookout {
-        let stats = lookout.stats_at(now.wall_ms);
+    if let Some(stats) = seen.stats(now) {
         figures.extend(stats.figures());
         ledger.extend(stats.ledger());
     }

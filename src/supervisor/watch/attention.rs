@@ -2,7 +2,7 @@
 //!
 //! Time in which the supervisor itself did not run says nothing about anybody: its process group was
 //! stopped, or others had the cores. So what counts is not what a clock says, but looks: from one to
-//! the next, twice the usual interval at most ([`Attention`]). A machine that is suspended stops the
+//! the next, twice the usual interval at most, and nothing if it was absent ([`Attention`]). A machine that is suspended stops the
 //! monotonic clock anyway.
 //!
 //! And a thread that does nothing is not stuck if there is nothing for it to do ([`patience`]).
@@ -16,6 +16,9 @@ const UPKEEP_SLEEPS: Duration = Duration::from_millis(250);
 
 /// How long a worker that has connections sleeps at most: it looks at their deadlines.
 const WORKER_SLEEPS: Duration = Duration::from_secs(1);
+
+/// Whoever did not look for so long was not late, but absent: where many want the cores, everybody is late.
+const ABSENT_AFTER: Duration = Duration::from_secs(1);
 
 /// How much of the time passes under the supervisor's eyes.
 #[derive(Debug)]
@@ -37,7 +40,10 @@ impl Attention {
     pub(super) fn look(&mut self, now: Duration) -> Duration {
         let last = self.last.replace(now);
         let elapsed = last.map_or(Duration::ZERO, |last| now.saturating_sub(last));
-        elapsed.min(self.interval * 2)
+        match elapsed < ABSENT_AFTER {
+            true => elapsed.min(self.interval * 2),
+            false => Duration::ZERO,
+        }
     }
 }
 
@@ -104,10 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn time_without_the_supervisor_counts_for_no_more_than_two_looks() {
+    fn who_is_late_counts_for_no_more_than_two_looks_and_who_is_absent_for_none() {
         let mut attention = Attention::new(200 * MS);
-        let counted = [1000 * MS, 1200 * MS, 1500 * MS, 61_500 * MS].map(|now| attention.look(now));
-        assert_eq!(counted, [Duration::ZERO, 200 * MS, 300 * MS, 400 * MS]);
+        let looks = [1000, 1200, 1500, 2499, 3499, 61_500, 61_700].map(|at| at * MS);
+        let counted = looks.map(|now| attention.look(now));
+        assert_eq!(counted, [0, 200, 300, 400, 0, 0, 200].map(|at| at * MS));
     }
 
     #[test]

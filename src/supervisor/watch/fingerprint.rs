@@ -8,20 +8,20 @@
 
 use libc::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
 
-use super::boxes::{Attached, Boxes};
 use crate::blackbox::{Fingerprint, Phase};
 use crate::supervisor::journal::Ended;
+use crate::supervisor::sight::{Seen, SeenThread};
 
 /// The signals that a thread's own instructions bring about.
 const BY_A_THREAD: [i32; 7] = [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS];
 
 /// Which operation on which key a process died of; `None`: that cannot be told.
-pub(super) fn fingerprint(ended: Ended, boxes: &Boxes) -> Option<Fingerprint> {
+pub(super) fn fingerprint(ended: Ended, seen: &Seen) -> Option<Fingerprint> {
     match ended {
         Ended::Killed(signal) if BY_A_THREAD.contains(&signal) => {}
         Ended::Killed(_) | Ended::Exited(_) => return None,
     }
-    let mut executing = boxes.workers().filter(|worker| is_executing(worker));
+    let mut executing = seen.workers().filter(|worker| is_executing(worker));
     let only = executing.next()?;
     match executing.next() {
         None => fingerprint_of(only),
@@ -30,12 +30,12 @@ pub(super) fn fingerprint(ended: Ended, boxes: &Boxes) -> Option<Fingerprint> {
 }
 
 /// Which operation on which key a worker is at, or was when it died.
-pub(super) fn fingerprint_of(worker: &Attached) -> Option<Fingerprint> {
+pub(super) fn fingerprint_of(worker: &SeenThread) -> Option<Fingerprint> {
     let snapshot = worker.black_box.snapshot();
     snapshot.operation.as_ref()?.fingerprint()
 }
 
-fn is_executing(worker: &Attached) -> bool {
+fn is_executing(worker: &SeenThread) -> bool {
     let snapshot = worker.black_box.snapshot();
     snapshot.phase == Some(Phase::Executing) && snapshot.operation.is_some()
 }
@@ -47,12 +47,12 @@ mod tests {
     use crate::sync::Arc;
 
     /// A worker's box, as the thread leaves it.
-    fn worker(number: u32, write: impl FnOnce(&mut Pen)) -> Attached {
+    fn worker(number: u32, write: impl FnOnce(&mut Pen)) -> SeenThread {
         let made = BlackBox::create(Kind::Worker, number, &[]).unwrap();
         let memory = made.memory().try_clone_to_owned().unwrap();
         write(&mut Pen::new(Arc::new(made)));
         let black_box = BlackBox::attach(memory).unwrap();
-        Attached::to(black_box).unwrap()
+        SeenThread::of(black_box).unwrap()
     }
 
     fn executes(pen: &mut Pen) {
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn the_one_worker_that_was_in_the_midst_of_an_operation_is_who_it_was() {
         let sleeps = |pen: &mut Pen| pen.enter(Phase::Sleeping);
-        let boxes = Boxes::of(vec![worker(0, sleeps), worker(1, executes)]);
+        let boxes = Seen::of(vec![worker(0, sleeps), worker(1, executes)], None);
         let found = fingerprint(SEGV, &boxes).unwrap();
         assert_eq!((found.operation, found.key_hash), (Operation::Set, 0xabc));
         for ended in [libc::SIGKILL, libc::SIGTERM].map(Ended::Killed) {
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn nobody_is_named_where_it_may_have_been_another() {
-        let both = Boxes::of(vec![worker(0, executes), worker(1, executes)]);
+        let both = Seen::of(vec![worker(0, executes), worker(1, executes)], None);
         assert_eq!(fingerprint(SEGV, &both), None);
         let has_ended = worker(0, |pen| {
             executes(pen);
@@ -89,7 +89,8 @@ mod tests {
             pen.begin_batch(1);
             pen.begin(Operation::Flush, 0, 0, 0);
         });
-        assert_eq!(fingerprint(SEGV, &Boxes::of(vec![has_ended, no_key])), None);
-        assert_eq!(fingerprint(SEGV, &Boxes::default()), None);
+        let none = Seen::of(vec![has_ended, no_key], None);
+        assert_eq!(fingerprint(SEGV, &none), None);
+        assert_eq!(fingerprint(SEGV, &Seen::default()), None);
     }
 }

@@ -11,38 +11,41 @@
 //! Looking is cheap and asks nobody for anything: a few loads from each box ([`watched`]). How long
 //! somebody has not gone on is counted in time that the supervisor was there to see ([`attention`]); why,
 //! is decided from what was seen, by code that looks at nothing ([`verdict`]); what follows is decided in
-//! [`ladder`]. Whatever is written to a disk, another thread writes ([`recorder`]).
+//! [`ladder`]. Whatever is written to a disk, another thread writes ([`recorder`]), which also looks where threads
+//! are in their program ([`stacks`]).
 
 mod archive;
 mod attention;
-mod boxes;
 mod fingerprint;
 mod ladder;
 mod recent;
 mod recorder;
 mod report;
+mod stacks;
 mod thread;
 mod throttle;
+mod unwind;
 mod verdict;
 mod watched;
 
 use std::io;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::oneshot;
 
 use crate::blackbox::{Fingerprint, Kind};
 use crate::engine::Config;
 use crate::supervisor::journal::{Ended, Journal, Phase};
 use crate::supervisor::kept::Kept;
+use crate::supervisor::sight::Seen;
 use crate::supervisor::{Plan, Supervisor, Worker};
 use crate::sync::Arc;
-use boxes::Boxes;
 use fingerprint::{fingerprint, fingerprint_of};
 use ladder::Step;
 use recorder::{Case, Recorder};
-use report::Recovery;
+use report::{Finding, Recovery};
+use verdict::Verdict;
 use watched::Watched;
 
 pub(crate) use ladder::StallLimits;
@@ -61,6 +64,9 @@ const INTERVAL_MIN: Duration = Duration::from_millis(5);
 /// LIMIT: bundles of one kind about a process that lives: one in this time.
 const CAPTURES_EVERY: Duration = Duration::from_secs(60);
 
+/// LIMIT: how long a process that hangs may live until the evidence about it is saved.
+const SAVED_WITHIN: Duration = Duration::from_secs(5);
+
 /// The watch over one worker process after the other.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -74,8 +80,10 @@ pub(super) struct Watch {
     /// When evidence of a stall, and of a failing probe, was saved last.
     stall_saved_at: Option<Instant>,
     unready_saved_at: Option<Instant>,
-    /// The operation of the thread for which the process was killed.
-    killed_for: Option<(String, Option<Fingerprint>)>,
+    /// What was found of the thread for which the process is killed, and its operation.
+    killed_for: Option<(Finding, Option<Fingerprint>)>,
+    /// Tells when the evidence of the last stall is saved.
+    saving: Option<oneshot::Receiver<()>>,
 }
 
 /// Which form of the answer to a probe is sent: whether it is ready, in a sentence.
@@ -100,6 +108,7 @@ impl Watch {
             stall_saved_at: None,
             unready_saved_at: None,
             killed_for: None,
+            saving: None,
         })
     }
 
@@ -118,10 +127,9 @@ impl Watch {
     }
 
     /// A worker process serves: begins to watch it, and tells the last post-mortem what came after.
-    pub(super) fn begins(&mut self, pid: Pid, kept: &Kept) {
+    pub(super) fn begins(&mut self, pid: Pid, seen: Arc<Seen>) {
         let (interval, warn) = (self.interval, self.limits.warn);
-        let watched = Watched::new(pid, kept, &self.config, interval, warn);
-        self.process = Some(watched);
+        self.process = Some(Watched::new(pid, seen, interval, warn));
         self.next_at = Instant::now() + self.interval;
         let entries = self.journal.read();
         let after = match entries.outage_ms {
@@ -133,6 +141,7 @@ impl Watch {
             false => "with what recovery kept",
         };
         let pid = pid.as_raw_nonzero();
+        self.recorder.begins(pid.get());
         self.recorder.recovered(Recovery {
             sentence: format!("The next process, {pid}, served {after}, {kept}."),
             receipt: entries.receipt,
@@ -141,7 +150,7 @@ impl Watch {
 
     /// The process has ended as it was told to.
     pub(super) fn ends(&mut self) {
-        self.process = None;
+        (self.process, self.killed_for, self.saving) = (None, None, None);
     }
 
     /// The process has died: keeps what can be known of it, and says which operation on which key it died
@@ -154,24 +163,35 @@ impl Watch {
         kept: &Kept,
     ) -> Option<Fingerprint> {
         let process = self.process.take();
-        let boxes = match &process {
-            Some(process) => Arc::clone(&process.boxes),
-            None => Arc::new(Boxes::of_process(pid, kept)),
+        let seen = match &process {
+            Some(process) => Arc::clone(&process.seen),
+            // It has not served.
+            None => Arc::new(Seen::of_process(pid, kept, &self.config)),
         };
         let killed_for = self.killed_for.take();
         let found = match &killed_for {
             Some((_, of_stuck)) => *of_stuck,
-            None => fingerprint(ended, &boxes),
+            None => fingerprint(ended, &seen),
         };
         let by_whom = match &killed_for {
-            Some((thread, _)) => format!(", by its supervisor, since {thread} hung"),
+            Some((stuck, _)) => {
+                format!(", by its supervisor, since {} hung", stuck.thread)
+            }
             None => String::new(),
         };
         let stuck = process.as_ref().map_or(Vec::new(), |process| {
-            let places = process.places();
-            let findings = places.map(|at| process.finding(at));
+            let known = killed_for.as_ref().map(|(stuck, _)| stuck);
+            let find = |at| {
+                let name = &process.thread(at).name;
+                // It was alive when that was found.
+                match known.filter(|stuck| stuck.thread == *name) {
+                    Some(stuck) => stuck.clone(),
+                    None => process.finding(at),
+                }
+            };
+            let findings = process.places().map(find);
             findings
-                .filter(|finding| finding.verdict.is_stuck())
+                .filter(|finding| finding.verdict.is_stuck() && finding.verdict != Verdict::Gone)
                 .collect()
         });
         let what = format!(
@@ -182,7 +202,7 @@ impl Watch {
             what_for: "death",
             what,
             pid: pid.as_raw_nonzero().get(),
-            boxes,
+            seen,
             is_over: true,
             fingerprint: found.map(|found| found.to_string()),
             findings: stuck,
@@ -191,6 +211,17 @@ impl Watch {
             then: None,
         });
         found
+    }
+
+    /// What a thread is about, and where it was in its program, if it still is.
+    fn finding(&self, process: &Watched, at: usize) -> Finding {
+        let mut finding = process.finding(at);
+        let turns = process.thread(at).black_box.snapshot().turns;
+        let line = self.recorder.stacks.line(&finding.thread, turns);
+        if let Some(line) = line.filter(|_| finding.verdict.is_stuck()) {
+            finding.evidence.push((report::STACK.to_owned(), line));
+        }
+        finding
     }
 
     fn keep(&self, mut case: Case) {
@@ -207,7 +238,7 @@ impl Watch {
             what_for,
             what,
             pid: process.pid.as_raw_nonzero().get(),
-            boxes: Arc::clone(&process.boxes),
+            seen: Arc::clone(&process.seen),
             is_over: false,
             fingerprint: None,
             findings: process.places().map(|at| process.finding(at)).collect(),
@@ -223,11 +254,11 @@ impl Watch {
             return Some(Why::default());
         };
         let is_asked_for = |at: &usize| {
-            let one = process.attached(*at);
+            let one = process.thread(*at);
             worker.is_none_or(|number| one.kind == Kind::Worker && one.black_box.number() == number)
         };
         let places = process.places().filter(is_asked_for);
-        let threads: Vec<_> = places.map(|at| process.finding(at)).collect();
+        let threads: Vec<_> = places.map(|at| self.finding(process, at)).collect();
         if threads.is_empty() && worker.is_some() {
             return None;
         }
@@ -324,6 +355,10 @@ impl Supervisor {
             return;
         }
         self.watch.next_at = now + self.watch.interval;
+        if self.watch.killed_for.is_some() {
+            // Its end is on its way.
+            return;
+        }
         let Some(process) = &mut self.watch.process else {
             return;
         };
@@ -351,7 +386,7 @@ impl Supervisor {
         };
         let finding = process.finding(at);
         let (pid, thread) = (process.pid.as_raw_nonzero().get(), finding.thread.clone());
-        let one = process.attached(at);
+        let one = process.thread(at);
         let (name, sentence) = match step {
             Step::Name { in_log } => {
                 if in_log {
@@ -376,23 +411,39 @@ impl Supervisor {
                 if !is_due(&mut self.watch.stall_saved_at) {
                     return;
                 }
-                self.watch.capture("stall", finding.sentence, None);
+                let (then, saved) = oneshot::channel();
+                self.watch.saving = Some(saved);
+                self.watch.capture("stall", finding.sentence, Some(then));
                 ("captured", format!("the evidence about {thread} is saved"))
             }
             Step::Kill => {
-                self.watch.killed_for = Some((thread.clone(), fingerprint_of(one)));
+                self.watch.killed_for = Some((finding.clone(), fingerprint_of(one)));
                 tracing::error!(pid, "killed: {}", finding.sentence);
                 // SIGABRT would have a core of the whole memory written before anything starts again.
-                self.kill_worker();
+                self.kill_once_saved();
                 ("killed", finding.sentence)
             }
         };
         self.journal.step(pid, &thread, name, sentence);
     }
 
-    fn kill_worker(&self) {
-        if let Worker::Running(_) = &self.worker {
-            self.tell(Signal::KILL);
+    /// Kills the worker process once the evidence about it is saved, or has not been in its time.
+    fn kill_once_saved(&mut self) {
+        let Worker::Running(running) = &self.worker else {
+            return;
+        };
+        // Its number may be another's by then.
+        let process = pidfd_open(running.pid, PidfdFlags::empty());
+        match (self.watch.saving.take(), process) {
+            (Some(saved), Ok(process)) => {
+                tokio::spawn(async move {
+                    // An error says that nothing will be saved.
+                    let _ = tokio::time::timeout(SAVED_WITHIN, saved).await;
+                    // It may have ended meanwhile.
+                    let _ = pidfd_send_signal(process, Signal::KILL);
+                });
+            }
+            _ => self.tell(Signal::KILL),
         }
     }
 }

@@ -11,12 +11,14 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, oneshot};
 
 use super::archive::{Archive, Named};
-use super::boxes::{Attached, Boxes};
 use super::recent::RecentLog;
-use super::report::{Finding, Postmortem, Recovery, Remains, name, operations};
+use super::report::{self, Finding, Postmortem, Recovery, Remains, operations};
+use super::stacks::{self, LastStacks};
 use super::thread;
+use super::unwind::Program;
 use crate::blackbox::Kind;
 use crate::supervisor::journal::Journal;
+use crate::supervisor::sight::{Seen, SeenThread};
 use crate::sync::Arc;
 
 /// LIMIT: what waits for the thread; what comes beyond is dropped, and said to be.
@@ -29,7 +31,7 @@ pub(super) struct Case {
     pub(super) what_for: &'static str,
     pub(super) what: String,
     pub(super) pid: i32,
-    pub(super) boxes: Arc<Boxes>,
+    pub(super) seen: Arc<Seen>,
     /// Whether the process has ended.
     pub(super) is_over: bool,
     pub(super) fingerprint: Option<String>,
@@ -42,6 +44,7 @@ pub(super) struct Case {
 
 #[derive(Debug)]
 enum Job {
+    Begins(i32),
     Keep(Box<Case>),
     Recovered(Recovery),
     Tell(oneshot::Sender<Option<Postmortem>>),
@@ -50,6 +53,8 @@ enum Job {
 /// The thread, as the supervisor has it. Dropping it waits until all is written.
 #[derive(Debug)]
 pub(super) struct Recorder {
+    /// Where threads were when that was looked at last.
+    pub(super) stacks: LastStacks,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -63,7 +68,10 @@ impl Recorder {
         journal: Journal,
     ) -> std::io::Result<Self> {
         let (jobs, taken) = mpsc::channel(WAITING_MAX);
+        let stacks = LastStacks::default();
         let desk = Desk {
+            stacks: stacks.clone(),
+            program: Program::default(),
             archive: folder.map(Archive::at),
             settings,
             log,
@@ -73,9 +81,15 @@ impl Recorder {
         let builder = std::thread::Builder::new().name("larder-evidence".to_owned());
         let thread = builder.spawn(move || desk.work(taken))?;
         Ok(Self {
+            stacks,
             jobs: Some(jobs),
             thread: Some(thread),
         })
+    }
+
+    /// A process begins to serve.
+    pub(super) fn begins(&self, pid: i32) {
+        self.send(Job::Begins(pid));
     }
 
     pub(super) fn keep(&self, case: Case) {
@@ -117,6 +131,9 @@ impl Drop for Recorder {
 /// What the thread has.
 #[derive(Debug)]
 struct Desk {
+    stacks: LastStacks,
+    /// What the process that serves executes.
+    program: Program,
     archive: Option<Archive>,
     settings: String,
     log: RecentLog,
@@ -128,6 +145,7 @@ impl Desk {
     fn work(mut self, mut jobs: mpsc::Receiver<Job>) {
         while let Some(job) = jobs.blocking_recv() {
             match job {
+                Job::Begins(pid) => self.program = Program::of(pid),
                 Job::Keep(case) => self.keep(*case),
                 Job::Recovered(recovery) => self.recovered(recovery),
                 Job::Tell(answer) => {
@@ -138,11 +156,18 @@ impl Desk {
         }
     }
 
-    fn keep(&mut self, case: Case) {
+    fn keep(&mut self, mut case: Case) {
+        let mut stacks = String::new();
+        if !case.is_over {
+            let taken = stacks::take(case.pid, &self.program, &case.seen);
+            stacks = stacks::text(&taken);
+            self.stacks.set(taken);
+        }
+        self.add_stacks(&mut case);
         let now_ns = monotonic_ns();
-        let each = case.boxes.iter();
-        let remains = each.map(|one| Remains::of(&one.black_box, one.kind, now_ns, case.is_over));
-        let build = case.boxes.iter().next();
+        let each = case.seen.threads.iter();
+        let remains = each.map(|one| Remains::of(one, now_ns, case.is_over));
+        let build = case.seen.threads.first();
         let mut postmortem = Postmortem {
             what: case.what.clone(),
             at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
@@ -157,7 +182,10 @@ impl Desk {
             bundle: None,
         };
         if let Some(archive) = &self.archive {
-            match archive.save(case.what_for, &self.files(&case, &postmortem, now_ns)) {
+            match archive.save(
+                case.what_for,
+                &self.files(&case, &postmortem, stacks, now_ns),
+            ) {
                 Ok(bundle) => {
                     tracing::info!(bundle = %bundle.display(), "the evidence is saved");
                     self.journal.saved(&bundle);
@@ -175,8 +203,27 @@ impl Desk {
         }
     }
 
+    /// Puts to what was found of threads where they are in their program, or were when they were alive.
+    fn add_stacks(&self, case: &mut Case) {
+        let stuck = case.findings.iter_mut();
+        for finding in stuck.filter(|finding| finding.verdict.is_stuck()) {
+            let thread = (case.seen.threads.iter()).find(|one| one.name == finding.thread);
+            let turns = thread.map_or(0, |one| one.black_box.snapshot().turns);
+            if let Some(line) = self.stacks.line(&finding.thread, turns) {
+                finding.evidence.retain(|(name, _)| name != report::STACK);
+                finding.evidence.push((report::STACK.to_owned(), line));
+            }
+        }
+    }
+
     /// What matters most comes first: what does not fit is left out.
-    fn files(&self, case: &Case, postmortem: &Postmortem, now_ns: u64) -> Vec<Named> {
+    fn files(
+        &self,
+        case: &Case,
+        postmortem: &Postmortem,
+        stacks: String,
+        now_ns: u64,
+    ) -> Vec<Named> {
         let mut files = report(postmortem);
         files.push((
             "settings.txt".to_owned(),
@@ -184,12 +231,13 @@ impl Desk {
         ));
         files.push(("log.txt".to_owned(), self.log.read()));
         if !case.is_over {
-            let threads = case.boxes.iter().map(of_system);
+            let threads = case.seen.threads.iter().map(of_system);
             let threads = threads.collect::<String>().into_bytes();
             files.push(("threads.txt".to_owned(), threads));
+            files.push(("stacks.txt".to_owned(), stacks.into_bytes()));
         }
-        for one in case.boxes.iter() {
-            let name = name(one.kind, one.black_box.number());
+        for one in case.seen.threads.iter() {
+            let name = &one.name;
             if one.kind == Kind::Upkeep {
                 let board = one.black_box.board().text.into_bytes();
                 files.push(("figures.txt".to_owned(), board));
@@ -197,8 +245,8 @@ impl Desk {
             let all = operations(&one.black_box, now_ns, usize::MAX).join("\n");
             files.push((format!("{name}.txt"), all.into_bytes()));
         }
-        for one in case.boxes.iter() {
-            let name = name(one.kind, one.black_box.number());
+        for one in case.seen.threads.iter() {
+            let name = &one.name;
             files.push((format!("{name}.box"), one.black_box.to_bytes()));
         }
         files
@@ -237,10 +285,10 @@ fn report(postmortem: &Postmortem) -> Vec<Named> {
 }
 
 /// What the system says of the thread of a box. The kernel tells where a thread is, and stops nobody
-/// for it; its stack in the program is not taken, since that would stop the process.
-fn of_system(one: &Attached) -> String {
+/// for it.
+fn of_system(one: &SeenThread) -> String {
     let snapshot = one.black_box.snapshot();
-    let name = name(one.kind, one.black_box.number());
+    let name = &one.name;
     let mut text = format!(
         "== {name}: process {}, thread {}\n",
         snapshot.process, snapshot.thread

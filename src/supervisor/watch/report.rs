@@ -6,10 +6,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::verdict::Verdict;
-use crate::blackbox::{BlackBox, Kind, Phase, Record};
+use crate::blackbox::{BlackBox, Phase, Record};
+use crate::supervisor::sight::SeenThread;
 
 /// LIMIT: the last operations of each thread that a report tells; the box in the bundle has more.
 const OPERATIONS_TOLD: usize = 16;
+
+/// How it is called where a thread is in its program: the innermost function first.
+pub(super) const STACK: &str = "stack";
 
 /// What every thread of the worker process is about.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -153,14 +157,6 @@ impl fmt::Display for Postmortem {
     }
 }
 
-/// The name of the thread of a box.
-pub(super) fn name(kind: Kind, number: u32) -> String {
-    match kind {
-        Kind::Worker => format!("worker-{number}"),
-        kind => kind.name().to_owned(),
-    }
-}
-
 /// What a thread does, or did when it ended, as the predicate of a sentence.
 pub(super) fn doing(black_box: &BlackBox, now_ns: u64, was: bool) -> String {
     let snapshot = black_box.snapshot();
@@ -245,12 +241,12 @@ fn line(record: &Record, now_ns: u64) -> String {
 
 impl Remains {
     /// What a box tells of a thread whose process ended.
-    pub(super) fn of(black_box: &BlackBox, kind: Kind, now_ns: u64, was: bool) -> Self {
-        let thread = name(kind, black_box.number());
+    pub(super) fn of(thread: &SeenThread, now_ns: u64, was: bool) -> Self {
+        let (name, black_box) = (&thread.name, &thread.black_box);
         Self {
-            sentence: format!("{thread} {}", doing(black_box, now_ns, was)),
+            sentence: format!("{name} {}", doing(black_box, now_ns, was)),
             operations: operations(black_box, now_ns, OPERATIONS_TOLD),
-            thread,
+            thread: name.clone(),
         }
     }
 }

@@ -10,17 +10,14 @@ use std::time::Duration;
 use rustix::process::Pid;
 
 use super::attention::{Attention, Stillness};
-use super::boxes::{Attached, Boxes};
 use super::ladder::Climb;
 use super::recorder::monotonic_ns;
-use super::report::{Finding, doing, name, seconds};
+use super::report::{Finding, doing, seconds};
 use super::thread::ThreadSample;
 use super::throttle::{Throttle, Throttled};
 use super::verdict::{Case, Verdict, whole_ms};
 use crate::blackbox::Kind;
-use crate::engine::{Config, Lookout};
-use crate::supervisor::journal::now_ms;
-use crate::supervisor::kept::Kept;
+use crate::supervisor::sight::{Moment, Seen, SeenThread};
 use crate::sync::Arc;
 
 /// Time of a core that no step of a thread takes which comes to an end: steps are counted in microseconds,
@@ -31,11 +28,9 @@ const AMPLE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) pid: Pid,
-    pub(super) boxes: Arc<Boxes>,
-    /// One for each box, in their order.
+    pub(super) seen: Arc<Seen>,
+    /// One for each thread that is seen, in their order.
     threads: Vec<Thread>,
-    /// `None`: the memory is none that this program knows.
-    lookout: Option<Lookout>,
     throttle: Throttle,
     attention: Attention,
     warn: Duration,
@@ -71,7 +66,7 @@ struct Look {
 }
 
 impl Thread {
-    fn new(one: &Attached) -> Self {
+    fn new(one: &SeenThread) -> Self {
         Self {
             stillness: Stillness::new(one.kind, one.black_box.pulse()),
             pin: Pin::default(),
@@ -99,21 +94,12 @@ impl Thread {
 
 impl Watched {
     /// Begins to watch a process that serves.
-    pub(super) fn new(
-        pid: Pid,
-        kept: &Kept,
-        config: &Config,
-        interval: Duration,
-        warn: Duration,
-    ) -> Self {
-        let boxes = Boxes::of_process(pid, kept);
-        let memory = kept.memory();
+    pub(super) fn new(pid: Pid, seen: Arc<Seen>, interval: Duration, warn: Duration) -> Self {
         Self {
             pid,
-            threads: boxes.iter().map(Thread::new).collect(),
-            boxes: Arc::new(boxes),
-            lookout: memory.and_then(|(_, memory)| Lookout::over(memory, config).ok()),
-            throttle: Throttle::of_process(pid.as_raw_nonzero().get().unsigned_abs()),
+            threads: seen.threads.iter().map(Thread::new).collect(),
+            seen,
+            throttle: Throttle::default(),
             attention: Attention::new(interval),
             warn,
         }
@@ -127,14 +113,18 @@ impl Watched {
 
     /// Looks at all threads.
     pub(super) fn look(&mut self) {
-        let now = Duration::from_nanos(monotonic_ns());
+        self.look_at(Duration::from_nanos(monotonic_ns()));
+    }
+
+    /// The same, at this time of the monotonic clock.
+    fn look_at(&mut self, now: Duration) {
         let attended = self.attention.look(now);
         for at in 0..self.threads.len() {
-            let one = &self.boxes.iter().as_slice()[at];
+            let one = &self.seen.threads[at];
             if self.threads[at].session == 0 {
                 self.threads[at].session = one.black_box.snapshot().session;
             }
-            let pinned = self.pinned_since_ms(self.threads[at].session);
+            let pinned = self.seen.pinned_since_ms(self.threads[at].session);
             let thread = &mut self.threads[at];
             thread
                 .stillness
@@ -146,6 +136,10 @@ impl Watched {
             thread.pin.since_ms = pinned;
         }
         for at in 0..self.threads.len() {
+            if attended.is_zero() {
+                // What was seen before an absence is compared with nothing after it.
+                self.threads[at].first = None;
+            }
             self.look_closer(at, now);
         }
         self.look_for_a_stop(now);
@@ -160,6 +154,10 @@ impl Watched {
             (thread.first, thread.last) = (None, None);
             return;
         }
+        if thread.first.is_none() {
+            // A process may have been moved to other groups since.
+            self.throttle = Throttle::of_process(self.pid.as_raw_nonzero().get().unsigned_abs());
+        }
         let look = self.take_look(at, now);
         let thread = &mut self.threads[at];
         thread.first.get_or_insert_with(|| look.clone());
@@ -167,7 +165,7 @@ impl Watched {
     }
 
     fn take_look(&self, at: usize, now: Duration) -> Look {
-        let snapshot = self.boxes.iter().as_slice()[at].black_box.snapshot();
+        let snapshot = self.seen.threads[at].black_box.snapshot();
         Look {
             at: now,
             sample: ThreadSample::take(snapshot.process, snapshot.thread),
@@ -193,17 +191,13 @@ impl Watched {
         }
     }
 
-    fn pinned_since_ms(&self, session: u32) -> Option<u64> {
-        self.lookout.as_ref()?.session(session)?.pinned_since_ms
-    }
-
     /// The threads, by their place.
     pub(super) fn places(&self) -> std::ops::Range<usize> {
         0..self.threads.len()
     }
 
-    pub(super) fn attached(&self, at: usize) -> &Attached {
-        &self.boxes.iter().as_slice()[at]
+    pub(super) fn thread(&self, at: usize) -> &SeenThread {
+        &self.seen.threads[at]
     }
 
     pub(super) fn overdue(&self, at: usize) -> Duration {
@@ -217,7 +211,7 @@ impl Watched {
     /// Whether there are workers, and none of them goes on.
     pub(super) fn all_workers_are_stuck(&self) -> bool {
         let all = self.places();
-        let workers = all.filter(|&at| self.attached(at).kind == Kind::Worker);
+        let workers = all.filter(|&at| self.thread(at).kind == Kind::Worker);
         let mut stuck = workers.map(|at| self.overdue(at) >= self.warn).peekable();
         stuck.peek().is_some() && stuck.all(|is_stuck| is_stuck)
     }
@@ -252,34 +246,30 @@ impl Watched {
 
     /// The bucket whose lock a thread waits for, and what its holder is about.
     fn lock(&self, at: usize) -> Option<(u64, Option<String>)> {
-        let session = self.attached(at).black_box.snapshot().session;
-        let wait = self.lookout.as_ref()?.session(session)?.waits_for?;
-        let holder = wait.held_by.map(|holder| {
-            let number = |at: &usize| self.attached(*at).black_box.snapshot().session;
-            match self.places().find(|at| number(at) == holder) {
-                Some(at) => {
-                    let one = self.attached(at);
-                    let name = name(one.kind, one.black_box.number());
+        let session = self.thread(at).black_box.snapshot().session;
+        let wait = self.seen.lookout.as_ref()?.session(session)?.waits_for?;
+        let holder = wait
+            .held_by
+            .map(|holder| match self.seen.with_session(holder) {
+                Some(one) => {
                     let doing = doing(&one.black_box, monotonic_ns(), false);
-                    format!("{name} holds, which {doing}")
+                    format!("{} holds, which {doing}", one.name)
                 }
                 None => format!("session {holder} holds, which no thread has"),
-            }
-        });
+            });
         Some((wait.bucket, holder))
     }
 
     /// What cannot be used again while somebody is pinned.
     fn limbo_bytes(&self) -> Option<u64> {
-        Some(self.lookout.as_ref()?.stats_at(now_ms()).limbo_bytes)
+        Some(self.seen.stats(Moment::now())?.limbo_bytes)
     }
 
     /// Where the memory is, by name.
     pub(super) fn figures(&self) -> Vec<(String, String)> {
-        let Some(lookout) = &self.lookout else {
+        let Some(stats) = self.seen.stats(Moment::now()) else {
             return Vec::new();
         };
-        let stats = lookout.stats_at(now_ms());
         let items = ("items", stats.items);
         let ledger = stats.ledger().into_iter();
         let named = std::iter::once(items).chain(ledger.filter(|(_, bytes)| *bytes > 0));
@@ -290,8 +280,8 @@ impl Watched {
 
     /// What a thread is about, with what that is based on.
     pub(super) fn finding(&self, at: usize) -> Finding {
-        let one = self.attached(at);
-        let thread = name(one.kind, one.black_box.number());
+        let one = self.thread(at);
+        let thread = one.name.clone();
         let verdict = self.verdict(at);
         let doing = doing(&one.black_box, monotonic_ns(), false);
         let overdue = match &verdict {
@@ -317,7 +307,7 @@ impl Watched {
 
     fn evidence(&self, at: usize) -> Vec<(String, String)> {
         let thread = &self.threads[at];
-        let snapshot = self.attached(at).black_box.snapshot();
+        let snapshot = self.thread(at).black_box.snapshot();
         let mut facts = vec![
             (
                 "thread",
@@ -340,7 +330,8 @@ impl Watched {
             facts.push(("lock", format!("of bucket {bucket}, which {holder}")));
         }
         if let Some(since_ms) = thread.pin.since_ms {
-            let pinned = Duration::from_millis(now_ms().saturating_sub(since_ms));
+            let now_ms = self.seen.cache_ms(Moment::now());
+            let pinned = Duration::from_millis(now_ms.saturating_sub(since_ms));
             facts.push(("pinned", format!("for {}", seconds(pinned))));
             if let Some(bytes) = self.limbo_bytes() {
                 facts.push(("limbo", format!("{bytes} bytes wait for readers")));
@@ -401,7 +392,9 @@ mod tests {
 
     use super::*;
     use crate::blackbox::{BlackBox, Operation, Pen, Phase};
-    use crate::engine::{Cache, Entry, Mode};
+    use crate::engine::{Cache, Config, Entry, Mode};
+    use crate::supervisor::journal::now_ms;
+    use crate::supervisor::kept::Kept;
     use crate::supervisor::post::Note;
     use crate::sync::{AtomicU64, Ordering};
 
@@ -458,7 +451,9 @@ mod tests {
     }
 
     fn watch(kept: &Kept) -> Watched {
-        Watched::new(rustix::process::getpid(), kept, &config(), INTERVAL, WARN)
+        let pid = rustix::process::getpid();
+        let seen = Seen::of_process(pid, kept, &config());
+        Watched::new(pid, Arc::new(seen), INTERVAL, WARN)
     }
 
     /// Looks until the first thread has the verdict that is waited for.
@@ -514,6 +509,29 @@ mod tests {
             );
             drop(writer);
         });
+    }
+
+    /// As when both processes are stopped and go on, or the machine is short of cores.
+    #[test]
+    fn nobody_is_blamed_for_time_in_which_the_supervisor_was_not_there() {
+        let mut kept = Kept::new(Vec::new());
+        let mut pen = begun(&mut kept, 0, 0);
+        executes(&mut pen, 0);
+        let mut watched = watch(&kept);
+        let begun = Duration::from_nanos(monotonic_ns());
+        watched.look_at(begun);
+        for absence in 1..=2 {
+            watched.look_at(begun + 1000 * WARN * absence);
+            assert_eq!(watched.verdict(0), Verdict::Healthy);
+        }
+        // It is there again, for the time that is tolerated.
+        let back = begun + 2000 * WARN;
+        for looks in 1..=6 {
+            assert_eq!(watched.verdict(0), Verdict::Healthy);
+            watched.look_at(back + INTERVAL * looks);
+        }
+        assert_ne!(watched.verdict(0), Verdict::Healthy);
+        assert!(watched.all_workers_are_stuck());
     }
 
     #[test]

@@ -17,16 +17,19 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use larder_client::Address as Url;
 
 use super::AdminOptions;
-use super::ask::{Told, ask_beside};
+use super::ask::{Told, ask, ask_beside};
 use super::seen::Seen;
 use crate::cli::ending::{Ending, Failure, conclude, print};
 use crate::cli::{SERVER_VARIABLE, style, units};
-use crate::server::{Address, Drill};
+use crate::server::{Address, DeadlyKey, Drill};
 use probe::Probe;
 use report::Report;
 
 /// How long an answer of the admin endpoint may take while it is watched.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long it may take to replace the worker process: it drains, and the next one recovers.
+const REPLACE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Have a worker fail for real, and see what comes of it
 ///
@@ -49,8 +52,12 @@ Drills:
 Examples:
   larder drill hang --worker 1 --for 5s
   larder drill segfault --json
+  larder drill abort --key user:17
 
-Exit codes: 0 all is good; 1 something is not, or the server does no drills; 2 wrong usage; 3 no server")]
+With --key, nothing happens by itself: whoever asks for an operation on that key brings the worker process
+down, and after the second time it is refused.
+
+Exit codes: 0 all is good, or the key is deadly (harmless, with --off); 1 something is not, or the server does no drills; 2 wrong usage; 3 no server")]
 pub(crate) struct DrillOptions {
     /// What is to happen
     #[arg(value_name = "DRILL", value_parser = drill_parser())]
@@ -59,6 +66,14 @@ pub(crate) struct DrillOptions {
     /// The worker that fails, from 0 on
     #[arg(long, value_name = "N", default_value_t = 0)]
     worker: u32,
+
+    /// Have workers die of this key: when they are to execute an operation on it, again and again
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+
+    /// Have them die of it no longer
+    #[arg(long, requires = "key")]
+    off: bool,
 
     /// How long hang, spin, slow-io and deny-memory last
     #[arg(long = "for", value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
@@ -91,6 +106,9 @@ fn drill_parser() -> impl TypedValueParser<Value = Drill> {
 
 /// Carries a drill out, and reports.
 pub(crate) fn run(options: &DrillOptions) -> ExitCode {
+    if let Some(key) = &options.key {
+        return conclude("drill", make_deadly(options, key));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -110,6 +128,38 @@ pub(crate) fn run(options: &DrillOptions) -> ExitCode {
         })
     });
     conclude("drill", ended)
+}
+
+/// Has workers die of a key, or no longer.
+fn make_deadly(options: &DrillOptions, key: &str) -> Result<Ending, Failure> {
+    DeadlyKey::new(options.drill, key).map_err(Failure::usage)?;
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("drill", options.drill.name())
+        .append_pair("key", key)
+        .finish();
+    let (method, path, done) = match options.off {
+        true => (
+            "DELETE",
+            "/deadly-key".to_owned(),
+            "Workers die of no key any more.\n".to_owned(),
+        ),
+        false => (
+            "POST",
+            format!("/deadly-key?{query}"),
+            format!(
+                "From now on, the worker process dies ({}) when it is to execute an operation on {key}; \
+                 --off ends that.\n",
+                options.drill.name()
+            ),
+        ),
+    };
+    let admin = options.admin.address();
+    let Told { is_done, text } = ask(&admin, method, &path, REPLACE_TIMEOUT)?;
+    if !is_done {
+        return Err(Failure::not_done(text.trim_end()));
+    }
+    print(done.as_bytes())?;
+    Ok(Ending::Done)
 }
 
 async fn carry_out(options: &DrillOptions) -> Result<Report, Failure> {

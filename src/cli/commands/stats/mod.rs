@@ -71,7 +71,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 impl StatsOptions {
     pub(super) async fn ask(&self, client: &Client, site: Site) -> Result<Answer, Failure> {
         if let Some(interval) = self.watch {
-            if site.place == Place::Batch {
+            if matches!(site.place, Place::Batch { .. }) {
                 return Err(Failure::usage(
                     "--watch has no end in a batch; accepted: stats without it",
                 ));

@@ -1,0 +1,289 @@
+//! A batch: parsed and hashed, asked for from memory, and executed in the order it came.
+//!
+//! ```text
+//! parse, hash, ask for the bucket ──> ask for the item ──> execute, reply
+//!        of each request                 of each                of each
+//! ```
+//!
+//! Most requests are reads of one key that find a plain item. They have a way of their own through all
+//! three steps, on which nothing is asked that only others need to know.
+
+use arrayvec::ArrayVec;
+
+use super::quarantine;
+use super::record::{self, Noted, operation_of, value_bytes_of};
+use super::{
+    BATCH, Executed, Follow, Next, Round, Setting, answer_read, execute_keyed, execute_other,
+};
+use crate::blackbox::{Operation, Outcome, Pen};
+use crate::dialect::{Circumstances, Dialect, Failure, Get, Parsed, Reply, Request};
+use crate::engine::{Guard, Key};
+
+/// A request whose key, if it has one, is checked and hashed. Small, since a GET needs no more.
+pub(super) struct Prepared<'i, T> {
+    tag: T,
+    pub(super) key: Option<Key<'i>>,
+    pub(super) act: Act,
+    /// Where the input goes on after it.
+    end: usize,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy)]
+pub(super) enum Act {
+    /// A GET and nothing else: most requests.
+    Get,
+    /// The request that stands beside, at this place, with or without a key.
+    Request(u8),
+    /// Nothing, since its like has brought the server down.
+    Quarantine(Operation),
+}
+
+/// Requests that are executed together.
+pub(super) struct Batch<'i, D: Dialect> {
+    pub(super) prepared: ArrayVec<Prepared<'i, D::Tag<'i>>, BATCH>,
+    /// Those that are more than a GET.
+    pub(super) requests: ArrayVec<Request<'i>, BATCH>,
+}
+
+/// What requests are executed with, one after the other.
+struct Bench<'b, 'g, D> {
+    dialect: &'b D,
+    guard: &'b mut Guard<'g>,
+    setting: Setting<'b>,
+    out: &'b mut Vec<u8>,
+    pen: &'b mut Pen,
+    large: Option<Follow>,
+}
+
+/// Parses and executes up to a batch of requests, and writes their replies. Stops early once the
+/// replies are as long as they may be, or a large value must follow them.
+pub(crate) fn execute_batch<'i, D: Dialect>(
+    dialect: &D,
+    guard: &mut Guard<'_>,
+    setting: Setting<'i>,
+    input: &'i [u8],
+    out: &mut Vec<u8>,
+    pen: &mut Pen,
+) -> Round<D> {
+    guard.set_placeholders(D::PLACEHOLDERS);
+    let mut batch = Batch::<D> {
+        prepared: ArrayVec::new(),
+        requests: ArrayVec::new(),
+    };
+    let (parsed_bytes, next) = parse_batch(dialect, guard, setting, input, &mut batch);
+    let quarantined = match setting.quarantine {
+        [] => 0,
+        quarantine => quarantine::mark(guard, quarantine, &mut batch),
+    };
+    let Batch { prepared, requests } = &mut batch;
+    guard.prefetch_items(prepared.iter_mut().filter_map(|one| one.key.as_mut()));
+    pen.begin_batch(prepared.len());
+    let mut bench = Bench {
+        dialect,
+        guard,
+        setting,
+        out,
+        pen,
+        large: None,
+    };
+    let (mut done, mut answered_bytes) = (0, 0);
+    while done < prepared.len() && !bench.is_over(done) {
+        if let Act::Get = prepared[done].act {
+            let reads = bench.read_plain(&prepared[done..]);
+            done += reads;
+            if reads > 0 {
+                continue;
+            }
+        }
+        if let Executed::Part {
+            answered_bytes: part,
+        } = bench.execute(&prepared[done], requests)
+        {
+            answered_bytes = part;
+            break;
+        }
+        done += 1;
+    }
+    let is_whole = done == prepared.len() && bench.large.is_none();
+    Round {
+        consumed_bytes: match done {
+            _ if is_whole => parsed_bytes,
+            0 => 0,
+            _ => prepared[done - 1].end,
+        },
+        answered_bytes,
+        requests: done as u64,
+        quarantined,
+        next: if is_whole { next } else { Next::More },
+        large: bench.large,
+    }
+}
+
+/// Parses up to a batch of requests, and asks for the buckets of their keys; gives the length of what
+/// was parsed, and what comes next.
+#[inline(never)]
+fn parse_batch<'i, D: Dialect>(
+    dialect: &D,
+    guard: &Guard<'_>,
+    setting: Setting<'i>,
+    input: &'i [u8],
+    batch: &mut Batch<'i, D>,
+) -> (usize, Next<D>) {
+    let mut rest = input;
+    while !batch.prepared.is_full() && !rest.is_empty() {
+        if let Some(Get { tag, key, bytes }) = dialect.parse_get(rest)
+            && let Ok(key) = guard.key(key)
+        {
+            guard.prefetch_bucket(&key);
+            rest = &rest[bytes..];
+            batch.prepared.push(Prepared {
+                tag,
+                key: Some(key),
+                act: Act::Get,
+                end: input.len() - rest.len(),
+            });
+            continue;
+        }
+        let answered_bytes = match batch.prepared.is_empty() {
+            true => setting.answered_bytes,
+            false => 0,
+        };
+        let with = Circumstances {
+            now_ms: setting.now_ms,
+            answered_bytes,
+            scratch: setting.scratch,
+        };
+        match parse_request(dialect, guard, with, rest, batch) {
+            Ok(bytes) => rest = &rest[bytes..],
+            Err(next) => return (input.len() - rest.len(), next),
+        }
+        if let Some(Request::Quit) = batch.requests.last() {
+            return (input.len() - rest.len(), Next::Quit);
+        }
+    }
+    (input.len() - rest.len(), Next::More)
+}
+
+/// Parses one request that is not a GET; gives its length, or what is there instead.
+#[inline(never)]
+fn parse_request<'i, D: Dialect>(
+    dialect: &D,
+    guard: &Guard<'_>,
+    with: Circumstances<'i>,
+    rest: &'i [u8],
+    batch: &mut Batch<'i, D>,
+) -> Result<usize, Next<D>> {
+    match dialect.parse(rest, with) {
+        Parsed::Asked {
+            tag,
+            request,
+            bytes,
+        } => {
+            let key = request.key().and_then(|key| guard.key(key).ok());
+            if let Some(key) = &key {
+                guard.prefetch_bucket(key);
+            }
+            let begin = batch.prepared.last().map_or(0, |one| one.end);
+            batch.prepared.push(Prepared {
+                tag,
+                key,
+                act: Act::Request(batch.requests.len() as u8),
+                end: begin + bytes,
+            });
+            batch.requests.push(request);
+            Ok(bytes)
+        }
+        Parsed::Incomplete { needed_bytes } => Err(Next::Incomplete { needed_bytes }),
+        Parsed::Refused { refusal, after } => Err(Next::Refused { refusal, after }),
+    }
+}
+
+impl<D: Dialect> Bench<'_, '_, D> {
+    /// Whether nothing is to be executed after the `done` that were.
+    #[inline]
+    fn is_over(&self, done: usize) -> bool {
+        let is_full = done > 0 && self.out.len() >= self.setting.out_bytes_max;
+        is_full || self.large.is_some()
+    }
+
+    /// Executes the reads at the front that find plain items; says how many those are.
+    #[inline(never)]
+    fn read_plain<'i>(&mut self, prepared: &[Prepared<'i, D::Tag<'i>>]) -> usize {
+        let (dialect, out_bytes_max) = (self.dialect, self.setting.out_bytes_max);
+        let (guard, now_ms) = (&*self.guard, self.setting.now_ms);
+        let out = &mut *self.out;
+        let mut noted = self.pen.reads();
+        let mut reads = 0;
+        while let Some(one) = prepared.get(reads)
+            && let (Act::Get, Some(key)) = (one.act, &one.key)
+        {
+            noted.begin(key.hash.0, key.bytes.len());
+            let Some(item) = guard.get_plain(key) else {
+                break;
+            };
+            dialect.reply(one.tag, now_ms, out).item(&item);
+            noted.end(Outcome::Hit, item.value_bytes() as usize);
+            reads += 1;
+            if out.len() >= out_bytes_max {
+                break;
+            }
+        }
+        guard.count_hits(reads as u64);
+        reads
+    }
+
+    /// Executes one request, writes its reply, and tells the black box of both.
+    #[inline(never)]
+    fn execute<'i>(
+        &mut self,
+        one: &Prepared<'i, D::Tag<'i>>,
+        requests: &[Request<'i>],
+    ) -> Executed {
+        let Self {
+            dialect,
+            guard,
+            setting,
+            out,
+            pen,
+            large,
+        } = self;
+        let mut reply = Noted::new(dialect.reply(one.tag, setting.now_ms, out));
+        let mut executed = Executed::Whole;
+        match (one.act, &one.key) {
+            (Act::Get, Some(key)) => {
+                record::begin(pen, Operation::Get, key, 0);
+                answer_read(guard, guard.get_otherwise(key), &mut reply, large);
+            }
+            (Act::Request(at), Some(key)) => {
+                let request = &requests[usize::from(at)];
+                record::begin(pen, operation_of(request), key, value_bytes_of(request));
+                execute_keyed::<D>(guard, request, key, &mut reply, large);
+            }
+            (Act::Request(at), None) => {
+                let request = &requests[usize::from(at)];
+                pen.begin(operation_of(request), 0, 0, value_bytes_of(request));
+                match request.key().map(|key| guard.key(key)) {
+                    Some(Err(error)) => reply.failed(Failure::from(error)),
+                    _ => {
+                        executed = execute_other(guard, request, setting, &mut reply, large, pen);
+                    }
+                }
+            }
+            (Act::Quarantine(operation), key) => {
+                let key_hash = key.as_ref().map_or(0, |key| key.hash.0);
+                pen.begin(operation, key_hash, 0, 0);
+                reply.failed(Failure::Quarantined);
+            }
+            // INVARIANT: a GET has its key.
+            (Act::Get, None) => {}
+        }
+        let note = reply.note();
+        let outcome = match executed {
+            Executed::Whole => note.outcome,
+            Executed::Part { .. } => Outcome::Part,
+        };
+        self.pen.end(outcome, note.value_bytes as usize);
+        executed
+    }
+}
