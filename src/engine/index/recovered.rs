@@ -339,8 +339,7 @@ impl Chains {
         hands(&work);
         // What nobody has taken is left to this thread.
         work();
-        let made = std::mem::take(&mut *done.lock());
-        made
+        std::mem::take(&mut *done.lock())
     }
 
     /// Removes the entries of a chain that are proved and whose items have the same key, and gives them to
