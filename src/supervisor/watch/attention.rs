@@ -75,6 +75,11 @@ impl Stillness {
         (self.pulse, self.patience) = (pulse, patience);
     }
 
+    /// Nothing that was before counts.
+    pub(super) fn begin_anew(&mut self) {
+        self.still = Duration::ZERO;
+    }
+
     /// How long it has not gone on although it had reason to.
     pub(super) fn overdue(&self) -> Duration {
         self.still.saturating_sub(self.patience.unwrap_or_default())

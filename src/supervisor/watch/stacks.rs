@@ -35,6 +35,9 @@ use crate::sync::{Arc, Mutex};
 /// LIMIT: bytes of a stack that are taken, from its end on.
 const STACK_BYTES_MAX: usize = 256 << 10;
 
+/// LIMIT: bytes of all stacks of a process together.
+const BYTES_MAX: usize = 16 << 20;
+
 /// LIMIT: how long a thread may take to stand still.
 const STANDS_WITHIN: Duration = Duration::from_millis(100);
 
@@ -157,11 +160,12 @@ pub(super) fn take(process: i32, program: &Program, seen: &Seen) -> Vec<Stack> {
     let wanted: Vec<_> = wanted.collect();
     let vdso = program.vdso();
     let asked = wanted.clone();
+    let each = (BYTES_MAX / asked.len().max(1)).clamp(PAGE_BYTES, STACK_BYTES_MAX);
     let take_all = move || {
         let vdso = vdso.map(|(at, bytes)| read(process, at, bytes));
         let start = Instant::now();
         let places = asked.iter().map(|one| match start.elapsed() < PATIENCE {
-            true => take_one(process, one.thread),
+            true => take_one(process, one.thread, each),
             false => Err("there was no time left for it".to_owned()),
         });
         (vdso, places.collect::<Vec<_>>())
@@ -209,7 +213,7 @@ impl Wanted {
 }
 
 /// Has one thread stand, looks where it is, and lets it go.
-fn take_one(process: i32, thread: i32) -> Result<Place, String> {
+fn take_one(process: i32, thread: i32, bytes_max: usize) -> Result<Place, String> {
     if thread == 0 || thread == process {
         return Err("the first thread of a process is not looked at".to_owned());
     }
@@ -219,7 +223,7 @@ fn take_one(process: i32, thread: i32) -> Result<Place, String> {
     let fails = |error: Errno| format!("it cannot be looked at: {}", error.desc());
     ptrace::interrupt(thread).map_err(fails)?;
     let signal = wait_until_it_stands(thread)?;
-    let place = look(process, thread).map_err(fails);
+    let place = look(process, thread, bytes_max).map_err(fails);
     ptrace::detach(thread, signal).map_err(fails)?;
     place
 }
@@ -241,13 +245,13 @@ fn wait_until_it_stands(thread: Pid) -> Result<Option<Signal>, String> {
 }
 
 /// Looks where a thread stands.
-fn look(process: i32, thread: Pid) -> nix::Result<Place> {
+fn look(process: i32, thread: Pid, bytes_max: usize) -> nix::Result<Place> {
     let (pc, sp, registers) = registers(thread)?;
     Ok(Place {
         pc,
         registers,
         stack_at: sp,
-        stack: read(process, sp, STACK_BYTES_MAX),
+        stack: read(process, sp, bytes_max),
     })
 }
 

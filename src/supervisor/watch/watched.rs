@@ -140,7 +140,14 @@ impl Watched {
                 // What was seen before an absence is compared with nothing after it.
                 self.threads[at].first = None;
             }
+            let was_stopped = self.threads[at].is_stopped();
             self.look_closer(at, now);
+            let thread = &mut self.threads[at];
+            if was_stopped && thread.last.is_some() && !thread.is_stopped() {
+                // It may go on since a moment ago, and has had no time to.
+                thread.stillness.begin_anew();
+                (thread.first, thread.last) = (None, None);
+            }
         }
         self.look_for_a_stop(now);
     }
