@@ -32,6 +32,9 @@ pub(crate) const ENTRIES_PER_SPLIT: u64 = 3;
 /// LIMIT: buckets that an index starts with.
 pub(crate) const BUCKETS_FIRST: u64 = 256;
 
+/// LIMIT: buckets that one thread goes through at a time when a cache is recovered.
+pub(crate) const BUCKETS_PER_SHARE: u64 = 1 << 14;
+
 /// LIMIT: tries to get a free segment before a write is refused for lack of space: enough for
 /// threads that lost their core while pinned to get it back.
 pub(crate) const ROOM_ATTEMPTS: u32 = 2048;

@@ -253,3 +253,29 @@ fn large_values_pass_in_a_row() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(ended.stdout.len(), 8 * ("stored\n".len() + (1 << 20) + 1));
 }
+
+#[test]
+fn what_comes_in_many_objects_has_its_line_in_each() {
+    let server = ServerProcess::start();
+    let ended = batch(&server, &["--json"], "set a 1\nset b 2\nscan\nget a x b\n");
+    assert_eq!(ended.code, Some(1));
+    let objects: Vec<Value> = ended
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let lines: Vec<u64> = objects
+        .iter()
+        .map(|object| object["line"].as_u64().unwrap())
+        .collect();
+    assert_eq!(lines, [1, 2, 3, 3, 4, 4, 4], "{}", ended.stdout);
+    let ended = batch(&server, &[], "get a b\nget a x\n");
+    assert_eq!((ended.code, &ended.stdout[..]), (Some(1), "1\n2\n1\n"));
+    assert!(
+        ended
+            .stderr
+            .starts_with("larder batch: line 2: x is not there\n"),
+        "{}",
+        ended.stderr
+    );
+}

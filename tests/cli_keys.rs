@@ -175,3 +175,60 @@ fn a_flush_empties_the_cache_now_or_later() {
     assert_eq!(server.run(&["flush"]), done("flushed\n"));
     assert_eq!(server.run(&["scan"]), done(""));
 }
+
+#[test]
+fn several_values_come_in_the_order_of_their_keys() {
+    let server = ServerProcess::start();
+    for (key, value) in [("a", "1"), ("b", "two words"), ("c", "")] {
+        assert_eq!(server.run(&["set", key, value]), done("stored\n"));
+    }
+    assert_eq!(
+        server.run(&["get", "c", "b", "a", "b"]),
+        done("\ntwo words\n1\ntwo words\n")
+    );
+    let ended = server.run(&["get", "a", "x", "b", "y"]);
+    assert_eq!((ended.code, &ended.stdout[..]), (Some(1), "1\ntwo words\n"));
+    assert_eq!(ended.stderr, "larder get: x, y are not there\n");
+    let ended = server.run(&["get", "a", "x"]);
+    assert_eq!(ended.stderr, "larder get: x is not there\n");
+
+    let ended = server.run(&["get", "x", "a", "--json"]);
+    assert_eq!((ended.code, &ended.stderr[..]), (Some(1), ""));
+    let objects: Vec<Value> = ended
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(objects.len(), 2);
+    assert_eq!(
+        (&objects[0]["key"], &objects[0]["error"]),
+        (&"x".into(), &"x is not there".into())
+    );
+    assert_eq!(
+        (&objects[1]["key"], &objects[1]["value"]),
+        (&"a".into(), &"1".into())
+    );
+
+    let ended = server.run(&["get", "a", "b", "--output", "file"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(
+        ended
+            .stderr
+            .contains("--output takes the value of one key, and 2 keys were given")
+    );
+    // More than are asked for at once.
+    let keys: Vec<String> = (0..150).map(|number| format!("k{number}")).collect();
+    let sets: String = keys
+        .iter()
+        .map(|key| format!("set {key} v-{key}\n"))
+        .collect();
+    assert_eq!(
+        server.run_with_input(&["batch"], sets.as_bytes()).code,
+        Some(0)
+    );
+    let get: Vec<&str> = std::iter::once("get")
+        .chain(keys.iter().map(String::as_str))
+        .collect();
+    let expected: String = keys.iter().map(|key| format!("v-{key}\n")).collect();
+    assert_eq!(server.run(&get), done(&expected));
+}

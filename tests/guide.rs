@@ -61,7 +61,7 @@ fn what_the_documents_show_is_run_here() {
             pieces += 1;
         }
     }
-    assert!(pieces >= 14, "{pieces}");
+    assert!(pieces >= 15, "{pieces}");
 }
 
 #[tokio::test]
@@ -93,6 +93,36 @@ fn the_engine_from_the_readme() -> Done {
     assert!(matches!(stored, Outcome::Stored { .. }));
     assert_eq!(guard.get(&key).unwrap().value(), &b"hello"[..]);
     Ok(())
+}
+
+/// The whole program of docs/client.md, against a server of its own.
+mod whole {
+    use std::sync::LazyLock;
+
+    use larder_client::Client;
+
+    #[expect(non_upper_case_globals, reason = "it stands where a URL stands")]
+    static url: LazyLock<String> = LazyLock::new(|| {
+        let (running, at) = super::server();
+        // It serves until the tests have ended.
+        std::mem::forget(running);
+        at
+    });
+
+    #[tokio::main]
+    async fn main() -> Result<(), Box<dyn std::error::Error>> {
+        let client = Client::connect(&url).await?;
+        client.set("greeting", "hello").await?;
+        if let Some(item) = client.get("greeting").await? {
+            println!("{:?}", item.value);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn runs() -> super::Done {
+        main()
+    }
 }
 
 async fn embedded() -> Result<Client, Box<dyn Failure>> {

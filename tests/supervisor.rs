@@ -191,6 +191,36 @@ fn an_upgrade_keeps_the_contents_and_changes_the_process() {
 }
 
 #[test]
+fn an_upgrade_answers_programs_in_json() {
+    let upgraded = Upgraded::serve("upgrade-json", &[]);
+    let at = format!("unix:{}", upgraded.admin.text());
+    let json = |binary: &str| -> (Option<i32>, serde_json::Value) {
+        let ended = end_of(
+            &mut larder(&["upgrade", "--json", "--admin", &at, "--binary", binary]),
+            b"",
+        );
+        (
+            ended.code,
+            serde_json::from_str(&ended.stdout).expect("one object"),
+        )
+    };
+    let (code, done) = json(env!("CARGO_BIN_EXE_larder"));
+    assert_eq!((code, &done["upgraded"]), (Some(0), &true.into()), "{done}");
+    assert!(
+        done["sentence"]
+            .as_str()
+            .is_some_and(|said| said.contains("would keep about 1 items"))
+    );
+    let (code, refused) = json("/nowhere");
+    assert_eq!(
+        (code, &refused["kind"]),
+        (Some(1), &"not_done".into()),
+        "{refused}"
+    );
+    assert!(refused["error"].is_string(), "{refused}");
+}
+
+#[test]
 fn an_upgrade_to_a_program_that_cannot_be_run_or_cannot_go_on_in_the_memory_is_refused() {
     let upgraded = Upgraded::serve("refused", &[]);
     let before = upgraded.server.pid();

@@ -52,7 +52,9 @@ impl FromStr for Address {
             };
         }
         let Some(place) = url.strip_prefix("larder://") else {
-            return Err(wrong("it begins with larder:// or larder+unix://"));
+            return Err(wrong(
+                "it begins with larder:// or larder+unix://, as in larder://127.0.0.1:5273",
+            ));
         };
         let place = place.strip_suffix('/').unwrap_or(place);
         let (host, port) = match place.strip_prefix('[').map(|rest| rest.split_once(']')) {

@@ -201,7 +201,9 @@ impl Exchange<'_> {
                 (Stage::Over { .. }, _) => {
                     panic!("a request is asked for its answer a second time")
                 }
-                _ if self.allowance.is_over() => return self.over(self.not_in_time()),
+                _ if self.after.is_zero() || self.allowance.is_over() => {
+                    return self.over(self.not_in_time());
+                }
                 _ => self.seek_link(),
             }
         }

@@ -21,7 +21,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::client::ServerInfo;
 use crate::link::{Halves, Link};
@@ -275,26 +275,45 @@ impl Connector {
 
     /// Makes one connection, in one attempt.
     pub(crate) async fn open(&self) -> Result<Opened, ConnectError> {
-        let attempt = async {
-            match &self.address {
-                Address::Tcp { host, port } => {
-                    let connecting = TcpStream::connect((host.as_str(), *port)).await;
-                    let stream = connecting.map_err(|error| self.failed(&error))?;
-                    stream
-                        .set_nodelay(true)
-                        .map_err(|error| self.failed(&error))?;
-                    Ok(Opened::Tcp(self.greet(stream.into_split()).await?))
-                }
-                Address::Unix { path } => {
-                    let connecting = UnixStream::connect(path).await;
-                    let stream = connecting.map_err(|error| self.failed(&error))?;
-                    Ok(Opened::Unix(self.greet(stream.into_split()).await?))
-                }
+        let end = Instant::now() + self.config.connect_timeout;
+        match &self.address {
+            Address::Tcp { host, port } => {
+                let connecting = TcpStream::connect((host.as_str(), *port));
+                let stream = self.connected(end, connecting).await?;
+                stream
+                    .set_nodelay(true)
+                    .map_err(|error| self.failed(&error))?;
+                Ok(Opened::Tcp(self.greeted(end, stream.into_split()).await?))
             }
-        };
-        timeout(self.config.connect_timeout, attempt)
-            .await
-            .unwrap_or_else(|_| Err(self.timed_out()))
+            Address::Unix { path } => {
+                let connecting = UnixStream::connect(path);
+                let stream = self.connected(end, connecting).await?;
+                Ok(Opened::Unix(self.greeted(end, stream.into_split()).await?))
+            }
+        }
+    }
+
+    async fn connected<S>(
+        &self,
+        end: Instant,
+        connecting: impl Future<Output = std::io::Result<S>>,
+    ) -> Result<S, ConnectError> {
+        let stream = timeout_at(end, connecting).await;
+        let stream = stream.map_err(|_| self.timed_out())?;
+        stream.map_err(|error| self.failed(&error))
+    }
+
+    async fn greeted<R, W>(
+        &self,
+        end: Instant,
+        halves: (R, W),
+    ) -> Result<Greeted<R, W>, ConnectError>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let greeting = timeout_at(end, self.greet(halves)).await;
+        greeting.unwrap_or_else(|_| Err(self.silent()))
     }
 
     /// The handshake.
@@ -377,6 +396,13 @@ impl Connector {
             address: self.address.clone(),
             kind: std::io::ErrorKind::ResourceBusy,
             why: "connections before it are still finishing what is under way on them".to_owned(),
+        }
+    }
+
+    fn silent(&self) -> ConnectError {
+        ConnectError::Silent {
+            address: self.address.clone(),
+            after: self.config.connect_timeout,
         }
     }
 

@@ -49,7 +49,7 @@ pub enum Cause {
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
     /// The time for the request was over.
-    #[error("it took longer than {} ms", .after.as_millis())]
+    #[error("it took longer than {after:?}")]
     Timeout {
         /// The time that it had.
         after: std::time::Duration,
@@ -67,7 +67,7 @@ pub enum Cause {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The address makes no sense.
-    #[error("{url} is not the address of a server: {why}")]
+    #[error("{url:?} is not the address of a server: {why}")]
     Url {
         /// The address as given.
         url: String,
@@ -85,11 +85,23 @@ pub enum ConnectError {
         why: String,
     },
     /// No connection was there in time.
-    #[error("cannot connect to {address}: it took longer than {} ms", .after.as_millis())]
+    #[error("cannot connect to {address}: it took longer than {after:?}")]
     Timeout {
         /// Where to.
         address: Address,
         /// How long it was tried.
+        after: std::time::Duration,
+    },
+    /// Somebody listens there and did not answer the handshake: most likely no server of Larder's, or
+    /// not its port for this protocol.
+    #[error(
+        "{address} took the connection and did not answer within {after:?}; is it the port where a server \
+         speaks Larder's own protocol?"
+    )]
+    Silent {
+        /// Where.
+        address: Address,
+        /// How long it was waited for.
         after: std::time::Duration,
     },
     /// It could not be reached a moment ago, and is [left alone](crate::WhenGone::Miss) for a while.
@@ -170,6 +182,10 @@ impl From<Refusal> for Cause {
 
 fn sentence(status: Status, message: &str) -> String {
     match message {
+        // So frequent that the server does not say more.
+        "" if status == Status::NOT_A_NUMBER => {
+            format!("what is stored there is no number ({status})")
+        }
         "" => status.to_string(),
         message => format!("{message} ({status})"),
     }

@@ -10,13 +10,14 @@ use crate::engine::config::{AccessTimes, BUCKET_BYTES, Geometry, OVERFLOW_BYTES}
 use crate::engine::index::word::KeyHash;
 use crate::engine::large::{LargeDraft, LargeValue};
 use crate::engine::last_read::LAST_READ_BYTES;
-use crate::engine::recover::{Proof, Receipt};
+use crate::engine::recover::{Hands, Proof, Receipt};
 use crate::engine::session::Session;
 use crate::engine::stats::Figure;
 use crate::engine::{Config, StoreError};
 use crate::model::Model;
 use crate::operation::{Answer, Given, Operation};
 use crate::seen::{Contents, State};
+use crate::turns::{Part, Turns, Who};
 
 const HASH_SEED: u64 = 0;
 /// LIMIT: an item with a key of up to three bytes, a value of up to five and nothing else takes 24.
@@ -216,15 +217,38 @@ impl Scene {
         memory: &Arena,
         proof: Proof,
     ) -> Result<(Cache, Receipt), String> {
+        self.recovered_by(memory, proof, &|work| work())
+    }
+
+    /// The same by two threads, which take turns.
+    pub(crate) fn recovered_by_two(
+        &self,
+        memory: &Arena,
+        proof: Proof,
+    ) -> Result<(Cache, Receipt), String> {
+        self.recovered_by(memory, proof, &|work| {
+            let turns = Turns::alternating();
+            let work_as = |who| {
+                let _part = Part::take(&turns, who);
+                work();
+            };
+            std::thread::scope(|scope| {
+                scope.spawn(|| work_as(Who::Second));
+                work_as(Who::First);
+            });
+        })
+    }
+
+    fn recovered_by(
+        &self,
+        memory: &Arena,
+        proof: Proof,
+        hands: Hands<'_>,
+    ) -> Result<(Cache, Receipt), String> {
         let mut config = Config::new(2 << 20);
         config.hash_seed = Some(HASH_SEED);
-        Cache::recover_in(
-            memory.again(),
-            self.geometry,
-            &config,
-            (proof, &|work| work()),
-        )
-        .map_err(|error| format!("it cannot be recovered: {error}"))
+        Cache::recover_in(memory.again(), self.geometry, &config, (proof, hands))
+            .map_err(|error| format!("it cannot be recovered: {error}"))
     }
 
     /// Goes on in a recovered cache with what it has kept; nobody holds anything any more. Versions up

@@ -28,6 +28,9 @@ pub(crate) const ENTRIES_PER_SPLIT: u64 = 1;
 /// LIMIT: one bucket, so that all keys of a program meet until it splits.
 pub(crate) const BUCKETS_FIRST: u64 = 1;
 
+/// LIMIT: one, so that the threads of a recovery take turns.
+pub(crate) const BUCKETS_PER_SHARE: u64 = 1;
+
 /// LIMIT: more than the evictions that keep what was read, so that a session also lets go of it.
 pub(crate) const ROOM_ATTEMPTS: u32 = 20;
 

@@ -10,6 +10,8 @@
 //! - **The books.** The cache's own check of itself, the sum of the memory ledger, and the receipt.
 //! - **It goes on.** Further operations on the recovered cache do what they mean, with versions that were
 //!   never given out, and locks, buckets and memory are there for them.
+//! - **More threads come to the same.** Now and then two recover it as well: the memory and the receipt are
+//!   those that one leaves, to the bit.
 //! - **It can die again.** Now and then the recovery dies after each of its own stores, and all of this
 //!   holds for the recovery of what that leaves.
 //!
@@ -56,6 +58,8 @@ pub struct Settings {
     pub asked: Asked,
     /// Of so many recoveries, one dies after each of its stores; 0: none.
     pub dying_recovery_of: u64,
+    /// Of so many recoveries, one is done by two threads as well; 0: none.
+    pub shared_recovery_of: u64,
     /// How far it goes.
     pub depth: Depth,
 }
@@ -76,12 +80,14 @@ impl Settings {
         reorder: None,
         asked: Asked::Everything,
         dying_recovery_of: 8,
+        shared_recovery_of: 128,
         depth: Depth::Usual,
     };
 
     /// The same, as far as can be: every recovery dies, too.
     pub const DEEP: Self = Self {
         dying_recovery_of: 1,
+        shared_recovery_of: 32,
         depth: Depth::Deep,
         ..Self::SOUND
     };
@@ -98,6 +104,8 @@ pub struct Counts {
     pub recoveries: u64,
     /// Of these, those of memories that a recovery left which died.
     pub of_recoveries: u64,
+    /// And those that two threads came to as well.
+    pub shared: u64,
     /// Most stores of one program's last operations.
     pub stores_max: u64,
     /// The cache's figures, added up over the programs.
@@ -244,6 +252,7 @@ impl<'a> Sweep<'a> {
                 let _fault = fault.map(|fault| fault.begin(&memory, &scene.geometry));
                 scene.recovered(&memory, proof)?
             };
+            self.share(death, (image, proof), (&memory, &receipt))?;
             if is_traced {
                 let events = recorder.take();
                 self.die_again(death, image, &events, seen.as_ref())?;
@@ -260,6 +269,31 @@ impl<'a> Sweep<'a> {
             drop(ManuallyDrop::into_inner(after));
         }
         Ok(())
+    }
+
+    /// Has two threads recover from the same image, now and then, and compares with what one has left.
+    fn share(
+        &mut self,
+        death: &Death<'_>,
+        (image, proof): (&[u64], Proof),
+        (alone, receipt): (&Arena, &Receipt),
+    ) -> Result<(), String> {
+        let of = self.settings.shared_recovery_of;
+        if of == 0 || self.settings.fault.is_some() || !self.counts.recoveries.is_multiple_of(of) {
+            return Ok(());
+        }
+        self.counts.shared += 1;
+        let memory = Arena::holding(image);
+        let (cache, shared) = death.scene.recovered_by_two(&memory, proof)?;
+        let is_same = memory.image() == alone.image() && shared == *receipt;
+        // The memory says from here on that its owner has ended.
+        drop(cache);
+        match is_same {
+            true => Ok(()),
+            false => Err(format!(
+                "two threads came to {shared:#?}, and one to {receipt:#?}, or to other words"
+            )),
+        }
     }
 
     fn may_die_again(&self, death: &Death<'_>) -> bool {

@@ -81,6 +81,7 @@ impl AtomicU64 {
     pub(crate) fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
         let before = self.0.fetch_add(value, order);
         self.stored(before.wrapping_add(value));
+        turns::note_number();
         before
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The first thread runs until it has made a given number of stores; then the second one runs to its
 //! end, and then the first one goes on. Whoever has to wait lets the other one run. So exactly one thread
-//! runs at any moment, and a program comes to the same stores in the same order each time.
+//! runs at any moment, and a program comes to the same stores in the same order each time. Threads that
+//! share the work of a recovery let each other run whenever they take a piece of it.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,8 @@ struct State {
     ended: [bool; 2],
     /// Stores that the first thread makes before it stops; `None`: it has stopped, and goes on.
     stores_left: Option<u64>,
+    /// Whether whoever takes a number lets the other one run.
+    alternates: bool,
 }
 
 thread_local! {
@@ -48,9 +51,17 @@ impl Turns {
                 running: Who::First,
                 ended: [false; 2],
                 stores_left: Some(stores),
+                alternates: false,
             }),
             changed: Condvar::new(),
         })
+    }
+
+    /// Each runs until it takes a number, and then the other one.
+    pub(crate) fn alternating() -> Arc<Self> {
+        let turns = Self::stopping_after(u64::MAX);
+        turns.state().alternates = true;
+        turns
     }
 
     /// Whether the first thread has stopped: it made that many stores.
@@ -124,6 +135,16 @@ pub(crate) fn note_store() {
     }
     drop(state);
     turns.hand_over(Who::First);
+}
+
+/// Notes that this thread took a number: it may be the other one's turn.
+pub(crate) fn note_number() {
+    let own = OWN.with_borrow(Option::clone);
+    if let Some((turns, who)) = own
+        && turns.state().alternates
+    {
+        turns.hand_over(who);
+    }
 }
 
 /// Lets the other thread run, if there is one that has not ended.

@@ -27,15 +27,17 @@ fn sound(name: &str, figures: &[&str]) {
         deaths,
         recoveries,
         of_recoveries,
+        shared,
         stores_max,
         ..
     } = counts;
     println!(
         "{name}: {programs} programs of up to {stores_max} stores, {deaths} deaths, {recoveries} \
-         recoveries, {of_recoveries} of them of recoveries that died; {} s",
+         recoveries, {of_recoveries} of them of recoveries that died, {shared} by two threads as well; \
+         {} s",
         start.elapsed().as_secs()
     );
-    assert!(recoveries >= RECOVERIES_MIN && of_recoveries > 0);
+    assert!(recoveries >= RECOVERIES_MIN && of_recoveries > 0 && shared > 0);
     for figure in figures {
         let reached = counts.figures[figure];
         assert!(reached > 0, "{name} never came to {figure}: {counts:?}");

@@ -26,6 +26,9 @@ pub(crate) const ENTRIES_PER_SPLIT: u64 = 1;
 /// LIMIT: one bucket, so that all keys of a model meet.
 pub(crate) const BUCKETS_FIRST: u64 = 1;
 
+/// LIMIT: as many as the smallest index has; no model recovers one.
+pub(crate) const BUCKETS_PER_SHARE: u64 = 1;
+
 /// LIMIT: a session that finds no room tries again this often; each try is a wait for the others.
 pub(crate) const ROOM_ATTEMPTS: u32 = 3;
 

@@ -43,7 +43,7 @@ pub(crate) struct Unproven(Box<[AtomicU64]>);
 
 impl Unproven {
     /// Of so many segments, these.
-    pub(crate) fn of(segments: u32, ids: impl Iterator<Item = u32>) -> Self {
+    fn of(segments: u32, ids: impl Iterator<Item = u32>) -> Self {
         let words: Box<[_]> = (0..segments.div_ceil(64))
             .map(|_| AtomicU64::new(0))
             .collect();
@@ -69,6 +69,17 @@ impl Unproven {
 }
 
 impl Segments {
+    /// Has nobody have proved the contents of these segments, and gives the scrub of them. Nobody shares the
+    /// cache yet.
+    pub(crate) fn doubt(&mut self, ids: &[u32]) -> Scrub {
+        self.unproven = Unproven::of(self.geometry().segments, ids.iter().copied());
+        header::store(&self.arena, header::UNPROVEN, ids.len() as u64);
+        Scrub {
+            left: ids.iter().copied().collect(),
+            due_ms: 0,
+        }
+    }
+
     /// Whether there is a segment whose contents nobody has proved.
     #[inline]
     pub(crate) fn is_any_unproven(&self) -> bool {
@@ -101,14 +112,6 @@ pub(crate) struct Scrub {
 }
 
 impl Scrub {
-    /// Of these segments.
-    pub(crate) fn of(left: impl Iterator<Item = u32>) -> Self {
-        Self {
-            left: left.collect(),
-            due_ms: 0,
-        }
-    }
-
     fn is_due(&self, now_ms: u64) -> bool {
         // A clock that was set back is not waited for.
         !(now_ms..now_ms.saturating_add(BEHIND_MS_MAX)).contains(&self.due_ms)

@@ -5,11 +5,17 @@
 //! cargo run --release --manifest-path benches/clients/Cargo.toml -- \
 //!     --larder larder://127.0.0.1:5273 --redis redis://127.0.0.1:6379
 //! ```
+//!
+//! With `--generator target/release/larder` the 64 tasks are measured beside `larder bench` as well,
+//! which has one connection and 64 requests under way at a time: what a client could reach that did
+//! nothing but write requests and read replies.
 
 mod contenders;
+mod generator;
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -38,9 +44,12 @@ struct Options {
     /// Only the shapes of work whose names contain this.
     #[arg(long, default_value = "")]
     only: String,
-    /// Threads of the clients' runtime.
+    /// Threads of the clients' runtime; 0 is the thread that asks alone.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// A `larder` whose `bench` is measured in turn with the 64 tasks.
+    #[arg(long)]
+    generator: Option<PathBuf>,
 }
 
 /// A shape of work.
@@ -78,12 +87,15 @@ struct Figures {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime
-        .worker_threads(options.threads)
-        .enable_all()
-        .build()?;
-    runtime.block_on(compare(&options))
+    let mut runtime = match options.threads {
+        0 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            runtime.worker_threads(threads);
+            runtime
+        }
+    };
+    runtime.enable_all().build()?.block_on(compare(&options))
 }
 
 async fn compare(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
@@ -103,7 +115,7 @@ async fn compare(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     println!(
-        "{:<24} {:<10} {:>12} {:>12}",
+        "{:<24} {:<12} {:>12} {:>12}",
         "", "", "requests/s", "CPU us/req"
     );
     let time = Duration::from_millis(options.duration_ms);
@@ -112,27 +124,49 @@ async fn compare(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
         .filter(|shape| shape.name.contains(&options.only))
     {
         let mut measured = vec![Vec::new(); contenders.len()];
+        let mut generated = Vec::new();
         for _ in 0..options.rounds {
             for (contender, measured) in contenders.iter().zip(&mut measured) {
                 measured.push(measure(contender, *shape, keys, time).await);
             }
+            if let Some(generator) = &options.generator
+                && shape.tasks == generator::DEPTH
+            {
+                generated.push(generator::measure(generator, &options.larder, time)?);
+            }
         }
         for (contender, measured) in contenders.iter().zip(&mut measured) {
-            let median = |of: fn(&Figures) -> f64| {
-                let mut figures: Vec<_> = measured.iter().map(of).collect();
-                figures.sort_by(f64::total_cmp);
-                figures[figures.len() / 2]
-            };
-            println!(
-                "{:<24} {:<10} {:>12.0} {:>12.2}",
-                shape.name,
-                contender.name(),
-                median(|figures| figures.requests_per_s),
-                median(|figures| figures.cpu_us)
-            );
+            show(shape, contender.name(), measured);
+        }
+        if !generated.is_empty() {
+            show(shape, "larder bench", &generated);
+            let rounds = measured[0].iter().zip(&generated);
+            let shares = rounds.map(|(client, bench)| client.requests_per_s / bench.requests_per_s);
+            let share = median(shares.collect());
+            println!("larder reaches {share:.2} of larder bench, the median of the rounds");
         }
     }
     Ok(())
+}
+
+fn show(shape: &Shape, name: &str, measured: &[Figures]) {
+    println!(
+        "{:<24} {:<12} {:>12.0} {:>12.2}",
+        shape.name,
+        name,
+        median(
+            measured
+                .iter()
+                .map(|figures| figures.requests_per_s)
+                .collect()
+        ),
+        median(measured.iter().map(|figures| figures.cpu_us).collect()),
+    );
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 async fn measure(
@@ -143,13 +177,22 @@ async fn measure(
 ) -> Figures {
     let requests = Arc::new(AtomicU64::new(0));
     let (begun, cpu_before) = (Instant::now(), cpu());
-    let until = begun + time;
+    // Reading the clock for each request would be a part of what is measured.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let watch = tokio::spawn({
+        let is_over = is_over.clone();
+        async move {
+            tokio::time::sleep(time).await;
+            is_over.store(true, Ordering::Relaxed);
+        }
+    });
     let tasks = (0..shape.tasks).map(|task| {
         let (contender, requests) = (contender.clone(), requests.clone());
+        let is_over = is_over.clone();
         tokio::spawn(async move {
             let mut number = task as usize * 7919;
             let mut done = 0;
-            while Instant::now() < until {
+            while !is_over.load(Ordering::Relaxed) {
                 let from = number % (keys.len() - shape.keys);
                 match &keys[from..from + shape.keys] {
                     [key] => contender.get(key).await,
@@ -165,6 +208,7 @@ async fn measure(
     for task in tasks {
         task.await.expect("no task fails");
     }
+    watch.await.expect("it only sleeps");
     let requests = requests.load(Ordering::Relaxed) as f64;
     Figures {
         requests_per_s: requests / begun.elapsed().as_secs_f64(),

@@ -305,7 +305,12 @@ async fn a_server_that_does_not_greet_in_time_is_given_up() {
         larder_client::Client::connect_with(&url, config),
         fake.accept_silently()
     );
-    assert!(matches!(client, Err(ConnectError::Timeout { .. })));
+    let error = client.expect_err("nobody greets");
+    assert!(matches!(error, ConnectError::Silent { .. }), "{error}");
+    assert!(
+        error.to_string().ends_with("speaks Larder's own protocol?"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -328,4 +333,39 @@ async fn what_the_server_would_not_take_is_not_even_sent() {
     }
     drop(client);
     peer.expect_end().await;
+}
+
+#[tokio::test]
+async fn a_request_without_any_time_is_not_sent() {
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake.client(Config::default()).await;
+    let error = client
+        .within(Duration::ZERO)
+        .get("key")
+        .await
+        .expect_err("no time");
+    let after = Duration::ZERO;
+    assert_eq!(error, Error::NotExecuted(Cause::Timeout { after }));
+    assert_eq!(error.to_string(), "not executed: it took longer than 0ns");
+    drop(client);
+    peer.expect_end().await;
+}
+
+#[tokio::test]
+async fn a_counter_that_is_none_is_refused_with_a_sentence() {
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake.client(Config::default()).await;
+    let serve = async {
+        let asked = peer.expect().await;
+        let mut output = Vec::new();
+        let (id, status) = (asked.frame().id, Status::NOT_A_NUMBER);
+        encode_status(&mut output, Opcode::Increment, id, status, "");
+        peer.send(&output).await;
+    };
+    let count = async { client.increment("word").await };
+    let error = tokio::join!(count, serve).0.expect_err("no number");
+    assert_eq!(
+        error.to_string(),
+        "what is stored there is no number (NOT_A_NUMBER)"
+    );
 }

@@ -15,6 +15,7 @@ mod overflow;
 mod readers;
 mod relocation;
 mod scene;
+mod scrub;
 mod sessions;
 mod writers;
 
@@ -37,6 +38,7 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         last_reads::MODELS,
         counters::MODELS,
         ghosts::MODELS,
+        scrub::MODELS,
         sessions::MODELS,
         black_box::MODELS,
     ];

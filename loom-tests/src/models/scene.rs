@@ -5,9 +5,13 @@ use std::sync::LazyLock;
 
 use crate::arena::Arena;
 use crate::engine::config::{AccessTimes, Geometry};
+use crate::engine::header;
+use crate::engine::index::Index;
+use crate::engine::log::Segments;
 use crate::engine::log::segment::Log;
 use crate::engine::upkeep::{Demand, Mercy, Upkeep};
 use crate::engine::{Arithmetic, Cache, Counter, Deletion, Entry, Mode, Outcome, Session};
+use crate::sync::Arc;
 
 /// The time of all models, in milliseconds.
 pub(crate) const NOW_MS: u64 = 1_000;
@@ -73,8 +77,26 @@ impl Layout {
     };
 
     pub(crate) fn cache(self) -> Cache {
+        let geometry = self.geometry();
+        let arena = Arena::new(geometry.arena_bytes).expect("an arena");
+        Cache::in_arena(arena, geometry, HASH_SEED)
+    }
+
+    /// A cache of which nobody has proved anything: all that is ever stored is still to be scrubbed.
+    pub(crate) fn unproven_cache(self) -> Cache {
+        let geometry = self.geometry();
+        let arena = Arc::new(Arena::new(geometry.arena_bytes).expect("an arena"));
+        header::write(&arena, &geometry, HASH_SEED);
+        let index = Index::new(Arc::clone(&arena), geometry);
+        let mut segments = Segments::new(Arc::clone(&arena), geometry);
+        let all: Vec<u32> = (0..self.segments).collect();
+        let scrub = segments.doubt(&all);
+        Cache::of(arena, index, (segments, scrub), HASH_SEED)
+    }
+
+    fn geometry(self) -> Geometry {
         let segment_bytes = self.items_per_segment * ITEM_BYTES;
-        let geometry = Geometry {
+        Geometry {
             segments: self.segments,
             segments_kept: 0,
             segments_reserved: self.segments_reserved,
@@ -90,9 +112,7 @@ impl Layout {
             part_bytes: segment_bytes / self.parts_per_segment,
             access_times: self.access_times,
             ..Geometry::new(segment_bytes, CHUNKS, SESSIONS_MAX, KEY_BYTES_MAX)
-        };
-        let arena = Arena::new(geometry.arena_bytes).expect("an arena");
-        Cache::in_arena(arena, geometry, HASH_SEED)
+        }
     }
 }
 

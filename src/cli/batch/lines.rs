@@ -15,8 +15,9 @@ const LINE_BYTES_MAX: usize = 4 << 20;
 /// than a line.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// LIMIT: such pieces that are read ahead.
-const PIECES_AHEAD: usize = 2;
+/// LIMIT: such pieces, or longer lines, that are read ahead, for programs that write all of their lines
+/// before they read the answers.
+const PIECES_AHEAD: usize = 16;
 
 /// A line and its number, from 1.
 #[derive(Debug)]

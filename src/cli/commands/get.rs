@@ -61,7 +61,7 @@ impl GetOptions {
 
     pub(super) async fn ask(&self, client: &Client, site: Site) -> Result<Answer, Failure> {
         match (self.one(), &self.output) {
-            (Some(key), None) => ask_one(client, key.as_bytes()).await,
+            (Some(key), None) => ask_one(client, key.as_bytes(), site).await,
             (Some(key), Some(path)) => write_one(client, key.as_bytes(), path).await,
             (None, None) => self.ask_many(client, site).await,
             (None, Some(_)) => Err(Failure::usage(format!(
@@ -99,10 +99,10 @@ impl GetOptions {
     }
 }
 
-async fn ask_one(client: &Client, key: &[u8]) -> Result<Answer, Failure> {
+async fn ask_one(client: &Client, key: &[u8], site: Site) -> Result<Answer, Failure> {
     let item = client.get_with_expiry(key).await?;
     let item = item.ok_or_else(|| not_found(key))?;
-    let json = as_json(key, &item);
+    let json = site.json(|| as_json(key, &item));
     Ok(Answer::value(item.value, json))
 }
 
@@ -139,7 +139,7 @@ async fn items(client: &Client, keys: &[OsString]) -> Result<Vec<Option<Item>>, 
 
 /// One value of several.
 fn line(key: &[u8], item: Item, site: Site) -> Vec<u8> {
-    let json = as_json(key, &item);
+    let json = site.json(|| as_json(key, &item));
     match site.form {
         Form::Json => site.object(json),
         Form::Bare => Answer::value(item.value, json)

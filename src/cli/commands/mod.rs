@@ -118,6 +118,14 @@ impl Place {
 }
 
 impl Site {
+    /// What an answer is to programs, made only where one asks.
+    fn json(self, of: impl FnOnce() -> serde_json::Value) -> serde_json::Value {
+        match self.form {
+            Form::Json => of(),
+            _ => serde_json::Value::Null,
+        }
+    }
+
     /// An object on a line of its own, with what tells it from those of other commands.
     fn object(self, mut object: serde_json::Value) -> Vec<u8> {
         if let Place::Batch { line } = self.place {

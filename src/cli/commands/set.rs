@@ -98,7 +98,8 @@ impl SetOptions {
         } else {
             store!(set, set_from)
         };
-        let json = json!({ "key": bytes_as_json(key), "stored": true, "version": version });
+        let json =
+            site.json(|| json!({ "key": bytes_as_json(key), "stored": true, "version": version }));
         Ok(Answer::text("stored\n", json))
     }
 

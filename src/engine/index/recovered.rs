@@ -29,8 +29,6 @@ const CHAIN_SLOTS: usize = CONTROL + OVERFLOW_CONTROL * shape::OVERFLOW_BUCKETS_
 
 /// LIMIT: buckets whose overflow buckets are fetched together: fewer would not be there in time.
 const AHEAD: u64 = 32;
-/// LIMIT: buckets that one thread settles at a time.
-const SHARE: u64 = 1 << 14;
 
 /// The chains of an index, mended.
 #[derive(Debug)]
@@ -146,9 +144,7 @@ impl Chains {
         };
         for first in (0..buckets).step_by(AHEAD as usize) {
             let group = first..(first + AHEAD).min(buckets);
-            group
-                .clone()
-                .for_each(|bucket| chains.prefetch_next(bucket));
+            chains.prefetch_chains(group.clone(), overflow);
             group.for_each(|bucket| chains.mend_one(bucket));
         }
         chains
@@ -175,11 +171,22 @@ impl Chains {
         }
     }
 
-    /// Asks for the first overflow bucket of a chain, which may lead anywhere.
-    fn prefetch_next(&self, bucket: u64) {
-        if let Some(next) = self.next(Place::Bucket(bucket)) {
-            self.arena.prefetch(self.at(next));
-        }
+    /// Asks for the first two overflow buckets of some chains, which may lie anywhere, of those that there
+    /// are.
+    fn prefetch_chains(&self, buckets: Range<u64>, overflow: u64) {
+        let is_one = |place: &Place| match place {
+            Place::Bucket(_) => true,
+            Place::Overflow(id) => u64::from(*id) < overflow,
+        };
+        let next = |place| self.next(place).filter(is_one);
+        let firsts = || {
+            buckets
+                .clone()
+                .filter_map(|bucket| next(Place::Bucket(bucket)))
+        };
+        firsts().for_each(|first| self.arena.prefetch(self.at(first)));
+        let seconds = firsts().filter_map(next);
+        seconds.for_each(|second| self.arena.prefetch(self.at(second)));
     }
 
     /// How many buckets there are, overflow buckets aside.
@@ -295,8 +302,7 @@ impl Chains {
         mut count: usize,
     ) -> usize {
         let words = self.arena.words::<N>(self.at(place));
-        for number in 0..N - 1 {
-            let entry = Entry(words[number].load(Ordering::Relaxed));
+        for entry in (0..N - 1).map(|number| Entry(words[number].load(Ordering::Relaxed))) {
             // INVARIANT: there is room for one more than a chain has.
             entries[count] = entry;
             count += usize::from(!entry.is_empty());
@@ -317,15 +323,14 @@ impl Chains {
             let mut made = begun();
             loop {
                 // ORDERING: Relaxed; a number that each takes once.
-                let first = next.fetch_add(SHARE, Ordering::Relaxed);
+                let first = next.fetch_add(shape::BUCKETS_PER_SHARE, Ordering::Relaxed);
                 if first >= self.buckets {
                     break;
                 }
-                let end = (first + SHARE).min(self.buckets);
+                let end = (first + shape::BUCKETS_PER_SHARE).min(self.buckets);
                 for first in (first..end).step_by(AHEAD as usize) {
                     let buckets = first..(first + AHEAD).min(end);
-                    let ask = |bucket| self.prefetch_next(bucket);
-                    buckets.clone().for_each(ask);
+                    self.prefetch_chains(buckets.clone(), self.linked.len() as u64);
                     group(&mut made, buckets);
                 }
             }
@@ -334,7 +339,7 @@ impl Chains {
         hands(&work);
         // What nobody has taken is left to this thread.
         work();
-        done.into_inner()
+        std::mem::take(&mut *done.lock())
     }
 
     /// Removes the entries of a chain that are proved and whose items have the same key, and gives them to

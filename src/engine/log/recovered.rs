@@ -8,7 +8,6 @@ use crate::arena::Arena;
 use crate::engine::config::Geometry;
 use crate::engine::log::segment::{Proven, ProvenItems};
 use crate::engine::log::{Lists, Segments};
-use crate::engine::scrub::Unproven;
 use crate::sync::{Arc, Mutex};
 
 impl Segments {
@@ -48,7 +47,6 @@ impl Segments {
             lists.sealed_bytes += items.committed;
         }
         segments.lists = Mutex::new(lists);
-        segments.unproven = Unproven::of(geometry.segments, restored.unproven.iter().copied());
         segments
     }
 }

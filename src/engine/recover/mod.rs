@@ -9,9 +9,11 @@
 //!    refused, and the caller starts cold.
 //! 2. The chains of the index are mended ([`recovered`](crate::engine::index::recovered)): locks
 //!    cleared, links that cannot be cut.
-//! 3. Each segment that holds items is walked up to its committed length ([`walk`]), and entries
-//!    that name a proven item are marked: on as many threads as the caller lends.
-//! 4. Entries without a mark go, and so do those of which two name the same key.
+//! 3. The entries of the index are compared with the items of each segment that holds some, up to its
+//!    committed length, by one reading of both ([`roll`]). Where they disagree, and where CRCs are asked
+//!    for, each item is looked up, and entries that name a proven item are marked ([`walk`]). Both on as
+//!    many threads as the caller lends.
+//! 4. Entries that are doubted and have no mark go, and so do those of which two name the same key.
 //! 5. Every segment becomes what was proved of it: sealed, with its live bytes and lifetime; an
 //!    extent, with the parts that values use; withdrawn; or free, which is all that nothing names.
 //! 6. Entries are counted anew, and the figures of the sessions go on. The next version and the flush
@@ -47,7 +49,6 @@ use crate::engine::log::Segments;
 use crate::engine::log::recovered::Restored;
 use crate::engine::log::segment::{Proven, Segment};
 use crate::engine::recover::survey::Survey;
-use crate::engine::scrub::Scrub;
 use crate::engine::stats::{Counters, Figure};
 use crate::shape;
 use crate::sync::Arc;
@@ -298,9 +299,8 @@ fn recovered(
     release_unpaid(&arena, &geometry, counts, overflow_chunks.max(1), &restored)?;
     count_on(&arena, &geometry, &receipt, &restored);
     let index = chains.into_index();
-    let segments = Segments::restore(Arc::clone(&arena), geometry, &restored);
-    header::store(&arena, header::UNPROVEN, restored.unproven.len() as u64);
-    let scrub = Scrub::of(restored.unproven.into_iter());
+    let mut segments = Segments::restore(Arc::clone(&arena), geometry, &restored);
+    let scrub = segments.doubt(&restored.unproven);
     let cache = Cache::of(arena, index, (segments, scrub), hash_seed);
     Ok((cache, receipt))
 }

@@ -200,7 +200,7 @@ impl Musterer<'_> {
     #[inline]
     fn count(&mut self, walked: &mut Walked, offset: u64, item: &Measured) {
         let survey = self.survey;
-        let bit = survey.from_start(offset) / BYTES_PER_BIT;
+        let bit = survey.behind_start(offset) / BYTES_PER_BIT;
         // ORDERING: Relaxed; nobody sets bits any more.
         let bits = self.named.bits[bit as usize / 64].load(Ordering::Relaxed);
         if bits >> (bit % 64) & 1 == 0 {

@@ -411,7 +411,7 @@ impl<'a> Survey<'a> {
 
     /// How far an offset is from where the segments begin.
     #[inline]
-    pub(super) fn from_start(&self, offset: u64) -> u64 {
+    pub(super) fn behind_start(&self, offset: u64) -> u64 {
         offset - self.geometry.segments_at
     }
 

@@ -93,7 +93,7 @@ impl Victim {
     }
 
     /// Dies; what is recovered must agree with itself.
-    fn recovered(self, proof: Proof) -> (Cache, Session, Receipt) {
+    fn recovered(&self, proof: Proof) -> (Cache, Session, Receipt) {
         let memory = left_behind(&self.cache.shared().arena);
         let recovered = Cache::recover(memory, &self.config, proof);
         let (cache, receipt) = recovered.expect("the header is whole");
@@ -280,6 +280,56 @@ fn words_of_garbage_are_dropped_and_hurt_nobody_else() {
 }
 
 #[test]
+fn an_entry_in_another_bucket_or_of_another_tag_is_dropped() {
+    let victim = Victim::with(3000);
+    let entries = victim.entries();
+    let (at, moved) = entries[10];
+    let bucket = victim.hash(moved).bucket(victim.buckets());
+    let elsewhere = (0..victim.buckets())
+        .filter(|&other| other != bucket)
+        .flat_map(|other| (0..shape::SLOTS).map(move |slot| (other, slot)))
+        .map(|(other, slot)| victim.bucket_at(other) + slot * 8)
+        .find(|&at| victim.word(at) == 0)
+        .expect("a slot is free");
+    victim.set_word(at, 0);
+    victim.set_word(elsewhere, moved.0);
+    let (at, renamed) = entries[400];
+    victim.set_word(at, renamed.0 ^ 1 << 50);
+    let mut expected = all(3000);
+    expected.remove(&victim.number(moved));
+    expected.remove(&victim.number(renamed));
+    let (_, mut session, receipt) = victim.recovered(Proof::Lengths);
+    assert_eq!((receipt.dropped.key, receipt.dropped.total()), (2, 2));
+    assert_eq!(present(&mut session, 3000), expected);
+}
+
+#[test]
+fn of_two_large_values_in_one_place_the_first_is_kept() {
+    let mut victim = Victim::with(100);
+    let before = victim.entries();
+    for name in [b"a", b"b"] {
+        let mut guard = victim.session.pin(1);
+        let key = guard.key(name).expect("a key");
+        let stored = guard.store(&key, Mode::Set, &Stored::of(&[7; 100_000]));
+        assert!(matches!(stored, Ok(Outcome::Stored { .. })));
+    }
+    let mut large = victim.entries();
+    large.retain(|found| !before.contains(found));
+    large.sort_unstable_by_key(|(_, entry)| entry.offset());
+    let arena = &victim.cache.shared().arena;
+    // SAFETY: nobody else is at work, here and below.
+    let first = unsafe { victim.cache.shared().item(large[0].1) };
+    let description = first.extents().expect("it is large").description().to_vec();
+    // Behind a header and a key of one byte.
+    let at = large[1].1.offset() + 17;
+    // SAFETY: the description of the second has the same length.
+    unsafe { arena.write(at, &description) };
+    let (_, _, receipt) = victim.recovered(Proof::Lengths);
+    assert_eq!((receipt.items, receipt.dropped.total()), (101, 1));
+    assert_eq!(receipt.dropped.extents, 1);
+}
+
+#[test]
 fn of_two_items_of_one_key_neither_is_served() {
     let mut victim = Victim::with(50);
     let hash = |victim: &Victim| victim.cache.shared().hash(b"7");
@@ -296,11 +346,13 @@ fn of_two_items_of_one_key_neither_is_served() {
         .find(|&at| victim.word(at) == 0)
         .expect("a slot is free");
     victim.set_word(free, old.0);
-    let (_, mut session, receipt) = victim.recovered(Proof::Contents);
-    assert_eq!(receipt.dropped.duplicate, 2);
-    let mut expected = all(50);
-    expected.remove(&7);
-    assert_eq!(present(&mut session, 50), expected);
+    for proof in [Proof::Contents, Proof::Lengths] {
+        let (_, mut session, receipt) = victim.recovered(proof);
+        assert_eq!(receipt.dropped.duplicate, 2);
+        let mut expected = all(50);
+        expected.remove(&7);
+        assert_eq!(present(&mut session, 50), expected);
+    }
 }
 
 #[test]
