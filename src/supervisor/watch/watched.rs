@@ -146,6 +146,7 @@ impl Watched {
             if was_stopped && thread.last.is_some() && !thread.is_stopped() {
                 // It may go on since a moment ago, and has had no time to.
                 thread.stillness.begin_anew();
+                thread.pin.seen = Duration::ZERO;
                 (thread.first, thread.last) = (None, None);
             }
         }
