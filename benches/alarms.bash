@@ -34,7 +34,7 @@ alarms_record() {
     local folder ran waited rest
     while [[ ! -e $work/over ]]; do
         for folder in "/proc/$1/task/"*; do
-            read -r ran waited rest <"$folder/schedstat" || continue
+            { read -r ran waited rest <"$folder/schedstat"; } 2>/dev/null || continue
             echo "$(alarms_now_ms) ${folder##*/} $ran $waited"
         done >>"$work/ran"
         sleep 0.2
@@ -48,7 +48,9 @@ alarms_listen() {
         [[ -e $work/over ]] && touch "$work/last-look"
         if status=$("$larder" status --admin "unix:$work/admin" --json 2>>"$work/status-errors"); then
             grep -o '{"at_ms":[0-9]*,"pid":[^{}]*"step":[^{}]*}' <<<"$status" >>"$work/steps" || true
-            grep -o '"name":"[^"]*","kind":[^{}]*"thread":[0-9]*' <<<"$status" >"$work/threads" || true
+            # Those of the first process: if there is a second, that is a failure anyway.
+            [[ -s $work/threads ]] ||
+                grep -o '"name":"[^"]*","kind":[^{}]*"thread":[0-9]*' <<<"$status" >"$work/threads" || true
             figure "$status" deaths >"$work/deaths"
             figure "$status" stall_kills >"$work/stall-kills"
         fi

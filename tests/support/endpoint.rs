@@ -16,7 +16,16 @@ use super::process::{Ended, ServerProcess, end_of, larder};
 /// A server whose endpoint is a socket of the test's own.
 pub struct Watched {
     pub server: ServerProcess,
-    path: PathBuf,
+    socket: SocketFile,
+}
+
+/// The file of a socket, which goes after the server that listens there: one that is killed leaves it.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// What an endpoint answered.
@@ -60,17 +69,18 @@ impl Watched {
         let server = ServerProcess::serve(
             &[&options[..], &["--admin", &at, "--evidence", "none"], more].concat(),
         );
-        Self { server, path }
+        let socket = SocketFile(path);
+        Self { server, socket }
     }
 
     /// Where the endpoint is.
     pub fn admin(&self) -> String {
-        format!("unix:{}", self.path.display())
+        format!("unix:{}", self.socket.0.display())
     }
 
     /// Asks the endpoint.
     pub fn ask(&self, method: &str, path: &str) -> Answer {
-        ask(&self.path, method, path)
+        ask(&self.socket.0, method, path)
     }
 
     /// `/status.json`.

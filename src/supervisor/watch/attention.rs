@@ -75,6 +75,11 @@ impl Stillness {
         (self.pulse, self.patience) = (pulse, patience);
     }
 
+    /// Whether it has gone on since it was looked at.
+    pub(super) fn has_moved(&self, pulse: &Pulse) -> bool {
+        pulse.has_moved_since(&self.pulse)
+    }
+
     /// Nothing that was before counts.
     pub(super) fn begin_anew(&mut self) {
         self.still = Duration::ZERO;

@@ -8,6 +8,9 @@
 
 use std::time::Duration;
 
+/// A hang is one in so many looks in a row before a process is ended for it.
+const HANG_LOOKS: u32 = 2;
+
 /// LIMIT: lines in the log about one thread: one in this time; the journal has all.
 const WARNS_EVERY: Duration = Duration::from_secs(10);
 
@@ -41,6 +44,8 @@ pub(super) struct Climb {
     is_named: bool,
     is_captured: bool,
     is_killed: bool,
+    /// Looks in a row at which it was a hang.
+    hang_looks: u32,
     /// When it was in the log last, by the monotonic clock.
     logged_at: Option<Duration>,
 }
@@ -64,7 +69,7 @@ impl Climb {
             if std::mem::take(&mut self.is_named) {
                 steps.push(Step::Recover);
             }
-            self.is_captured = false;
+            (self.is_captured, self.hang_looks) = (false, 0);
             return steps;
         }
         if !std::mem::replace(&mut self.is_named, true) {
@@ -75,7 +80,12 @@ impl Climb {
             }
             steps.extend([Step::Name { in_log }, Step::Steer]);
         }
-        let kills = is_hang && limits.kill.is_some_and(|kill| overdue >= kill);
+        self.hang_looks = match is_hang {
+            true => self.hang_looks.saturating_add(1),
+            false => 0,
+        };
+        let is_late = limits.kill.is_some_and(|kill| overdue >= kill);
+        let kills = is_late && self.hang_looks >= HANG_LOOKS;
         if (kills || overdue >= limits.warn * 2) && !std::mem::replace(&mut self.is_captured, true)
         {
             steps.push(Step::Capture);
@@ -127,8 +137,22 @@ mod tests {
             kill: Some(SECOND),
             ..LIMITS
         };
-        let both = [(1000, Step::Capture), (1000, Step::Kill)];
+        // Not at the first look.
+        let both = [(1500, Step::Capture), (1500, Step::Kill)];
         assert_eq!(climb(at_once, true), [&until_capture[..2], &both].concat());
+    }
+
+    #[test]
+    fn one_look_that_is_like_a_hang_ends_nobody() {
+        let mut climb = Climb::default();
+        let mut at =
+            |second: u32, is_hang| climb.steps(LIMITS, SECOND * second, SECOND * second, is_hang);
+        for second in 1..20 {
+            let steps = at(second, second % 2 == 0);
+            assert!(!steps.contains(&Step::Kill), "{second}");
+        }
+        assert_eq!(at(20, true), []);
+        assert_eq!(at(21, true), [Step::Kill]);
     }
 
     #[test]

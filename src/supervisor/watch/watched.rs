@@ -146,6 +146,7 @@ impl Watched {
             if was_stopped && thread.last.is_some() && !thread.is_stopped() {
                 // It may go on since a moment ago, and has had no time to.
                 thread.stillness.begin_anew();
+                thread.pin.seen = Duration::ZERO;
                 (thread.first, thread.last) = (None, None);
             }
         }
@@ -156,7 +157,8 @@ impl Watched {
     fn look_closer(&mut self, at: usize, now: Duration) {
         let thread = &self.threads[at];
         let own = thread.stillness.overdue().max(thread.pin.seen);
-        if own < self.warn / 2 {
+        let enough = self.warn / 2;
+        if own < enough {
             let thread = &mut self.threads[at];
             (thread.first, thread.last) = (None, None);
             return;
@@ -166,7 +168,16 @@ impl Watched {
             self.throttle = Throttle::of_process(self.pid.as_raw_nonzero().get().unsigned_abs());
         }
         let look = self.take_look(at, now);
+        let pulse = self.seen.threads[at].black_box.pulse();
         let thread = &mut self.threads[at];
+        if thread.stillness.has_moved(&pulse) {
+            // What was found in `/proc` is of a thread that goes on.
+            thread.stillness.begin_anew();
+            (thread.first, thread.last) = (None, None);
+            if thread.pin.seen < enough {
+                return;
+            }
+        }
         thread.first.get_or_insert_with(|| look.clone());
         thread.last = Some(look);
     }
