@@ -15,7 +15,7 @@
 //!
 //! | word | writer | reader | pairs | caught by |
 //! |---|---|---|---|---|
-//! | unproven segments, and their bits | `note_proven`, Relaxed | guards, Relaxed | the grace period: it is over for all who could have found an entry that is gone | - |
+//! | unproven segments, and their bits | `note_proven`, Relaxed | guards, Relaxed | the grace period: it is over for all who could have found an entry that is gone | `a_read_never_finds_what_is_damaged` |
 //!
 //! [`Proof::Lengths`]: crate::Proof::Lengths
 
