@@ -48,6 +48,17 @@ struct Tally {
     unknown_not_executed: u64,
 }
 
+impl Tally {
+    fn has_each_kind(&self) -> bool {
+        let failed = [
+            self.not_executed,
+            self.unknown_executed,
+            self.unknown_not_executed,
+        ];
+        self.stored > 50 && failed.iter().all(|&count| count > 0)
+    }
+}
+
 /// A value that tells its key.
 fn value_of(key: &str) -> Vec<u8> {
     let length = 1 + key.bytes().map(usize::from).sum::<usize>() * 7919 % 30_000;
@@ -198,23 +209,20 @@ async fn run(seed: u64, tally: &mut Tally) {
     }
 }
 
+/// LIMIT: seeds with which loads are run, until each kind of outcome was there: some are rare where the
+/// machine is quick, since then little waits to be sent when a connection ends.
+const SEEDS_MAX: u64 = 64;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_told_of_every_request_is_true() {
     let mut tally = Tally::default();
-    for seed in 0..4 {
+    for seed in 0..SEEDS_MAX {
         run(seed, &mut tally).await;
+        if seed >= 3 && tally.has_each_kind() {
+            break;
+        }
     }
-    // Each kind was there, or nothing was shown of it.
-    let Tally {
-        stored,
-        not_executed,
-        unknown_executed,
-        unknown_not_executed,
-    } = tally;
-    assert!(stored > 50, "{tally:?}");
-    assert!(
-        not_executed > 0 && unknown_executed > 0 && unknown_not_executed > 0,
-        "{tally:?}"
-    );
     println!("{tally:?}");
+    // Each kind was there, or nothing was shown of it.
+    assert!(tally.has_each_kind(), "{tally:?}");
 }
