@@ -3,7 +3,7 @@
 //! A socket is bound first, or taken over from whoever bound it, and belongs to a server after: so a
 //! parent process can keep it open while one server ends and the next begins.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::address::Address;
@@ -307,6 +308,15 @@ pub(crate) enum Stream {
     Unix(mio::net::UnixStream),
 }
 
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
 impl Stream {
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -316,18 +326,15 @@ impl Stream {
         }
     }
 
+    /// By the system call itself, as `write`: libc's asks before and after whether the thread is to be
+    /// cancelled, which is a part of what a small request costs.
     pub(crate) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => (&*stream).read(into),
-            Self::Unix(stream) => (&*stream).read(into),
-        }
+        let (_, count) = recv(self, into, RecvFlags::empty())?;
+        Ok(count)
     }
 
     pub(crate) fn write(&self, from: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => (&*stream).write(from),
-            Self::Unix(stream) => (&*stream).write(from),
-        }
+        Ok(send(self, from, SendFlags::NOSIGNAL)?)
     }
 
     pub(crate) fn write_slices(&self, from: &[IoSlice<'_>]) -> io::Result<usize> {
