@@ -116,10 +116,13 @@ impl Server {
     }
 
     /// What it is placed by. Without this it is what libmemcached and twemproxy make of a server's
-    /// address: `HOST:PORT`, `HOST` alone where the port is 11211, or the path of a socket. Where other
-    /// clients reach the same server at another port, give all of them the same name:
+    /// address: `HOST:PORT`, or `HOST` alone where the port is 11211. Where other clients reach the same
+    /// server at another port, give all of them the same name:
     /// `Server::new("larder://10.0.0.1:5273").named("10.0.0.1")` has its keys where a client of
-    /// memcached's protocol looks for them at 10.0.0.1:11211.
+    /// memcached's protocol looks for them at 10.0.0.1:11211. In twemproxy's settings a name of one's own
+    /// is behind the weight, as in `10.0.0.1:11211:1 cache-a`.
+    ///
+    /// A socket is placed by `PATH:0`, as by libmemcached; twemproxy makes `PATH:` of it.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
@@ -135,8 +138,9 @@ impl<T: Into<String>> From<T> for Server {
 
 impl Client {
     /// Connects to several servers, among which the keys are spread by ketama: every client with the
-    /// same list finds the same keys, also one that uses libmemcached or twemproxy with ketama and
-    /// MD5. When a server is added, or taken away, only its share of the keys moves.
+    /// same list finds the same keys, also one that uses libmemcached's weighted ketama, or twemproxy
+    /// with `distribution: ketama` and `hash: md5` (by itself it hashes keys otherwise). When a server is
+    /// added, or taken away, only its share of the keys moves.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -371,7 +375,8 @@ fn name_of(address: &Address) -> String {
             port: MEMCACHED_PORT,
         } => host.clone(),
         Address::Tcp { host, port } => format!("{host}:{port}"),
-        Address::Unix { path } => path.display().to_string(),
+        // libmemcached has no other place for a socket's path than the host's, and no port.
+        Address::Unix { path } => format!("{}:0", path.display()),
     }
 }
 
@@ -400,5 +405,19 @@ fn key_of<'r>(request: &Request<'r>) -> Option<&'r [u8]> {
         | Request::Stats { .. }
         | Request::Ping { .. }
         | Request::Quit => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_of;
+
+    #[test]
+    fn servers_have_the_names_that_libmemcached_makes_of_their_addresses() {
+        let name = |url: &str| name_of(&url.parse().expect("a URL"));
+        assert_eq!(name("larder://10.0.0.1:5273"), "10.0.0.1:5273");
+        assert_eq!(name("larder://10.0.0.1"), "10.0.0.1:5273");
+        assert_eq!(name("larder://10.0.0.1:11211"), "10.0.0.1");
+        assert_eq!(name("larder+unix:///run/larder.sock"), "/run/larder.sock:0");
     }
 }
