@@ -44,6 +44,8 @@ pub(crate) struct Desk {
     stage: Stage,
     /// Frames that the driver has not taken yet.
     outgoing: Vec<u8>,
+    /// How many they are.
+    outgoing_frames: u32,
     /// When the first of them was put there, and those after it count as sent.
     began_at: Instant,
     /// Whether a write is under way.
@@ -157,6 +159,7 @@ impl Desk {
             places_max: places,
             stage: Stage::Open,
             outgoing: Vec::new(),
+            outgoing_frames: 0,
             began_at: now,
             writing: false,
             enqueued_bytes: 0,
@@ -275,6 +278,7 @@ impl Desk {
         };
         knock.frame.id = self.pending.insert(request, context.waker().clone());
         knock.frame.encode(&mut self.outgoing);
+        self.outgoing_frames += 1;
         let stir = Stir {
             writes,
             hurries: self.hurries(give_up_at),
@@ -329,8 +333,19 @@ impl Desk {
             self.settle(Instant::now());
         }
         std::mem::swap(batch, &mut self.outgoing);
+        self.outgoing_frames = 0;
         self.writing = !batch.is_empty();
         self.ending()
+    }
+
+    /// Whether the server has answered all that was ever written.
+    pub(crate) fn is_server_idle(&self) -> bool {
+        !self.writing && self.pending.unanswered() == self.outgoing_frames
+    }
+
+    /// Whether so many frames are to be written to a server that has nothing to do.
+    pub(crate) fn has_share(&self, frames: usize) -> bool {
+        self.outgoing_frames as usize >= frames && self.is_server_idle()
     }
 
     /// The socket took so many bytes of the batch.
@@ -418,6 +433,7 @@ impl Desk {
         let (cause, written_bytes) = (Cause::from(ending), self.written_bytes);
         self.stage = Stage::Over;
         self.outgoing = Vec::new();
+        self.outgoing_frames = 0;
         self.room.close(wake);
         let answer = |request: &UnderWay| match refused || request.end_offset > written_bytes {
             true => Answer::NotExecuted(Box::new(cause.clone())),
@@ -517,6 +533,23 @@ mod tests {
         assert!(desk.take_outgoing(&mut Vec::new()).is_none());
         assert_eq!(overdue(&mut desk, begin + Duration::from_millis(159)), 1);
         assert_eq!(overdue(&mut desk, begin + Duration::from_millis(160)), 2);
+    }
+
+    #[tokio::test]
+    async fn a_server_is_idle_once_it_has_answered_all_that_was_written() {
+        let mut desk = desk(10);
+        let first = send(&mut desk, Time::For(TIME));
+        assert!(desk.is_server_idle() && desk.has_share(1) && !desk.has_share(2));
+        let mut batch = Vec::new();
+        desk.take_outgoing(&mut batch);
+        assert!(!desk.is_server_idle(), "a write is under way");
+        desk.take_outgoing(&mut batch);
+        assert!(!desk.is_server_idle(), "it has not answered");
+        send(&mut desk, Time::For(TIME));
+        assert!(!desk.has_share(1));
+        desk.answer(first, Answer::Frame(Bytes::new()))
+            .expect("is under way");
+        assert!(desk.has_share(1));
     }
 
     #[tokio::test(start_paused = true)]

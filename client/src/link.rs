@@ -4,7 +4,8 @@
 //! is held for the time of a copy. One task, the driver, owns the socket: it takes the whole buffer and
 //! writes it while the next one fills, so that a write carries whatever came together during the one
 //! before. It reads in the same way, lays each reply into the slot of the request with its id, and wakes
-//! all whose replies came together in one sweep, with no lock held.
+//! all whose replies came together in one sweep, with no lock held. Where the server has answered all that
+//! it was asked, half of them go first, so that client and server do not wait for each other in turn.
 //!
 //! The time of requests is watched by the driver too, with one timer for all of them.
 //!
@@ -33,6 +34,9 @@ use crate::pending::{Answer, Pending};
 
 /// LIMIT: a read takes what a socket buffer usually holds.
 const READ_BYTES: usize = 64 * 1024;
+
+/// LIMIT: as few requests are worth a write of their own, where the server waits for it.
+const SHARE_MIN: usize = 16;
 
 /// What `room_left` holds when the connection takes no more requests.
 const CLOSED: u64 = u64::MAX;
@@ -282,8 +286,11 @@ impl Link {
         let mut batch = Vec::new();
         loop {
             self.work.notified().await;
-            // Tasks that are ready to ask something do so now, and share the write.
-            others_first().await;
+            // Tasks that are ready to ask something do so now, and share the write, except where there
+            // is enough for a server that has nothing to do.
+            if !self.desk().has_share(SHARE_MIN) {
+                others_first().await;
+            }
             loop {
                 if let Some(ending) = self.desk().take_outgoing(&mut batch) {
                     return ending;
@@ -321,15 +328,21 @@ impl Link {
 
     /// Reads replies and hands them out until the connection ends.
     async fn read_replies(&self, mut reader: impl AsyncRead + Unpin, mut inbox: Inbox) -> Ending {
-        let mut wake = Vec::new();
+        let mut wake = Sleepers::default();
         let mut read_bytes = 0;
         loop {
             let taken = inbox.take_frames();
             if std::mem::take(&mut inbox.notes().drains) {
                 self.drain();
             }
-            let finished = self.hand_out(&mut inbox.notes().answers, read_bytes, &mut wake);
-            wake_all(&mut wake);
+            let finished = self.hand_out(&mut inbox.notes().answers, read_bytes, &mut wake.0);
+            if wake.0.len() >= 2 * SHARE_MIN && self.desk().is_server_idle() {
+                // Half of them ask again, and the server has something to do while the others do.
+                let half = wake.0.len() / 2;
+                wake.0.drain(..half).for_each(Waker::wake);
+                others_first().await;
+            }
+            wake_all(&mut wake.0);
             let needed_bytes = match taken {
                 Ok(needed_bytes) => needed_bytes,
                 Err(ending) => return ending,
@@ -375,6 +388,16 @@ impl Link {
         let ending = desk.ending();
         self.leave_desk(desk);
         ending
+    }
+}
+
+/// Those that are to be woken, and are even if the driver ends before it gets to them.
+#[derive(Default)]
+struct Sleepers(Vec<Waker>);
+
+impl Drop for Sleepers {
+    fn drop(&mut self) {
+        wake_all(&mut self.0);
     }
 }
 
@@ -426,5 +449,108 @@ async fn others_first() {
 fn wake_all(wake: &mut Vec<Waker>) {
     for waker in wake.drain(..) {
         waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Wake, Waker};
+    use std::time::Duration;
+
+    use bytes::BytesMut;
+    use larder_protocol::{Limits, Request, RequestFrame, encode_pong};
+    use parking_lot::Mutex;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Notify;
+
+    use super::{AtomicU64, Driven, Halves, Link, SHARE_MIN};
+    use crate::client::ServerInfo;
+    use crate::desk::{Desk, Ending, Time};
+    use crate::metrics::Meter;
+    use crate::pending::Pending;
+
+    /// Counts how many were woken.
+    #[derive(Default)]
+    struct Bell(AtomicUsize);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Bell {
+        fn rung(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[tokio::test]
+    async fn half_of_many_go_first_and_the_others_are_woken_even_if_the_driver_is_dropped() {
+        const ASKED: usize = 2 * SHARE_MIN;
+        let server = Arc::new(ServerInfo {
+            name: "test".to_owned(),
+            limits: Limits::default(),
+        });
+        let link = Arc::new(Link {
+            meter: Arc::new(Meter::default()),
+            desk: Mutex::new(Desk::new(server, ASKED as u32, Pending::new())),
+            room_left: AtomicU64::new(0),
+            work: Notify::new(),
+            hurry: Notify::new(),
+        });
+        let driven = Driven {
+            link: link.clone(),
+            ending: Ending::Finished,
+        };
+        let (near, mut far) = tokio::io::duplex(64 * 1024);
+        let (reader, writer) = tokio::io::split(near);
+        let halves = Halves {
+            reader,
+            writer,
+            buffer: BytesMut::new(),
+        };
+        let frame_bytes_max = Limits::default().frame_bytes_max;
+        let mut driver = Box::pin(driven.drive(halves, frame_bytes_max));
+
+        let bell = Arc::new(Bell::default());
+        let waker = Waker::from(bell.clone());
+        let (mut answers, mut asked_bytes) = (Vec::new(), 0);
+        for _ in 0..ASKED {
+            let mut frame = RequestFrame {
+                id: 0,
+                quiet: false,
+                request: Request::Ping { echo: b"" },
+            };
+            let mut time = Time::For(Duration::from_secs(10));
+            let sent = link.poll_send(
+                &mut frame,
+                &mut time,
+                &mut None,
+                &Context::from_waker(&waker),
+            );
+            assert!(matches!(sent, Poll::Ready(Ok(_))));
+            asked_bytes += frame.request.frame_bytes() as usize;
+            encode_pong(&mut answers, frame.id, b"");
+        }
+        let mut poll_driver = || {
+            driver
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+        };
+        assert!(poll_driver().is_pending());
+        // Written in the first look, since the server waits for it.
+        let mut asked = vec![0; asked_bytes];
+        let read = pin!(far.read_exact(&mut asked)).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(read, Poll::Ready(Ok(_))));
+        far.write_all(&answers).await.expect("there is room");
+        assert!(poll_driver().is_pending());
+        assert_eq!(bell.rung(), ASKED / 2);
+        drop(driver);
+        assert_eq!(bell.rung(), ASKED);
     }
 }

@@ -265,6 +265,11 @@ impl Pending {
         self.unanswered = 0;
     }
 
+    /// How many the server has not answered.
+    pub(crate) fn unanswered(&self) -> u32 {
+        self.unanswered
+    }
+
     /// Whether the server has answered everything.
     pub(crate) fn is_answered(&self) -> bool {
         self.unanswered == 0
