@@ -211,26 +211,27 @@ impl Client {
 
 impl Servers {
     fn new(servers: &[Server], config: &Config) -> Result<Self, ConnectError> {
-        let wrong = |url: &str, why| ConnectError::Url {
-            url: url.to_owned(),
-            why,
-        };
+        let wrong = |why| ConnectError::Servers { why };
         if servers.is_empty() || servers.len() > SERVERS_MAX {
-            return Err(wrong("the list", "it has from 1 to 1024 servers"));
+            let count = servers.len();
+            return Err(wrong(format!("it has {count} servers, not from 1 to 1024")));
         }
         let mut nodes = Vec::with_capacity(servers.len());
         let mut places: Vec<(String, u32)> = Vec::with_capacity(servers.len());
         for server in servers {
             let address: Address = server.url.parse()?;
             if server.weight == 0 || server.weight > WEIGHT_MAX {
-                return Err(wrong(&server.url, "a weight is from 1 to 65535"));
+                let Server { url, weight, .. } = server;
+                return Err(wrong(format!(
+                    "{url} has the weight {weight}; a weight is from 1 to 65535"
+                )));
             }
             let name = server.name.clone().unwrap_or_else(|| name_of(&address));
             if places.iter().any(|(other, _)| *other == name) {
-                return Err(wrong(
-                    &server.url,
-                    "another server of the list has the same name",
-                ));
+                return Err(wrong(format!(
+                    "two of them have the name {name:?}, by which keys are placed; each has its own, if need \
+                     be by Server::named"
+                )));
             }
             places.push((name, server.weight));
             nodes.push(Node {
