@@ -154,6 +154,24 @@ fn every_flag_of_the_server_is_a_variable_and_a_line_of_the_file() {
 }
 
 #[test]
+fn what_a_server_would_not_start_with_is_listed_and_told() {
+    for (text, expected) in [
+        ("memory = \"1KiB\"", "a memory of 1024 bytes cannot work"),
+        ("workers = 0", "0 workers cannot serve; accepted: 1 to"),
+        (
+            "connections-max = 0",
+            "a server for 0 connections cannot work",
+        ),
+    ] {
+        let file = File::new("refused", text);
+        let ended = config(&["--config", file.path()], &[]);
+        assert_eq!(ended.code, Some(2), "{text}");
+        assert!(ended.stdout.contains("refused"), "{}", ended.stdout);
+        assert!(ended.stderr.contains(expected), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn mistakes_in_the_file_are_told_with_their_line_and_what_would_be_right() {
     for (text, expected) in [
         (

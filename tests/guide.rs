@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use larder::server::Running;
 use larder::{Cache, Entry, Mode, Outcome};
 use larder_client::blocking::{self, Wait};
-use larder_client::{Client, Error, Server, SetItem, json};
+use larder_client::{Client, Conditional, Error, Server, SetItem, json};
 use serde::{Deserialize, Serialize};
 use server_harness::{address, settings, start};
 
@@ -166,6 +166,22 @@ async fn items() -> Done {
             .is_some()
     );
     assert!(client.add("lock", "theirs").await?.is_none());
+
+    let item = client.get("lock").await?.expect("just stored");
+    match client.cas("lock", item.version, "still mine").await? {
+        Conditional::Done(version) => println!("stored as {version}"),
+        Conditional::VersionDiffers => println!("somebody came between"),
+        Conditional::NotFound => println!("it is gone"),
+    }
+    let lock = client.get("lock").await?.expect("just stored");
+    assert_eq!(lock.value, "still mine");
+
+    let mut scan = client.scan();
+    while let Some(keys) = scan.next_page().await? {
+        for key in keys {
+            println!("{:?}: {} bytes", key.key, key.value_bytes);
+        }
+    }
 
     client
         .set_many([SetItem::new("a", "1"), SetItem::new("b", "2")])

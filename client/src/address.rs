@@ -57,6 +57,11 @@ impl FromStr for Address {
             ));
         };
         let place = place.strip_suffix('/').unwrap_or(place);
+        if place.contains('@') {
+            return Err(wrong(
+                "a server knows no users; it names a host and perhaps a port, as in larder://127.0.0.1:5273",
+            ));
+        }
         let (host, port) = match place.strip_prefix('[').map(|rest| rest.split_once(']')) {
             Some(Some((host, rest))) => (
                 host,
@@ -70,15 +75,19 @@ impl FromStr for Address {
         };
         let port = match port {
             Some("") => DEFAULT_PORT,
-            Some(port) => port
-                .parse()
-                .map_err(|_| wrong("its port is not a number from 0 to 65535"))?,
+            Some(port) => match port.parse() {
+                Ok(0) | Err(_) => return Err(wrong("its port is not a number from 1 to 65535")),
+                Ok(port) => port,
+            },
             None => return Err(wrong("what follows its IPv6 address is not a port")),
         };
         if host.is_empty() || host.contains('/') {
             return Err(wrong(
-                "it names a host and perhaps a port, as in larder://127.0.0.1:5273",
+                "it names a host and perhaps a port and nothing else, as in larder://127.0.0.1:5273",
             ));
+        }
+        if host.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
+            return Err(wrong("a host has no spaces in its name"));
         }
         if host.contains(':') && !place.starts_with('[') {
             return Err(wrong(
@@ -138,6 +147,9 @@ mod tests {
             "larder://",
             "larder://host:port",
             "larder://host:65536",
+            "larder://host:0",
+            "larder://user:word@host",
+            "larder://two words",
             "larder://::1",
             "larder://[::1",
             "larder://[::1]x",

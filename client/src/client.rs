@@ -226,7 +226,23 @@ impl Client {
         Store::new(self, StoreMode::Replace, key.as_ref(), value.into())
     }
 
-    /// Stores an item where the one there still has this version.
+    /// Stores an item where the one there still has this version. As with every store, an item without
+    /// [`expire_in`](Store::expire_in) never expires, whatever the one before it did.
+    ///
+    /// ```no_run
+    /// # async fn example(client: larder_client::Client) -> Result<(), larder_client::Error> {
+    /// use larder_client::Conditional;
+    ///
+    /// if let Some(item) = client.get("key").await? {
+    ///     match client.cas("key", item.version, "value").await? {
+    ///         Conditional::Done(version) => println!("stored as {version}"),
+    ///         Conditional::VersionDiffers => println!("somebody came between"),
+    ///         Conditional::NotFound => println!("it is gone"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cas(
         &self,
         key: impl AsRef<[u8]>,

@@ -28,10 +28,11 @@ pub struct Config {
     /// The longest pause between two attempts to connect. By default 500 milliseconds.
     pub backoff_max: Duration,
     /// How many connections all tasks share. One is enough until a single one is the bottleneck; the
-    /// others are made when requests come. From 1 to 64; by default 1.
+    /// others are made when requests come. From 1 to 64, and what is outside counts as the nearest; by
+    /// default 1.
     pub connections: usize,
     /// How many requests may be under way on a connection; the server may ask for fewer. A request of more
-    /// than 4 KiB counts once for each 4 KiB. By default 4096.
+    /// than 4 KiB counts once for each 4 KiB. 0 counts as 1. By default 4096.
     pub in_flight_max: u32,
     /// How often a request that is known not to have been executed is sent again. By default 3.
     pub resends_max: u32,

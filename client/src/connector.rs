@@ -344,7 +344,10 @@ impl Connector {
             match reader.read_buf(&mut buffer).await {
                 Ok(0) => {
                     written.map_err(|error| self.failed(&error))?;
-                    return Err(self.not_larder("it closed the connection without a word"));
+                    return Err(match &buffer[..] {
+                        [] => self.not_larder("it closed the connection without a word"),
+                        said => self.not_larder(&beginning_of(said)),
+                    });
                 }
                 Ok(_) => {}
                 Err(error) => return Err(self.failed(&error)),
@@ -358,7 +361,7 @@ impl Connector {
         let (frame, consumed) = match decode_response(buffer, frame_bytes_max) {
             Decoded::Frame { frame, consumed } => (frame, consumed),
             Decoded::Incomplete { .. } => return Ok(None),
-            Decoded::Refused(refusal) => return Err(self.not_larder(&refusal.to_string())),
+            Decoded::Refused(_) => return Err(self.not_larder(&beginning_of(buffer))),
         };
         match frame.response {
             Response::Hello(hello) if hello.version == PROTOCOL_VERSION => {
@@ -376,7 +379,7 @@ impl Connector {
                     message: message.to_owned(),
                 })
             }
-            _ => Err(self.not_larder("it answered something else than the handshake")),
+            _ => Err(self.not_larder(&beginning_of(buffer))),
         }
     }
 
@@ -417,6 +420,14 @@ impl Connector {
     fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock()
     }
+}
+
+/// What a stranger said, as far as people need it to recognise it.
+fn beginning_of(said: &[u8]) -> String {
+    /// LIMIT: letters of it that are shown.
+    const SHOWN_BYTES: usize = 40;
+    let shown = &said[..said.len().min(SHOWN_BYTES)];
+    format!("its answer begins with \"{}\"", shown.escape_ascii())
 }
 
 /// How many connections there should be.

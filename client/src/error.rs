@@ -74,6 +74,12 @@ pub enum ConnectError {
         /// What an address looks like.
         why: &'static str,
     },
+    /// The list of [several servers](crate::Client::connect_many) makes no sense.
+    #[error("the list of servers is wrong: {why}")]
+    Servers {
+        /// What is wrong, and what would be right.
+        why: String,
+    },
     /// Nobody listens there, or the way is blocked.
     #[error("cannot connect to {address}: {why}")]
     Io {
@@ -96,7 +102,7 @@ pub enum ConnectError {
     /// not its port for this protocol.
     #[error(
         "{address} took the connection and did not answer within {after:?}; is it the port where a server \
-         speaks Larder's own protocol?"
+         speaks Larder's own protocol, or does that server hang?"
     )]
     Silent {
         /// Where.

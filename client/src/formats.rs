@@ -6,10 +6,35 @@
 
 /// Bytes that are not what they should be, or a value that the format cannot write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{format}: {why}")]
+#[error("{of} {cannot} {format}: {why}")]
 pub struct FormatError {
+    /// The type.
+    of: &'static str,
+    /// What it cannot be, as far as the name of the format.
+    cannot: &'static str,
     format: &'static str,
     why: String,
+}
+
+#[cfg(any(feature = "json", feature = "postcard"))]
+impl FormatError {
+    fn reading<T>(format: &'static str, why: impl ToString) -> Self {
+        Self::new::<T>("cannot be read from this", format, why)
+    }
+
+    fn writing<T: ?Sized>(format: &'static str, why: impl ToString) -> Self {
+        Self::new::<T>("cannot be written as", format, why)
+    }
+
+    fn new<T: ?Sized>(cannot: &'static str, format: &'static str, why: impl ToString) -> Self {
+        let (of, why) = (std::any::type_name::<T>(), why.to_string());
+        Self {
+            of,
+            cannot,
+            format,
+            why,
+        }
+    }
 }
 
 #[cfg(feature = "json")]
@@ -37,13 +62,17 @@ pub mod json {
     use super::FormatError;
     use crate::Item;
 
+    const FORMAT: &str = "JSON";
+
     /// A value as JSON.
     ///
     /// # Errors
     ///
     /// The value has no form in JSON, such as a map whose keys are no strings.
     pub fn to_bytes<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, FormatError> {
-        serde_json::to_vec(value).map(Bytes::from).map_err(error)
+        serde_json::to_vec(value)
+            .map(Bytes::from)
+            .map_err(|error| FormatError::writing::<T>(FORMAT, error))
     }
 
     /// The value that JSON stands for.
@@ -52,7 +81,7 @@ pub mod json {
     ///
     /// The bytes are no JSON, or that of another type.
     pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FormatError> {
-        serde_json::from_slice(bytes).map_err(error)
+        serde_json::from_slice(bytes).map_err(|error| FormatError::reading::<T>(FORMAT, error))
     }
 
     impl Item {
@@ -64,11 +93,6 @@ pub mod json {
         pub fn json<T: DeserializeOwned>(&self) -> Result<T, FormatError> {
             from_bytes(&self.value)
         }
-    }
-
-    fn error(error: serde_json::Error) -> FormatError {
-        let (format, why) = ("JSON", error.to_string());
-        FormatError { format, why }
     }
 }
 
@@ -97,6 +121,8 @@ pub mod postcard {
     use super::FormatError;
     use crate::Item;
 
+    const FORMAT: &str = "postcard";
+
     /// A value in postcard's form.
     ///
     /// # Errors
@@ -105,7 +131,7 @@ pub mod postcard {
     pub fn to_bytes<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, FormatError> {
         ::postcard::to_allocvec(value)
             .map(Bytes::from)
-            .map_err(error)
+            .map_err(|error| FormatError::writing::<T>(FORMAT, error))
     }
 
     /// The value that bytes in postcard's form stand for.
@@ -116,11 +142,11 @@ pub mod postcard {
     pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FormatError> {
         match ::postcard::take_from_bytes(bytes) {
             Ok((value, [])) => Ok(value),
-            Ok((_, rest)) => Err(FormatError {
-                format: "postcard",
-                why: format!("{} bytes are left over", rest.len()),
-            }),
-            Err(wrong) => Err(error(wrong)),
+            Ok((_, rest)) => {
+                let why = format!("bytes left over: {}", rest.len());
+                Err(FormatError::reading::<T>(FORMAT, why))
+            }
+            Err(error) => Err(FormatError::reading::<T>(FORMAT, error)),
         }
     }
 
@@ -133,11 +159,6 @@ pub mod postcard {
         pub fn postcard<T: DeserializeOwned>(&self) -> Result<T, FormatError> {
             from_bytes(&self.value)
         }
-    }
-
-    fn error(error: ::postcard::Error) -> FormatError {
-        let (format, why) = ("postcard", error.to_string());
-        FormatError { format, why }
     }
 }
 
@@ -173,6 +194,16 @@ mod tests {
         assert!(json::from_bytes::<User>(b"{\"name\":").is_err());
         assert!(postcard::from_bytes::<User>(b"\x03ad").is_err());
         let rest = postcard::from_bytes::<u8>(b"\x01\x02").expect_err("too long");
-        assert_eq!(rest.to_string(), "postcard: 1 bytes are left over");
+        assert_eq!(
+            rest.to_string(),
+            "u8 cannot be read from this postcard: bytes left over: 1"
+        );
+        let error = json::from_bytes::<User>(br#"{"name":"ada"}"#).expect_err("half of it");
+        let error = error.to_string();
+        assert!(
+            error.contains("User cannot be read from this JSON"),
+            "{error}"
+        );
+        assert!(error.contains("missing field `visits`"), "{error}");
     }
 }

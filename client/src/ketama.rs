@@ -5,7 +5,8 @@
 //! between its points and those before them move.
 //!
 //! To agree with others, the details must be theirs: four points from each MD5 of `name-0`, `name-1`
-//! and so on, the weight's share computed in single precision and rounded down.
+//! and so on, the weight's share computed in single precision and rounded down. What a server's name is
+//! without its having been given one is in `servers.rs`.
 
 use md5::{Digest, Md5};
 
@@ -41,12 +42,20 @@ impl Continuum {
 
     /// The number of the server that a key belongs to.
     pub(crate) fn server_of(&self, key: &[u8]) -> usize {
-        let digest: [u8; 16] = Md5::digest(key).into();
-        let hash = word(&digest[..4]);
-        let at = self.points.partition_point(|(point, _)| *point < hash);
+        self.server_at(point_of(key))
+    }
+
+    fn server_at(&self, place: u32) -> usize {
+        let at = self.points.partition_point(|(point, _)| *point < place);
         let (_, number) = self.points[at % self.points.len()];
         number as usize
     }
+}
+
+/// Where a key is on the circle.
+fn point_of(key: &[u8]) -> u32 {
+    let digest: [u8; 16] = Md5::digest(key).into();
+    word(&digest[..4])
 }
 
 /// How many digests the points of a server come from.
@@ -66,17 +75,20 @@ fn word(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::Continuum;
+    use super::{Continuum, point_of};
 
-    /// Placements by libmemcached; `ketama/placements.py` beside it made them.
+    /// Placements by libmemcached; `ketama/placements.py` beside it made them. Those of twemproxy are
+    /// the same, as `ketama/twemproxy.py` finds by asking it.
     const PLACEMENTS: &str = include_str!("ketama/placements.txt");
+
+    const KEYS: usize = 10_000;
 
     fn key(number: usize) -> String {
         format!("key:{number}")
     }
 
     #[test]
-    fn keys_go_where_libmemcached_sends_them() {
+    fn keys_go_where_libmemcached_and_twemproxy_send_them() {
         let mut lines = PLACEMENTS.lines();
         let mut sets = 0;
         while let (Some(servers), Some(placed)) = (lines.next(), lines.next()) {
@@ -85,22 +97,27 @@ mod tests {
                 (name, weight.parse().expect("a weight"))
             });
             let continuum = Continuum::new(servers);
-            assert_eq!(placed.len(), 10_000);
+            assert_eq!(placed.len(), KEYS);
             for (number, digit) in placed.chars().enumerate() {
                 let server = digit.to_digit(16).expect("a digit") as usize;
                 assert_eq!(continuum.server_of(key(number).as_bytes()), server);
             }
             sets += 1;
         }
-        assert!(sets >= 5);
+        assert_eq!(sets, 11);
     }
 
-    /// Ketama's shares differ by chance, by some percent of each: of a list in which they happen to
-    /// be far apart, more than a quarter moves with one server, and less with another.
+    /// Each key moves with its own server and with no other: of four, a quarter of them at a time on
+    /// average. With 160 points each, ketama's shares differ by chance (their standard deviation is 1.7
+    /// of a hundred keys): a server that goes takes at most 26 % along in 73 of these hundred cases, and
+    /// 30.4 % in the worst. There are lists of which each server takes less than 26 %.
     #[test]
     fn a_server_that_goes_takes_only_its_share_of_the_keys_along() {
         const LISTS: usize = 25;
-        let mut moved_in_all = 0;
+        let keys: Vec<_> = (0..KEYS)
+            .map(|number| point_of(key(number).as_bytes()))
+            .collect();
+        let mut moved_in_all = Vec::new();
         for list in 0..LISTS {
             let names: Vec<_> = (0..4)
                 .map(|host| format!("10.0.{list}.{host}:5273"))
@@ -109,20 +126,30 @@ mod tests {
             for gone in &names {
                 let left: Vec<_> = names.iter().filter(|name| *name != gone).collect();
                 let three = Continuum::new(left.iter().map(|name| (&name[..], 1)));
-                for number in 0..1000 {
-                    let key = key(number);
-                    let before = &names[four.server_of(key.as_bytes())];
-                    let after = left[three.server_of(key.as_bytes())];
+                let moves = |place: &&u32| {
+                    let before = &names[four.server_at(**place)];
+                    let after = left[three.server_at(**place)];
                     assert!(
                         after == before || before == gone,
                         "only keys of the one that is gone move"
                     );
-                    moved_in_all += usize::from(after != before);
-                }
+                    after != before
+                };
+                moved_in_all.push(keys.iter().filter(moves).count());
             }
         }
-        // Each key moves with its own server and with no other: a quarter of them at a time.
-        assert_eq!(moved_in_all, LISTS * 1000);
+        assert!(
+            moved_in_all
+                .chunks(4)
+                .all(|moved| moved.iter().sum::<usize>() == KEYS)
+        );
+        let at_most_26 = |moved: &&usize| **moved <= KEYS * 26 / 100;
+        assert_eq!(moved_in_all.iter().filter(at_most_26).count(), 73);
+        assert_eq!(moved_in_all.iter().max(), Some(&3041));
+        let even = moved_in_all
+            .chunks(4)
+            .filter(|moved| moved.iter().all(|moved| at_most_26(&moved)));
+        assert_eq!(even.count(), 3);
     }
 
     #[test]
@@ -135,7 +162,7 @@ mod tests {
         ];
         let four = Continuum::new(names.map(|name| (name, 1)));
         let mut shares = [0; 4];
-        for number in 0..10_000 {
+        for number in 0..KEYS {
             shares[four.server_of(key(number).as_bytes())] += 1;
         }
         assert!(

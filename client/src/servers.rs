@@ -116,10 +116,13 @@ impl Server {
     }
 
     /// What it is placed by. Without this it is what libmemcached and twemproxy make of a server's
-    /// address: `HOST:PORT`, `HOST` alone where the port is 11211, or the path of a socket. Where other
-    /// clients reach the same server at another port, give all of them the same name:
+    /// address: `HOST:PORT`, or `HOST` alone where the port is 11211. Where other clients reach the same
+    /// server at another port, give all of them the same name:
     /// `Server::new("larder://10.0.0.1:5273").named("10.0.0.1")` has its keys where a client of
-    /// memcached's protocol looks for them at 10.0.0.1:11211.
+    /// memcached's protocol looks for them at 10.0.0.1:11211. In twemproxy's settings a name of one's own
+    /// is behind the weight, as in `10.0.0.1:11211:1 cache-a`.
+    ///
+    /// A socket is placed by `PATH:0`, as by libmemcached; twemproxy makes `PATH:` of it.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
@@ -135,8 +138,9 @@ impl<T: Into<String>> From<T> for Server {
 
 impl Client {
     /// Connects to several servers, among which the keys are spread by ketama: every client with the
-    /// same list finds the same keys, also one that uses libmemcached or twemproxy with ketama and
-    /// MD5. When a server is added, or taken away, only its share of the keys moves.
+    /// same list finds the same keys, also one that uses libmemcached's weighted ketama, or twemproxy
+    /// with `distribution: ketama` and `hash: md5` (by itself it hashes keys otherwise). When a server is
+    /// added, or taken away, only its share of the keys moves.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -207,26 +211,27 @@ impl Client {
 
 impl Servers {
     fn new(servers: &[Server], config: &Config) -> Result<Self, ConnectError> {
-        let wrong = |url: &str, why| ConnectError::Url {
-            url: url.to_owned(),
-            why,
-        };
+        let wrong = |why| ConnectError::Servers { why };
         if servers.is_empty() || servers.len() > SERVERS_MAX {
-            return Err(wrong("the list", "it has from 1 to 1024 servers"));
+            let count = servers.len();
+            return Err(wrong(format!("it has {count} servers, not from 1 to 1024")));
         }
         let mut nodes = Vec::with_capacity(servers.len());
         let mut places: Vec<(String, u32)> = Vec::with_capacity(servers.len());
         for server in servers {
             let address: Address = server.url.parse()?;
             if server.weight == 0 || server.weight > WEIGHT_MAX {
-                return Err(wrong(&server.url, "a weight is from 1 to 65535"));
+                let Server { url, weight, .. } = server;
+                return Err(wrong(format!(
+                    "{url} has the weight {weight}; a weight is from 1 to 65535"
+                )));
             }
             let name = server.name.clone().unwrap_or_else(|| name_of(&address));
             if places.iter().any(|(other, _)| *other == name) {
-                return Err(wrong(
-                    &server.url,
-                    "another server of the list has the same name",
-                ));
+                return Err(wrong(format!(
+                    "two of them have the name {name:?}, by which keys are placed; each has its own, if need \
+                     be by Server::named"
+                )));
             }
             places.push((name, server.weight));
             nodes.push(Node {
@@ -371,7 +376,8 @@ fn name_of(address: &Address) -> String {
             port: MEMCACHED_PORT,
         } => host.clone(),
         Address::Tcp { host, port } => format!("{host}:{port}"),
-        Address::Unix { path } => path.display().to_string(),
+        // libmemcached has no other place for a socket's path than the host's, and no port.
+        Address::Unix { path } => format!("{}:0", path.display()),
     }
 }
 
@@ -400,5 +406,19 @@ fn key_of<'r>(request: &Request<'r>) -> Option<&'r [u8]> {
         | Request::Stats { .. }
         | Request::Ping { .. }
         | Request::Quit => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_of;
+
+    #[test]
+    fn servers_have_the_names_that_libmemcached_makes_of_their_addresses() {
+        let name = |url: &str| name_of(&url.parse().expect("a URL"));
+        assert_eq!(name("larder://10.0.0.1:5273"), "10.0.0.1:5273");
+        assert_eq!(name("larder://10.0.0.1"), "10.0.0.1:5273");
+        assert_eq!(name("larder://10.0.0.1:11211"), "10.0.0.1");
+        assert_eq!(name("larder+unix:///run/larder.sock"), "/run/larder.sock:0");
     }
 }

@@ -51,8 +51,8 @@ impl<'c, T> Store<'c, T> {
         }
     }
 
-    /// The item expires this long after the server has executed the request. Without this it never
-    /// expires.
+    /// The item expires this long after the server has executed the request: with a time of 0 nobody
+    /// ever finds it. Without this it never expires.
     pub fn expire_in(mut self, expire_in: Duration) -> Self {
         self.expire_in = Some(expire_in);
         self

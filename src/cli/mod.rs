@@ -99,7 +99,7 @@ pub fn run() -> ExitCode {
         Command::Serve(_) => serve_as_told(),
         Command::Config(options) => {
             let loader = settings::Loader::new(command_line(), "config");
-            settings::run::<serve::ServeOptions>(&options, &loader)
+            settings::run(&options, &loader, serve::refusal)
         }
         Command::Request(request) => commands::run(&request, &matches),
         Command::Batch(options) => batch::run(&options),

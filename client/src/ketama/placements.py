@@ -25,6 +25,9 @@ library.memcached_behavior_get.restype = ctypes.c_uint64
 library.memcached_server_add_with_weight.argtypes = [
     ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint16, ctypes.c_uint32,
 ]
+library.memcached_server_add_unix_socket_with_weight.argtypes = [
+    ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32,
+]
 library.memcached_generate_hash.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
 library.memcached_generate_hash.restype = ctypes.c_uint32
 
@@ -34,7 +37,11 @@ def placements(servers):
     assert library.memcached_behavior_set(client, KETAMA_WEIGHTED, 1) == 0
     assert library.memcached_behavior_get(client, KETAMA_WEIGHTED) == 1
     for host, port, weight in servers:
-        added = library.memcached_server_add_with_weight(client, host.encode(), port, weight)
+        if host.startswith("/"):
+            add = library.memcached_server_add_unix_socket_with_weight
+            added = add(client, host.encode(), weight)
+        else:
+            added = library.memcached_server_add_with_weight(client, host.encode(), port, weight)
         assert added == 0, added
     keys = (f"key:{number}".encode() for number in range(KEYS))
     placed = [library.memcached_generate_hash(client, key, len(key)) for key in keys]
@@ -53,6 +60,7 @@ lists = [
     [("cache-a", 11211, 1), ("cache-b", 11211, 2), ("cache-c", 11212, 3)],
     [("127.0.0.1", 5273, 10), ("127.0.0.1", 5274, 1)],
     [("only", 5273, 7)],
+    [("/run/cache-a.sock", 0, 1), ("/run/cache-b.sock", 0, 2), ("/run/cache-c.sock", 0, 1)],
 ]
 for _ in range(5):
     lists.append([

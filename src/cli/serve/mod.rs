@@ -352,6 +352,14 @@ fn check(options: &ServeOptions) -> Result<(Settings, Config), Refusal> {
     Ok((settings, config))
 }
 
+/// Why a server would not start with these options, as far as that can be told of them.
+pub(crate) fn refusal(options: &ServeOptions) -> Result<(), String> {
+    match check(options) {
+        Ok(_) => Ok(()),
+        Err(Refusal::Usage(why) | Refusal::Failed(why) | Refusal::GaveUp(why)) => Err(why),
+    }
+}
+
 /// Whether the times make sense after which a thread that does not go on is named, and its process killed.
 fn check_stalls(options: &ServeOptions) -> Result<(), Refusal> {
     if options.stall_warn < STALL_WARN_MIN {

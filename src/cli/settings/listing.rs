@@ -37,10 +37,21 @@ pub(crate) struct ConfigOptions {
     json: bool,
 }
 
-/// Prints the settings.
-pub(crate) fn run<T: FromArgMatches>(options: &ConfigOptions, loader: &Loader) -> ExitCode {
+/// Prints the settings, and ends with why they cannot work, if they cannot.
+pub(crate) fn run<T: FromArgMatches>(
+    options: &ConfigOptions,
+    loader: &Loader,
+    check: impl Fn(&T) -> Result<(), String>,
+) -> ExitCode {
     match loader.load::<T>() {
-        Ok(loaded) => conclude("config", list(options, &loaded)),
+        Ok(loaded) => {
+            let listed = list(options, &loaded);
+            let checked = |ending| match check(&loaded.options) {
+                Err(why) if !options.default => Err(Failure::usage(why)),
+                _ => Ok(ending),
+            };
+            conclude("config", listed.and_then(checked))
+        }
         Err(SettingsError::CommandLine(error)) => error.exit(),
         Err(error) => conclude("config", Err(Failure::usage(error.to_string()))),
     }
