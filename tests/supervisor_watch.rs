@@ -10,9 +10,13 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Instant;
 
 use larder_protocol::Status;
+use nix::sys::ptrace;
+use nix::unistd::Pid;
 use process::{Ended, ServerProcess, end_of, larder};
 use server_harness::{PATIENCE, Raw, set};
 
@@ -112,6 +116,43 @@ impl Watched {
         paths
             .filter(|path| path.to_str().unwrap().ends_with(what_for))
             .collect()
+    }
+}
+
+/// Traces all threads of a process, which stops none of them, so that nobody else may: whoever tries is
+/// refused, whatever rights it has. They are free again when this goes.
+struct Tracer {
+    ends: Option<mpsc::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Tracer {
+    fn of(process: u32) -> Self {
+        let (ends, end) = mpsc::channel::<()>();
+        let (seized, is_seized) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            for task in std::fs::read_dir(format!("/proc/{process}/task")).unwrap() {
+                let task = task.unwrap().file_name().into_string().unwrap();
+                let task = Pid::from_raw(task.parse().unwrap());
+                ptrace::seize(task, ptrace::Options::empty()).unwrap();
+            }
+            seized.send(()).unwrap();
+            // A thread's tracees are free when it ends.
+            let _ = end.recv();
+        });
+        is_seized.recv().expect("every thread can be traced");
+        Self {
+            ends: Some(ends),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        self.ends = None;
+        // Its panic has been said.
+        let _ = self.thread.take().map(thread::JoinHandle::join);
     }
 }
 
@@ -376,4 +417,52 @@ fn a_worker_that_spins_is_found_in_its_function_and_nobody_is_harmed() {
     }
     let report = read(&bundles[0], "report.txt");
     assert!(report.contains("larder::server::drill::spin"), "{report}");
+}
+
+#[test]
+fn where_ptrace_is_refused_the_evidence_says_so_and_has_everything_else() {
+    let watched = Watched::serve("refused", &["--allow-drills", "--stall-warn", "100ms"]);
+    watched.store("key");
+    let _tracer = Tracer::of(watched.server.pid());
+    let begun = watched.request("POST", "/drill?drill=hang&worker=0&for_ms=600000");
+    assert!(begun.contains(" 200 "), "{begun}");
+    let refused = "the system refuses ptrace: Operation not permitted";
+    let has_stack = |ended: &Ended| ended.stdout.contains("    stack ");
+    let told = watched.ask_until(&["why", "0"], has_stack).stdout;
+    assert!(told.contains(refused), "{told}");
+    assert!(
+        told.contains("is blocked in the system call clock_nanosleep"),
+        "{told}"
+    );
+    // It goes on meanwhile, as far as it does.
+    watched.store("other");
+    let is_saved = |_: &Ended| !watched.bundles("-stall").is_empty();
+    watched.ask_until(&["why", "0"], is_saved);
+    let bundle = &watched.bundles("-stall")[0];
+    let threads = ["worker-0", "worker-1", "upkeep", "acceptor"];
+    let stacks = read(bundle, "stacks.txt");
+    let all_refused = threads.map(|thread| format!("== {thread}\n({refused})\n"));
+    assert_eq!(stacks, all_refused.concat());
+    let report = read(bundle, "report.txt");
+    for expected in [
+        refused,
+        "worker-0",
+        "is blocked in the system call clock_nanosleep",
+    ] {
+        assert!(report.contains(expected), "{expected}: {report}");
+    }
+    assert!(read(bundle, "report.json").contains(refused));
+    assert!(read(bundle, "settings.txt").contains("--stall-warn"));
+    assert!(read(bundle, "log.txt").contains("worker-0"));
+    assert!(read(bundle, "figures.txt").contains("items="));
+    // Whoever has executed nothing has no file of it.
+    let lists = ["worker-0.txt", "worker-1.txt"].map(|name| bundle.join(name));
+    let operations = lists.map(|list| std::fs::read_to_string(list).unwrap_or_default());
+    assert!(operations.concat().contains("set "), "{operations:?}");
+    let of_system = read(bundle, "threads.txt");
+    for thread in threads {
+        assert!(of_system.contains(&format!("== {thread}")), "{of_system}");
+        let bytes = std::fs::read(bundle.join(format!("{thread}.box"))).unwrap();
+        assert!(larder::blackbox::BlackBox::from_bytes(&bytes).is_ok());
+    }
 }

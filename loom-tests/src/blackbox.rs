@@ -47,6 +47,25 @@ pub(crate) fn served(black_box: &BlackBox) -> (u64, Peer, bool) {
     (number, Peer::of(PackedPeer(peer)), read.is_torn)
 }
 
+/// A batch: its number, when it began, how long it took (0: it has not ended), its first operation and
+/// its connection.
+pub(crate) type BatchRead = [u64; 5];
+
+/// The last batches, oldest first.
+pub(crate) fn batches(black_box: &BlackBox) -> Vec<BatchRead> {
+    let read = ring::read_batches(&black_box.arena, crate::shape::BOX_OPERATIONS);
+    let parts = |(number, batch): (u64, ring::Found)| {
+        [
+            number,
+            batch.start_ns,
+            batch.duration_ns,
+            batch.first,
+            batch.connection,
+        ]
+    };
+    read.into_iter().map(parts).collect()
+}
+
 /// The operation that has begun and not ended.
 pub(crate) fn open(black_box: &BlackBox) -> Option<Record> {
     ring::read_open(&black_box.arena)

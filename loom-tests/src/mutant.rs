@@ -178,6 +178,11 @@ fn engine_file(location: &Location<'static>) -> Option<&'static str> {
     below(ENGINE, ENGINE).or_else(|| below(BLACK_BOX, SOURCES))
 }
 
+/// Whether a site is in the black box.
+pub(crate) fn is_in_black_box(location: &'static Location<'static>) -> bool {
+    location.file().contains(BLACK_BOX)
+}
+
 fn list(location: &'static Location<'static>, operation: Operation) {
     let listed = LISTED.get_or_init(|| std::env::var_os("LARDER_SITES").map(|_| Mutex::default()));
     let Some(listed) = listed else {

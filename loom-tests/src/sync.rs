@@ -13,7 +13,8 @@
 //! *Stores beside exchanges.* loom leaves a store and a read-modify-write that are concurrent
 //! unordered even where the latter read an older value, so that the overwritten exchange can come
 //! to light again, which no memory model allows. A store is therefore made as a swap. LIMIT: it then
-//! continues the release sequence that it should end.
+//! continues the release sequence that it should end. Stores of the black box, in whose words nobody
+//! exchanges anything, stay stores, and a weakened one ends what a stronger one before it began.
 //!
 //! *The mutant.* Every access asks [`mutant::at`] whether it is the one to be weakened.
 
@@ -94,8 +95,11 @@ impl AtomicU64 {
     pub(crate) fn store(&self, value: u64, order: Ordering) {
         let kind = mutant::at(Location::caller(), Operation::Store(order));
         self.before_store();
-        if kind != Some(Kind::Skip) {
-            self.value.swap(value, weakened(order, kind));
+        let order = weakened(order, kind);
+        match kind {
+            Some(Kind::Skip) => {}
+            _ if mutant::is_in_black_box(Location::caller()) => self.value.store(value, order),
+            _ => _ = self.value.swap(value, order),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use larder_loom_tests::{Model, door_models, models};
 
 /// LIMIT: models that the crate had when this was written; fewer means that some were lost.
-const MODELS_MIN: usize = 171;
+const MODELS_MIN: usize = 174;
 
 fn main() -> ExitCode {
     let all: Vec<&Model> = door_models().chain(models()).collect();

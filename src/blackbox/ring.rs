@@ -230,11 +230,13 @@ impl Batch {
 
 /// A batch, as a reader finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Found {
-    start_ns: u64,
-    duration_ns: u64,
-    first: u64,
-    connection: u64,
+pub(super) struct Found {
+    pub(super) start_ns: u64,
+    /// 0: it has not ended.
+    pub(super) duration_ns: u64,
+    /// The number of its first operation.
+    pub(super) first: u64,
+    pub(super) connection: u64,
 }
 
 /// The last entries of a ring that are whole, up to `count`: `read` gives one, or `None` where it is
@@ -246,12 +248,13 @@ fn last<T>(
     read: impl Fn(u64) -> Option<T>,
 ) -> Vec<(u64, T)> {
     let announced = arena.word(announced_at);
-    // ORDERING: Acquire, both: the later one must not be older than any word that was read.
-    let end = announced.load(Ordering::Acquire);
+    // ORDERING: Relaxed, both: each word that is read between them is acquired, so the later one is not
+    // older than any of those.
+    let end = announced.load(Ordering::Relaxed);
     let read_from = |begin: u64| (begin..end).map(|number| (number, read(number)));
     let mut entries: Vec<_> = read_from(end.saturating_sub(count)).collect();
     let reused = announced
-        .load(Ordering::Acquire)
+        .load(Ordering::Relaxed)
         .saturating_sub(BOX_OPERATIONS);
     entries.retain(|(number, _)| *number >= reused);
     let written = entries
@@ -275,7 +278,7 @@ fn read_last(arena: &Arena, count: u64) -> Vec<Record> {
     let read_one = |number| read_operation(arena, number);
     let operations = last(arena, OPERATIONS_AT, count, read_one);
     // After the operations: a batch is written before its first one.
-    let batches = last(arena, BATCHES_AT, count, |number| read_batch(arena, number));
+    let batches = read_batches(arena, count);
     let with_batch = |(number, record): (u64, Record)| {
         let after = batches.partition_point(|(_, batch)| batch.first <= number);
         let batch = after.checked_sub(1).map(|at| batches[at].1);
@@ -286,6 +289,11 @@ fn read_last(arena: &Arena, count: u64) -> Vec<Record> {
         }
     };
     operations.into_iter().map(with_batch).collect()
+}
+
+/// The last batches, oldest first, each with its number.
+pub(super) fn read_batches(arena: &Arena, count: u64) -> Vec<(u64, Found)> {
+    last(arena, BATCHES_AT, count, |number| read_batch(arena, number))
 }
 
 fn read_batch(arena: &Arena, number: u64) -> Option<Found> {

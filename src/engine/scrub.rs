@@ -44,14 +44,11 @@ pub(crate) struct Unproven(Box<[AtomicU64]>);
 impl Unproven {
     /// Of so many segments, these.
     fn of(segments: u32, ids: impl Iterator<Item = u32>) -> Self {
-        let words: Box<[_]> = (0..segments.div_ceil(64))
-            .map(|_| AtomicU64::new(0))
-            .collect();
+        let mut words = vec![0; segments.div_ceil(64) as usize];
         for id in ids {
-            // ORDERING: Relaxed; nobody shares the cache yet.
-            words[id as usize / 64].fetch_or(1 << (id % 64), Ordering::Relaxed);
+            words[id as usize / 64] |= 1 << (id % 64);
         }
-        Self(words)
+        Self(words.into_iter().map(AtomicU64::new).collect())
     }
 
     fn has(&self, id: u32) -> bool {
@@ -64,6 +61,7 @@ impl Unproven {
     fn remove(&self, id: u32) -> bool {
         let bit = 1 << (id % 64);
         let word = self.0.get(id as usize / 64);
+        // ORDERING: Relaxed; others take away other bits.
         word.is_some_and(|word| word.fetch_and(!bit, Ordering::Relaxed) & bit != 0)
     }
 }
@@ -96,6 +94,7 @@ impl Segments {
     /// while something else could be found there.
     pub(crate) fn note_proven(&self, id: u32) {
         if self.unproven.remove(id) {
+            // ORDERING: Relaxed; it is for guards to come, which may find it too late.
             self.arena
                 .word(header::UNPROVEN)
                 .fetch_sub(1, Ordering::Relaxed);

@@ -75,7 +75,7 @@ fn lock(file: BorrowedFd<'_>, command: libc::c_int) -> io::Result<libc::flock> {
 
 #[cfg(test)]
 mod tests {
-    use super::{OwnersMark, is_owned};
+    use super::{OwnersMark, is_owned, lock};
     use rustix::fs::MemfdFlags;
     use std::os::fd::AsFd;
 
@@ -100,5 +100,18 @@ mod tests {
                 .expect("an answer")
                 .is_some()
         );
+    }
+
+    /// As where a file cannot be opened anew: a mark is no news to those who share its description.
+    #[test]
+    fn who_has_a_duplicate_of_the_marked_descriptor_counts_as_the_owner() {
+        let memory = rustix::fs::memfd_create("larder-test", MemfdFlags::CLOEXEC).expect("memory");
+        lock(memory.as_fd(), libc::F_OFD_SETLK).expect("nobody else has one");
+        let duplicate = memory.try_clone().expect("a duplicate");
+        assert!(!is_owned(duplicate.as_fd()).expect("an answer"));
+        lock(duplicate.as_fd(), libc::F_OFD_SETLK).expect("it is the same owner");
+        // Whoever opens it anew is somebody else.
+        let other = OwnersMark::make(duplicate.as_fd()).expect("an answer");
+        assert!(other.is_none());
     }
 }

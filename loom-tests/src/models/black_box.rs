@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::blackbox::{
-    BlackBox, Operation, Outcome, Peer, Pen, Phase, Record, Thread, empty_box, open, served,
+    BlackBox, Operation, Outcome, Peer, Pen, Phase, Record, Thread, batches, empty_box, open,
+    served,
 };
 use crate::model::{models, spawn};
 use crate::sync::Arc;
@@ -13,7 +14,9 @@ models! {
     Some(2) => a_connection_is_read_whole,
     Some(2) => a_board_is_read_whole,
     Some(2) => an_operation_is_read_whole,
+    Some(2) => a_renamed_operation_is_read_whole,
     Some(2) => a_batch_is_read_whole,
+    Some(2) => a_batch_is_read_whole_by_itself,
     Some(2) => an_operation_is_named_before_it_ends,
     Some(2) => an_operation_of_many_keys_names_the_last,
     Some(1) => a_thread_that_has_died_left_everything_behind,
@@ -101,6 +104,8 @@ fn an_operation_is_read_whole() {
     let writing = spawn(move || execute(&mut pen, 3));
     let records = black_box.operations();
     records.iter().for_each(expect_whole);
+    // Only the third may not have ended yet.
+    assert!(records.iter().all(|one| !one.is_open() || one.number == 2));
     writing.join().expect("writer");
     let numbers: Vec<u64> = black_box
         .operations()
@@ -108,6 +113,48 @@ fn an_operation_is_read_whole() {
         .map(|one| one.number)
         .collect();
     assert_eq!(numbers, [1, 2]);
+}
+
+/// As the one before, and the third comes to a second key.
+fn a_renamed_operation_is_read_whole() {
+    let black_box = empty_box();
+    let mut pen = pen(&black_box);
+    for number in 1..=2 {
+        execute(&mut pen, number);
+    }
+    let writing = spawn(move || {
+        pen.begin_batch(1);
+        pen.begin(Operation::MultiGet, 3, 3, 0);
+        pen.at_key(33);
+    });
+    for record in black_box.operations() {
+        match record.number {
+            2 => assert!([3, 33].contains(&record.key_hash)),
+            _ => expect_whole(&record),
+        }
+    }
+    writing.join().expect("writer");
+    assert_eq!(open(&black_box).map(|record| record.key_hash), Some(33));
+}
+
+fn a_batch_is_read_whole_by_itself() {
+    let black_box = empty_box();
+    let mut pen = pen(&black_box);
+    for number in 1..=2 {
+        pen.begin_turn(number, Peer::Unknown.pack());
+        execute(&mut pen, number);
+    }
+    pen.begin_turn(3, Peer::Unknown.pack());
+    let writing = spawn(move || execute(&mut pen, 3));
+    for [number, start_ns, duration_ns, first, connection] in batches(&black_box) {
+        let expected = number + 1;
+        assert_eq!((start_ns, first), (expected * 100, number));
+        assert_eq!(connection, expected);
+        // Only the third may not have ended yet.
+        assert!(duration_ns == expected || (duration_ns, number) == (0, 2));
+    }
+    writing.join().expect("writer");
+    assert_eq!(batches(&black_box), [[1, 200, 2, 1, 2], [2, 300, 3, 2, 3]]);
 }
 
 fn a_batch_is_read_whole() {
@@ -232,6 +279,13 @@ fn a_thread_that_has_died_left_everything_behind() {
         .map(|one| (one.operation, one.histogram.count()))
         .collect();
     assert_eq!(counts, [(Operation::Get, 1)]);
+    // All that were executed are there, and no more are announced than have begun.
+    let outcomes = |black_box: &BlackBox| -> Vec<_> {
+        let records = black_box.operations().into_iter();
+        records.map(|one| (one.number, one.outcome)).collect()
+    };
+    let (stored, begun) = (Some(Outcome::Stored), Some(Outcome::Begun));
+    assert_eq!(outcomes(&black_box), [(1, stored), (2, begun)]);
     // The pen of a process that goes on in the same box goes on behind what is there.
     let mut next = pen(&black_box);
     next.begin_batch(1);
@@ -240,4 +294,12 @@ fn a_thread_that_has_died_left_everything_behind() {
     next.end_batch(200);
     let last = black_box.operations().pop().expect("an operation");
     assert_eq!(last.operation, Some(Operation::Delete));
+    // A batch that ends early takes the places of no others.
+    next.begin_batch(2);
+    next.begin(Operation::Delete, 2, 1, 0);
+    next.end(Outcome::Done, 0);
+    next.end_batch(300);
+    let done = Some(Outcome::Done);
+    assert_eq!(outcomes(&black_box).len(), 2);
+    assert!(outcomes(&black_box).iter().all(|(_, one)| *one == done));
 }

@@ -3,12 +3,14 @@
 //! In each model one session's maintenance scrubs the segment that `a` and `b` lie in, while another
 //! session does something with `a`, which is damaged, or is not.
 
+use crate::engine::header;
 use crate::engine::{Cache, Deletion, Session};
 use crate::model::{models, spawn};
 use crate::models::scene::{
     Layout, delete, expect_absent, expect_no_segment_lost, expect_single, get, increment, maintain,
     session, set, verify,
 };
+use crate::sync::Ordering;
 
 models! {
     Some(3) => a_read_never_finds_what_is_damaged,
@@ -20,6 +22,7 @@ models! {
     Some(2) => the_last_deletions_meet_the_scrub,
     Some(2) => an_increment_meets_the_scrub,
     Some(1) => two_sessions_scrub,
+    Some(1) => two_sessions_scrub_two_segments,
     Some(1) => an_eviction_meets_the_scrub,
 }
 
@@ -27,6 +30,12 @@ models! {
 const ROOMY: Layout = Layout {
     segments: 9,
     ..Layout::ONE_BUCKET
+};
+
+/// The same, with a segment for each item.
+const APART: Layout = Layout {
+    segments: 9,
+    ..Layout::SINGLE_ITEMS
 };
 
 /// So little that maintenance evicts as well.
@@ -99,8 +108,27 @@ fn expect_scrubbed(cache: &Cache, mut sessions: [Session; 2]) {
     for _ in 0..4 {
         maintain(&mut sessions[0]);
     }
+    expect_proved(&mut sessions[1], b"b");
     expect_single(&mut sessions[1], b"b", &[b"kept"]);
     expect_no_segment_lost(cache, sessions.into());
+}
+
+/// When all is quiet: the segment of a key is proved, and as many are not as the header says.
+fn expect_proved(session: &mut Session, key: &[u8]) {
+    let (shared, _pin) = session.parts();
+    let hash = shared.hash(key);
+    let mut found_in = None;
+    shared.index.visit(0, |found| {
+        if found.entry.tag() == hash.tag() {
+            found_in = Some(shared.segments.id_at(found.entry.offset()));
+        }
+    });
+    let id = found_in.expect("the key is there");
+    assert!(!shared.segments.is_unproven(id));
+    let all = 0..shared.segments.geometry().segments;
+    let unproven = all.filter(|id| shared.segments.is_unproven(*id)).count() as u64;
+    let noted = shared.arena.word(header::UNPROVEN).load(Ordering::Relaxed);
+    assert_eq!(noted, unproven);
 }
 
 fn a_read_never_finds_what_is_damaged() {
@@ -162,6 +190,13 @@ fn an_increment_meets_the_scrub() {
 fn two_sessions_scrub() {
     let (cache, mut sessions, ()) = damaged(ROOMY).beside(maintain);
     expect_absent(&mut sessions[1], b"a");
+    expect_scrubbed(&cache, sessions);
+}
+
+fn two_sessions_scrub_two_segments() {
+    let (cache, mut sessions, ()) = scene(APART).beside(maintain);
+    maintain(&mut sessions[0]);
+    expect_proved(&mut sessions[1], b"a");
     expect_scrubbed(&cache, sessions);
 }
 

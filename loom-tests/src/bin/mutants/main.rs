@@ -3,8 +3,11 @@
 //! `mutants [--limit-s SECONDS] [--only TEXT] [--models TEXT]` lists the sites that the models reach,
 //! runs every mutant as a child process of itself, and compares those that survive with
 //! `survivors.txt`: one line each, `FILE FUNCTION OPERATION#OCCURRENCE KIND: reason`. A survivor
-//! without a line fails the run, and so does a line without a survivor, unless the run was one of
-//! some mutants (`--only`), or with some models (`--models`), whose names contain a text.
+//! without a line fails the run, and so does a line without a survivor.
+//!
+//! `--only` and `--models` take texts, with commas between them: a run is of the mutants, and with the
+//! models, whose names contain one. Then a line is stale if its mutant was killed, or if all models ran
+//! and none reaches its site: `--only` something that no name contains looks for such lines alone.
 //!
 //! A mutant meets the models that reach its site, until the first that fails: before the others those
 //! that have killed a mutant of the same function, then those that have killed one of the same file or
@@ -31,8 +34,22 @@ const EXPECTED_SHARE: u32 = 4;
 
 struct Options {
     limit: Duration,
-    only: Option<String>,
-    models: Option<String>,
+    only: Texts,
+    models: Texts,
+}
+
+/// What names are to contain, one of them; none: all names will do.
+#[derive(Default)]
+struct Texts(Vec<String>);
+
+impl Texts {
+    fn of(list: &str) -> Self {
+        Self(list.split(',').map(str::to_owned).collect())
+    }
+
+    fn are_in(&self, name: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|text| name.contains(text.as_str()))
+    }
 }
 
 struct Mutant {
@@ -98,8 +115,8 @@ fn main() -> ExitCode {
 fn options(arguments: &[String]) -> Result<Options, String> {
     let mut options = Options {
         limit: Duration::from_secs(LIMIT_S_DEFAULT),
-        only: None,
-        models: None,
+        only: Texts::default(),
+        models: Texts::default(),
     };
     let mut rest = arguments.iter();
     while let Some(name) = rest.next() {
@@ -111,8 +128,8 @@ fn options(arguments: &[String]) -> Result<Options, String> {
                     .map_err(|_| format!("{value}: not a number"))?;
                 options.limit = Duration::from_secs(seconds);
             }
-            "--only" => options.only = Some(value.clone()),
-            "--models" => options.models = Some(value.clone()),
+            "--only" => options.only = Texts::of(value),
+            "--models" => options.models = Texts::of(value),
             _ => return Err(format!("no such option: {name}")),
         }
     }
@@ -136,13 +153,12 @@ fn run_models(names: &[String]) {
 fn drive(options: &Options) -> Result<bool, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let explained = explained(&root.join("survivors.txt"))?;
-    let (sites, durations) = list(options.models.as_deref().unwrap_or_default())?;
+    let (sites, durations) = list(&options.models)?;
     let sources = root.join("../src");
     let names = site::names(&sites, &sources, &durations).map_err(|e| e.to_string())?;
     let mut mutants = mutants(&sites, names, options.limit);
-    if let Some(only) = &options.only {
-        mutants.retain(|mutant| mutant.key.contains(only.as_str()));
-    }
+    let reached: HashSet<String> = mutants.iter().map(|mutant| mutant.key.clone()).collect();
+    mutants.retain(|mutant| options.only.are_in(&mutant.key));
     for mutant in &mut mutants {
         if explained.contains_key(&mutant.key) {
             mutant.limit /= EXPECTED_SHARE;
@@ -150,15 +166,16 @@ fn drive(options: &Options) -> Result<bool, String> {
     }
     println!("{} sites, {} mutants", sites.len(), mutants.len());
     let fates = run_all(&mutants);
-    let is_whole = options.only.is_none() && options.models.is_none();
-    Ok(report(&mutants, &fates, &explained, is_whole))
+    // Without some of the models, a site may be there that none has reached.
+    let is_there = |key: &str| !options.models.0.is_empty() || reached.contains(key);
+    Ok(report(&mutants, &fates, &explained, is_there))
 }
 
-/// Runs every model whose name contains a text, unweakened; learns the sites and how long each model
-/// takes.
-fn list(text: &str) -> Result<(Vec<Site>, HashMap<String, u64>), String> {
+/// Runs every model whose name contains one of the texts, unweakened; learns the sites and how long each
+/// model takes.
+fn list(texts: &Texts) -> Result<(Vec<Site>, HashMap<String, u64>), String> {
     let names = models().map(|model| model.name);
-    let names: Vec<&str> = names.filter(|name| name.contains(text)).collect();
+    let names: Vec<&str> = names.filter(|name| texts.are_in(name)).collect();
     let listings = on_all_cores(&names, |name| list_one(name));
     let text = listings
         .into_iter()
@@ -314,7 +331,7 @@ fn report(
     mutants: &[Mutant],
     fates: &[Fate],
     explained: &BTreeMap<String, String>,
-    complete: bool,
+    is_there: impl Fn(&str) -> bool,
 ) -> bool {
     let (mut killed, mut reasoned, mut good) = (0, 0, true);
     let mut alive = Vec::new();
@@ -331,10 +348,11 @@ fn report(
             println!("unexplained: {} ({fate:?})", mutant.key);
         }
     }
-    let stale = explained
-        .keys()
-        .filter(|key| !alive.contains(&key.as_str()));
-    for key in stale.filter(|_| complete) {
+    let is_stale = |key: &str| match mutants.iter().any(|mutant| mutant.key == key) {
+        true => !alive.contains(&key),
+        false => !is_there(key),
+    };
+    for key in explained.keys().filter(|key| is_stale(key)) {
         good = false;
         println!("stale in survivors.txt: {key}");
     }
