@@ -29,10 +29,6 @@ use crate::execute::{Begun, Follow, Received, begin_store, fail_store, finish_st
 /// seconds, 100 kB/s: slow enough for any network between a service and its cache.
 pub(crate) const PROGRESS_BYTES: u64 = 1 << 20;
 
-/// LIMIT: what a turn may receive of a value before the next connection has its turn. Less than it may
-/// send, since as much may have to be evicted for it.
-const RECEIVED_BYTES_MAX: usize = 256 << 10;
-
 /// LIMIT: pieces of a value that one write takes; with the smallest segments 256 KiB.
 const PIECES: usize = 16;
 
@@ -221,7 +217,7 @@ impl Service {
                 connection.begun_ms = self.now.uptime_ms;
             }
             turn_bytes += count;
-            let is_over = count == 0 || turn_bytes >= RECEIVED_BYTES_MAX;
+            let is_over = count == 0 || turn_bytes >= SLICE_BYTES;
             if is_over && receiving.draft.missing_bytes() > 0 {
                 connection.transfer = Some(Box::new(Transfer::Receiving(receiving)));
                 return match count {
