@@ -87,26 +87,36 @@ impl Setup {
     }
 }
 
-async fn connect(server: &ServerProcess) -> Client {
+async fn connect(url: &str) -> Client {
     let config = Config {
         // Longer than anything takes: what is slow is told, and what stands still fails.
         request_timeout: Duration::from_secs(60),
         ..Config::default()
     };
-    let connected = Client::connect_with(&server.url(), config).await;
+    let connected = Client::connect_with(url, config).await;
     connected.expect("the server listens")
 }
 
-/// Runs the churn to its end and gives what came of it.
+/// Runs the churn to its end and gives what came of it. Each caller has a thread and a runtime of its
+/// own: what one of them does with a large value is not time that another's operation took.
 async fn churn(server: &ServerProcess, setup: &Setup, memory_bytes: u64) -> Tally {
     let pool = Arc::new(Pool::new());
     let mix = Arc::new(Mix::new(memory_bytes));
-    let started = Instant::now();
+    let until = Instant::now() + setup.time;
     let mut callers = Vec::new();
     for number in 1..=setup.connections {
-        let client = connect(server).await;
-        let caller = Caller::new(number, client, Arc::clone(&mix), Arc::clone(&pool));
-        callers.push(tokio::spawn(caller.run(started + setup.time)));
+        let (url, mix, pool) = (server.url(), Arc::clone(&mix), Arc::clone(&pool));
+        let run = async move {
+            let client = connect(&url).await;
+            Caller::new(number, client, mix, pool).run(until).await
+        };
+        callers.push(tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(run)
+        }));
     }
     let mut tally = Tally::default();
     for caller in callers {
@@ -119,7 +129,7 @@ async fn churn(server: &ServerProcess, setup: &Setup, memory_bytes: u64) -> Tall
 async fn a_server_keeps_to_its_memory_in_a_churn_of_everything() {
     let setup = Setup::from_environment();
     let server = setup.serve();
-    let control = connect(&server).await;
+    let control = connect(&server.url()).await;
     let memory_bytes = Memory::of(&control).await.budget_bytes;
     let watch = Watch::start(server.pid());
     let tally = churn(&server, &setup, memory_bytes).await;
