@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use larder_protocol::{Class, Reason, RequestFrame, Status};
+use larder_protocol::{Class, Reason, RequestFrame};
 use tokio::time::Instant;
 
 use crate::client::ServerInfo;
+use crate::ending::Ending;
 use crate::error::Cause;
 use crate::length::too_much;
 use crate::pending::{Answer, Answered, Pending, UnderWay};
@@ -72,19 +73,6 @@ enum Stage {
     Ending(Ending),
     /// Has ended.
     Over,
-}
-
-/// Why a connection ended.
-#[derive(Clone, Debug)]
-pub(crate) enum Ending {
-    /// All was answered and no more was to come.
-    Finished,
-    /// The socket broke, or was closed by the server without a word.
-    Lost(String),
-    /// The server said why it closes.
-    Closed { status: Status, message: String },
-    /// The server broke the protocol.
-    Broken(String),
 }
 
 /// How much time a request has.
@@ -443,17 +431,6 @@ impl Desk {
     }
 }
 
-impl From<Ending> for Cause {
-    fn from(ending: Ending) -> Self {
-        match ending {
-            Ending::Finished => Self::ConnectionLost("the client was dropped".to_owned()),
-            Ending::Lost(why) => Self::ConnectionLost(why),
-            Ending::Closed { status, message } => Self::ConnectionClosed { status, message },
-            Ending::Broken(why) => Self::Protocol(why),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -464,8 +441,9 @@ mod tests {
     use larder_protocol::{Limits, Request, RequestFrame};
     use tokio::time::{Instant, advance};
 
-    use super::{Desk, Ending, Knock, Knocked, Time};
+    use super::{Desk, Knock, Knocked, Time};
     use crate::client::ServerInfo;
+    use crate::ending::Ending;
     use crate::error::Cause;
     use crate::pending::{Answer, Pending};
 

@@ -13,7 +13,7 @@ use larder_protocol::{
     Class, Decoded, HEADER_BYTES, Opcode, Response, ResponseHeader, Status, decode_response,
 };
 
-use crate::desk::Ending;
+use crate::ending::Ending;
 use crate::pending::Answer;
 
 /// LIMIT: longer answers are not copied; a value that is kept keeps no more than this beside it.
@@ -169,7 +169,7 @@ mod tests {
     use larder_protocol::{ExpiryLeft, Opcode, Status, ValueMeta, encode_status, encode_value};
 
     use super::Inbox;
-    use crate::desk::Ending;
+    use crate::ending::Ending;
     use crate::pending::Answer;
     use crate::reply::{Reply, read_answer};
 

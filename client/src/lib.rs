@@ -112,6 +112,7 @@ mod connector;
 mod count;
 mod desk;
 mod embedded;
+mod ending;
 mod error;
 mod fill;
 mod flights;

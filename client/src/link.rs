@@ -27,7 +27,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::ServerInfo;
-use crate::desk::{Desk, Ending, Knock, Knocked, Time};
+use crate::desk::{Desk, Knock, Knocked, Time};
+use crate::ending::Ending;
 use crate::inbox::Inbox;
 use crate::metrics::Meter;
 use crate::pending::{Answer, Pending};
@@ -469,7 +470,8 @@ mod tests {
 
     use super::{AtomicU64, Driven, Halves, Link, SHARE_MIN};
     use crate::client::ServerInfo;
-    use crate::desk::{Desk, Ending, Time};
+    use crate::desk::{Desk, Time};
+    use crate::ending::Ending;
     use crate::metrics::Meter;
     use crate::pending::Pending;
 
