@@ -137,7 +137,9 @@ impl Arena {
     /// If it is not.
     #[inline]
     pub(crate) fn word(&self, offset: u64) -> &AtomicU64 {
-        assert!(offset & 7 == 0 && offset < self.bytes, "word outside arena");
+        // Its number among such words: far above any that is inside, where it is not aligned.
+        let number = offset.rotate_right(3);
+        assert!(number < self.bytes >> 3, "word outside arena");
         let pointer = self.pointer(offset).cast::<AtomicU64>();
         // SAFETY: aligned and inside the mapping (asserted; its length is a multiple of 8), and the
         // layout reaches this word only as an atomic.
@@ -158,22 +160,32 @@ impl Arena {
         unsafe { &*pointer }
     }
 
-    /// Which of the `N` atomic words from `offset` on, the last aside, have `tag` in their upper 16
-    /// bits: a bit for each, the first the lowest. Each word is loaded with Acquire.
+    /// The `N` atomic words of a bucket at `offset`, and which of them, the last aside, have the upper
+    /// 16 bits of `like`: a bit for each, the first the lowest. Each word is loaded with Acquire.
     ///
     /// # Panics
     ///
-    /// As [`Arena::words`].
+    /// If the bucket leaves the arena, or does not lie at a multiple of its own size, a power of two.
     #[inline]
-    pub(crate) fn tagged<const N: usize>(&self, offset: u64, tag: u64) -> u32 {
-        let words = self.words::<N>(offset);
+    pub(crate) fn tagged<const N: usize>(&self, offset: u64, like: u64) -> (Words<'_, N>, u32) {
+        const { assert!(N.is_power_of_two()) };
+        // Its number among such buckets, as in `word`.
+        let size_bits = (N * 8).trailing_zeros();
+        let number = offset.rotate_right(size_bits);
+        assert!(number < self.bytes >> size_bits, "bucket outside arena");
+        let pointer = self.pointer(offset).cast::<[AtomicU64; N]>();
+        // SAFETY: as in `word`.
+        let words = unsafe { &*pointer };
+        let all = (1 << (N - 1)) - 1;
+        // SAFETY: a bucket lies at a multiple of its size, which is 32 bytes at least where it matters,
+        // and the mapping begins with a page.
         #[cfg(target_arch = "x86_64")]
-        if let Some(tagged) = wide::tagged(words, tag as u16) {
-            return tagged & ((1 << (N - 1)) - 1);
+        if let Some(tagged) = unsafe { wide::tagged(words, like) } {
+            return (words, tagged & all);
         }
-        let has_tag = |word: &AtomicU64| word.load(Ordering::Acquire) >> TAG_SHIFT == tag;
-        let bits = words[..N - 1].iter().map(|word| u32::from(has_tag(word)));
-        bits.rev().fold(0, |bits, bit| bits << 1 | bit)
+        let has_tag = |word: &AtomicU64| (word.load(Ordering::Acquire) ^ like) >> TAG_SHIFT == 0;
+        let bits = words.iter().map(|word| u32::from(has_tag(word)));
+        (words, bits.rev().fold(0, |bits, bit| bits << 1 | bit) & all)
     }
 
     /// The plain bytes at `offset`.
@@ -235,13 +247,10 @@ impl Arena {
         debug_assert!(offset + bytes as u64 <= self.bytes);
     }
 
-    /// Asks the processor to fetch the cache line at `offset`; out of range is ignored.
+    /// Asks the processor to fetch the cache line at `offset`, if there is one.
     #[inline]
     pub(crate) fn prefetch(&self, offset: u64) {
-        if offset >= self.bytes {
-            return;
-        }
-        prefetch_at(self.pointer(offset));
+        prefetch_at(self.start.as_ptr().wrapping_add(offset as usize));
     }
 
     /// Gives the pages of a range back to the system; they read as zero afterwards.

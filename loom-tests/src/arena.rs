@@ -121,13 +121,14 @@ impl Arena {
     }
 
     #[track_caller]
-    pub(crate) fn tagged<const N: usize>(&self, offset: u64, tag: u64) -> u32 {
+    pub(crate) fn tagged<const N: usize>(&self, offset: u64, like: u64) -> (Words<'_, N>, u32) {
         let words = self.words::<N>(offset);
         let mut bits = 0;
         for at in 0..N - 1 {
-            bits |= u32::from(words[at].load(Ordering::Acquire) >> 48 == tag) << at;
+            let word = words[at].load(Ordering::Acquire);
+            bits |= u32::from((word ^ like) >> 48 == 0) << at;
         }
-        bits
+        (words, bits)
     }
 
     /// # Safety

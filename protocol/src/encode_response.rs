@@ -63,7 +63,6 @@ pub fn encode_leased_head(
     );
 }
 
-#[inline(always)]
 fn encode_flagged_head(
     out: &mut Vec<u8>,
     opcode: Opcode,
@@ -72,7 +71,12 @@ fn encode_flagged_head(
     flags_wanted: u8,
     value_bytes: u32,
 ) {
-    let header = |flags, meta_bytes| ResponseHeader {
+    let expiry = meta.expiry_left.to_wire();
+    let (flags, meta_bytes) = match expiry {
+        None => (0, 8),
+        Some(_) => (REPLY_FLAG_EXPIRY, 16),
+    };
+    let header = ResponseHeader {
         opcode: opcode as u8,
         flags: flags | flags_wanted,
         status: Status::OK,
@@ -80,23 +84,36 @@ fn encode_flagged_head(
         word: meta.client_flags,
         body_bytes: meta_bytes + value_bytes,
     };
-    // Each of a length that the compiler knows, so that it need not call anything to copy it.
-    let version = meta.version.to_le_bytes();
-    match meta.expiry_left.to_wire() {
-        None => {
-            let mut head = [0; HEADER_BYTES + 8];
-            head[..HEADER_BYTES].copy_from_slice(&header(0, 8).to_bytes());
-            head[HEADER_BYTES..].copy_from_slice(&version);
-            out.extend_from_slice(&head);
-        }
-        Some(expiry_ms) => {
-            let mut head = [0; HEADER_BYTES + 16];
-            head[..HEADER_BYTES].copy_from_slice(&header(REPLY_FLAG_EXPIRY, 16).to_bytes());
-            head[HEADER_BYTES..HEADER_BYTES + 8].copy_from_slice(&version);
-            head[HEADER_BYTES + 8..].copy_from_slice(&expiry_ms.to_le_bytes());
-            out.extend_from_slice(&head);
-        }
+    out.extend_from_slice(&with_version(header, meta.version));
+    if let Some(expiry_ms) = expiry {
+        out.extend_from_slice(&expiry_ms.to_le_bytes());
     }
+}
+
+/// What [`encode_value_head`] appends where the expiry was not asked for, for servers that have a way of
+/// their own to do so: the usual answer.
+#[inline(always)]
+#[must_use]
+pub fn value_head(
+    opcode: Opcode,
+    id: u32,
+    client_flags: u32,
+    version: u64,
+    value_bytes: usize,
+) -> [u8; HEADER_BYTES + 8] {
+    let header = ResponseHeader {
+        word: client_flags,
+        ..head(opcode, Status::OK, id, 8 + wire_len(value_bytes))
+    };
+    with_version(header, version)
+}
+
+#[inline(always)]
+fn with_version(header: ResponseHeader, version: u64) -> [u8; HEADER_BYTES + 8] {
+    let mut bytes = [0; HEADER_BYTES + 8];
+    bytes[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+    bytes[HEADER_BYTES..].copy_from_slice(&version.to_le_bytes());
+    bytes
 }
 
 /// Appends OK with nothing more to say: TOUCH, DELETE, FLUSH, QUIT.
@@ -108,10 +125,7 @@ pub fn encode_done(out: &mut Vec<u8>, opcode: Opcode, id: u32) {
 /// Appends OK to any of the stores, with the version that the item has now.
 #[inline]
 pub fn encode_stored(out: &mut Vec<u8>, opcode: Opcode, id: u32, version: u64) {
-    let mut frame = [0; HEADER_BYTES + 8];
-    frame[..HEADER_BYTES].copy_from_slice(&head(opcode, Status::OK, id, 8).to_bytes());
-    frame[HEADER_BYTES..].copy_from_slice(&version.to_le_bytes());
-    out.extend_from_slice(&frame);
+    out.extend_from_slice(&with_version(head(opcode, Status::OK, id, 8), version));
 }
 
 /// Appends OK to INCREMENT or DECREMENT, with the number and the version that the item has now.

@@ -58,7 +58,7 @@ pub use decode_response::{ValueHead, decode_response, decode_value_head};
 pub use decoded::{After, Decoded, Reason, Refusal};
 pub use encode_response::{
     encode_close, encode_counter, encode_done, encode_drain, encode_leased_head, encode_pong,
-    encode_status, encode_stored, encode_value, encode_value_head,
+    encode_status, encode_stored, encode_value, encode_value_head, value_head,
 };
 pub use header::{
     FIELD_CLIENT_FLAGS, FIELD_DELTA, FIELD_EXPIRY, FIELD_INITIAL, FIELD_LEASE, FIELD_REFRESH,

@@ -7,60 +7,83 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{
-    __m128i, _mm_castps_si128, _mm_castsi128_ps, _mm_cmpeq_epi16, _mm_movemask_epi8,
-    _mm_packs_epi16, _mm_packs_epi32, _mm_set1_epi16, _mm_setzero_si128, _mm_shuffle_ps,
-    _mm_srai_epi32,
+    __m128i, _mm_castps_si128, _mm_castsi128_ps, _mm_cmpeq_epi16, _mm_cvtsi64_si128,
+    _mm_movemask_epi8, _mm_packs_epi16, _mm_packs_epi32, _mm_setzero_si128, _mm_shuffle_epi32,
+    _mm_shuffle_ps, _mm_shufflelo_epi16, _mm_srai_epi32,
 };
 
 use crate::sync::AtomicU64;
 
 /// What a vector holds.
-const WORDS: usize = 2;
+const VECTOR_BYTES: usize = 16;
 
-/// Which of four or eight words, which lie at a multiple of 16 bytes, have this tag in their upper 16
-/// bits: a bit for each, the first the lowest. `None` for any other number of words.
+/// Which of four or eight words have the upper 16 bits of `like`: a bit for each, the first the lowest.
+/// `None` for any other number of words.
+///
+/// # Safety
+///
+/// The words lie at a multiple of 16 bytes.
 #[inline]
-pub(super) fn tagged<const N: usize>(words: &[AtomicU64; N], tag: u16) -> Option<u32> {
-    assert!(words.as_ptr().addr() & 15 == 0, "a bucket is not aligned");
+pub(super) unsafe fn tagged<const N: usize>(words: &[AtomicU64; N], like: u64) -> Option<u32> {
+    debug_assert!(words.as_ptr().addr() & 15 == 0, "a bucket is not aligned");
+    let words = words.as_ptr();
     match N {
-        // SAFETY: SSE2 is part of every x86-64.
-        4 => Some(unsafe { equal(words, [0, 0], tag) } & 0xf),
-        // SAFETY: likewise.
-        8 => Some(unsafe { equal(words, [0, 4], tag) }),
+        4 => {
+            // SAFETY: four aligned words; and SSE2 is part of every x86-64.
+            let tags = unsafe { tags::<0>(words) };
+            // SAFETY: likewise.
+            Some(unsafe { equal(tags, tags, like) } & 0xf)
+        }
+        8 => {
+            // SAFETY: the first four of eight; and likewise.
+            let low = unsafe { tags::<0>(words) };
+            // SAFETY: the last four of eight; and likewise.
+            let high = unsafe { tags::<{ 2 * VECTOR_BYTES }>(words) };
+            // SAFETY: likewise.
+            Some(unsafe { equal(low, high, like) })
+        }
         _ => None,
     }
 }
 
-/// Which of the four words from each of two places on have the tag.
+/// The upper 16 bits of four words, `AT` bytes behind the first, each in a lane of 32 with its sign.
+///
+/// # Safety
+///
+/// They are there, and lie at a multiple of 16 bytes.
 #[inline]
 #[target_feature(enable = "sse2")]
-fn equal<const N: usize>(words: &[AtomicU64; N], places: [usize; 2], tag: u16) -> u32 {
-    let tags = places.map(|first| {
-        let (low, high) = (load(words, first), load(words, first + WORDS));
-        let (low, high) = (_mm_castsi128_ps(low), _mm_castsi128_ps(high));
-        // The upper 32 bits of each word, and of these the upper 16.
-        let upper = _mm_castps_si128(_mm_shuffle_ps::<0b11_01_11_01>(low, high));
-        _mm_srai_epi32::<16>(upper)
-    });
-    let tags = _mm_packs_epi32(tags[0], tags[1]);
-    let equal = _mm_cmpeq_epi16(tags, _mm_set1_epi16(tag as i16));
-    _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128())) as u32
-}
-
-#[inline]
-fn load<const N: usize>(words: &[AtomicU64; N], first: usize) -> __m128i {
-    let words = &words[first..first + WORDS];
-    let vector: __m128i;
-    // SAFETY: the words are in bounds and aligned to 16 bytes (asserted), and only read.
+unsafe fn tags<const AT: usize>(words: *const AtomicU64) -> __m128i {
+    let (low, high): (__m128i, __m128i);
+    // SAFETY: the words are there and aligned, as the caller says, and only read.
     unsafe {
         asm!(
-            "movdqa {vector}, [{at}]",
-            at = in(reg) words.as_ptr(),
-            vector = lateout(xmm_reg) vector,
+            "movdqa {low}, [{words} + {at}]",
+            "movdqa {high}, [{words} + {at} + {vector_bytes}]",
+            words = in(reg) words,
+            low = out(xmm_reg) low,
+            high = lateout(xmm_reg) high,
+            at = const AT,
+            vector_bytes = const VECTOR_BYTES,
             options(nostack, preserves_flags, readonly),
         );
     }
-    vector
+    let (low, high) = (_mm_castsi128_ps(low), _mm_castsi128_ps(high));
+    // The upper 32 bits of each word, and of these the upper 16.
+    let upper = _mm_castps_si128(_mm_shuffle_ps::<0b11_01_11_01>(low, high));
+    _mm_srai_epi32::<16>(upper)
+}
+
+/// Which of these eight tags are that of `like`.
+#[inline]
+#[target_feature(enable = "sse2")]
+fn equal(low: __m128i, high: __m128i, like: u64) -> u32 {
+    let tags = _mm_packs_epi32(low, high);
+    // Its upper 16 bits in each lane.
+    let like = _mm_shufflelo_epi16::<0b11_11_11_11>(_mm_cvtsi64_si128(like as i64));
+    let like = _mm_shuffle_epi32::<0>(like);
+    let equal = _mm_cmpeq_epi16(tags, like);
+    _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128())) as u32
 }
 
 #[cfg(test)]
@@ -80,9 +103,14 @@ mod tests {
                     _ => other,
                 };
                 let line = Line(std::array::from_fn::<_, 8, _>(|at| AtomicU64::new(of(at))));
-                assert_eq!(tagged(&line.0, tag), Some(wanted), "{tag:x}");
+                let like = u64::from(tag) << 48 | 0x1234_5678_9abc;
+                // SAFETY: a line is aligned.
+                let found = unsafe { tagged(&line.0, like) };
+                assert_eq!(found, Some(wanted), "{tag:x}");
                 let half = Line(std::array::from_fn::<_, 4, _>(|at| AtomicU64::new(of(at))));
-                assert_eq!(tagged(&half.0, tag), Some(wanted & 0xf), "{tag:x}");
+                // SAFETY: likewise.
+                let found = unsafe { tagged(&half.0, like) };
+                assert_eq!(found, Some(wanted & 0xf), "{tag:x}");
             }
         }
     }

@@ -73,28 +73,32 @@ pub struct Pen {
 pub struct Reads<'p> {
     /// `None`: nothing is written.
     ring: Option<Ring<'p>>,
-    /// As in the pen, which has these back in the end, also when that is a panic.
+    /// As in the pen, which has it back in the end, also when that is a panic.
     number: u64,
-    open: Option<u64>,
     pens: (&'p mut u64, &'p mut Option<u64>),
 }
+
+/// What is written down of a read that has begun.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun(u64);
 
 impl Reads<'_> {
     /// [`Pen::begin`].
     #[inline(always)]
-    pub fn begin(&mut self, key_hash: u64, key_bytes: usize) {
-        if let Some(ring) = &self.ring {
-            let description = ring::describe(self.number, COUNTED_APART, key_bytes, 0);
-            ring::begin(ring, self.number, key_hash, description);
-            self.open = Some(description);
-        }
+    pub fn begin(&mut self, key_hash: u64, key_bytes: usize) -> Begun {
+        let Some(ring) = &self.ring else {
+            return Begun(0);
+        };
+        let description = ring::describe(self.number, COUNTED_APART, key_bytes, 0);
+        ring::begin(ring, self.number, key_hash, description);
+        Begun(description)
     }
 
-    /// [`Pen::end`].
+    /// [`Pen::end`] of the read that was begun last.
     #[inline(always)]
-    pub fn end(&mut self, outcome: Outcome, value_bytes: usize) {
-        if let (Some(description), Some(ring)) = (self.open.take(), &self.ring) {
-            ring::end(ring, self.number, description, outcome, value_bytes);
+    pub fn end(&mut self, begun: Begun, outcome: Outcome, value_bytes: usize) {
+        if let Some(ring) = &self.ring {
+            ring::end_read(ring, self.number, begun.0, outcome, value_bytes);
             self.number = self.number.wrapping_add(1);
         }
     }
@@ -104,7 +108,9 @@ impl Drop for Reads<'_> {
     #[inline]
     fn drop(&mut self) {
         let (operations, open) = &mut self.pens;
-        (**operations, **open) = (self.number, self.open);
+        **operations = self.number;
+        // Whether one is open is not kept while they go on: the ring says it.
+        **open = (self.ring.as_ref()).and_then(|ring| ring::open(ring, self.number));
     }
 }
 
@@ -278,7 +284,6 @@ impl Pen {
         Reads {
             ring: black_box.map(|black_box| ring::of(&black_box.arena)),
             number: self.operations,
-            open: None,
             pens: (&mut self.operations, &mut self.open),
         }
     }

@@ -168,12 +168,40 @@ pub(super) fn begin(ring: &Ring<'_>, number: u64, key_hash: u64, description: u6
     ring[last].store(description, Ordering::Release);
 }
 
+/// What is written down of the operation of this number, if it has begun and not ended. For who writes.
+pub(super) fn open(ring: &Ring<'_>, number: u64) -> Option<u64> {
+    let [_, last] = places(number);
+    // ORDERING: Relaxed; the caller's own words.
+    let word = ring[last].load(Ordering::Relaxed);
+    let outcome = word >> OUTCOME_SHIFT & ((1 << OUTCOME_BITS) - 1);
+    let is_of_lap = word >> LAP_SHIFT == (lap(number) << LAP_SHIFT) >> LAP_SHIFT;
+    (is_of_lap && outcome == Outcome::Begun as u64).then_some(word)
+}
+
 /// Writes down which key an operation of many has come to.
 #[inline]
 pub(super) fn rename(ring: &Ring<'_>, number: u64, key_hash: u64) {
     let [key, _] = places(number);
     // ORDERING: Release, as in `begin`.
     ring[key].store(key_hash, Ordering::Release);
+}
+
+/// Writes down that an operation was done, and gave a value of so many bytes; it was given none.
+#[inline(always)]
+pub(super) fn end_read(
+    ring: &Ring<'_>,
+    number: u64,
+    description: u64,
+    outcome: Outcome,
+    value_bytes: usize,
+) {
+    let value_bytes = (value_bytes as u64).min(VALUE_MAX);
+    let [_, last] = places(number);
+    // ORDERING: Release, as in `begin`.
+    ring[last].store(
+        description | (outcome as u64) << OUTCOME_SHIFT | value_bytes,
+        Ordering::Release,
+    );
 }
 
 /// Writes down what came of an operation.

@@ -178,9 +178,9 @@ fn a_panic_within_a_run_of_reads_ends_the_one_that_was_begun() {
     pen.begin_batch(3);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         let mut reads = pen.reads();
-        reads.begin(1, 3);
-        reads.end(Outcome::Hit, 5);
-        reads.begin(2, 3);
+        let begun = reads.begin(1, 3);
+        reads.end(begun, Outcome::Hit, 5);
+        let _ = reads.begin(2, 3);
         panic!("a test");
     }));
     assert!(panicked.is_err());

@@ -7,6 +7,7 @@ use larder_protocol::{
     Store as WireStore, StoreMode, ValueMeta, ValuesAsked, ValuesReply,
 };
 
+use super::pen::Pen;
 use super::{
     After, Circumstances, Dialect, Ending, Failure, Get, Greeting, Head, Parsed, Reply, Request,
     Room, Touch,
@@ -35,6 +36,8 @@ pub(crate) struct Tag {
     opcode: Opcode,
     /// As they stand in the header of a request.
     flags: u8,
+    /// With it there is nothing undefined in a tag: it is moved as one word.
+    _rest: u16,
 }
 
 impl Tag {
@@ -44,6 +47,7 @@ impl Tag {
             id,
             opcode,
             flags: flag(quiet, FLAG_QUIET) | flag(wants_expiry, FLAG_WANT_EXPIRY),
+            _rest: 0,
         }
     }
 
@@ -88,6 +92,7 @@ impl Dialect for Larder {
             id: get.id,
             opcode: Opcode::Get,
             flags: get.flags,
+            _rest: 0,
         };
         let key = get.key;
         Some(Get { tag, key, bytes })
@@ -334,19 +339,30 @@ pub(crate) struct LarderReply<'o> {
     draft: Draft,
 }
 
+fn meta_of(tag: Tag, now_ms: u64, item: &Item<'_>) -> ValueMeta {
+    let expiry_left = match (tag.wants_expiry(), item.expires_at_ms()) {
+        (false, _) => ExpiryLeft::NotAsked,
+        (true, None) => ExpiryLeft::Never,
+        (true, Some(at_ms)) => ExpiryLeft::Ms(at_ms.saturating_sub(now_ms)),
+    };
+    ValueMeta {
+        client_flags: item.flags(),
+        version: item.version(),
+        expiry_left,
+    }
+}
+
 impl LarderReply<'_> {
-    #[inline(always)]
     fn meta(&self, item: &Item<'_>) -> ValueMeta {
-        let expiry_left = match (self.tag.wants_expiry(), item.expires_at_ms()) {
-            (false, _) => ExpiryLeft::NotAsked,
-            (true, None) => ExpiryLeft::Never,
-            (true, Some(at_ms)) => ExpiryLeft::Ms(at_ms.saturating_sub(self.now_ms)),
-        };
-        ValueMeta {
-            client_flags: item.flags(),
-            version: item.version(),
-            expiry_left,
-        }
+        meta_of(self.tag, self.now_ms, item)
+    }
+
+    /// [`Reply::item`] of what is asked for, or found, less often. It has what it needs by value, so that
+    /// the item of a usual answer stays in registers.
+    #[cold]
+    fn other_item(out: &mut Vec<u8>, tag: Tag, now_ms: u64, item: Item<'_>) {
+        let meta = meta_of(tag, now_ms, &item);
+        larder_protocol::encode_value(out, tag.opcode, tag.id, &meta, &item.value());
     }
 
     fn is_silent(&self, status: Status) -> bool {
@@ -357,12 +373,16 @@ impl LarderReply<'_> {
 impl Reply for LarderReply<'_> {
     #[inline(always)]
     fn item(&mut self, item: &Item<'_>) {
-        let meta = self.meta(item);
+        let Some(value) = item.plain_value().filter(|_| !self.tag.wants_expiry()) else {
+            return Self::other_item(self.out, self.tag, self.now_ms, *item);
+        };
         let Tag { opcode, id, .. } = self.tag;
-        match item.plain_value() {
-            Some(value) => larder_protocol::encode_value(self.out, opcode, id, &meta, value),
-            None => larder_protocol::encode_value(self.out, opcode, id, &meta, &item.value()),
-        }
+        let (flags, version) = (item.flags(), item.version());
+        let head = larder_protocol::value_head(opcode, id, flags, version, value.len());
+        let mut pen = Pen::new(self.out, head.len() + value.len());
+        pen.put(&head);
+        pen.put(value);
+        pen.finish();
     }
 
     fn large_item(&mut self, item: &Item<'_>) {

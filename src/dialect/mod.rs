@@ -10,6 +10,7 @@
 
 pub(crate) mod larder;
 pub(crate) mod memcached;
+mod pen;
 mod scratch;
 
 use larder_protocol::{Entries, Keys};

@@ -25,8 +25,9 @@ use crate::arena::Arena;
 use crate::engine::config::{Config, ConfigError, Geometry};
 use crate::engine::ghosts::Ghosts;
 use crate::engine::header;
+use crate::engine::index::Index;
+use crate::engine::index::ahead::SeenAt;
 use crate::engine::index::word::{Entry, Extent, KeyHash};
-use crate::engine::index::{Index, SeenAt};
 use crate::engine::item::Item;
 use crate::engine::log::Segments;
 use crate::engine::scrub::Scrub;
@@ -36,7 +37,7 @@ use crate::engine::upkeep::Caretaker;
 use crate::pages::{PagePlan, Pages};
 use crate::reclaim::Collector;
 use crate::shape;
-use crate::sync::{Arc, Mutex, Ordering, is_unwinding, unique_number};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, is_unwinding, unique_number};
 
 /// LIMIT: versions that a flush leaves unused, so that sessions rarely take more of them than that
 /// while it is under way.
@@ -141,11 +142,11 @@ pub enum KeyError {
 pub struct Key<'k> {
     /// The [identity](Shared::identity) of the cache that made it: what follows is believed by no
     /// other.
-    cache: u64,
+    pub(super) cache: u64,
     pub(crate) bytes: &'k [u8],
     pub(crate) hash: KeyHash,
-    /// The bucket that the hash belonged to when it was made.
-    pub(crate) bucket: u64,
+    /// Where the bucket lies that the hash belonged to when it was made.
+    pub(crate) home_at: u64,
     /// Where its entry is, as far as was seen ahead.
     pub(crate) seen_at: SeenAt,
 }
@@ -349,13 +350,12 @@ impl Shared {
             });
         }
         let hash = self.hash(bytes);
-        let bucket = extent.bucket_of(hash);
         Ok(Key {
             cache: self.identity,
             bytes,
             hash,
-            bucket,
-            seen_at: SeenAt::NOWHERE,
+            home_at: self.index.home_at(hash, extent),
+            seen_at: SeenAt::UNKNOWN,
         })
     }
 
@@ -411,9 +411,18 @@ impl Shared {
         // ORDERING: Relaxed; the word only rises, nothing but its value is read through it, and who
         // must see a flush is ordered after it by other words: by the entry of an item with a
         // version above it, by `take_versions`, or by `is_flush_due`.
-        self.arena
-            .word(header::FLUSHED_VERSION)
-            .load(Ordering::Relaxed)
+        self.flushed_word().load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn flushed_word(&self) -> &AtomicU64 {
+        self.arena.word(header::FLUSHED_VERSION)
+    }
+
+    /// Tells this cache's keys from those of others. Not 0.
+    #[inline]
+    pub(super) fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// Flushes what is stored now.

@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use crate::engine::cache::{Key, KeyError, Limits, Shared};
+use crate::engine::index::Found;
+use crate::engine::index::ahead::{Ahead, SeenAt};
 use crate::engine::index::bucket::LockedBucket;
-use crate::engine::index::word::{Entry, Extent};
-use crate::engine::index::{Ahead, Found};
+use crate::engine::index::word::{Entry, Extent, KeyHash};
 use crate::engine::item::Item;
 use crate::engine::stats::Figure;
 use crate::engine::writer::Writer;
@@ -33,7 +34,7 @@ pub struct Guard<'s> {
     pub(crate) now_ms: u64,
     pub(crate) placeholders: Placeholders,
     /// Whether there are contents that recovery has not proved.
-    has_unproven: bool,
+    pub(super) has_unproven: bool,
     /// How many buckets there were when the guard began: where keys are looked for first.
     extent: Extent,
 }
@@ -130,7 +131,7 @@ impl<'s> Guard<'s> {
     /// Asks the processor for the key's bucket: the first stage of a batch.
     #[inline]
     pub fn prefetch_bucket(&self, key: &Key<'_>) {
-        self.shared.index.prefetch_bucket(key.bucket);
+        self.shared.index.prefetch_bucket(key.home_at);
     }
 
     /// Looks into the buckets of up to 16 keys, notes in the keys what is seen there, and asks the
@@ -138,30 +139,45 @@ impl<'s> Guard<'s> {
     /// (Where a key's item is named in an overflow bucket, that is asked for first, and looked into
     /// after the other keys.)
     pub fn prefetch_items<'a, 'k: 'a>(&self, keys: impl Iterator<Item = &'a mut Key<'k>>) {
-        let index = &self.shared.index;
-        let mut overflowed = [const { None }; BATCH];
-        let mut count = 0;
-        for key in keys.take(BATCH) {
+        self.look_ahead(keys.take(BATCH).map(|key| {
             if !self.shared.made(key) {
                 *key = self.shared.adopt(key);
             }
-            match index.prefetch_item(key.bucket, key.hash) {
-                Ahead::Seen(seen_at) => key.seen_at = seen_at,
+            (key.home_at, key.hash, &mut key.seen_at)
+        }));
+    }
+
+    /// The same for up to 16 keys of this cache, of which no more is known than where their buckets are,
+    /// their hashes, and where to note what is seen.
+    #[inline(always)]
+    fn look_ahead<'a>(&self, keys: impl Iterator<Item = (u64, KeyHash, &'a mut SeenAt)>) {
+        let index = &self.shared.index;
+        let mut overflowed = [const { None }; BATCH];
+        let mut count = 0;
+        for (home_at, hash, seen_at) in keys {
+            match index.prefetch_item(home_at, hash) {
+                Ahead::Seen(at) => *seen_at = at,
                 Ahead::Overflow(id) => {
-                    overflowed[count] = Some((key, id));
+                    overflowed[count] = Some((hash, id, seen_at));
                     count += 1;
                 }
             }
         }
-        for (key, id) in overflowed.into_iter().take(count).flatten() {
-            key.seen_at = index.prefetch_overflowed(key.hash, id);
+        for (hash, id, seen_at) in overflowed[..count].iter_mut().flatten() {
+            **seen_at = index.prefetch_overflowed(*hash, *id);
         }
     }
 
     /// Reads an item.
     #[inline(always)]
     pub fn get(&self, key: &Key<'_>) -> Option<Item<'_>> {
-        match self.get_plain(key) {
+        let seen_at = match key.seen_at {
+            SeenAt::UNKNOWN if self.shared.made(key) => {
+                self.shared.index.look_for(key.home_at, key.hash)
+            }
+            seen_at => seen_at,
+        };
+        match self.plain_reads().get(key, seen_at) {
             Some(item) => {
                 self.count_hits(1);
                 Some(item)
@@ -170,33 +186,13 @@ impl<'s> Guard<'s> {
         }
     }
 
-    /// [`Guard::get`] of what most reads come to: a [plain](Item::read_plain) item that was seen ahead.
-    /// `None` says nothing about the key. Nothing is counted: that is for [`Guard::count_hits`], once
-    /// for many.
-    #[inline(always)]
-    pub(crate) fn get_plain(&self, key: &Key<'_>) -> Option<Item<'_>> {
-        let shared = self.shared;
-        if self.has_unproven || !shared.made(key) {
-            return None;
-        }
-        // SAFETY: pinned for as long as the guard is.
-        let plain = unsafe { shared.index.find_plain(key.seen_at, key.hash, key.bytes) };
-        let (found, item) = plain?;
-        let is_expired = (item.stored_expiry_ms()).is_some_and(|at_ms| at_ms <= self.now_ms);
-        if is_expired || item.version() <= shared.flushed_version() {
-            return None;
-        }
-        shared.index.bump(&found);
-        Some(item)
-    }
-
     /// Counts reads that found an item.
     #[inline]
     pub(crate) fn count_hits(&self, hits: u64) {
         self.writer.tally.add(self.shared, Figure::GetHits, hits);
     }
 
-    /// [`Guard::get`] of whatever [`Guard::get_plain`] says nothing about.
+    /// [`Guard::get`] of whatever [`PlainReads`](super::plain::PlainReads) say nothing about.
     #[inline(never)]
     pub(crate) fn get_otherwise(&self, key: &Key<'_>) -> Option<Item<'_>> {
         let (found, item) = self.look(key)?;
@@ -214,7 +210,7 @@ impl<'s> Guard<'s> {
         let key = self.shared.own(key, &mut place);
         let index = &self.shared.index;
         // SAFETY: pinned for as long as the guard is.
-        let found = unsafe { index.find_item(key.bucket, key.hash, key.bytes) };
+        let found = unsafe { index.find_item(key.home_at, key.hash, key.bytes) };
         let Some((found, item)) = found else {
             self.count(Figure::GetMisses);
             return None;
@@ -240,15 +236,26 @@ impl<'s> Guard<'s> {
         keys: &[Key<'_>],
         mut visit: impl FnMut(usize, Option<Item<'g>>),
     ) {
+        let plain = self.plain_reads();
         for (batch, keys) in keys.chunks(BATCH).enumerate() {
-            let mut ahead = [keys[0]; BATCH];
-            let ahead = &mut ahead[..keys.len()];
-            ahead.copy_from_slice(keys);
-            ahead.iter().for_each(|key| self.prefetch_bucket(key));
-            self.prefetch_items(ahead.iter_mut());
-            for (at, key) in ahead.iter().enumerate() {
-                visit(batch * BATCH + at, self.get(key));
+            keys.iter().for_each(|key| self.prefetch_bucket(key));
+            let mut seen_at = [SeenAt::NOWHERE; BATCH];
+            let pairs = keys.iter().zip(&mut seen_at);
+            let own = pairs.filter(|(key, _)| self.shared.made(key));
+            self.look_ahead(own.map(|(key, seen_at)| (key.home_at, key.hash, seen_at)));
+            let mut hits = 0;
+            for (at, (key, seen_at)) in keys.iter().zip(&seen_at).enumerate() {
+                let at = batch * BATCH + at;
+                // Each in a call of its own: what was found plainly is not moved to where both meet.
+                match plain.get(key, *seen_at) {
+                    Some(item) => {
+                        hits += 1;
+                        visit(at, Some(item));
+                    }
+                    None => visit(at, self.get_otherwise(key)),
+                }
             }
+            self.count_hits(hits);
         }
     }
 

@@ -124,19 +124,17 @@ impl Header {
     /// Bytes of the optional fields.
     #[inline]
     pub(crate) fn optional_bytes(self) -> usize {
-        // A byte for each of the eight combinations, in units of 4 bytes.
-        const BYTES: u64 = {
-            let (mut table, mut kind) = (0, 0);
+        const BYTES: [u8; 8] = {
+            let (mut table, mut kind) = ([0; 8], 0);
             while kind < 8 {
-                let flags_and_key = (kind & KIND_FLAGS as u64) * 2 + (kind & KIND_LONG_KEY as u64);
-                let bytes = (kind & KIND_EXPIRES as u64) * 8 + flags_and_key;
-                table |= (bytes / 4) << (kind * 8);
+                let flags_and_key = (kind & KIND_FLAGS) * 2 + (kind & KIND_LONG_KEY);
+                table[kind as usize] = (kind & KIND_EXPIRES) * 8 + flags_and_key;
                 kind += 1;
             }
             table
         };
         let kind = self.kind() & (KIND_EXPIRES | KIND_FLAGS | KIND_LONG_KEY);
-        (BYTES >> (kind * 8) & 0xff) as usize * 4
+        usize::from(BYTES[usize::from(kind)])
     }
 }
 
@@ -205,15 +203,15 @@ impl<'g> Item<'g> {
     pub(crate) unsafe fn read_plain(arena: &'g Arena, offset: u64) -> Option<Self> {
         // SAFETY: the caller's promise is the same.
         let header = unsafe { Header::read(arena, offset) };
-        if header.has(!(KIND_EXPIRES | KIND_FLAGS)) {
+        if header.kind() > KIND_EXPIRES | KIND_FLAGS {
             return None;
         }
-        let parts = header.optional_bytes() + header.short_key_bytes() + header.value_bytes();
-        // SAFETY: the body of a written item has these lengths.
-        let body = unsafe { arena.read(offset + HEADER_BYTES as u64, parts) };
+        let body_bytes = header.optional_bytes() + header.short_key_bytes() + header.value_bytes();
+        // SAFETY: the header and the body of a written item have these lengths.
+        let bytes = unsafe { arena.read(offset, HEADER_BYTES + body_bytes) };
         Some(Self {
             header,
-            body,
+            body: &bytes[HEADER_BYTES..],
             beside: Beside::Nothing,
         })
     }
@@ -244,8 +242,15 @@ impl<'g> Item<'g> {
 
     /// The value: borrowed from the cache where it lies there in one piece, as most do; copied
     /// together where it is in several, and spelled out where it is a counter.
-    #[inline]
+    #[inline(always)]
     pub fn value(&self) -> Cow<'g, [u8]> {
+        match self.plain_value() {
+            Some(bytes) => Cow::Borrowed(bytes),
+            None => self.other_value(),
+        }
+    }
+
+    fn other_value(&self) -> Cow<'g, [u8]> {
         match self.stored_value() {
             Value::Inline(bytes) => Cow::Borrowed(bytes),
             Value::Number(number) => Cow::Owned(Number::new(number.value).digits().to_vec()),

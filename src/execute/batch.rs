@@ -22,21 +22,29 @@ use crate::engine::{Guard, Key};
 /// A request whose key, if it has one, is checked and hashed. Small, since a GET needs no more.
 pub(super) struct Prepared<'i, T> {
     tag: T,
-    pub(super) key: Option<Key<'i>>,
-    pub(super) act: Act,
+    pub(super) act: Act<'i>,
     /// Where the input goes on after it.
     end: usize,
 }
 
 /// What is to be done.
-#[derive(Clone, Copy)]
-pub(super) enum Act {
-    /// A GET and nothing else: most requests.
-    Get,
+pub(super) enum Act<'i> {
+    /// A GET of this key and nothing else: most requests.
+    Get(Key<'i>),
     /// The request that stands beside, at this place, with or without a key.
-    Request(u8),
+    Request(u8, Option<Key<'i>>),
     /// Nothing, since its like has brought the server down.
-    Quarantine(Operation),
+    Quarantine(Operation, Option<Key<'i>>),
+}
+
+impl<'i> Act<'i> {
+    #[inline]
+    pub(super) fn key_mut(&mut self) -> Option<&mut Key<'i>> {
+        match self {
+            Self::Get(key) => Some(key),
+            Self::Request(_, key) | Self::Quarantine(_, key) => key.as_mut(),
+        }
+    }
 }
 
 /// Requests that are executed together.
@@ -77,7 +85,7 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
         quarantine => quarantine::mark(guard, quarantine, &mut batch),
     };
     let Batch { prepared, requests } = &mut batch;
-    guard.prefetch_items(prepared.iter_mut().filter_map(|one| one.key.as_mut()));
+    guard.prefetch_items(prepared.iter_mut().filter_map(|one| one.act.key_mut()));
     pen.begin_batch(prepared.len());
     let mut bench = Bench {
         dialect,
@@ -89,7 +97,7 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
     };
     let (mut done, mut answered_bytes) = (0, 0);
     while done < prepared.len() && !bench.is_over(done) {
-        if let Act::Get = prepared[done].act {
+        if let Act::Get(_) = prepared[done].act {
             let reads = bench.read_plain(&prepared[done..]);
             done += reads;
             if reads > 0 {
@@ -131,7 +139,10 @@ fn parse_batch<'i, D: Dialect>(
     batch: &mut Batch<'i, D>,
 ) -> (usize, Next<D>) {
     let mut rest = input;
-    while !batch.prepared.is_full() && !rest.is_empty() {
+    for _ in 0..batch.prepared.remaining_capacity() {
+        if rest.is_empty() {
+            break;
+        }
         if let Some(Get { tag, key, bytes }) = dialect.parse_get(rest)
             && let Ok(key) = guard.key(key)
         {
@@ -139,8 +150,7 @@ fn parse_batch<'i, D: Dialect>(
             rest = &rest[bytes..];
             batch.prepared.push(Prepared {
                 tag,
-                key: Some(key),
-                act: Act::Get,
+                act: Act::Get(key),
                 end: input.len() - rest.len(),
             });
             continue;
@@ -187,8 +197,7 @@ fn parse_request<'i, D: Dialect>(
             let begin = batch.prepared.last().map_or(0, |one| one.end);
             batch.prepared.push(Prepared {
                 tag,
-                key,
-                act: Act::Request(batch.requests.len() as u8),
+                act: Act::Request(batch.requests.len() as u8, key),
                 end: begin + bytes,
             });
             batch.requests.push(request);
@@ -213,22 +222,24 @@ impl<D: Dialect> Bench<'_, '_, D> {
         let (dialect, out_bytes_max) = (self.dialect, self.setting.out_bytes_max);
         let (guard, now_ms) = (&*self.guard, self.setting.now_ms);
         let out = &mut *self.out;
+        let plain = guard.plain_reads();
         let mut noted = self.pen.reads();
-        let mut reads = 0;
-        while let Some(one) = prepared.get(reads)
-            && let (Act::Get, Some(key)) = (one.act, &one.key)
+        let mut left = prepared.iter();
+        while let Some(one) = left.as_slice().first()
+            && let Act::Get(key) = &one.act
         {
-            noted.begin(key.hash.0, key.bytes.len());
-            let Some(item) = guard.get_plain(key) else {
+            let begun = noted.begin(key.hash.0, key.bytes.len());
+            let Some(item) = plain.get(key, key.seen_at) else {
                 break;
             };
             dialect.reply(one.tag, now_ms, out).item(&item);
-            noted.end(Outcome::Hit, item.value_bytes() as usize);
-            reads += 1;
+            noted.end(begun, Outcome::Hit, item.value_bytes() as usize);
+            left.next();
             if out.len() >= out_bytes_max {
                 break;
             }
         }
+        let reads = prepared.len() - left.len();
         guard.count_hits(reads as u64);
         reads
     }
@@ -250,18 +261,18 @@ impl<D: Dialect> Bench<'_, '_, D> {
         } = self;
         let mut reply = Noted::new(dialect.reply(one.tag, setting.now_ms, out));
         let mut executed = Executed::Whole;
-        match (one.act, &one.key) {
-            (Act::Get, Some(key)) => {
+        match &one.act {
+            Act::Get(key) => {
                 record::begin(pen, Operation::Get, key, 0);
                 answer_read(guard, guard.get_otherwise(key), &mut reply, large);
             }
-            (Act::Request(at), Some(key)) => {
-                let request = &requests[usize::from(at)];
+            Act::Request(at, Some(key)) => {
+                let request = &requests[usize::from(*at)];
                 record::begin(pen, operation_of(request), key, value_bytes_of(request));
                 execute_keyed::<D>(guard, request, key, &mut reply, large);
             }
-            (Act::Request(at), None) => {
-                let request = &requests[usize::from(at)];
+            Act::Request(at, None) => {
+                let request = &requests[usize::from(*at)];
                 pen.begin(operation_of(request), 0, 0, value_bytes_of(request));
                 match request.key().map(|key| guard.key(key)) {
                     Some(Err(error)) => reply.failed(Failure::from(error)),
@@ -270,13 +281,11 @@ impl<D: Dialect> Bench<'_, '_, D> {
                     }
                 }
             }
-            (Act::Quarantine(operation), key) => {
+            Act::Quarantine(operation, key) => {
                 let key_hash = key.as_ref().map_or(0, |key| key.hash.0);
-                pen.begin(operation, key_hash, 0, 0);
+                pen.begin(*operation, key_hash, 0, 0);
                 reply.failed(Failure::Quarantined);
             }
-            // INVARIANT: a GET has its key.
-            (Act::Get, None) => {}
         }
         let note = reply.note();
         let outcome = match executed {

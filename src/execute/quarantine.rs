@@ -15,17 +15,17 @@ pub(super) fn mark<D: Dialect>(
 ) -> u64 {
     let mut marked = 0;
     for one in &mut batch.prepared {
-        let operation = match (one.act, &one.key) {
-            (Act::Get, Some(key)) => has(quarantine, Operation::Get, key).then_some(Operation::Get),
-            (Act::Request(at), key) => {
-                let request = &batch.requests[usize::from(at)];
+        let operation = match &one.act {
+            Act::Get(key) => has(quarantine, Operation::Get, key).then_some(Operation::Get),
+            Act::Request(at, key) => {
+                let request = &batch.requests[usize::from(*at)];
                 let is_in = is_quarantined(guard, quarantine, request, key.as_ref());
                 is_in.then(|| operation_of(request))
             }
-            _ => None,
+            Act::Quarantine(..) => None,
         };
         if let Some(operation) = operation {
-            one.act = Act::Quarantine(operation);
+            one.act = Act::Quarantine(operation, one.act.key_mut().copied());
             marked += 1;
         }
     }

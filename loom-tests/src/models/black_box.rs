@@ -36,8 +36,8 @@ fn execute(pen: &mut Pen, number: u64) {
     pen.tick(number * 100);
     pen.begin_batch(1);
     let mut reads = pen.reads();
-    reads.begin(number, number as usize);
-    reads.end(Outcome::Hit, number as usize);
+    let begun = reads.begin(number, number as usize);
+    reads.end(begun, Outcome::Hit, number as usize);
     drop(reads);
     pen.end_batch(number * 100 + number);
 }

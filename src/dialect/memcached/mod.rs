@@ -11,7 +11,6 @@
 pub(super) mod command;
 mod meaning;
 mod meta_reply;
-mod pen;
 mod reply;
 mod stats;
 

@@ -3,13 +3,20 @@
 use super::VALUE_END;
 use super::command::{Answer, Versions};
 use super::meaning::Tag;
-use super::pen::{AROUND_VALUE_BYTES, Pen};
 use super::stats;
+use crate::dialect::pen::Pen;
 use crate::dialect::{Failure, Reply, Room};
 use crate::engine::{Item, LargeValue, Leased};
 
 const LIST_END: &[u8] = b"END\r\n";
 const VALUE_AND_LIST_END: &[u8] = b"\r\nEND\r\n";
+
+/// LIMIT: digits of the largest number.
+const DIGITS_MAX: usize = 20;
+
+/// What the words of a value's line take beside its key: `VALUE`, four spaces, three numbers, two line
+/// ends, and the end of the list.
+const AROUND_VALUE_BYTES: usize = 5 + 4 + 3 * DIGITS_MAX + 4 + 5;
 
 /// Writes the answer to one command.
 #[derive(Debug)]

@@ -25,7 +25,7 @@
 //! | word | writer | reader | pairs | caught by |
 //! |---|---|---|---|---|
 //! | entry | `LockedBucket::put`, Release | `Index::find`, Acquire | the item's bytes come before the entry | `a_reader_sees_a_whole_item_or_none` |
-//! | entry | `LockedBucket::put`, Release | `find_plain`, Acquire | the same, of a slot that was seen ahead | `a_key_that_was_seen_ahead_is_overwritten` |
+//! | entry | `LockedBucket::put`, Release | `read_seen`, Acquire | the same, of a slot that was seen ahead | `a_key_that_was_seen_ahead_is_overwritten` |
 //! | entry | `move_exact`, Release | `find`, Acquire | the copy's bytes come before the entry that names it | `a_reader_keeps_an_item_that_moves_to_main` |
 //! | entry | `clear`, Release | `find`, Acquire | a reader that sees a moved entry gone sees the raised count | `a_reader_finds_its_key_through_a_split` |
 //! | entry | frequency bump, Relaxed | - | a read-modify-write continues the writer's release sequence | `a_reader_sees_a_whole_item_or_none` |
@@ -34,17 +34,19 @@
 //! | control | `link`, Release | `find`, Acquire | an overflow bucket's entries come before the link to it | `a_reader_follows_a_new_overflow_bucket` |
 //! | control | `link`, Release | `walk`, Acquire | the same, for scans and walks of segments | `a_scan_follows_a_new_overflow_bucket` |
 //! | control | `trim`, Release | `find`, Acquire | a reader that does not follow the link any more sees the raised count | `a_reader_finds_its_key_while_it_leaves_an_overflow_bucket` |
-//! | entry | `clear`, Release | `Slots::tagged`, Acquire | the same of a slot without the tag | `a_reader_finds_its_key_through_a_split` |
+//! | entry | `clear`, Release | `Arena::tagged`, Acquire | the same of a slot without the tag | `a_reader_finds_its_key_through_a_split` |
 //! | control | the holder, with the lock bit | whoever waits | nothing: it is for who looks on | - |
 //! | count | `growth`, Release | `find` and `lock`, Acquire | the new bucket is filled before it can be found | `a_reader_finds_its_key_through_a_split` |
 //! | count | `growth`, Release | `find_exact`, Acquire | a walk that sees a moved entry gone looks for it in the new bucket | `a_key_is_evicted_while_it_moves_to_another_bucket` |
 
+pub(crate) mod ahead;
 pub(crate) mod bucket;
 pub(crate) mod growth;
 mod overflow;
 pub(crate) mod recovered;
 pub(crate) mod word;
 
+use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 
 use crate::arena::Arena;
@@ -58,7 +60,7 @@ use crate::engine::item::Item;
 use crate::engine::stats::{Counters, Figure};
 use crate::reclaim::Pin;
 use crate::shape;
-use crate::sync::{Arc, Mutex, Ordering, relax};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, relax};
 
 /// Words of a bucket, and the place of its control word.
 const WORDS: usize = CONTROL + 1;
@@ -77,23 +79,6 @@ pub(crate) struct Index {
     spares: Arc<Mutex<Spares>>,
 }
 
-/// What was seen, and asked for, ahead of a read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ahead {
-    /// An entry with the tag, and its item asked for; or nothing.
-    Seen(SeenAt),
-    /// No such entry, but an overflow bucket of this number, which may have it.
-    Overflow(u32),
-}
-
-/// The offset of a slot that had an entry with a key's tag when it was seen; 0: nothing was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SeenAt(u64);
-
-impl SeenAt {
-    pub(crate) const NOWHERE: Self = Self(0);
-}
-
 /// An entry and the slot it was found in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found {
@@ -102,47 +87,17 @@ pub(crate) struct Found {
     pub(crate) entry: Entry,
 }
 
-/// Whether two keys are the same. Most are of 8 to 32 bytes: comparing their two ends, which may
-/// overlap, is cheaper than a call.
-#[inline(always)]
-fn is_same(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len()
-        && match one.len() {
-            8..16 => have_same_ends::<8>(one, other),
-            16..=32 => have_same_ends::<16>(one, other),
-            _ => one == other,
-        }
-}
-
-#[inline(always)]
-fn have_same_ends<const N: usize>(one: &[u8], other: &[u8]) -> bool {
-    one.first_chunk::<N>() == other.first_chunk::<N>()
-        && one.last_chunk::<N>() == other.last_chunk::<N>()
-}
-
 /// Slots of a bucket, a bit each.
 #[derive(Debug, Clone, Copy)]
 struct Slots(u32);
 
 impl Slots {
-    /// Those of the bucket of `N` words whose entries have the hash's tag.
-    #[inline]
-    fn tagged<const N: usize>(arena: &Arena, at: u64, hash: KeyHash) -> Self {
-        Self(arena.tagged::<N>(at, hash.tag()))
-    }
-
-    #[inline]
-    fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
     /// Takes the first.
     #[inline]
     fn pop(&mut self) -> Option<usize> {
-        let slot = self.0.trailing_zeros();
-        let is_any = !self.is_empty();
-        self.0 &= self.0.wrapping_sub(1);
-        is_any.then_some(slot as usize)
+        let slots = NonZeroU32::new(self.0)?;
+        self.0 &= self.0 - 1;
+        Some(slots.trailing_zeros() as usize)
     }
 }
 
@@ -196,60 +151,10 @@ impl Index {
         hash.bucket(self.buckets())
     }
 
-    /// Asks for the cache line of a bucket.
+    /// Where the bucket lies that the hash belongs to when the index has this extent.
     #[inline]
-    pub(crate) fn prefetch_bucket(&self, bucket: u64) {
-        self.arena.prefetch(self.bucket_at(bucket));
-    }
-
-    /// Looks for the tag in this bucket, and asks for the first lines of the items that it names, or
-    /// else for the overflow bucket.
-    #[inline(always)]
-    pub(crate) fn prefetch_item(&self, bucket: u64, hash: KeyHash) -> Ahead {
-        let ahead = self.prefetch_named::<WORDS>(self.bucket_at(bucket), hash);
-        if let Ahead::Overflow(id) = ahead {
-            self.arena.prefetch(self.overflow_at(id));
-        }
-        ahead
-    }
-
-    /// The same for an overflow bucket that was asked for before. Few keys are further down the chain:
-    /// those that it leads to are waited for.
-    pub(crate) fn prefetch_overflowed(&self, hash: KeyHash, mut id: u32) -> SeenAt {
-        for _ in 0..shape::OVERFLOW_BUCKETS_MAX {
-            match self.prefetch_named::<OVERFLOW_WORDS>(self.overflow_at(id), hash) {
-                Ahead::Seen(seen_at) => return seen_at,
-                Ahead::Overflow(next) => id = next,
-            }
-        }
-        SeenAt::NOWHERE
-    }
-
-    /// The same for a bucket of `N` words.
-    #[inline(always)]
-    fn prefetch_named<const N: usize>(&self, at: u64, hash: KeyHash) -> Ahead {
-        let words = self.arena.words::<N>(at);
-        let mut tagged = Slots::tagged::<N>(&self.arena, at, hash);
-        let Some(first) = tagged.pop() else {
-            // ORDERING: Relaxed, here and below; a hint.
-            let control = Control(words[N - 1].load(Ordering::Relaxed));
-            return match control.overflow() {
-                Some(id) => Ahead::Overflow(id),
-                None => Ahead::Seen(SeenAt::NOWHERE),
-            };
-        };
-        self.prefetch_lines(Entry(words[first].load(Ordering::Relaxed)));
-        while let Some(slot) = tagged.pop() {
-            self.prefetch_lines(Entry(words[slot].load(Ordering::Relaxed)));
-        }
-        Ahead::Seen(SeenAt(at + first as u64 * 8))
-    }
-
-    /// Asks for the first two lines of an item: few fit into what is left of one.
-    #[inline]
-    fn prefetch_lines(&self, entry: Entry) {
-        self.arena.prefetch(entry.offset());
-        self.arena.prefetch(entry.offset() + 64);
+    pub(crate) fn home_at(&self, hash: KeyHash, extent: Extent) -> u64 {
+        self.bucket_at(extent.bucket_of(hash))
     }
 
     /// Finds the entry whose item has this key.
@@ -259,14 +164,14 @@ impl Index {
     /// The caller is pinned, since before this call.
     #[inline]
     pub(crate) unsafe fn find(&self, hash: KeyHash, key: &[u8]) -> Option<Found> {
-        let bucket = self.bucket_of(hash);
+        let at = self.home_at(hash, self.extent());
         // SAFETY: the caller's promise is the same.
-        unsafe { self.find_item(bucket, hash, key) }.map(|(found, _)| found)
+        unsafe { self.find_item(at, hash, key) }.map(|(found, _)| found)
     }
 
-    /// [`Index::find`] that also gives the item. It looks first in `bucket`, which the hash belonged
-    /// to at some time: a bucket from before a split has what did not move, and what did is looked
-    /// for where it went.
+    /// [`Index::find`] that also gives the item. It looks first in the bucket at `at`, which the hash
+    /// belonged to at some time: a bucket from before a split has what did not move, and what did is
+    /// looked for where it went.
     ///
     /// # Safety
     ///
@@ -274,51 +179,23 @@ impl Index {
     #[cold]
     pub(crate) unsafe fn find_item(
         &self,
-        mut bucket: u64,
+        mut at: u64,
         hash: KeyHash,
         key: &[u8],
     ) -> Option<(Found, Item<'_>)> {
         loop {
             // SAFETY: the caller's promise is the same.
-            let found = unsafe { self.find_in_chain(self.bucket_at(bucket), hash, key) };
+            let found = unsafe { self.find_in_chain(at, hash, key) };
             if found.is_some() {
                 return found;
             }
             // A split may have moved the key before this looked, or while it did.
-            let now = self.bucket_of(hash);
-            if now == bucket {
+            let now_at = self.home_at(hash, self.extent());
+            if now_at == at {
                 return None;
             }
-            bucket = now;
+            at = now_at;
         }
-    }
-
-    /// The same, if it is what most reads come to: a [plain](Item::read_plain) item in the slot that was
-    /// seen ahead. What that has now counts, so it does not matter what happened since. `None` says
-    /// nothing about the key.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Index::find_item`].
-    #[inline(always)]
-    pub(crate) unsafe fn find_plain(
-        &self,
-        slot: SeenAt,
-        hash: KeyHash,
-        key: &[u8],
-    ) -> Option<(Found, Item<'_>)> {
-        if slot == SeenAt::NOWHERE {
-            return None;
-        }
-        let slot = slot.0;
-        // ORDERING: Acquire, as in `find_in`.
-        let entry = Entry(self.arena.word(slot).load(Ordering::Acquire));
-        if entry.tag() != hash.tag() || entry.is_empty() {
-            return None;
-        }
-        // SAFETY: the entry was loaded with Acquire under the caller's pin.
-        let item = unsafe { Item::read_plain(&self.arena, entry.offset()) }?;
-        is_same(item.key(), key).then_some((Found { slot, entry }, item))
     }
 
     /// The entry and the item of this key in a chain. The path of every read: written out, where
@@ -361,8 +238,8 @@ impl Index {
         hash: KeyHash,
         key: &[u8],
     ) -> Result<(Found, Item<'_>), Control> {
-        let words = self.arena.words::<N>(at);
-        let mut tagged = Slots::tagged::<N>(&self.arena, at, hash);
+        let (words, tagged) = self.arena.tagged::<N>(at, hash.0);
+        let mut tagged = Slots(tagged);
         while let Some(slot) = tagged.pop() {
             // ORDERING: Acquire, with the Release of `put` and `clear`. It may be another one by now.
             let entry = Entry(words[slot].load(Ordering::Acquire));
@@ -450,16 +327,7 @@ impl Index {
     /// Notes that the item was read.
     #[inline]
     pub(crate) fn bump(&self, found: &Found) {
-        if let Some(next) = found.entry.read_again() {
-            // ORDERING: Relaxed; it changes a count, and continues the release sequence of the
-            // store that published the entry. Losing the race loses one count.
-            let _ = self.arena.word(found.slot).compare_exchange(
-                found.entry.0,
-                next.0,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
-        }
+        note_read(self.arena.word(found.slot), found.entry);
     }
 
     /// Locks the bucket that the hash belongs to, for the session of this number.
@@ -587,5 +455,15 @@ impl Index {
             refused.is_some()
         });
         refused
+    }
+}
+
+/// Notes in its slot that the item of this entry was read.
+#[inline(always)]
+fn note_read(slot: &AtomicU64, entry: Entry) {
+    if let Some(next) = entry.read_again() {
+        // ORDERING: Relaxed; it changes a count, and continues the release sequence of the store that
+        // published the entry. Losing the race loses one count.
+        let _ = slot.compare_exchange(entry.0, next.0, Ordering::Relaxed, Ordering::Relaxed);
     }
 }

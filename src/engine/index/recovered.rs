@@ -238,8 +238,7 @@ impl Chains {
     #[inline(always)]
     fn look_into<const N: usize>(&self, place: Place, hash: KeyHash, offset: u64) -> Looked {
         let at = self.at(place);
-        let words = self.arena.words::<N>(at);
-        let tagged = self.arena.tagged::<N>(at, hash.tag());
+        let (words, tagged) = self.arena.tagged::<N>(at, hash.0);
         let mut left = tagged;
         while left != 0 {
             let number = left.trailing_zeros();

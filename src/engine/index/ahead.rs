@@ -1,0 +1,157 @@
+//! Looking ahead: where the keys of a batch lie, and their items asked for, before any of them is read.
+//!
+//! What was seen is a hint: a read begins at the slot that was seen, with what that has by then.
+
+use crate::arena::Arena;
+use crate::engine::index::word::{Control, Entry, KeyHash};
+use crate::engine::index::{Index, OVERFLOW_WORDS, Slots, WORDS, note_read};
+use crate::engine::item::Item;
+use crate::shape;
+use crate::sync::Ordering;
+
+/// What was seen, and asked for, ahead of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// An entry with the tag, and its item asked for; or nothing.
+    Seen(SeenAt),
+    /// No such entry, but an overflow bucket of this number, which may have it.
+    Overflow(u32),
+}
+
+/// The offset of a slot that had an entry with a key's tag when it was seen, or one that no slot has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SeenAt(u64);
+
+impl SeenAt {
+    /// There was none.
+    pub(crate) const NOWHERE: Self = Self(0);
+    /// Nobody has looked yet.
+    pub(crate) const UNKNOWN: Self = Self(1);
+
+    #[inline(always)]
+    fn slot(self) -> Option<u64> {
+        (self.0 > Self::UNKNOWN.0).then_some(self.0)
+    }
+}
+
+impl Index {
+    /// Asks for the cache line of the bucket at `at`.
+    #[inline]
+    pub(crate) fn prefetch_bucket(&self, at: u64) {
+        self.arena.prefetch(at);
+    }
+
+    /// Looks for the tag in the bucket at `at`, and asks for the first lines of the items that it names,
+    /// or else for the overflow bucket.
+    #[inline(always)]
+    pub(crate) fn prefetch_item(&self, at: u64, hash: KeyHash) -> Ahead {
+        let ahead = self.prefetch_named::<WORDS>(at, hash);
+        if let Ahead::Overflow(id) = ahead {
+            self.arena.prefetch(self.overflow_at(id));
+        }
+        ahead
+    }
+
+    /// Where the tag is in the chain of the bucket at `at`, looked for there and then.
+    #[inline(always)]
+    pub(crate) fn look_for(&self, at: u64, hash: KeyHash) -> SeenAt {
+        match self.prefetch_named::<WORDS>(at, hash) {
+            Ahead::Seen(seen_at) => seen_at,
+            Ahead::Overflow(id) => self.prefetch_overflowed(hash, id),
+        }
+    }
+
+    /// [`Index::prefetch_item`] for an overflow bucket that was asked for before. Few keys are further down the chain:
+    /// those that it leads to are waited for.
+    pub(crate) fn prefetch_overflowed(&self, hash: KeyHash, mut id: u32) -> SeenAt {
+        for _ in 0..shape::OVERFLOW_BUCKETS_MAX {
+            match self.prefetch_named::<OVERFLOW_WORDS>(self.overflow_at(id), hash) {
+                Ahead::Seen(seen_at) => return seen_at,
+                Ahead::Overflow(next) => id = next,
+            }
+        }
+        SeenAt::NOWHERE
+    }
+
+    /// The same for a bucket of `N` words.
+    #[inline(always)]
+    fn prefetch_named<const N: usize>(&self, at: u64, hash: KeyHash) -> Ahead {
+        let (words, tagged) = self.arena.tagged::<N>(at, hash.0);
+        let mut tagged = Slots(tagged);
+        let Some(first) = tagged.pop() else {
+            // ORDERING: Relaxed, here and below; a hint.
+            let control = Control(words[N - 1].load(Ordering::Relaxed));
+            return match control.overflow() {
+                Some(id) => Ahead::Overflow(id),
+                None => Ahead::Seen(SeenAt::NOWHERE),
+            };
+        };
+        self.prefetch_lines(Entry(words[first].load(Ordering::Relaxed)));
+        while let Some(slot) = tagged.pop() {
+            self.prefetch_lines(Entry(words[slot].load(Ordering::Relaxed)));
+        }
+        Ahead::Seen(SeenAt(at + first as u64 * 8))
+    }
+
+    /// Asks for the first two lines of an item: few fit into what is left of one.
+    #[inline]
+    pub(super) fn prefetch_lines(&self, entry: Entry) {
+        self.arena.prefetch(entry.offset());
+        self.arena.prefetch(entry.offset() + 64);
+    }
+}
+
+/// Reads the key's item, and notes that it was read, if it is what most reads come to: a
+/// [plain](Item::read_plain) item, that is still `wanted`, in the slot that was seen ahead. What that has
+/// now counts, so it does not matter what happened since. `None` says nothing about the key.
+///
+/// # Safety
+///
+/// The caller is pinned, since before this call, for as long as the result lives.
+#[inline(always)]
+pub(crate) unsafe fn read_seen<'g>(
+    arena: &'g Arena,
+    seen_at: SeenAt,
+    hash: KeyHash,
+    key: &[u8],
+    wanted: impl FnOnce(&Item<'g>) -> bool,
+) -> Option<Item<'g>> {
+    let slot = arena.word(seen_at.slot()?);
+    // ORDERING: Acquire, as in `find_in`.
+    let entry = Entry(slot.load(Ordering::Acquire));
+    if entry.tag() != hash.tag() || entry.is_empty() {
+        return None;
+    }
+    // SAFETY: the entry was loaded with Acquire under the caller's pin.
+    let item = unsafe { Item::read_plain(arena, entry.offset()) }?;
+    if !is_same(item.key(), key) || !wanted(&item) {
+        return None;
+    }
+    note_read(slot, entry);
+    Some(item)
+}
+
+/// Whether two keys are the same. Most are of 16 to 32 bytes: comparing their two ends, which may
+/// overlap, is cheaper than a call.
+#[inline(always)]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len()
+        && match one.len() {
+            16..=32 => {
+                (differences(one.first_chunk(), other.first_chunk())
+                    | differences(one.last_chunk(), other.last_chunk()))
+                    == 0
+            }
+            _ => one == other,
+        }
+}
+
+/// The bits that differ.
+#[inline(always)]
+fn differences(one: Option<&[u8; 16]>, other: Option<&[u8; 16]>) -> u128 {
+    match (one, other) {
+        (Some(one), Some(other)) => u128::from_le_bytes(*one) ^ u128::from_le_bytes(*other),
+        // INVARIANT: never; they are of 16 bytes at least.
+        _ => u128::MAX,
+    }
+}
