@@ -32,7 +32,7 @@ impl<'o> Pen<'o> {
     /// # Panics
     ///
     /// If there is no room left for them.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.left, "more than there is room for");
         // SAFETY: there is room for the bytes at `next`, as was checked, and they lie elsewhere, since
@@ -44,7 +44,7 @@ impl<'o> Pen<'o> {
     }
 
     /// Writes a number in decimal digits.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put_number(&mut self, number: u64) {
         match number {
             0..10 => self.put(&[b'0' + number as u8]),

@@ -77,7 +77,7 @@ enum Standing {
 }
 
 impl<'s> Guard<'s> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(
         shared: &'s Shared,
         pin: Pin<'s>,

@@ -49,10 +49,10 @@ impl<'o> MemcachedReply<'o> {
     }
 
     /// A value with its line before it and `end` behind it.
-    #[inline]
+    #[inline(always)]
     fn value(&mut self, item: &Item<'_>, versions: Versions, end: &'static [u8]) {
         let Some(value) = item.plain_value() else {
-            return self.other_value(item, versions, end);
+            return self.other_value(*item, versions, end);
         };
         let bytes = item.key().len() + value.len() + AROUND_VALUE_BYTES;
         let mut pen = Pen::new(self.out, bytes);
@@ -62,11 +62,22 @@ impl<'o> MemcachedReply<'o> {
         pen.finish();
     }
 
-    /// A value that is spelled out, or lies in pieces.
-    fn other_value(&mut self, item: &Item<'_>, versions: Versions, end: &'static [u8]) {
-        self.value_head(item, versions);
+    /// A value that is spelled out, or lies in pieces. It has the item by value, so that one of a usual
+    /// answer stays in registers.
+    #[cold]
+    fn other_value(&mut self, item: Item<'_>, versions: Versions, end: &'static [u8]) {
+        self.value_head(&item, versions);
         item.append_value_to(self.out);
         self.out.extend_from_slice(end);
+    }
+
+    /// An answer to a read that is none with a value, for which see there.
+    #[cold]
+    fn other_item(&mut self, item: Item<'_>) {
+        // Of the meta commands, `me` alone reads without terms.
+        if let Tag::Meta(tag) = self.tag {
+            self.debug(tag, &item);
+        }
     }
 
     #[inline]
@@ -114,7 +125,7 @@ impl<'o> MemcachedReply<'o> {
 }
 
 /// The line before a value.
-#[inline]
+#[inline(always)]
 fn put_value_head(pen: &mut Pen<'_>, item: &Item<'_>, value_bytes: u64, versions: Versions) {
     pen.put(b"VALUE ");
     pen.put(item.key());
@@ -157,13 +168,11 @@ pub(super) fn rare_line(failure: Failure) -> &'static [u8] {
 }
 
 impl Reply for MemcachedReply<'_> {
-    #[inline]
+    #[inline(always)]
     fn item(&mut self, item: &Item<'_>) {
         match self.tag {
             Tag::Value(versions) => self.value(item, versions, VALUE_AND_LIST_END),
-            // Of the meta commands, `me` alone reads without terms.
-            Tag::Meta(tag) => self.debug(tag, item),
-            _ => {}
+            _ => self.other_item(*item),
         }
     }
 

@@ -1,8 +1,8 @@
-//! Larder, one at a time and in batches of 16.
+//! Larder, one at a time and in batches of 16, with pages as they come and with huge ones.
 
 use std::hint::black_box;
 
-use larder::{Cache, Config, Entry, Guard, Key, Mode, StoreError};
+use larder::{Cache, Config, Entry, Guard, HugePages, Key, Mode, StoreError};
 
 use crate::contenders::{Contender, Room, Session, Store, VALUE, Value};
 use crate::load::{Action, Keys, Request};
@@ -19,17 +19,18 @@ const MEMORY_BYTES_MIN: u64 = 2 << 20;
 /// LIMIT: tries of that search, each a fill.
 const TRIES_MAX: usize = 8;
 
-/// A pin for each operation, as by an embedder without batches.
-pub(super) struct OneAtATime(Cache);
+/// A pin for each operation, as by an embedder without batches. `HUGE`: its items lie in huge pages, or it
+/// does not take part.
+pub(super) struct OneAtATime<const HUGE: bool>(Cache);
 
-/// A pin for each batch; its gets are looked up together.
-pub(super) struct Batches(Cache);
+/// A pin for each batch; its gets are looked up together. `HUGE`: likewise.
+pub(super) struct Batches<const HUGE: bool>(Cache);
 
-impl Store for OneAtATime {
+impl<const HUGE: bool> Store for OneAtATime<HUGE> {
     type Session<'s> = EachSession;
 
     fn open(room: Room, keys: &Keys) -> Self {
-        Self(open(room, keys))
+        Self(open(room, keys, pages::<HUGE>()))
     }
 
     fn session(&self) -> EachSession {
@@ -45,11 +46,11 @@ impl Store for OneAtATime {
     }
 }
 
-impl Store for Batches {
+impl<const HUGE: bool> Store for Batches<HUGE> {
     type Session<'s> = BatchSession;
 
     fn open(room: Room, keys: &Keys) -> Self {
-        Self(open(room, keys))
+        Self(open(room, keys, pages::<HUGE>()))
     }
 
     fn session(&self) -> BatchSession {
@@ -65,16 +66,25 @@ impl Store for Batches {
     }
 }
 
-fn open(room: Room, keys: &Keys) -> Cache {
+const fn pages<const HUGE: bool>() -> HugePages {
+    match HUGE {
+        true => HugePages::Always,
+        false => HugePages::Auto,
+    }
+}
+
+fn open(room: Room, keys: &Keys, huge_pages: HugePages) -> Cache {
     let memory_bytes = match room {
         Room::Everything => keys.len() as u64 * AMPLE_BYTES_PER_ENTRY,
         Room::Quarter => memory_for(room.entries(keys), keys),
     };
-    with_memory(memory_bytes)
+    with_memory(memory_bytes, huge_pages)
 }
 
-fn with_memory(memory_bytes: u64) -> Cache {
-    Cache::new(Config::new(memory_bytes.max(MEMORY_BYTES_MIN))).expect("a cache")
+fn with_memory(memory_bytes: u64, huge_pages: HugePages) -> Cache {
+    let mut config = Config::new(memory_bytes.max(MEMORY_BYTES_MIN));
+    config.huge_pages = huge_pages;
+    Cache::new(config).unwrap_or_else(|error| panic!("no cache: {error}"))
 }
 
 /// The memory that, when every key has been set once, holds about so many of them: Larder is given
@@ -83,7 +93,7 @@ fn memory_for(entries: u64, keys: &Keys) -> u64 {
     let mut memory_bytes = entries * LIKELY_BYTES_PER_ENTRY;
     let mut closest = (u64::MAX, memory_bytes);
     for _ in 0..TRIES_MAX {
-        let store = OneAtATime(with_memory(memory_bytes));
+        let store = OneAtATime::<false>(with_memory(memory_bytes, HugePages::Auto));
         store.fill(keys);
         let held = store.0.stats().items;
         closest = closest.min((held.abs_diff(entries), memory_bytes));
