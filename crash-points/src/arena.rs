@@ -132,11 +132,11 @@ impl Arena {
         unsafe { &*pointer }
     }
 
-    pub(crate) fn tagged<const N: usize>(&self, offset: u64, tag: u64) -> u32 {
+    pub(crate) fn tagged<const N: usize>(&self, offset: u64, like: u64) -> (&[AtomicU64; N], u32) {
         let words = self.words::<N>(offset);
-        let has_tag = |word: &AtomicU64| word.load(Ordering::Acquire) >> 48 == tag;
+        let has_tag = |word: &AtomicU64| (word.load(Ordering::Acquire) ^ like) >> 48 == 0;
         let bits = words[..N - 1].iter().map(|word| u32::from(has_tag(word)));
-        bits.rev().fold(0, |bits, bit| bits << 1 | bit)
+        (words, bits.rev().fold(0, |bits, bit| bits << 1 | bit))
     }
 
     /// # Safety

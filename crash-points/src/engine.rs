@@ -35,6 +35,8 @@ pub(crate) mod log;
 pub(crate) mod number;
 #[path = "../../src/engine/operations.rs"]
 pub(crate) mod operations;
+#[path = "../../src/engine/plain.rs"]
+pub(crate) mod plain;
 #[path = "../../src/engine/recover/mod.rs"]
 pub(crate) mod recover;
 #[path = "../../src/engine/scrub.rs"]

@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn every_word_with_the_tag_has_its_bit_and_no_other() {
-        for tag in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
+        for tag in [0_u16, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
             for wanted in 0..256_u32 {
                 let other = (u64::from(tag) ^ 1) << 48 | 0xffff_ffff_ffff;
                 let of = |at: usize| match wanted >> at & 1 {

@@ -90,13 +90,13 @@ unsafe fn copy(from: &[u8], to: *mut u8) {
 /// As for [`copy`]; and there are `N` bytes at least.
 #[inline(always)]
 unsafe fn copy_ends<const N: usize>(from: &[u8], to: *mut u8) {
-    let (first, last) = (from.as_ptr(), from.len() - N);
+    let last = from.len() - N;
     // SAFETY: there are so many bytes, and room for them.
-    unsafe { std::ptr::copy_nonoverlapping(first, to, N) };
-    // SAFETY: `last` is within the bytes.
-    let (first, to) = unsafe { (first.add(last), to.add(last)) };
-    // SAFETY: `N` are left of both from there on.
-    unsafe { std::ptr::copy_nonoverlapping(first, to, N) };
+    unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, N) };
+    // SAFETY: within what there is room for.
+    let to = unsafe { to.add(last) };
+    // SAFETY: there are `N` bytes from there on, and room for them.
+    unsafe { std::ptr::copy_nonoverlapping(from[last..].as_ptr(), to, N) };
 }
 
 #[cfg(test)]
