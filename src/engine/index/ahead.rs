@@ -79,13 +79,14 @@ impl Index {
         let (words, tagged) = self.arena.tagged::<N>(at, hash.0);
         let mut tagged = Slots(tagged);
         let Some(first) = tagged.pop() else {
-            // ORDERING: Relaxed, here and below; a hint.
-            let control = Control(words[N - 1].load(Ordering::Relaxed));
+            // ORDERING: Acquire, with the Release of `link`: a read begins in the bucket that it leads to.
+            let control = Control(words[N - 1].load(Ordering::Acquire));
             return match control.overflow() {
                 Some(id) => Ahead::Overflow(id),
                 None => Ahead::Seen(SeenAt::NOWHERE),
             };
         };
+        // ORDERING: Relaxed, both; hints.
         self.prefetch_lines(Entry(words[first].load(Ordering::Relaxed)));
         while let Some(slot) = tagged.pop() {
             self.prefetch_lines(Entry(words[slot].load(Ordering::Relaxed)));
