@@ -353,12 +353,7 @@ fn meta_of(tag: Tag, now_ms: u64, item: &Item<'_>) -> ValueMeta {
 }
 
 impl LarderReply<'_> {
-    fn meta(&self, item: &Item<'_>) -> ValueMeta {
-        meta_of(self.tag, self.now_ms, item)
-    }
-
-    /// [`Reply::item`] of what is asked for, or found, less often. It has what it needs by value, so that
-    /// the item of a usual answer stays in registers.
+    /// [`Reply::item`] of what is less usual; by value, so that the item of a usual answer stays in registers.
     #[cold]
     fn other_item(out: &mut Vec<u8>, tag: Tag, now_ms: u64, item: Item<'_>) {
         let meta = meta_of(tag, now_ms, &item);
@@ -386,7 +381,7 @@ impl Reply for LarderReply<'_> {
     }
 
     fn large_item(&mut self, item: &Item<'_>) {
-        let meta = self.meta(item);
+        let meta = meta_of(self.tag, self.now_ms, item);
         // INVARIANT: no value is longer than the limits say, which are 32 bits.
         let value_bytes = u32::try_from(item.value_bytes()).unwrap_or(u32::MAX);
         let Tag { opcode, id, .. } = self.tag;
@@ -407,7 +402,7 @@ impl Reply for LarderReply<'_> {
             (false, Freshness::Stale) => Presence::Stale,
             (false, Freshness::Fresh) => Presence::Fresh,
         };
-        let meta = self.meta(item);
+        let meta = meta_of(self.tag, self.now_ms, item);
         let value_bytes = u32::try_from(item.value_bytes()).unwrap_or(u32::MAX);
         let said = (presence, lease);
         larder_protocol::encode_leased_head(self.out, self.tag.id, &meta, said, value_bytes);
@@ -486,7 +481,10 @@ impl Reply for LarderReply<'_> {
     }
 
     fn push_item(&mut self, found: Result<&Item<'_>, Failure>, large: Option<&LargeValue>) -> Room {
-        let meta = found.ok().map(|item| self.meta(item)).unwrap_or_default();
+        let meta = found
+            .ok()
+            .map(|item| meta_of(self.tag, self.now_ms, item))
+            .unwrap_or_default();
         let Draft::Values(reply) = &mut self.draft else {
             return Room::Full;
         };
