@@ -1,7 +1,9 @@
 //! Larder's own protocol: `larder-protocol` on one side, [`Request`] and [`Reply`] on the other.
 
+mod tag;
+
 use larder_protocol::{
-    After as WireAfter, Arithmetic as WireArithmetic, Decoded, Direction, ExpiryLeft, FLAG_QUIET,
+    After as WireAfter, Arithmetic as WireArithmetic, Decoded, Direction, ExpiryLeft,
     FLAG_WANT_EXPIRY, Fit, Lease as WireLease, Limits, Opcode, OutcomesReply, Presence, Refusal,
     Request as WireRequest, RequestHeader, ScanEntry, ScanReply, StatsReply, Status,
     Store as WireStore, StoreMode, ValueMeta, ValuesAsked, ValuesReply,
@@ -10,12 +12,13 @@ use larder_protocol::{
 use super::pen::Pen;
 use super::{
     After, Circumstances, Dialect, Ending, Failure, Get, Greeting, Head, Parsed, Reply, Request,
-    Room, Touch,
+    Room, Set, Touch,
 };
 use crate::engine::{
     Arithmetic, Entry, Freshness, Initial, Invalidation, Item, LargeValue, Lease, Leased, Mode,
     NewExpiry, Terms,
 };
+use tag::Tag;
 
 /// What the server calls itself in the handshake.
 const NAME: &str = concat!("larder ", env!("CARGO_PKG_VERSION"));
@@ -27,39 +30,6 @@ const HEAD_BYTES_MAX: u64 = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Larder {
     pub(crate) limits: Limits,
-}
-
-/// What the answer to a request needs to know about it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Tag {
-    id: u32,
-    opcode: Opcode,
-    /// As they stand in the header of a request.
-    flags: u8,
-    /// With it there is nothing undefined in a tag: it is moved as one word.
-    _rest: u16,
-}
-
-impl Tag {
-    fn new(id: u32, opcode: Opcode, quiet: bool, wants_expiry: bool) -> Self {
-        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
-        Self {
-            id,
-            opcode,
-            flags: flag(quiet, FLAG_QUIET) | flag(wants_expiry, FLAG_WANT_EXPIRY),
-            _rest: 0,
-        }
-    }
-
-    #[inline]
-    fn is_quiet(self) -> bool {
-        self.flags & FLAG_QUIET != 0
-    }
-
-    #[inline]
-    fn wants_expiry(self) -> bool {
-        self.flags & FLAG_WANT_EXPIRY != 0
-    }
 }
 
 impl Dialect for Larder {
@@ -88,14 +58,20 @@ impl Dialect for Larder {
     #[inline]
     fn parse_get<'i>(&self, input: &'i [u8]) -> Option<Get<'i, Tag>> {
         let (get, bytes) = larder_protocol::decode_get(input, &self.limits)?;
-        let tag = Tag {
-            id: get.id,
-            opcode: Opcode::Get,
-            flags: get.flags,
-            _rest: 0,
-        };
+        let tag = Tag::with_flags(get.id, Opcode::Get, get.flags);
         let key = get.key;
         Some(Get { tag, key, bytes })
+    }
+
+    #[inline]
+    fn parse_set<'i>(&self, input: &'i [u8], now_ms: u64) -> Option<Set<'i, Tag>> {
+        let (set, bytes) = larder_protocol::decode_set(input, &self.limits)?;
+        Some(Set {
+            tag: Tag::with_flags(set.id, Opcode::Set, set.flags),
+            key: set.store.key,
+            entry: entry(&set.store, now_ms),
+            bytes,
+        })
     }
 
     #[inline]

@@ -4,10 +4,10 @@
 
 use crate::arena::Arena;
 use crate::engine::index::word::{Control, Entry, KeyHash};
-use crate::engine::index::{Index, OVERFLOW_WORDS, Slots, WORDS, note_read};
+use crate::engine::index::{Found, Index, OVERFLOW_WORDS, Slots, WORDS, note_read};
 use crate::engine::item::Item;
 use crate::shape;
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
 
 /// What was seen, and asked for, ahead of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,13 +102,34 @@ impl Index {
     }
 }
 
-/// Reads the key's item, and notes that it was read, if it is what most reads come to: a
-/// [plain](Item::read_plain) item, that is still `wanted`, in the slot that was seen ahead. What that has
-/// now counts, so it does not matter what happened since. `None` says nothing about the key.
+impl Index {
+    /// The entry and the item of the key, if they are what most reads come to: a
+    /// [plain](Item::read_plain) item in the slot that was seen ahead. What that has now counts, so it
+    /// does not matter what happened since. `None` says nothing about the key.
+    ///
+    /// # Safety
+    ///
+    /// The caller is pinned, since before this call, for as long as the result lives.
+    #[inline(always)]
+    pub(crate) unsafe fn find_seen(
+        &self,
+        seen_at: SeenAt,
+        hash: KeyHash,
+        key: &[u8],
+    ) -> Option<(Found, Item<'_>)> {
+        // SAFETY: the caller's promise is the same.
+        let (_, entry, item) = unsafe { look_at(&self.arena, seen_at, hash, key) }?;
+        let slot = seen_at.0;
+        Some((Found { slot, entry }, item))
+    }
+}
+
+/// Reads the key's item, and notes that it was read, if it is one that [`Index::find_seen`] finds and is
+/// still `wanted`.
 ///
 /// # Safety
 ///
-/// The caller is pinned, since before this call, for as long as the result lives.
+/// As for [`Index::find_seen`].
 #[inline(always)]
 pub(crate) unsafe fn read_seen<'g>(
     arena: &'g Arena,
@@ -117,6 +138,27 @@ pub(crate) unsafe fn read_seen<'g>(
     key: &[u8],
     wanted: impl FnOnce(&Item<'g>) -> bool,
 ) -> Option<Item<'g>> {
+    // SAFETY: the caller's promise is the same.
+    let (slot, entry, item) = unsafe { look_at(arena, seen_at, hash, key) }?;
+    if !wanted(&item) {
+        return None;
+    }
+    note_read(slot, entry);
+    Some(item)
+}
+
+/// [`Index::find_seen`] that gives the slot's word.
+///
+/// # Safety
+///
+/// As for [`Index::find_seen`].
+#[inline(always)]
+unsafe fn look_at<'g>(
+    arena: &'g Arena,
+    seen_at: SeenAt,
+    hash: KeyHash,
+    key: &[u8],
+) -> Option<(&'g AtomicU64, Entry, Item<'g>)> {
     let slot = arena.word(seen_at.slot()?);
     // ORDERING: Acquire, as in `find_in`.
     let entry = Entry(slot.load(Ordering::Acquire));
@@ -125,11 +167,7 @@ pub(crate) unsafe fn read_seen<'g>(
     }
     // SAFETY: the entry was loaded with Acquire under the caller's pin.
     let item = unsafe { Item::read_plain(arena, entry.offset()) }?;
-    if !is_same(item.key(), key) || !wanted(&item) {
-        return None;
-    }
-    note_read(slot, entry);
-    Some(item)
+    is_same(item.key(), key).then_some((slot, entry, item))
 }
 
 /// Whether two keys are the same. Most are of 16 to 32 bytes: comparing their two ends, which may

@@ -32,7 +32,7 @@
 //! | entry | marks, by `LockedBucket::put`, Release | `find`, Acquire | who sees the mark sees the item that it is about; a bump that was under way fails | `of_two_callers_that_miss_one_wins` |
 //! | control | `lock`, Acquire / `unlock`, Release | writers | what one holder wrote, the next one sees | `two_writers_of_one_key_leave_one_entry` |
 //! | control | `link`, Release | `find`, Acquire | an overflow bucket's entries come before the link to it | `a_reader_follows_a_new_overflow_bucket` |
-//! | control | `link`, Release | `prefetch_named`, Acquire | the same, where a read begins in the bucket that was seen ahead | `a_reader_finds_its_key_while_it_leaves_an_overflow_bucket` |
+//! | control | `link`, Release | `prefetch_named`, Acquire | the same, of an entry that is seen ahead there | `a_reader_looks_ahead_into_a_new_overflow_bucket` |
 //! | control | `link`, Release | `walk`, Acquire | the same, for scans and walks of segments | `a_scan_follows_a_new_overflow_bucket` |
 //! | control | `trim`, Release | `find`, Acquire | a reader that does not follow the link any more sees the raised count | `a_reader_finds_its_key_while_it_leaves_an_overflow_bucket` |
 //! | entry | `clear`, Release | `Arena::tagged`, Acquire | the same of a slot without the tag | `a_reader_finds_its_key_through_a_split` |
