@@ -7,12 +7,13 @@
 //! 1. The counts of the header must be possible: buckets within their range, versions within theirs,
 //!    as many segments withdrawn as the index and the ghosts were paid with. Else the memory is
 //!    refused, and the caller starts cold.
-//! 2. The chains of the index are mended ([`recovered`](crate::engine::index::recovered)): locks
-//!    cleared, links that cannot be cut.
-//! 3. The entries of the index are compared with the items of each segment that holds some, up to its
-//!    committed length, by one reading of both ([`roll`]). Where they disagree, and where CRCs are asked
-//!    for, each item is looked up, and entries that name a proven item are marked ([`walk`]). Both on as
-//!    many threads as the caller lends.
+//! 2. The chains of the index are read ([`visit`](crate::engine::index::visit)), and locks cleared. Only
+//!    where a link cannot be, they are mended one after the other, such links cut
+//!    ([`recovered`](crate::engine::index::recovered)), and read again.
+//! 3. The entries that were read are compared with the items of each segment that holds some, up to its
+//!    committed length ([`roll`]). Where they disagree, and where CRCs are asked for, each item is looked
+//!    up, and entries that name a proven item are marked ([`walk`]). All of it on as many threads as the
+//!    caller lends.
 //! 4. Entries that are doubted and have no mark go, and so do those of which two name the same key.
 //! 5. Every segment becomes what was proved of it: sealed, with its live bytes and lifetime; an
 //!    extent, with the parts that values use; withdrawn; or free, which is all that nothing names.
@@ -31,6 +32,7 @@
 mod examine;
 mod lanes;
 mod measure;
+mod named;
 mod receipt;
 mod refusal;
 mod roll;
@@ -265,7 +267,7 @@ fn recovered(
     header::store(&arena, header::ENDED, 0);
     let overflow_chunks = (left + 1).min(geometry.overflow_chunks_max);
     let overflow = overflow_chunks * geometry.overflow_per_chunk;
-    let mut chains = Chains::mend(Arc::clone(&arena), geometry, counts.buckets, overflow);
+    let mut chains = Chains::found(Arc::clone(&arena), geometry, counts.buckets, overflow);
     let mut dropped = Dropped::default();
     let items = survey.walk(&mut chains, hands, &mut dropped);
     let overflow_chunks = chains.overflow_used().div_ceil(geometry.overflow_per_chunk);
