@@ -41,6 +41,8 @@ mod survey;
 mod tests;
 mod walk;
 
+use std::ops::Range;
+
 use crate::arena::{Arena, BorrowedFd, OwnedFd};
 use crate::engine::cache::{Cache, page_plan};
 use crate::engine::config::{Config, ConfigError, Geometry, SEGMENT_LINE_BYTES};
@@ -49,7 +51,7 @@ use crate::engine::index::recovered::Chains;
 use crate::engine::item::VERSION_MAX;
 use crate::engine::log::Segments;
 use crate::engine::log::recovered::Restored;
-use crate::engine::log::segment::{Proven, Segment};
+use crate::engine::log::segment::{Proven, Segment, State};
 use crate::engine::recover::survey::Survey;
 use crate::engine::stats::{Counters, Figure};
 use crate::shape;
@@ -152,7 +154,9 @@ impl Cache {
         (proof, hands): (Proof, Hands<'_>),
     ) -> Result<(Self, Receipt), RecoverError> {
         let (hash_seed, counts) = accepted(&arena, &geometry, config)?;
-        let pages = arena.arrange_pages(&page_plan(config, &geometry));
+        let mut plan = page_plan(config, &geometry);
+        plan.given_away = given_away(&arena, &geometry);
+        let pages = arena.arrange_pages(&plan);
         pages.map_err(ConfigError::Pages)?;
         let arena = Arc::new(arena);
         recovered(arena, geometry, hash_seed, &counts, (proof, hands))
@@ -224,6 +228,18 @@ impl Counts {
             found: withdrawn,
         })
     }
+}
+
+/// Where the segments lie that say that the index or the ghosts were paid with them. (What the system keeps
+/// of huge pages, it would copy to fill these holes.)
+fn given_away(arena: &Arena, geometry: &Geometry) -> Vec<Range<u64>> {
+    let lines = (0..).zip(segments(arena, geometry));
+    let withdrawn = lines.filter(|(_, line)| line.state_found().0 == Some(State::Withdrawn));
+    let starts =
+        withdrawn.map(|(id, _): (u64, _)| geometry.segments_at + id * geometry.segment_bytes);
+    starts
+        .map(|start| start..start + geometry.segment_bytes)
+        .collect()
 }
 
 /// What became of the one that had the memory, which is not in use.
