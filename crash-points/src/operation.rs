@@ -169,7 +169,9 @@ impl Operation {
     ) -> Answer {
         let now_ms = given.now_ms;
         let mut guard = session.pin(now_ms);
-        let key = guard.key(key).expect("a key");
+        let mut key = guard.key(key).expect("a key");
+        // As a batch does, so that a set goes the way that most sets go.
+        guard.prefetch_items(std::iter::once(&mut key));
         let (value, version) = (given.value(), given.version);
         let entry = Entry::of(&value);
         let mode = self.mode(version);

@@ -48,12 +48,13 @@ fn without_any_step_of_recovery_something_is_wrong() {
 fn without_some_steps_of_recovery_an_answer_is_wrong() {
     for fault in [
         Fault::LocksStay,
-        Fault::WordsStay,
         Fault::HalfSplitStays,
         Fault::UnpaidPagesStay,
     ] {
         find_wrong(family_of(fault), without(fault, Asked::Answers));
     }
+    // It takes more operations than others for a word that stays to be followed.
+    find_wrong("everything", without(Fault::WordsStay, Asked::Answers));
 }
 
 /// In each of them, a caller reads what it must not, whatever the cache says about itself.

@@ -86,6 +86,59 @@ pub fn decode_get<'a>(buf: &'a [u8], limits: &Limits) -> Option<(GetFrame<'a>, u
     Some((frame, frame_bytes))
 }
 
+/// A SET, as [`decode_set`] reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetFrame<'a> {
+    /// Chosen by the client, echoed in the answer.
+    pub id: u32,
+    /// [`FLAG_QUIET`], if it is set.
+    pub flags: u8,
+    /// What is stored.
+    pub store: Store<'a>,
+}
+
+/// The flags and fields that a SET may have, where they lie in the first four bytes of its header.
+const SET_OPTIONS: u32 =
+    (FLAG_QUIET as u32) << 8 | ((FIELD_EXPIRY | FIELD_CLIENT_FLAGS) as u32) << 16;
+
+/// Reads the request at the front of `buf` if it is a SET that is in order and there whole, with its
+/// length, as [`decode_get`] reads a GET.
+#[inline]
+#[must_use]
+pub fn decode_set<'a>(buf: &'a [u8], limits: &Limits) -> Option<(SetFrame<'a>, usize)> {
+    let (words, _) = buf.first_chunk::<HEADER_BYTES>()?.as_chunks::<4>();
+    let [kind, id, key_bytes, body_bytes] = std::array::from_fn(|at| u32::from_le_bytes(words[at]));
+    let is_set = kind & !SET_OPTIONS == Opcode::Set as u32;
+    let is_key = key_bytes.wrapping_sub(1) < limits.key_bytes_max;
+    let frame_bytes = HEADER_BYTES + body_bytes as usize;
+    let frame_bytes_max = limits.frame_bytes_max.min(limits.skip_bytes_max);
+    if !is_set || !is_key || frame_bytes > frame_bytes_max as usize {
+        return None;
+    }
+    let mut rest = buf.get(HEADER_BYTES..frame_bytes)?;
+    let (mut expire_in_ms, mut client_flags) = (None, 0);
+    let fields = (kind >> 16) as u16;
+    if fields & FIELD_EXPIRY != 0 {
+        expire_in_ms = expiry_from_wire(take_u64(&mut rest)?);
+    }
+    if fields & FIELD_CLIENT_FLAGS != 0 {
+        client_flags = take_u32(&mut rest)?;
+    }
+    let (key, value) = rest.split_at_checked(key_bytes as usize)?;
+    let frame = SetFrame {
+        id,
+        flags: (kind >> 8) as u8,
+        store: Store {
+            mode: StoreMode::Set,
+            key,
+            value,
+            client_flags,
+            expire_in_ms,
+        },
+    };
+    (value.len() <= limits.value_bytes_max as usize).then_some((frame, frame_bytes))
+}
+
 /// The front of a SET, ADD, REPLACE or CAS: all of it but the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreHead<'a> {

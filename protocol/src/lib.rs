@@ -53,7 +53,9 @@ mod shape;
 mod status;
 mod wire;
 
-pub use decode_request::{GetFrame, StoreHead, decode_get, decode_request, decode_store_head};
+pub use decode_request::{
+    GetFrame, SetFrame, StoreHead, decode_get, decode_request, decode_set, decode_store_head,
+};
 pub use decode_response::{ValueHead, decode_response, decode_value_head};
 pub use decoded::{After, Decoded, Reason, Refusal};
 pub use encode_response::{

@@ -9,7 +9,7 @@ use larder_protocol::{
 
 use super::{
     After, Circumstances, Dialect, Ending, Failure, Get, Greeting, Head, Parsed, Reply, Request,
-    Room, Touch,
+    Room, Set, Touch,
 };
 use crate::engine::{
     Arithmetic, Entry, Freshness, Initial, Invalidation, Item, LargeValue, Lease, Leased, Mode,
@@ -91,6 +91,21 @@ impl Dialect for Larder {
         };
         let key = get.key;
         Some(Get { tag, key, bytes })
+    }
+
+    #[inline]
+    fn parse_set<'i>(&self, input: &'i [u8], now_ms: u64) -> Option<Set<'i, Tag>> {
+        let (set, bytes) = larder_protocol::decode_set(input, &self.limits)?;
+        Some(Set {
+            tag: Tag {
+                id: set.id,
+                opcode: Opcode::Set,
+                flags: set.flags,
+            },
+            key: set.store.key,
+            entry: entry(&set.store, now_ms),
+            bytes,
+        })
     }
 
     #[inline]

@@ -304,6 +304,15 @@ pub(crate) struct Get<'i, T> {
     pub(crate) bytes: usize,
 }
 
+/// A set of one key, and nothing else, at the front of the input.
+pub(crate) struct Set<'i, T> {
+    pub(crate) tag: T,
+    pub(crate) key: &'i [u8],
+    pub(crate) entry: Entry<'i>,
+    /// Bytes of the request.
+    pub(crate) bytes: usize,
+}
+
 /// What the front of a request says, before the whole of it is there.
 pub(crate) enum Head<'i, D: Dialect> {
     /// A store of `value_bytes` bytes that follow after `head_bytes`, and end with `trailer`; the
@@ -392,6 +401,9 @@ pub(crate) trait Dialect: Sized {
     /// that is there whole; `None` for whatever else it is. Most requests are of this kind: it is
     /// worth a way of its own, past all that others may be.
     fn parse_get<'i>(&self, input: &'i [u8]) -> Option<Get<'i, Self::Tag<'i>>>;
+
+    /// The same of a plain set, which most other requests are. Relative expiries count from `now_ms`.
+    fn parse_set<'i>(&self, input: &'i [u8], now_ms: u64) -> Option<Set<'i, Self::Tag<'i>>>;
 
     /// Reads the request at the front of `input`.
     fn parse<'i>(&self, input: &'i [u8], with: Circumstances<'i>) -> Parsed<'i, Self>;

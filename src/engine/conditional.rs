@@ -202,7 +202,7 @@ impl Guard<'_> {
                 Plan::Put(joined.made_from_value())
             }
         })?;
-        Ok((self.stored(written).0, value_bytes))
+        Ok((self.stored(written), value_bytes))
     }
 }
 

@@ -12,12 +12,15 @@ use crate::engine::last_read::{LAST_READ_BYTES, LastRead};
 /// An item that is about to be written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Draft<'d> {
-    pub(crate) key: &'d [u8],
-    pub(crate) value: DraftValue<'d>,
-    pub(crate) flags: u32,
-    pub(crate) expires_at_ms: Option<u64>,
+    key: &'d [u8],
+    /// The bytes beside the key, in two parts that follow each other.
+    value: [&'d [u8]; 2],
+    number: Option<u64>,
+    kind: u8,
+    optional: Optional,
     /// The time from which its reads are noted.
-    pub(crate) read_at_ms: Option<u64>,
+    read_at_ms: Option<u64>,
+    bytes: u64,
 }
 
 /// The value of an item that is about to be written.
@@ -33,72 +36,103 @@ pub(crate) enum DraftValue<'d> {
     Placeholder,
 }
 
-impl<'d> DraftValue<'d> {
-    /// Bytes beside the key.
-    fn parts(&self) -> [&'d [u8]; 2] {
-        match *self {
-            Self::Bytes(parts) => parts,
-            Self::Number(_) | Self::Placeholder => [&[], &[]],
-            Self::Large(description) => [description, &[]],
-        }
+/// The fields that an item has only if they say something.
+#[derive(Debug, Clone, Copy)]
+struct Optional {
+    fields: [u8; 16],
+    bytes: usize,
+}
+
+impl Optional {
+    const NONE: Self = Self {
+        fields: [0; 16],
+        bytes: 0,
+    };
+
+    #[inline(always)]
+    fn put<const N: usize>(&mut self, field: [u8; N]) {
+        self.fields[self.bytes..self.bytes + N].copy_from_slice(&field);
+        self.bytes += N;
     }
 
-    fn kind(&self) -> u8 {
-        match self {
-            Self::Bytes(_) => 0,
-            Self::Number(_) => KIND_NUMBER,
-            Self::Large(_) => KIND_LARGE,
-            Self::Placeholder => KIND_PLACEHOLDER,
-        }
+    #[inline(always)]
+    fn bytes(&self) -> &[u8] {
+        &self.fields[..self.bytes]
     }
 }
 
-impl Draft<'_> {
-    /// Bytes of the value that lie beside the key.
-    pub(crate) fn value_bytes(&self) -> u64 {
-        let [left, right] = self.value.parts();
-        (left.len() + right.len()) as u64
-    }
-
-    fn optional(&self) -> ([u8; 16], usize, u8) {
-        let mut fields = [0; 16];
-        let mut kind = self.value.kind();
-        let mut at = 0;
-        let mut put = |bytes: &[u8], bit| {
-            fields[at..at + bytes.len()].copy_from_slice(bytes);
-            at += bytes.len();
-            kind |= bit;
+impl<'d> Draft<'d> {
+    #[inline(always)]
+    pub(crate) fn new(
+        key: &'d [u8],
+        value: DraftValue<'d>,
+        flags: u32,
+        expires_at_ms: Option<u64>,
+        read_at_ms: Option<u64>,
+    ) -> Self {
+        let (value, number, mut kind) = match value {
+            DraftValue::Bytes(parts) => (parts, None, 0),
+            DraftValue::Number(number) => ([&[][..]; 2], Some(number), KIND_NUMBER),
+            DraftValue::Large(description) => ([description, &[]], None, KIND_LARGE),
+            DraftValue::Placeholder => ([&[][..]; 2], None, KIND_PLACEHOLDER),
         };
-        if let Some(expires_at_ms) = self.expires_at_ms {
-            put(&expires_at_ms.to_le_bytes(), KIND_EXPIRES);
+        debug_assert!(expires_at_ms.is_some() || kind != KIND_PLACEHOLDER);
+        let mut optional = Optional::NONE;
+        if let Some(expires_at_ms) = expires_at_ms {
+            optional.put(expires_at_ms.to_le_bytes());
+            kind |= KIND_EXPIRES;
         }
-        if self.flags != 0 {
-            put(&self.flags.to_le_bytes(), KIND_FLAGS);
+        if flags != 0 {
+            optional.put(flags.to_le_bytes());
+            kind |= KIND_FLAGS;
         }
-        if self.key.len() > usize::from(u8::MAX) {
-            put(&(self.key.len() as u32).to_le_bytes(), KIND_LONG_KEY);
+        if key.len() > usize::from(u8::MAX) {
+            optional.put((key.len() as u32).to_le_bytes());
+            kind |= KIND_LONG_KEY;
         }
-        if self.read_at_ms.is_some() {
-            put(&[], KIND_READ_AT);
+        let mut last_bytes = 0;
+        if read_at_ms.is_some() {
+            last_bytes = LAST_READ_BYTES;
+            kind |= KIND_READ_AT;
         }
-        (fields, at, kind)
+        let mut draft = Self {
+            key,
+            value,
+            number,
+            kind,
+            optional,
+            read_at_ms,
+            bytes: 0,
+        };
+        draft.bytes = draft.fixed_bytes() + draft.padded_bytes() as u64 + last_bytes;
+        draft
     }
 
     /// The bytes that the item will take in its segment.
+    #[inline(always)]
     pub(crate) fn bytes(&self) -> u64 {
-        let last_bytes = u64::from(self.read_at_ms.is_some()) * LAST_READ_BYTES;
-        (self.bytes_beside_value() + self.value_bytes()).next_multiple_of(8) + last_bytes
+        self.bytes
     }
 
-    /// The bytes of the header, a number's words, the optional fields and the key.
-    fn bytes_beside_value(&self) -> u64 {
-        let is_number = matches!(self.value, DraftValue::Number(_));
-        let mut body = HEADER_BYTES as u64 + self.key.len() as u64;
-        body += u64::from(is_number) * IN_PLACE_BYTES;
-        body += u64::from(self.expires_at_ms.is_some()) * 8;
-        body += u64::from(self.flags != 0) * 4;
-        body += u64::from(self.key.len() > usize::from(u8::MAX)) * 4;
-        body
+    #[inline(always)]
+    fn value_bytes(&self) -> usize {
+        self.value[0].len() + self.value[1].len()
+    }
+
+    /// The bytes before the optional fields.
+    #[inline(always)]
+    fn fixed_bytes(&self) -> u64 {
+        HEADER_BYTES as u64 + u64::from(self.number.is_some()) * IN_PLACE_BYTES
+    }
+
+    #[inline(always)]
+    fn body_bytes(&self) -> usize {
+        self.optional.bytes + self.key.len() + self.value_bytes()
+    }
+
+    #[inline(always)]
+    fn padded_bytes(&self) -> usize {
+        self.body_bytes().next_multiple_of(8)
     }
 
     /// Writes the item at `offset` with `version`.
@@ -106,35 +140,61 @@ impl Draft<'_> {
     /// # Safety
     ///
     /// [`Draft::bytes`] bytes from `offset` belong to the caller and nobody else reads them yet.
+    #[inline]
     pub(crate) unsafe fn write(&self, arena: &Arena, offset: u64, version: u64) {
-        debug_assert!(version <= VERSION_MAX && self.value_bytes() <= VALUE_BYTES_MAX as u64);
-        let is_placeholder = matches!(self.value, DraftValue::Placeholder);
-        debug_assert!(self.expires_at_ms.is_some() || !is_placeholder);
-        let (fields, fields_bytes, kind) = self.optional();
-        let optional = &fields[..fields_bytes];
+        debug_assert!(version <= VERSION_MAX && self.value_bytes() <= VALUE_BYTES_MAX);
         let key_bytes = u8::try_from(self.key.len()).unwrap_or(0);
-        let unchecked = self.value_bytes() << 32 | u64::from(key_bytes) << 56;
-        let kinded = version | u64::from(kind) << 56;
-        let [left, right] = self.value.parts();
-        let parts = [optional, self.key, left, right];
-        let lengths = unchecked | u64::from(checksum(unchecked, kinded, &parts));
+        let lengths = (self.value_bytes() as u64) << 32 | u64::from(key_bytes) << 56;
+        let kinded = version | u64::from(self.kind) << 56;
+        let body_at = offset + self.fixed_bytes();
         let mut header = [0; HEADER_BYTES];
         header[..8].copy_from_slice(&lengths.to_le_bytes());
         header[8..].copy_from_slice(&kinded.to_le_bytes());
-        // SAFETY: the bytes are the caller's; `header` lies elsewhere.
+        // SAFETY: the bytes are the caller's, here and below; `header` lies elsewhere.
         unsafe { arena.write(offset, &header) };
-        let mut at = offset + HEADER_BYTES as u64;
-        if let DraftValue::Number(value) = self.value {
-            number_at(arena, offset).begin(Versioned { value, version });
-            at += IN_PLACE_BYTES;
-        }
-        for part in parts {
-            // SAFETY: the parts add up to `bytes()`, which the caller owns; none lies there.
-            unsafe { arena.write(at, part) };
-            at += part.len() as u64;
-        }
+        // SAFETY: likewise.
+        unsafe { self.write_body(arena, body_at) };
+        let crc = match self.number {
+            None => {
+                let whole_bytes = HEADER_BYTES + self.padded_bytes();
+                // SAFETY: just written.
+                crc32c::crc32c(unsafe { arena.read(offset, whole_bytes) })
+            }
+            Some(value) => {
+                number_at(arena, offset).begin(Versioned { value, version });
+                // SAFETY: just written.
+                let padded = unsafe { arena.read(body_at, self.padded_bytes()) };
+                checksum(lengths, kinded, padded)
+            }
+        };
+        // SAFETY: as above.
+        unsafe { arena.write(offset, &crc.to_le_bytes()) };
         if let Some(read_at_ms) = self.read_at_ms {
-            LastRead::before(arena, offset + self.bytes()).begin(read_at_ms);
+            LastRead::before(arena, offset + self.bytes).begin(read_at_ms);
+        }
+    }
+
+    /// Writes the optional fields, the key, the value and the padding.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Draft::write`].
+    #[inline(always)]
+    unsafe fn write_body(&self, arena: &Arena, body_at: u64) {
+        let padded_bytes = self.padded_bytes();
+        if padded_bytes > self.body_bytes() {
+            let last = body_at + padded_bytes as u64 - 8;
+            // SAFETY: the bytes are the caller's, and none of the parts lies there; here and below.
+            unsafe { arena.write(last, &[0; 8]) };
+        }
+        let [left, right] = self.value;
+        let mut at = body_at;
+        for part in [self.optional.bytes(), self.key, left, right] {
+            if !part.is_empty() {
+                // SAFETY: likewise.
+                unsafe { arena.write(at, part) };
+                at += part.len() as u64;
+            }
         }
     }
 }

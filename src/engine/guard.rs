@@ -190,6 +190,23 @@ impl<'s> Guard<'s> {
         Some(item)
     }
 
+    /// The entry of a key that this cache made, with its item, whatever that counts as: where it was
+    /// seen ahead, as most are, or else looked for.
+    #[inline(always)]
+    pub(crate) fn find(&self, key: &Key<'_>) -> Option<(Found, Item<'s>)> {
+        let index = &self.shared.index;
+        // SAFETY: pinned for as long as the guard is.
+        let plain = unsafe { index.find_plain(key.seen_at, key.hash, key.bytes) };
+        // SAFETY: likewise.
+        plain.or_else(|| unsafe { index.find_item(key.bucket, key.hash, key.bytes) })
+    }
+
+    /// Whether there are contents that recovery has not proved.
+    #[inline]
+    pub(crate) fn has_unproven(&self) -> bool {
+        self.has_unproven
+    }
+
     /// Counts reads that found an item.
     #[inline]
     pub(crate) fn count_hits(&self, hits: u64) {
@@ -212,9 +229,8 @@ impl<'s> Guard<'s> {
     fn look(&self, key: &Key<'_>) -> Option<(Found, Item<'_>)> {
         let mut place = None;
         let key = self.shared.own(key, &mut place);
-        let index = &self.shared.index;
         // SAFETY: pinned for as long as the guard is.
-        let found = unsafe { index.find_item(key.bucket, key.hash, key.bytes) };
+        let found = unsafe { (self.shared.index).find_item(key.bucket, key.hash, key.bytes) };
         let Some((found, item)) = found else {
             self.count(Figure::GetMisses);
             return None;
@@ -332,8 +348,13 @@ impl<'s> Guard<'s> {
     /// [`Guard::live`] that gives placeholders too, hidden or not.
     pub(crate) fn standing(&self, found: &Found) -> Option<Item<'s>> {
         let item = self.named(found);
-        let standing = self.judge(found, &item);
-        matches!(standing, Standing::Live | Standing::Hidden).then_some(item)
+        self.stands(found, &item).then_some(item)
+    }
+
+    /// Whether the item that was found is one, or a placeholder, hidden or not.
+    #[inline]
+    pub(crate) fn stands(&self, found: &Found, item: &Item<'_>) -> bool {
+        matches!(self.judge(found, item), Standing::Live | Standing::Hidden)
     }
 
     #[inline]
@@ -362,10 +383,10 @@ impl<'s> Guard<'s> {
     /// Whether the item that an entry names is not what was written, where nobody has proved it yet.
     #[cold]
     fn is_damaged(&self, entry: Entry) -> bool {
-        let segments = &self.shared.segments;
-        segments.is_unproven(segments.id_at(entry.offset()))
+        let (segments, offset) = (&self.shared.segments, entry.offset());
+        segments.is_unproven(segments.id_at(offset))
             // SAFETY: the entry was found under this guard's pin.
-            && !unsafe { Item::is_intact(&self.shared.arena, entry.offset()) }
+            && !unsafe { Item::is_intact_with_value(&self.shared.arena, offset) }
     }
 
     /// Removes an item that is not what was written.

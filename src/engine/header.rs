@@ -17,7 +17,7 @@ use crate::sync::Ordering;
 /// "LARDER" and two digits, as a little-endian word.
 const MAGIC: u64 = u64::from_le_bytes(*b"LARDER01");
 /// Raised whenever the meaning of any byte of the arena changes.
-const LAYOUT_VERSION: u64 = 4;
+const LAYOUT_VERSION: u64 = 5;
 
 const AT_MAGIC: u64 = 0;
 const AT_LAYOUT_VERSION: u64 = 8;
@@ -156,11 +156,12 @@ pub(crate) fn check(
     Ok(words[0])
 }
 
-/// CRC-32 (IEEE) of the identity, with a bit that no empty page has.
+/// CRC-32C of the identity, with a bit that no empty page has.
 fn checksum(words: impl Iterator<Item = u64>) -> u64 {
-    let mut crc = crc32fast::Hasher::new();
-    words.for_each(|word| crc.update(&word.to_le_bytes()));
-    u64::from(crc.finalize()) | 1 << 32
+    let crc = words.fold(0, |crc, word| {
+        crc32c::crc32c_append(crc, &word.to_le_bytes())
+    });
+    u64::from(crc) | 1 << 32
 }
 
 /// Reads a word of the header that nobody changes meanwhile.

@@ -17,8 +17,9 @@
 //! [`large`](crate::engine::large). A placeholder (kind PLACEHOLDER) has no value, and always has an
 //! expiry: it stands where somebody was told to store one, see [`lease`](crate::engine::lease).
 //!
-//! The CRC covers everything but itself, a number's words, the padding and the time of the last read. It is written with the
-//! item and read by whoever must decide whether bytes found after a crash are an item.
+//! The CRC is CRC-32C, which the processor computes. It covers everything but itself, a number's words and the
+//! time of the last read; the padding, which is zero, for the sake of whole words. It is written with the item
+//! and read by whoever must decide whether bytes found after a crash are an item.
 
 use std::borrow::Cow;
 
@@ -121,6 +122,22 @@ impl Header {
         u64::from(self.has(KIND_READ_AT)) * LAST_READ_BYTES
     }
 
+    /// Bytes of the body of a [plain](Item::read_plain) item; `None`: it is another one.
+    #[inline(always)]
+    fn plain_body_bytes(self) -> Option<usize> {
+        if self.has(!(KIND_EXPIRES | KIND_FLAGS)) {
+            return None;
+        }
+        Some(self.optional_bytes() + self.short_key_bytes() + self.value_bytes())
+    }
+
+    /// The bytes that a plain item takes in its segment; `None`: it is another one.
+    #[inline]
+    pub(crate) fn plain_bytes(self) -> Option<u64> {
+        let body_bytes = self.plain_body_bytes()?;
+        Some((HEADER_BYTES + body_bytes).next_multiple_of(8) as u64)
+    }
+
     /// Bytes of the optional fields.
     #[inline]
     pub(crate) fn optional_bytes(self) -> usize {
@@ -205,10 +222,7 @@ impl<'g> Item<'g> {
     pub(crate) unsafe fn read_plain(arena: &'g Arena, offset: u64) -> Option<Self> {
         // SAFETY: the caller's promise is the same.
         let header = unsafe { Header::read(arena, offset) };
-        if header.has(!(KIND_EXPIRES | KIND_FLAGS)) {
-            return None;
-        }
-        let parts = header.optional_bytes() + header.short_key_bytes() + header.value_bytes();
+        let parts = header.plain_body_bytes()?;
         // SAFETY: the body of a written item has these lengths.
         let body = unsafe { arena.read(offset + HEADER_BYTES as u64, parts) };
         Some(Self {
@@ -405,9 +419,25 @@ impl<'g> Item<'g> {
         // SAFETY: the caller's promise is the same.
         let header = unsafe { Header::read(arena, offset) };
         // SAFETY: likewise.
-        let (optional, key, value) = parts(header, unsafe { body(arena, offset, header) });
-        let found = header.lengths as u32;
-        found == checksum(header.lengths, header.version, &[optional, key, value])
+        let body_bytes = unsafe { body(arena, offset, header) }.len();
+        let padded_bytes = body_bytes.next_multiple_of(8);
+        // SAFETY: the padding belongs to the item.
+        let padded = unsafe { arena.read(offset + header.fixed_bytes(), padded_bytes) };
+        header.lengths as u32 == checksum(header.lengths, header.version, padded)
+    }
+
+    /// [`Item::is_intact`], and so is its value, if that is a large one.
+    ///
+    /// # Safety
+    ///
+    /// The same; and the index has named the item while the caller was pinned, as it still is. (What
+    /// is not named any more may have lost its extents.)
+    pub(crate) unsafe fn is_intact_with_value(arena: &Arena, offset: u64) -> bool {
+        // SAFETY: the caller's promise is the same.
+        let is_intact = unsafe { Self::is_intact(arena, offset) };
+        // SAFETY: likewise.
+        let item = || unsafe { Item::read(arena, offset) };
+        is_intact && item().extents().is_none_or(|extents| extents.is_intact())
     }
 }
 
@@ -481,17 +511,13 @@ pub(crate) fn copy_number(arena: &Arena, from: u64, to: u64) {
     number_at(arena, to).begin(number_at(arena, from).read());
 }
 
-/// CRC-32 (IEEE) of an item: header without the checksum's own bits, then the parts.
-pub(crate) fn checksum(lengths: u64, version: u64, parts: &[&[u8]]) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    let mut header = [0; 12];
-    header[..4].copy_from_slice(&((lengths >> 32) as u32).to_le_bytes());
-    header[4..].copy_from_slice(&version.to_le_bytes());
-    crc.update(&header);
-    for part in parts {
-        crc.update(part);
-    }
-    crc.finalize()
+/// CRC-32C of an item: of its header, in which that of the checksum itself is 0, and its padded body.
+#[inline]
+pub(crate) fn checksum(lengths: u64, version: u64, padded: &[u8]) -> u32 {
+    let mut header = [0; HEADER_BYTES];
+    header[..8].copy_from_slice(&(lengths & !u64::from(u32::MAX)).to_le_bytes());
+    header[8..].copy_from_slice(&version.to_le_bytes());
+    crc32c::crc32c_append(crc32c::crc32c(&header), padded)
 }
 
 #[cfg(test)]
@@ -507,13 +533,9 @@ mod tests {
         for key in [&b"k"[..], &[b'k'; 255], &[b'k'; 256], &long] {
             for flags in [0, 7, u32::MAX] {
                 for expires_at_ms in [None, Some(0), Some(u64::MAX)] {
-                    let draft = Draft {
-                        key,
-                        value: DraftValue::Bytes([b"left", b"right"]),
-                        flags,
-                        expires_at_ms,
-                        read_at_ms: (flags == 7).then_some(3),
-                    };
+                    let value = DraftValue::Bytes([b"left", b"right"]);
+                    let read_at_ms = (flags == 7).then_some(3);
+                    let draft = Draft::new(key, value, flags, expires_at_ms, read_at_ms);
                     // SAFETY: one thread; the arena is large enough.
                     unsafe { draft.write(&arena, 64, 42) };
                     // SAFETY: just written.
@@ -525,7 +547,7 @@ mod tests {
                     assert_eq!(item.version(), 42);
                     assert_eq!(item.bytes(), draft.bytes());
                     let last_read = item.last_read(&arena, 64);
-                    assert_eq!(last_read.map(LastRead::ms), draft.read_at_ms);
+                    assert_eq!(last_read.map(LastRead::ms), read_at_ms);
                     // It is no part of what the CRC covers.
                     last_read.inspect(|last_read| last_read.note(5000));
                     // SAFETY: as above.
@@ -538,13 +560,8 @@ mod tests {
     #[test]
     fn a_changed_byte_is_noticed() {
         let arena = Arena::new(4096).expect("arena");
-        let draft = Draft {
-            key: b"key",
-            value: DraftValue::Bytes([b"value", b""]),
-            flags: 1,
-            expires_at_ms: Some(9),
-            read_at_ms: None,
-        };
+        let value = DraftValue::Bytes([b"value", b""]);
+        let draft = Draft::new(b"key", value, 1, Some(9), None);
         for at in 0..16 + 8 + 4 + 8 {
             // SAFETY: one thread; the arena is large enough.
             unsafe { draft.write(&arena, 64, 1) };

@@ -2,9 +2,10 @@
 //! that describes them.
 //!
 //! ```text
-//!  description   | value bytes u64 | segment bytes u32 | part bytes u32 | each extent u64 ... |
+//!  description   | value bytes u64 | segment bytes u32 | part bytes u32 | crc 32 | 0 32 | each extent u64 ... |
 //! ```
 //!
+//! The CRC is that of the value (CRC-32C), which is computed as it comes; the description has that of its item.
 //! Extents that are whole segments come first, then those that are not: less than a segment in all.
 //!
 //! A value is received into its extents piece by piece, into memory that nobody else can see
@@ -34,7 +35,7 @@ use crate::engine::operations::{Entry, Mode, Outcome};
 use crate::engine::write::{NewValue, Plan, Put, StoreError};
 use crate::sync::Arc;
 
-const HEAD_BYTES: usize = 16;
+const HEAD_BYTES: usize = 24;
 /// LIMIT: longer values are not joined to others, since both are copied in one operation: some
 /// milliseconds.
 const JOINED_BYTES_MAX: u64 = 8 << 20;
@@ -69,6 +70,16 @@ impl<'g> Extents<'g> {
             segment_bytes: word & u64::from(u32::MAX),
             part_bytes: word >> 32,
         }
+    }
+
+    fn crc(&self) -> u32 {
+        self.word(16) as u32
+    }
+
+    /// Whether the value is what was written. The extents are known to be sound.
+    pub(crate) fn is_intact(&self) -> bool {
+        let crc = (self.pieces()).fold(0, crc32c::crc32c_append);
+        crc == self.crc()
     }
 
     fn iter(&self) -> impl Iterator<Item = Extent> {
@@ -189,6 +200,8 @@ pub struct LargeDraft {
     segments: Arc<Segments>,
     value_bytes: u64,
     filled_bytes: u64,
+    /// Of what is filled in.
+    crc: u32,
     /// Parts that were promised, and the extents that were made of them.
     promised: u32,
     taken: Vec<Extent>,
@@ -231,13 +244,21 @@ impl LargeDraft {
     /// If it has not that many.
     pub fn advance(&mut self, bytes: usize) {
         assert!(bytes as u64 <= self.room_bytes(), "advanced past the space");
-        self.filled_bytes += bytes as u64;
+        let end = self.filled_bytes + bytes as u64;
+        while self.filled_bytes < end {
+            let (crc, left) = (self.crc, (end - self.filled_bytes) as usize);
+            let space = self.space();
+            let filled = &space[..left.min(space.len())];
+            let (crc, filled_bytes) = (crc32c::crc32c_append(crc, filled), filled.len());
+            self.crc = crc;
+            self.filled_bytes += filled_bytes as u64;
+        }
     }
 
     fn description(&self) -> Vec<u8> {
         let sizes = self.sizes();
         let sizes = sizes.part_bytes << 32 | sizes.segment_bytes;
-        let words = [self.value_bytes, sizes].into_iter();
+        let words = [self.value_bytes, sizes, self.crc.into()].into_iter();
         let extents = self.taken.iter().map(|extent| extent.0);
         words.chain(extents).flat_map(u64::to_le_bytes).collect()
     }
@@ -316,6 +337,7 @@ impl Guard<'_> {
             segments: Arc::clone(&self.shared.segments),
             value_bytes,
             filled_bytes: 0,
+            crc: 0,
             promised,
             taken: Vec::new(),
         })

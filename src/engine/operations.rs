@@ -149,6 +149,13 @@ impl Guard<'_> {
         entry: &Entry<'_>,
     ) -> Result<Outcome, StoreError> {
         let side = match mode {
+            Mode::Set => match self.set_plain(key, entry) {
+                Some(version) => {
+                    self.count(Figure::Stored);
+                    return Ok(Outcome::Stored { version });
+                }
+                None => None,
+            },
             Mode::Append => Some(Side::Back),
             Mode::Prepend => Some(Side::Front),
             _ => None,
@@ -164,7 +171,7 @@ impl Guard<'_> {
         }
         let plan = self.store_plan(mode, entry, NewValue::Given);
         let written = self.write_over(key, entry.value, |old, _| plan.decide(old))?;
-        let outcome = self.stored(written).0;
+        let outcome = self.stored(written);
         self.note_comparison(mode, outcome);
         Ok(outcome)
     }
@@ -208,20 +215,22 @@ impl Guard<'_> {
         mut plan: impl FnMut(Option<&Item<'_>>) -> Plan<Outcome>,
     ) -> Result<(Outcome, Option<Log>), StoreError> {
         let written = self.write_over(key, description, |old, _| plan(old))?;
-        Ok(self.stored(written))
+        let log = match &written {
+            Written::Put { entry, .. } => Some(self.shared.segments.label_at(entry.offset()).log),
+            Written::Answer(_) => None,
+        };
+        Ok((self.stored(written), log))
     }
 
-    pub(crate) fn stored(&self, written: Written<Outcome>) -> (Outcome, Option<Log>) {
-        let (outcome, log, figure) = match written {
-            Written::Put { version, entry } => {
-                let log = self.shared.segments.label_at(entry.offset()).log;
-                (Outcome::Stored { version }, Some(log), Figure::Stored)
-            }
-            Written::Answer(outcome @ Outcome::Exists) => (outcome, None, Figure::CasMismatches),
-            Written::Answer(outcome) => (outcome, None, Figure::NotStored),
+    #[inline]
+    pub(crate) fn stored(&self, written: Written<Outcome>) -> Outcome {
+        let (outcome, figure) = match written {
+            Written::Put { version, .. } => (Outcome::Stored { version }, Figure::Stored),
+            Written::Answer(outcome @ Outcome::Exists) => (outcome, Figure::CasMismatches),
+            Written::Answer(outcome) => (outcome, Figure::NotStored),
         };
         self.count(figure);
-        (outcome, log)
+        outcome
     }
 
     /// Adds to, or subtracts from, a number in decimal digits. The item keeps its flags and expiry;

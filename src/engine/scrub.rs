@@ -3,8 +3,9 @@
 //! Where recovery asks for lengths alone ([`Proof::Lengths`]), the items that it keeps are whole, and
 //! nobody has compared their bytes with their CRC. Until the scrub has passed a segment, whoever finds an
 //! item in it compares first: an operation takes a damaged item for absent, and a read removes it, under
-//! its bucket's lock. So do the walks of upkeep, which would copy it otherwise. (A number that changes in
-//! place, the time of the last read and the bytes of large values have no CRC.)
+//! its bucket's lock. So do the walks of upkeep, which would copy it otherwise. A large value has a CRC of its
+//! own, and is compared with the item that describes it. (A number that changes in place and the time of the
+//! last read have none.)
 //!
 //! The scrub is a walk of one segment after the other, by maintenance, slow enough not to be felt. A
 //! segment that it has passed is noted as proved one grace period later: who was pinned before may have
@@ -26,7 +27,7 @@ use crate::engine::cache::Shared;
 use crate::engine::header;
 use crate::engine::log::Segments;
 use crate::engine::stats::Figure;
-use crate::engine::upkeep::{Mercy, Purpose, Step, Walk};
+use crate::engine::upkeep::{Mercy, Progress, Purpose, Step, Walk};
 use crate::engine::writer::Writer;
 use crate::reclaim::Pin;
 use crate::sync::{Arc, AtomicU64, Ordering};
@@ -74,6 +75,7 @@ impl Segments {
         header::store(&self.arena, header::UNPROVEN, ids.len() as u64);
         Scrub {
             left: ids.iter().copied().collect(),
+            walk: None,
             due_ms: 0,
         }
     }
@@ -106,6 +108,8 @@ impl Segments {
 #[derive(Debug, Default)]
 pub(crate) struct Scrub {
     left: VecDeque<u32>,
+    /// The segment under way, of which more than a step's worth of large values is to be compared.
+    walk: Option<Walk>,
     /// When as much as was scrubbed is paid for.
     due_ms: u64,
 }
@@ -115,6 +119,29 @@ impl Scrub {
         // A clock that was set back is not waited for.
         !(now_ms..now_ms.saturating_add(BEHIND_MS_MAX)).contains(&self.due_ms)
             || self.due_ms == now_ms
+    }
+
+    /// The segment to go on with, claimed; `None`: there is none.
+    fn next(&mut self, shared: &Shared) -> Option<Walk> {
+        if self.walk.is_some() {
+            return self.walk.take();
+        }
+        // Those that somebody else walks are looked at again; no more than there are.
+        for _ in 0..self.left.len() {
+            let id = self.left.pop_front()?;
+            if !shared.segments.is_unproven(id) {
+                continue;
+            }
+            if shared.segments.segment(id).claim() {
+                return Some(Walk::of(shared, id, Purpose::Scrub));
+            }
+            self.left.push_back(id);
+        }
+        None
+    }
+
+    fn is_done(&self) -> bool {
+        self.walk.is_none() && self.left.is_empty()
     }
 
     fn pay(&mut self, bytes: u64, now_ms: u64) {
@@ -146,51 +173,42 @@ impl Writer {
         if !is_idle && !scrub.is_due(now_ms) {
             return false;
         }
-        // Those that somebody else walks are looked at again; no more than there are.
-        for _ in 0..scrub.left.len() {
-            let Some(id) = scrub.left.pop_front() else {
-                break;
-            };
-            if !shared.segments.is_unproven(id) {
-                continue;
-            }
-            if !shared.segments.segment(id).claim() {
-                scrub.left.push_back(id);
-                continue;
-            }
-            let tally = &mut self.tally;
-            let mut step = Step {
-                shared,
-                pin,
-                now_ms,
-                tally,
-            };
-            let bytes = step.scrub(id);
-            scrub.pay(bytes, now_ms);
-            return !scrub.left.is_empty() && scrub.is_due(now_ms);
+        let Some(mut walk) = scrub.next(shared) else {
+            return false;
+        };
+        let tally = &mut self.tally;
+        let mut step = Step {
+            shared,
+            pin,
+            now_ms,
+            tally,
+        };
+        let (bytes, progress) = step.scrub(&mut walk);
+        if progress == Progress::Enough {
+            scrub.walk = Some(walk);
         }
-        false
+        scrub.pay(bytes, now_ms);
+        !scrub.is_done() && scrub.is_due(now_ms)
     }
 }
 
 impl Step<'_> {
-    /// Walks a claimed segment, and removes what is damaged in it; gives its length.
-    fn scrub(&mut self, id: u32) -> u64 {
-        let shared = self.shared;
-        let bytes = shared.segments.segment(id).committed();
-        let mut walk = Walk::of(shared, id, Purpose::Scrub);
+    /// Walks on through a claimed segment, and removes what is damaged in it; says how much was compared.
+    fn scrub(&mut self, walk: &mut Walk) -> (u64, Progress) {
+        let (shared, id) = (self.shared, walk.id());
+        let before_bytes = walk.begin_step(shared);
+        let step_bytes = shared.geometry.segment_bytes;
         // It moves nothing, so it needs no place to move to and does not get stuck.
-        let _ = self.advance(
-            &mut walk,
-            &mut Appender::default(),
-            bytes,
-            Mercy::KeepWhatWasRead,
-        );
-        shared.segments.unclaim(id, None, self.pin);
-        let segments = Arc::clone(&shared.segments);
-        self.pin.defer(move || segments.note_proven(id));
+        let mercy = Mercy::KeepWhatWasRead;
+        let progress = self.advance(walk, &mut Appender::default(), step_bytes, mercy);
+        let bytes = walk.scrubbed_bytes(shared) - before_bytes;
         self.tally.add(shared, Figure::ScrubbedBytes, bytes);
-        bytes
+        if progress == Progress::Done {
+            shared.segments.unclaim(id, None, self.pin);
+            let segments = Arc::clone(&shared.segments);
+            self.pin.defer(move || segments.note_proven(id));
+        }
+        (bytes, progress)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::engine::cache::Shared;
 use crate::engine::config::Geometry;
 use crate::engine::header;
 use crate::engine::index::word::Entry;
-use crate::engine::item::Item;
+use crate::engine::item::{Header, Item};
 use crate::engine::stats::{Counters, Figure};
 use crate::reclaim::Pin;
 use crate::sync::Ordering;
@@ -90,9 +90,15 @@ impl Tally {
 
     /// Accounts for an entry that this session removed from the index or replaced in it.
     pub(crate) fn removed(&self, shared: &Shared, pin: &Pin<'_>, entry: Entry) {
+        let offset = entry.offset();
         // SAFETY: the entry was read under this pin.
+        let header = unsafe { Header::read(&shared.arena, offset) };
+        if let Some(bytes) = header.plain_bytes() {
+            return self.removed_plain(shared, pin, bytes, offset);
+        }
+        // SAFETY: likewise.
         let item = unsafe { shared.item(entry) };
-        self.removed_item(shared, pin, &item, entry.offset());
+        self.removed_item(shared, pin, &item, offset);
     }
 
     /// [`Tally::removed`] of an item that the caller has read.
@@ -103,12 +109,17 @@ impl Tally {
         item: &Item<'_>,
         offset: u64,
     ) {
-        let bytes = item.bytes();
-        self.add(shared, Figure::RemovedBytes, bytes);
         if let Some(extents) = item.extents() {
             let log = shared.segments.label_at(offset).log;
             shared.segments.drop_extents(log, extents.all(), pin);
         }
+        self.removed_plain(shared, pin, item.bytes(), offset);
+    }
+
+    /// The same of one that has nothing apart from its bytes.
+    #[inline]
+    fn removed_plain(&self, shared: &Shared, pin: &Pin<'_>, bytes: u64, offset: u64) {
+        self.add(shared, Figure::RemovedBytes, bytes);
         shared.segments.remove_live(offset, bytes, pin);
     }
 

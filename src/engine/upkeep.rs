@@ -17,8 +17,8 @@
 //! other; a writer that planned on the original plans again.
 //!
 //! The item of a large value is small, and one segment may hold the items of most of the memory. So
-//! what a walk costs and frees is counted with the extents of what it removes, and an eviction that
-//! has freed enough of them is put off.
+//! what a walk costs and frees is counted with the extents of what it removes or compares, and an eviction
+//! that has freed enough of them is put off, as is a scrub.
 //!
 //! Walks belong to the [`Caretaker`], which all sessions share: whoever finds it free takes a step
 //! with it, nobody waits for it. So there is one walk at a time, and one place that items move to,
@@ -65,6 +65,8 @@ pub(crate) struct Walk {
     left: Lifetime,
     /// Bytes of the extents that were let go of.
     freed_bytes: u64,
+    /// Bytes of large values that were compared with their CRCs.
+    compared_bytes: u64,
     /// Whether nobody has proved the contents of the segment.
     is_unproven: bool,
 }
@@ -96,7 +98,7 @@ pub(crate) enum Mercy {
 pub(crate) enum Progress {
     More,
     Done,
-    /// There is more, for another time: enough extents were let go of.
+    /// There is more, for another time: enough extents were let go of, or compared.
     Enough,
     /// There is no segment to move items to.
     Stuck,
@@ -145,8 +147,26 @@ impl Walk {
             end: at + segment.committed(),
             left: Lifetime::NONE,
             freed_bytes: 0,
+            compared_bytes: 0,
             is_unproven: shared.segments.is_unproven(id),
         }
+    }
+
+    /// Begins a step of a scrub, with no large value compared yet; gives the bytes behind it.
+    pub(crate) fn begin_step(&mut self, shared: &Shared) -> u64 {
+        self.compared_bytes = 0;
+        self.walked_bytes(shared)
+    }
+
+    /// The segment.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Bytes that were compared with their CRCs: those of the segment, and of its large values in this
+    /// step.
+    pub(crate) fn scrubbed_bytes(&self, shared: &Shared) -> u64 {
+        self.walked_bytes(shared) + self.compared_bytes
     }
 
     /// Bytes of the segment that are behind it.
@@ -190,7 +210,12 @@ impl Step<'_> {
                     return Progress::Stuck;
                 }
                 walk.at = offset + item_bytes;
-                if walk.freed_bytes >= bytes && walk.purpose == Purpose::Evict {
+                let is_enough = match walk.purpose {
+                    Purpose::Evict => walk.freed_bytes >= bytes,
+                    Purpose::Scrub => walk.compared_bytes >= bytes,
+                    Purpose::Clean | Purpose::Expire => false,
+                };
+                if is_enough {
                     return Progress::Enough;
                 }
             }
@@ -234,7 +259,7 @@ impl Step<'_> {
         }
         match walk.purpose {
             Purpose::Expire => walk.left = walk.left.with(expires_at_ms),
-            Purpose::Scrub => {}
+            Purpose::Scrub => self.compare_value(walk, hash, offset),
             Purpose::Clean => {
                 let keep = |entry: Entry| entry.frequency();
                 return self.relocate(walk, target, walk.label, (hash, offset), keep);
@@ -242,6 +267,21 @@ impl Step<'_> {
             Purpose::Evict => self.evict(walk, target, (hash, offset), expires_at_ms, mercy),
         }
         true
+    }
+
+    /// Removes an item, if the index still names it, whose large value is not what was written.
+    fn compare_value(&mut self, walk: &mut Walk, hash: KeyHash, offset: u64) {
+        let Some(extents) = self.item(offset).extents() else {
+            return;
+        };
+        // Whoever has let go of the item may have let go of its extents, too.
+        if self.shared.index.find_exact(hash, offset).is_none() {
+            return;
+        }
+        walk.compared_bytes += extents.value_bytes();
+        if !extents.is_intact() {
+            self.remove(walk, hash, offset, Figure::Damaged);
+        }
     }
 
     fn evict(
@@ -307,7 +347,7 @@ impl Step<'_> {
     /// none. `frequency` gives the copy's count.
     fn relocate(
         &mut self,
-        walk: &Walk,
+        walk: &mut Walk,
         target: &mut Appender,
         label: Label,
         (hash, offset): (KeyHash, u64),
@@ -316,6 +356,9 @@ impl Step<'_> {
         let (shared, pin) = (self.shared, self.pin);
         if shared.index.find_exact(hash, offset).is_none() {
             return true;
+        }
+        if walk.is_unproven {
+            self.compare_value(walk, hash, offset);
         }
         let item = self.item(offset);
         let bytes = item.bytes();

@@ -77,7 +77,8 @@ impl Findings {
             ));
         }
         // SAFETY: as above.
-        if offset + item.bytes() > end || !unsafe { Item::is_intact(&shared.arena, offset) } {
+        let is_intact = || unsafe { Item::is_intact_with_value(&shared.arena, offset) };
+        if offset + item.bytes() > end || !is_intact() {
             return Err(format!("the item at {offset} is torn"));
         }
         if !self.keys.insert(item.key().to_vec()) || !self.places.insert(offset) {

@@ -20,6 +20,7 @@ use crate::engine::lease::read_at;
 use crate::engine::log::extents::{Extent, parts};
 use crate::engine::log::segment::{Label, Log};
 use crate::engine::number::Number;
+use crate::engine::operations::Entry;
 use crate::engine::stats::Figure;
 use crate::engine::upkeep::Step;
 use crate::engine::writer::NoSpace;
@@ -132,6 +133,52 @@ enum Published {
 }
 
 impl Guard<'_> {
+    /// Stores a plain item in place of another one, which was seen ahead: what most sets of a batch come
+    /// to. `None` says nothing about the key, and nothing was changed.
+    ///
+    /// It is [`Guard::write_over`] of a plan that depends on nothing, without what only others need to ask.
+    /// Whether the old item counts as one makes no difference to it.
+    #[inline(never)]
+    pub(crate) fn set_plain(&mut self, key: &Key<'_>, entry: &Entry<'_>) -> Option<u64> {
+        let shared = self.shared;
+        let is_plain = !self.is_large(entry.value.len() as u64) && shared.made(key);
+        if !is_plain || self.has_unproven() || shared.geometry.access_times != AccessTimes::Off {
+            return None;
+        }
+        // SAFETY: pinned for as long as the guard is.
+        let seen = unsafe { shared.index.find_plain(key.seen_at, key.hash, key.bytes) };
+        let (seen, old) = seen?;
+        let value = DraftValue::Bytes([entry.value, &[]]);
+        let draft = Draft::new(key.bytes, value, entry.flags, entry.expires_at_ms, None);
+        let log = shared.segments.label_at(seen.entry.offset()).log;
+        let label = appender::label(&shared.geometry, log, entry.expires_at_ms, self.now_ms);
+        let bytes = draft.bytes();
+        if !self.writer.appender.has_room(shared, label, bytes) {
+            return None;
+        }
+        let version = self.writer.next_version(shared);
+        let offset = (self.writer.appender).append(shared, label, &draft, version);
+        let bucket = self.lock(key);
+        // SAFETY: pinned since before `seen` was found.
+        let current = unsafe { bucket.find(key.hash, key.bytes, Some(&seen)) };
+        // A flush in between would take what this stores, and what came after it.
+        let current = current.filter(|current| {
+            seen.entry.names_same(current.entry) && version > shared.flushed_version()
+        })?;
+        let item = Commitment {
+            bytes,
+            version,
+            expires_at_ms: entry.expires_at_ms,
+        };
+        self.writer.appender.commit(shared, label, item);
+        let stored = IndexEntry::new(key.hash, offset);
+        bucket.put(&current, stored.with_frequency(current.entry.frequency()));
+        drop(bucket);
+        (self.writer.tally).removed_item(shared, &self.pin, &old, current.entry.offset());
+        self.account_replacement(bytes);
+        Some(version)
+    }
+
     /// Carries a plan out to which a hidden placeholder is nothing.
     pub(crate) fn write<T>(
         &mut self,
@@ -157,17 +204,20 @@ impl Guard<'_> {
         let mut overflow_tried = false;
         let mut first = None;
         loop {
-            // SAFETY: pinned for as long as the guard is; a renewed pin starts the loop again.
-            let seen = unsafe { self.shared.index.find(key.hash, key.bytes) };
-            let old = seen.as_ref().and_then(|seen| self.standing(seen));
-            let entry = seen.as_ref().map_or(IndexEntry::EMPTY, |seen| seen.entry);
+            // A renewed pin starts the loop again.
+            let (seen, old) = match self.find(key) {
+                Some((seen, item)) => (Some(seen), self.stands(&seen, &item).then_some(item)),
+                None => (None, None),
+            };
+            let entry = seen.map_or(IndexEntry::EMPTY, |seen| seen.entry);
             let put = match plan(old.as_ref(), entry) {
                 Plan::Put(put) => put,
                 Plan::Answer(answer) => return Ok(Written::Answer(answer)),
             };
-            let digits = old.as_ref().and_then(Item::digits);
-            let mut draft = put.draft(key, given, old.as_ref(), digits.as_ref());
-            draft.read_at_ms = self.first_read_at(&put, entry, old.as_ref());
+            let digits = put.takes_old().then_some(old.as_ref()).flatten();
+            let digits = digits.and_then(Item::digits);
+            let read_at_ms = self.first_read_at(&put, entry, old.as_ref());
+            let draft = put.draft(key, given, old.as_ref(), digits.as_ref(), read_at_ms);
             let start = match &seen {
                 Some(seen) => {
                     let label = self.shared.segments.label_at(seen.entry.offset());
@@ -377,7 +427,8 @@ impl Guard<'_> {
             Published::Outdated | Published::WantsOverflow => return false,
             Published::Replaced(old) => {
                 self.writer.tally.removed(self.shared, &self.pin, old);
-                self.count(Figure::Overwritten);
+                self.account_replacement(bytes);
+                return true;
             }
             Published::Inserted => self.writer.count_insertion(self.shared, &self.pin),
             Published::InsertedOver(coldest) => {
@@ -385,12 +436,22 @@ impl Guard<'_> {
                 self.writer.count_insertion(self.shared, &self.pin);
             }
         }
-        self.writer
-            .tally
-            .add(self.shared, Figure::StoredBytes, bytes);
-        self.writer
-            .pay_for(self.shared, &self.pin, self.now_ms, bytes);
+        self.account_stored(bytes);
         true
+    }
+
+    /// Accounts for an item that took the place of one that is accounted for.
+    #[inline]
+    fn account_replacement(&mut self, bytes: u64) {
+        self.count(Figure::Overwritten);
+        self.account_stored(bytes);
+    }
+
+    #[inline]
+    fn account_stored(&mut self, bytes: u64) {
+        let (shared, writer) = (self.shared, &mut *self.writer);
+        writer.tally.add(shared, Figure::StoredBytes, bytes);
+        writer.pay_for(shared, &self.pin, self.now_ms, bytes);
     }
 }
 
@@ -426,12 +487,22 @@ impl Put {
         }
     }
 
+    /// Whether the new value is made of the old one.
+    #[inline]
+    fn takes_old(&self) -> bool {
+        matches!(
+            self.value,
+            NewValue::OldThenGiven | NewValue::GivenThenOld | NewValue::Old
+        )
+    }
+
     fn draft<'d>(
         &self,
         key: &Key<'d>,
         given: &'d [u8],
         old: Option<&Item<'d>>,
         digits: Option<&'d Number>,
+        read_at_ms: Option<u64>,
     ) -> Draft<'d> {
         let stored = old.map(Item::stored_value);
         let was_placeholder = old.is_some_and(Item::is_placeholder);
@@ -454,12 +525,6 @@ impl Put {
             }
             (NewValue::Old, _) => DraftValue::Bytes([old, &[]]),
         };
-        Draft {
-            key: key.bytes,
-            value,
-            flags: self.flags,
-            expires_at_ms: self.expires_at_ms,
-            read_at_ms: None,
-        }
+        Draft::new(key.bytes, value, self.flags, self.expires_at_ms, read_at_ms)
     }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::blackbox::{Operation, Outcome, Pen};
 use crate::dialect::{Circumstances, Dialect, Failure, Get, Parsed, Reply, Request};
-use crate::engine::{Guard, Key};
+use crate::engine::{Guard, Key, Mode};
 
 /// A request whose key, if it has one, is checked and hashed. Small, since a GET needs no more.
 pub(super) struct Prepared<'i, T> {
@@ -44,6 +44,31 @@ pub(super) struct Batch<'i, D: Dialect> {
     pub(super) prepared: ArrayVec<Prepared<'i, D::Tag<'i>>, BATCH>,
     /// Those that are more than a GET.
     pub(super) requests: ArrayVec<Request<'i>, BATCH>,
+}
+
+impl<'i, D: Dialect> Batch<'i, D> {
+    /// Adds a request that is more than a GET, and asks for the bucket of its key.
+    #[inline(always)]
+    fn push(
+        &mut self,
+        guard: &Guard<'_>,
+        tag: D::Tag<'i>,
+        key: Option<Key<'i>>,
+        request: Request<'i>,
+        bytes: usize,
+    ) {
+        if let Some(key) = &key {
+            guard.prefetch_bucket(key);
+        }
+        let begin = self.prepared.last().map_or(0, |one| one.end);
+        self.prepared.push(Prepared {
+            tag,
+            key,
+            act: Act::Request(self.requests.len() as u8),
+            end: begin + bytes,
+        });
+        self.requests.push(request);
+    }
 }
 
 /// What requests are executed with, one after the other.
@@ -174,6 +199,18 @@ fn parse_request<'i, D: Dialect>(
     rest: &'i [u8],
     batch: &mut Batch<'i, D>,
 ) -> Result<usize, Next<D>> {
+    if let Some(set) = dialect.parse_set(rest, with.now_ms)
+        && let Ok(key) = guard.key(set.key)
+    {
+        let (key_bytes, mode, entry) = (set.key, Mode::Set, set.entry);
+        let request = Request::Store {
+            key: key_bytes,
+            mode,
+            entry,
+        };
+        batch.push(guard, set.tag, Some(key), request, set.bytes);
+        return Ok(set.bytes);
+    }
     match dialect.parse(rest, with) {
         Parsed::Asked {
             tag,
@@ -181,17 +218,7 @@ fn parse_request<'i, D: Dialect>(
             bytes,
         } => {
             let key = request.key().and_then(|key| guard.key(key).ok());
-            if let Some(key) = &key {
-                guard.prefetch_bucket(key);
-            }
-            let begin = batch.prepared.last().map_or(0, |one| one.end);
-            batch.prepared.push(Prepared {
-                tag,
-                key,
-                act: Act::Request(batch.requests.len() as u8),
-                end: begin + bytes,
-            });
-            batch.requests.push(request);
+            batch.push(guard, tag, key, request, bytes);
             Ok(bytes)
         }
         Parsed::Incomplete { needed_bytes } => Err(Next::Incomplete { needed_bytes }),

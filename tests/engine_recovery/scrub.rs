@@ -35,19 +35,47 @@ fn damaged(config: &Config, numbers: &[usize]) -> OwnedFd {
     let mut of = sessions(&cache);
     (0..KEYS).for_each(|number| set(&mut of[number % 2].pin(NOW_MS), number));
     assert_eq!(cache.stats().evicted, 0);
-    let file = File::from(as_it_is(&cache, config));
+    let texts = numbers.iter().map(|number| format!("<value {number}>"));
+    changed(as_it_is(&cache, config), texts)
+}
+
+/// The memory with the first byte of each of these texts changed.
+fn changed(memory: OwnedFd, texts: impl Iterator<Item = String>) -> OwnedFd {
+    let file = File::from(memory);
     let mut bytes = vec![0; file.metadata().expect("a size").len() as usize];
     file.read_exact_at(&mut bytes, 0).expect("it can be read");
-    let starts =
-        (0..bytes.len()).filter(|&at| bytes[at] == b'<' && bytes[at..].starts_with(b"<value "));
-    let starts: Vec<_> = starts.collect();
-    for number in numbers {
-        let text = format!("<value {number}>").into_bytes();
-        let at = starts.iter().find(|&&at| bytes[at..].starts_with(&text));
+    let starts: Vec<_> = (0..bytes.len()).filter(|&at| bytes[at] == b'<').collect();
+    for text in texts {
+        let at = (starts.iter()).find(|&&at| bytes[at..].starts_with(text.as_bytes()));
         let at = *at.expect("it is there") as u64;
         file.write_all_at(b"(", at).expect("it can be written");
     }
     file.into()
+}
+
+const LARGE: usize = 4;
+
+/// A value of many segments, with a text somewhere in it.
+fn large(number: usize) -> Vec<u8> {
+    let mut value = vec![b'.'; 150_000 + number];
+    let text = format!("<large {number}>").into_bytes();
+    value[100_000..100_000 + text.len()].copy_from_slice(&text);
+    value
+}
+
+/// A memory with large values, in which a byte of these was changed.
+fn damaged_large(config: &Config, numbers: &[usize]) -> OwnedFd {
+    let cache = Cache::new(config.clone()).expect("a cache");
+    let [mut session, _other] = sessions(&cache);
+    for number in 0..LARGE {
+        let mut guard = session.pin(NOW_MS);
+        let name = format!("key {number}");
+        let key = guard.key(name.as_bytes()).expect("a key");
+        let stored = guard.store(&key, Mode::Set, &Entry::of(&large(number)));
+        assert!(matches!(stored, Ok(Outcome::Stored { .. })));
+    }
+    let texts = numbers.iter().map(|number| format!("<large {number}>"));
+    changed(as_it_is(&cache, config), texts)
 }
 
 /// The same, recovered with nothing but lengths proved.
@@ -168,4 +196,57 @@ fn where_contents_are_proved_at_once_nothing_is_left_to_be_scrubbed() {
     let _ = of[0].maintain(NOW_MS);
     let stats = cache.stats();
     assert_eq!((stats.segments_unproven, stats.scrubbed_bytes), (0, 0));
+}
+
+#[test]
+fn the_bytes_of_large_values_are_compared_as_well() {
+    let config = config(4 << 20);
+    let bad = [1, 3];
+    let expected = |number| (!bad.contains(&number)).then(|| large(number));
+    let whole = (0..LARGE).filter(|number| !bad.contains(number)).count() as u64;
+    let recover = || {
+        let memory = damaged_large(&config, &bad);
+        let (cache, receipt) =
+            Cache::recover(memory, &config, Proof::Lengths).expect("it is whole");
+        assert_eq!((receipt.items, receipt.dropped.total()), (LARGE as u64, 0));
+        let of = sessions(&cache);
+        (cache, of)
+    };
+    // By who reads them,
+    let (cache, mut of) = recover();
+    for number in 0..LARGE {
+        assert_eq!(
+            get(&of[0].pin(NOW_MS), number),
+            expected(number),
+            "{number}"
+        );
+    }
+    assert_eq!((cache.stats().damaged, cache.stats().items), (2, whole));
+    assert_eq!(of[1].verify(), Ok(()));
+    // by maintenance, in steps of a bounded length,
+    let (cache, mut of) = recover();
+    let (mut steps, mut before) = (0, 0);
+    while cache.stats().segments_unproven > 0 {
+        let _ = of[0].maintain(NOW_MS + steps);
+        let scrubbed_bytes = cache.stats().scrubbed_bytes;
+        let at_most = cache.stats().segment_bytes + large(LARGE).len() as u64;
+        assert!(scrubbed_bytes - before <= at_most, "{scrubbed_bytes}");
+        (before, steps) = (scrubbed_bytes, steps + 1);
+        assert!(steps < 10_000, "{:#?}", cache.stats());
+    }
+    let stats = cache.stats();
+    assert!(stats.scrubbed_bytes > (0..LARGE).map(|number| large(number).len() as u64).sum());
+    assert_eq!((stats.damaged, stats.items), (2, whole));
+    assert_eq!(of[1].verify(), Ok(()));
+    // and by recovery, where it is asked for.
+    let (cache, mut of, receipt) = recovered(damaged_large(&config, &bad), &config);
+    assert_eq!((receipt.dropped.contents, receipt.items), (2, whole));
+    for number in 0..LARGE {
+        assert_eq!(
+            get(&of[0].pin(NOW_MS), number),
+            expected(number),
+            "{number}"
+        );
+    }
+    assert_eq!(cache.stats().segments_unproven, 0);
 }

@@ -9,7 +9,7 @@ use crate::engine::{Cache, Deletion, Mode, Outcome, Session};
 use crate::model::{models, spawn};
 use crate::models::scene::{
     Layout, NOW_MS, delete, expect_absent, expect_no_segment_lost, expect_single, get, increment,
-    maintain, session, set, standing, store,
+    maintain, session, set, set_ahead, standing, store,
 };
 
 models! {
@@ -17,6 +17,8 @@ models! {
     Some(3) => a_reader_keeps_an_item_that_moves_within_main,
     Some(3) => an_overwrite_meets_an_item_that_moves_to_main,
     Some(2) => an_overwrite_meets_an_item_that_moves_within_main,
+    Some(3) => an_overwrite_looks_ahead_at_an_item_that_moves_to_main,
+    Some(2) => an_overwrite_looks_ahead_at_an_item_that_moves_within_main,
     Some(3) => a_deletion_meets_an_item_that_moves_to_main,
     Some(2) => a_deletion_meets_an_item_that_moves_within_main,
     Some(3) => a_conditional_store_meets_an_item_that_moves_to_main,
@@ -166,6 +168,18 @@ fn an_overwrite_meets_an_item_that_moves_to_main() {
 
 fn an_overwrite_meets_an_item_that_moves_within_main() {
     overwrite(Log::Main);
+}
+
+fn overwrite_ahead(from: Log) {
+    about_to_move(from, Kind::Bytes(b"old")).leaves(b"new", |other| set_ahead(other, b"a", b"new"));
+}
+
+fn an_overwrite_looks_ahead_at_an_item_that_moves_to_main() {
+    overwrite_ahead(Log::Small);
+}
+
+fn an_overwrite_looks_ahead_at_an_item_that_moves_within_main() {
+    overwrite_ahead(Log::Main);
 }
 
 fn deletion(from: Log) {

@@ -171,6 +171,16 @@ pub(crate) fn set(session: &mut Session, key: &[u8], value: &[u8]) -> u64 {
     }
 }
 
+/// Looks at the bucket and the slot of a key ahead, as a batch does, and sets it. Where the key is there,
+/// and the session's open segment has room, that is the way of most sets.
+pub(crate) fn set_ahead(session: &mut Session, key: &[u8], value: &[u8]) {
+    let mut guard = session.pin(NOW_MS);
+    let mut key = guard.key(key).expect("a key");
+    guard.prefetch_items(std::iter::once(&mut key));
+    let stored = guard.store(&key, Mode::Set, &Entry::of(value));
+    assert!(matches!(stored, Ok(Outcome::Stored { .. })), "{stored:?}");
+}
+
 /// Sets a key if there is room; a session that others keep waiting gives up in the end.
 pub(crate) fn try_set(session: &mut Session, key: &[u8], value: &[u8]) -> bool {
     let mut guard = session.pin(NOW_MS);

@@ -3,8 +3,8 @@
 
 use larder_protocol::{
     After, Decoded, Entry, EntryList, FLAG_QUIET, FLAG_WANT_EXPIRY, KeyList, Limits, Opcode,
-    Request, RequestFrame, RequestHeader, Response, decode_get, decode_hello, decode_request,
-    decode_response,
+    Request, RequestFrame, RequestHeader, Response, StoreMode, decode_get, decode_hello,
+    decode_request, decode_response, decode_set,
 };
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_oneof, proptest};
@@ -148,6 +148,48 @@ proptest! {
         let short_way = decode_get(&bytes, &limits).map(|(get, consumed)| {
             let has = |flag: u8| get.flags & flag != 0;
             (get.id, has(FLAG_QUIET), has(FLAG_WANT_EXPIRY), get.key, consumed)
+        });
+        assert_eq!(short_way, long_way);
+    }
+
+    #[test]
+    fn the_short_way_to_a_set_leads_to_the_same(
+        bytes in any_bytes(),
+        key in vec(any::<u8>(), 0..10),
+        value in vec(any::<u8>(), 0..80),
+        (options, is_set, excess) in (any::<u8>(), any::<bool>(), -2..3_i32),
+    ) {
+        let (limits, mut bytes) = (limits(), bytes);
+        if is_set {
+            // Flags and fields as they happen to be, of which not all are allowed.
+            let fields = u16::from(options >> 2 & 0b1_0011);
+            let mut header = RequestHeader {
+                opcode: Opcode::Set as u8,
+                flags: options & 3,
+                fields,
+                id: 5,
+                word: key.len() as u32,
+                body_bytes: 0,
+            };
+            let body_bytes = header.fields_bytes() + (key.len() + value.len()) as u32;
+            header.body_bytes = body_bytes.saturating_add_signed(excess);
+            bytes.clear();
+            bytes.resize(16 + header.fields_bytes() as usize, 7);
+            bytes[..16].copy_from_slice(&header.to_bytes());
+            bytes.extend_from_slice(&key);
+            bytes.extend_from_slice(&value);
+        }
+        let long_way = match decode_request(&bytes, &limits) {
+            Decoded::Frame { frame, consumed } => match frame.request {
+                Request::Store(store) if store.mode == StoreMode::Set => {
+                    Some((frame.id, frame.quiet, store, consumed))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        let short_way = decode_set(&bytes, &limits).map(|(set, consumed)| {
+            (set.id, set.flags & FLAG_QUIET != 0, set.store, consumed)
         });
         assert_eq!(short_way, long_way);
     }

@@ -16,10 +16,10 @@ mod reply;
 mod stats;
 
 use super::{
-    After, Circumstances, Dialect, Ending, FailedSet, Get, Greeting, Head, Parsed, Scratch,
+    After, Circumstances, Dialect, Ending, FailedSet, Get, Greeting, Head, Parsed, Scratch, Set,
 };
 use crate::engine::{Entry, Placeholders};
-use command::{Bounds, Complaint, Front, Then, Versions};
+use command::{Answer, Bounds, Complaint, Front, Then, Versions};
 use meaning::Tag;
 use reply::MemcachedReply;
 
@@ -51,6 +51,22 @@ impl Dialect for Memcached {
         let (key, bytes) = command::quick_get(input)?;
         let tag = Tag::Value(Versions::Hidden);
         Some(Get { tag, key, bytes })
+    }
+
+    #[inline]
+    fn parse_set<'i>(&self, input: &'i [u8], now_ms: u64) -> Option<Set<'i, Tag<'i>>> {
+        let (set, bytes) = command::quick_set(input, &self.bounds)?;
+        let entry = Entry {
+            value: set.value,
+            flags: set.client_flags,
+            expires_at_ms: set.expiry.at_ms(now_ms),
+        };
+        Some(Set {
+            tag: Tag::Stored(Answer::Wanted),
+            key: set.key,
+            entry,
+            bytes,
+        })
     }
 
     #[inline]

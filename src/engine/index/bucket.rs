@@ -51,6 +51,11 @@ impl<'i> LockedBucket<'i> {
         key: &[u8],
         seen: Option<&Found>,
     ) -> Option<Found> {
+        if let Some(seen) = seen
+            && let Some(found) = self.still_at(seen)
+        {
+            return Some(found);
+        }
         self.search(|found| {
             if seen.is_some_and(|seen| found.entry.names_same(seen.entry)) {
                 return true;
@@ -58,6 +63,19 @@ impl<'i> LockedBucket<'i> {
             // SAFETY: the entry was published by a holder of this lock, and the caller is pinned.
             found.entry.tag() == hash.tag() && unsafe { self.index.has_key(found.entry, key) }
         })
+    }
+
+    /// What was found before the bucket was locked, if it is still in its place.
+    ///
+    /// A word that names the same item is then one of this bucket's chain, wherever it lies: there is no
+    /// other one. While a split makes a second one, it holds the locks of both buckets; and what lies at
+    /// that offset is the same item, since whoever saw it is pinned.
+    #[inline]
+    fn still_at(&self, seen: &Found) -> Option<Found> {
+        // ORDERING: Relaxed; the lock orders its holders.
+        let entry = Entry(self.index.arena.word(seen.slot).load(Ordering::Relaxed));
+        let found = Found { entry, ..*seen };
+        entry.names_same(seen.entry).then_some(found)
     }
 
     /// The first entry that `wanted` accepts.

@@ -32,6 +32,7 @@
 //! | entry | marks, by `LockedBucket::put`, Release | `find`, Acquire | who sees the mark sees the item that it is about; a bump that was under way fails | `of_two_callers_that_miss_one_wins` |
 //! | control | `lock`, Acquire / `unlock`, Release | writers | what one holder wrote, the next one sees | `two_writers_of_one_key_leave_one_entry` |
 //! | control | `link`, Release | `find`, Acquire | an overflow bucket's entries come before the link to it | `a_reader_follows_a_new_overflow_bucket` |
+//! | control | `link`, Release | `prefetch_named`, Acquire | the same, of an entry that is seen ahead there | `a_reader_looks_ahead_into_a_new_overflow_bucket` |
 //! | control | `link`, Release | `walk`, Acquire | the same, for scans and walks of segments | `a_scan_follows_a_new_overflow_bucket` |
 //! | control | `trim`, Release | `find`, Acquire | a reader that does not follow the link any more sees the raised count | `a_reader_finds_its_key_while_it_leaves_an_overflow_bucket` |
 //! | entry | `clear`, Release | `Slots::tagged`, Acquire | the same of a slot without the tag | `a_reader_finds_its_key_through_a_split` |
@@ -232,13 +233,15 @@ impl Index {
         let words = self.arena.words::<N>(at);
         let mut tagged = Slots::tagged::<N>(&self.arena, at, hash);
         let Some(first) = tagged.pop() else {
-            // ORDERING: Relaxed, here and below; a hint.
-            let control = Control(words[N - 1].load(Ordering::Relaxed));
+            // ORDERING: Acquire, with the Release of `link`: the slot that is seen behind it is loaded
+            // again by who reads the item, and `link` published its entry with the control word alone.
+            let control = Control(words[N - 1].load(Ordering::Acquire));
             return match control.overflow() {
                 Some(id) => Ahead::Overflow(id),
                 None => Ahead::Seen(SeenAt::NOWHERE),
             };
         };
+        // ORDERING: Relaxed, here and below; a hint.
         self.prefetch_lines(Entry(words[first].load(Ordering::Relaxed)));
         while let Some(slot) = tagged.pop() {
             self.prefetch_lines(Entry(words[slot].load(Ordering::Relaxed)));

@@ -73,8 +73,8 @@ pub enum Proof {
     /// CRCs are compared afterwards: when an item is read, until
     /// [maintenance](crate::Session::maintain) has compared those of its whole segment.
     Lengths,
-    /// That, and that its CRC holds: enough also where bytes were changed by others. (The bytes of
-    /// large values have no CRC.)
+    /// That, and that its CRC holds, and that of its value, if that is a large one: enough also where
+    /// bytes were changed by others.
     Contents,
 }
 

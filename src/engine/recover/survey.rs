@@ -7,7 +7,7 @@ use crate::engine::config::{CLASSES_MAX, Geometry, SEGMENT_LINE_BYTES};
 use crate::engine::index::recovered::{Chains, Hands, Marks, Proved};
 use crate::engine::index::word::{Entry, KeyHash};
 use crate::engine::item::Item;
-use crate::engine::large::sound_extents;
+use crate::engine::large::{Extents, sound_extents};
 use crate::engine::log::extents::{Extent, parts};
 use crate::engine::log::segment::{
     Label, Lifetime, Owner, Proven, ProvenItems, Remains, Segment, State,
@@ -292,10 +292,11 @@ impl<'a> Survey<'a> {
     /// Counts the item of a large value, if its extents are sound and no other value's.
     fn prove_large(&mut self, large: &Large) -> Result<(), Doubt> {
         let item = self.item(large.offset);
-        let extents = item.extents().ok_or(Doubt::Extents)?;
-        let sound = sound_extents(&self.geometry, &extents);
-        let sound = sound.filter(|extents| self.take_parts(extents));
-        let extents = sound.ok_or(Doubt::Extents)?;
+        let described = item.extents().ok_or(Doubt::Extents)?;
+        let extents = self.sound_value(&described)?;
+        if !self.take_parts(&extents) {
+            return Err(Doubt::Extents);
+        }
         let held = self.items[large.id as usize]
             .as_mut()
             .expect("it was walked");
@@ -344,6 +345,15 @@ impl<'a> Survey<'a> {
         match self.proves_contents() && !is_intact() {
             true => Err(Doubt::Contents),
             false => Ok(()),
+        }
+    }
+
+    /// The extents of a value, if nothing speaks against it but that another one may have them.
+    fn sound_value(&self, described: &Extents<'_>) -> Result<Box<[Extent]>, Doubt> {
+        let extents = sound_extents(&self.geometry, described).ok_or(Doubt::Extents)?;
+        match self.proves_contents() && !described.is_intact() {
+            true => Err(Doubt::Contents),
+            false => Ok(extents),
         }
     }
 
@@ -400,7 +410,7 @@ impl<'a> Survey<'a> {
         }
         self.doubt(offset)?;
         match self.item(offset).extents() {
-            Some(_) => Err(Doubt::Extents),
+            Some(described) => Err(self.sound_value(&described).err().unwrap_or(Doubt::Extents)),
             None => Ok(()),
         }
     }

@@ -23,7 +23,7 @@ mod word;
 pub(crate) use classic::quick_get;
 pub(crate) use complaint::Complaint;
 pub(crate) use meta::{Flags, KeyForm, MetaCommand, MetaVerb, decode as decode_key};
-pub(crate) use store::{StoreHead, StoreStyle, StoreVerb, read_head};
+pub(crate) use store::{StoreHead, StoreStyle, StoreVerb, quick_set, read_head};
 pub(crate) use word::{first as first_word, words};
 
 /// LIMIT: the longest key of this protocol.
@@ -176,13 +176,11 @@ pub(crate) fn read<'i>(input: &'i [u8], bounds: &Bounds) -> Front<'i> {
         let command = Command::Get { key, style };
         return Front::Command { command, bytes };
     }
-    match store::quick_set(input, bounds) {
-        Some(front) => front,
-        None => read_any(input, bounds),
+    if let Some((set, bytes)) = quick_set(input, bounds) {
+        let (head, value) = (set.head(), set.value);
+        let command = Command::Store { head, value };
+        return Front::Command { command, bytes };
     }
-}
-
-fn read_any<'i>(input: &'i [u8], bounds: &Bounds) -> Front<'i> {
     let line = match line(input, bounds) {
         Ok(line) => line,
         Err(NoLine::Incomplete { needed_bytes }) => return Front::Incomplete { needed_bytes },

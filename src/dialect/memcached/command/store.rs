@@ -150,30 +150,53 @@ pub(super) fn value_bytes(text: &[u8]) -> Option<u32> {
     word::number_32(text).filter(|&bytes| bytes <= VALUE_BYTES_MAX)
 }
 
-/// A `set` in its usual form: one space between its words, and nothing after them. Anything else takes
-/// the long way, to the same result.
+/// A `set` in its usual form, that is there whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QuickSet<'i> {
+    pub(crate) key: &'i [u8],
+    pub(crate) value: &'i [u8],
+    pub(crate) client_flags: u32,
+    pub(crate) expiry: Expiry,
+}
+
+impl<'i> QuickSet<'i> {
+    pub(super) fn head(&self) -> StoreHead<'i> {
+        StoreHead {
+            verb: StoreVerb::Set,
+            key: self.key,
+            client_flags: self.client_flags,
+            expiry: self.expiry,
+            version: None,
+            value_bytes: self.value.len() as u32,
+            style: StoreStyle::Classic(Answer::Wanted),
+        }
+    }
+}
+
+/// Reads a `set` in its usual form: one space between its words, nothing after them, and the value whole.
+/// Anything else takes the long way, to the same result.
 #[inline]
-pub(super) fn quick_set<'i>(input: &'i [u8], bounds: &Bounds) -> Option<Front<'i>> {
+pub(crate) fn quick_set<'i>(input: &'i [u8], bounds: &Bounds) -> Option<(QuickSet<'i>, usize)> {
     let rest = input.strip_prefix(b"set ")?;
     let (key, rest) = rest.split_at(word::blank(rest));
     let (client_flags, rest) = word::short_number(rest)?;
     let (seconds, rest) = word::short_number(rest)?;
     let (value_bytes, rest) = word::short_number(rest)?;
-    let line_bytes = input.len() - rest.strip_prefix(VALUE_END)?.len();
+    let body = rest.strip_prefix(VALUE_END)?;
+    let line_bytes = input.len() - body.len();
     let is_short = line_bytes <= bounds.line_bytes_max && key.len() <= KEY_BYTES_MAX;
     if key.is_empty() || !is_short || value_bytes > u64::from(VALUE_BYTES_MAX) {
         return None;
     }
-    let head = StoreHead {
-        verb: StoreVerb::Set,
+    let (value, rest) = body.split_at_checked(value_bytes as usize)?;
+    let rest = rest.strip_prefix(VALUE_END)?;
+    let set = QuickSet {
         key,
+        value,
         client_flags: u32::try_from(client_flags).ok()?,
         expiry: Expiry(i32::try_from(seconds).ok()?),
-        version: None,
-        value_bytes: value_bytes as u32,
-        style: StoreStyle::Classic(Answer::Wanted),
     };
-    Some(complete(input, head, line_bytes, bounds))
+    Some((set, input.len() - rest.len()))
 }
 
 /// The store, once its value is there.

@@ -111,21 +111,29 @@ pub(super) fn has_longer_word(text: &[u8], bytes_max: usize) -> bool {
     false
 }
 
-/// A space and then a number of 1 to 10 digits, and what is behind it.
-#[inline]
+/// LIMIT: as much as ten digits spell.
+const SHORT_MAX: u64 = 9_999_999_999;
+
+/// A space and then a number up to that, in digits without a zero before them, and what is behind it.
+#[inline(always)]
 pub(super) fn short_number(text: &[u8]) -> Option<(u64, &[u8])> {
-    let digits = text.strip_prefix(b" ")?;
-    let (mut value, mut count) = (0, 0);
-    while let Some(digit) = digits.get(count).map(|byte| byte.wrapping_sub(b'0'))
-        && digit <= 9
+    let [b' ', first, rest @ ..] = text else {
+        return None;
+    };
+    let (mut value, mut rest) = (u64::from(first.wrapping_sub(b'0')), rest);
+    if value > 9 {
+        return None;
+    }
+    while let [byte, behind @ ..] = rest
+        && let digit @ 0..=9 = byte.wrapping_sub(b'0')
     {
-        if count == 10 {
+        if value == 0 || value > SHORT_MAX / 10 {
             return None;
         }
         value = value * 10 + u64::from(digit);
-        count += 1;
+        rest = behind;
     }
-    (count > 0).then(|| (value, &digits[count..]))
+    Some((value, rest))
 }
 
 /// The number that decimal digits, and nothing else, spell within 64 bits.
