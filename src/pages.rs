@@ -134,4 +134,7 @@ pub(crate) struct PagePlan {
     pub(crate) in_use: Vec<Range<u64>>,
     /// Of these, the segments: all of them count as memory, whether they hold something or not.
     pub(crate) segments: Range<u64>,
+    /// Of these, in their order, those whose memory was given to something else: no page of them is to come
+    /// into being.
+    pub(crate) given_away: Vec<Range<u64>>,
 }

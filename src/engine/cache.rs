@@ -313,6 +313,7 @@ pub(crate) fn page_plan(config: &Config, geometry: &Geometry) -> PagePlan {
             segments.clone(),
         ],
         segments,
+        given_away: Vec::new(),
     }
 }
 

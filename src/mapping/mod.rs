@@ -203,13 +203,14 @@ impl Mapping {
         if plan.huge_pages != HugePages::Never {
             self.ask_for_huge_pages(plan)?;
         }
+        let whole = self.huge_without(&plan.given_away);
         match (plan.prefault, plan.huge_pages) {
             (Prefault::Ahead, _) => self.touch(&plan.in_use)?,
-            (_, HugePages::Always) => self.touch(std::slice::from_ref(&self.huge))?,
+            (_, HugePages::Always) => self.touch(&whole)?,
             _ => {}
         }
         match plan.huge_pages {
-            HugePages::Always => self.make_huge_pages(),
+            HugePages::Always => self.make_huge_pages(&whole),
             HugePages::Auto | HugePages::Never => Ok(()),
         }
     }
@@ -227,10 +228,8 @@ impl Mapping {
     ///
     /// Whatever the system says; the range is then unchanged.
     pub(crate) unsafe fn release(&self, range: Range<u64>) -> io::Result<()> {
-        if range.start < self.huge.end && self.huge.start < range.end {
-            let start = range.start - range.start % HUGE_PAGE_BYTES;
-            let end = range.end.next_multiple_of(HUGE_PAGE_BYTES);
-            let around = start.max(self.huge.start)..end.min(self.huge.end);
+        let around = self.huge_around(&range);
+        if !around.is_empty() {
             // The system bounds how often a mapping may be divided; beyond that, all of it goes
             // without.
             self.take_no_huge_pages(around)
@@ -263,10 +262,43 @@ impl Mapping {
         }
     }
 
-    /// Has the segments, which are there, put into huge pages.
-    fn make_huge_pages(&mut self) -> Result<(), PagesError> {
+    /// The huge pages that a range touches, of those that the mapping may have.
+    fn huge_around(&self, range: &Range<u64>) -> Range<u64> {
+        let start = range.start - range.start % HUGE_PAGE_BYTES;
+        let end = range.end.next_multiple_of(HUGE_PAGE_BYTES);
+        start.max(self.huge.start)..end.min(self.huge.end)
+    }
+
+    /// The huge pages that the mapping may have and that touch none of these ranges, which follow each other;
+    /// the others are told to be none.
+    fn huge_without(&self, ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+        let (mut whole, mut start) = (Vec::new(), self.huge.start);
+        for around in ranges.iter().map(|range| self.huge_around(range)) {
+            if !around.is_empty() {
+                // Whoever gives the range back tells it again, and answers for what the system refuses.
+                let _ = self.take_no_huge_pages(around.clone());
+                whole.push(start..around.start);
+                start = around.end;
+            }
+        }
+        whole.push(start..self.huge.end);
+        whole.retain(|range| !range.is_empty());
+        whole
+    }
+
+    /// Has these ranges, which are there, put into huge pages.
+    fn make_huge_pages(&mut self, ranges: &[Range<u64>]) -> Result<(), PagesError> {
+        ranges
+            .iter()
+            .try_for_each(|range| self.make_huge_pages_of(range))?;
+        let bytes = ranges.iter().map(|range| range.end - range.start).sum();
+        self.pages = Pages::Huge { bytes };
+        Ok(())
+    }
+
+    fn make_huge_pages_of(&self, range: &Range<u64>) -> Result<(), PagesError> {
         for attempt in 1.. {
-            let Err(error) = self.collapse(&self.huge) else {
+            let Err(error) = self.collapse(range) else {
                 break;
             };
             match error {
@@ -281,8 +313,6 @@ impl Mapping {
                 }
             }
         }
-        let bytes = self.huge.end - self.huge.start;
-        self.pages = Pages::Huge { bytes };
         Ok(())
     }
 
@@ -446,6 +476,7 @@ mod tests {
             prefault,
             in_use: vec![0..MIB, 3 * MIB..9 * MIB],
             segments: 3 * MIB..9 * MIB,
+            given_away: Vec::new(),
         }
     }
 
@@ -564,6 +595,48 @@ mod tests {
         unsafe { &*word }.store(1, Ordering::Relaxed);
         mapping.touch_each_page(&(4 * MIB..5 * MIB));
         assert_eq!(held_bytes(&mapping), 3 * MIB);
+    }
+
+    #[test]
+    fn what_was_given_away_stays_away_when_another_mapping_takes_over() {
+        let mut first = Mapping::new("larder-arena", 16 * MIB).expect("mapping");
+        let mut plan = plan(HugePages::Always, Prefault::OnFirstUse);
+        if first.arrange(&plan).is_err() {
+            // This machine has none, as above.
+            return;
+        }
+        // SAFETY: inside the mapping, and nobody uses it.
+        unsafe { first.release(5 * MIB..6 * MIB) }.expect("release");
+        let memory = first.memory().try_clone_to_owned().expect("a descriptor");
+        drop(first);
+        let mut mapping = Mapping::attach(memory, 16 * MIB).expect("mapping");
+        plan.given_away.push(5 * MIB..6 * MIB);
+        mapping.arrange(&plan).expect("pages");
+        assert_eq!(mapping.pages(), Pages::Huge { bytes: 2 * MIB });
+        assert_eq!(said(&mapping, 6 * MIB, "ShmemPmdMapped").1, 2 * MIB);
+        let (flags, _) = said(&mapping, 4 * MIB, "Rss");
+        assert!(flags.contains(&"nh".to_owned()), "{flags:?}");
+        mapping.touch_each_page(&(4 * MIB..5 * MIB));
+        assert_eq!(held_bytes(&mapping), 3 * MIB);
+    }
+
+    #[test]
+    fn ranges_that_were_given_away_divide_the_huge_pages() {
+        let mut mapping = Mapping::new("larder-arena", 64 * MIB).expect("mapping");
+        mapping.huge = 4 * MIB..20 * MIB;
+        let without = |ranges: &[(u64, u64)]| -> Vec<_> {
+            let ranges = ranges.iter().map(|&(start, end)| start * MIB..end * MIB);
+            let whole = mapping.huge_without(&ranges.collect::<Vec<_>>());
+            let whole = whole.into_iter();
+            whole
+                .map(|range| (range.start / MIB, range.end / MIB))
+                .collect()
+        };
+        assert_eq!(without(&[]), [(4, 20)]);
+        assert_eq!(without(&[(0, 1), (30, 40)]), [(4, 20)]);
+        let some = [(3, 5), (9, 10), (11, 12), (13, 15)];
+        assert_eq!(without(&some), [(6, 8), (16, 20)]);
+        assert_eq!(without(&[(0, 64)]), []);
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(crate) mod bucket;
 pub(crate) mod growth;
 mod overflow;
 pub(crate) mod recovered;
+pub(crate) mod visit;
 pub(crate) mod word;
 
 use std::num::NonZeroU32;

@@ -1,43 +1,36 @@
 //! The index of a cache that is recovered.
 //!
-//! Nothing in it is believed. First its chains are mended: locks of writers that are gone are
-//! cleared, and a link is kept only if it leads to an overflow bucket that is paid for, that no other
-//! chain has, and that makes the chain no longer than chains are. Then all entries are read
+//! Nothing in it is believed. Locks of writers that are gone are cleared, and a link is kept only if it
+//! leads to an overflow bucket that is paid for, that no other chain has, and that makes the chain no longer
+//! than chains are: otherwise the chains are mended ([`Chains::mend`]). All entries are read
 //! ([`Chains::visit`]), to be compared with what lies in the segments. Where that is doubted, the walk of
 //! the segment marks each entry that names an item it has proved ([`Chains::look`], [`Marks`]). Last, what
 //! is doubted and has no mark goes ([`Chains::settle`]), and so does what a split had filled of a bucket
 //! that nobody could find yet. (Of a split that had raised the count, the parent keeps entries that belong to the child;
 //! they get no mark, since their items lead to the child.)
 
-use std::ops::Range;
-
 use crate::arena::{Arena, prefetch};
 use crate::engine::config::{BUCKET_BYTES, Geometry, OVERFLOW_BYTES};
 use crate::engine::index::growth::Growth;
 use crate::engine::index::overflow::Spares;
-use crate::engine::index::word::{Control, Entry, KeyHash};
+use crate::engine::index::visit::{CHAIN_SLOTS, Links};
+use crate::engine::index::word::{Control, Entry, Extent, KeyHash};
 use crate::engine::index::{CONTROL, Index, OVERFLOW_CONTROL, OVERFLOW_WORDS, WORDS};
 use crate::shape;
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, Mutex, Ordering};
 
 /// What calls a piece of work, from one thread or from several at the same time, and returns when all
 /// calls have.
 pub type Hands<'h> = &'h dyn Fn(&(dyn Fn() + Sync));
 
-/// Slots of the longest chain.
-const CHAIN_SLOTS: usize = CONTROL + OVERFLOW_CONTROL * shape::OVERFLOW_BUCKETS_MAX as usize;
-
-/// LIMIT: buckets whose overflow buckets are fetched together: fewer would not be there in time.
-const AHEAD: u64 = 32;
-
-/// The chains of an index, mended.
+/// The chains of an index.
 #[derive(Debug)]
 pub(crate) struct Chains {
-    arena: Arc<Arena>,
+    pub(super) arena: Arc<Arena>,
     geometry: Geometry,
     buckets: u64,
-    /// Whether an overflow bucket is linked.
-    linked: Vec<bool>,
+    /// Which overflow buckets are linked, once the chains were visited or mended.
+    pub(super) linked: Links,
     pub(crate) locks_cleared: u64,
     pub(crate) links_cut: u64,
 }
@@ -59,18 +52,9 @@ pub(crate) struct Slot {
 
 /// A bucket of either kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Bucket(u64),
     Overflow(u32),
-}
-
-/// Who reads all entries, or some.
-pub(crate) trait Visitor {
-    /// What the chain of a bucket holds, and whether its last overflow bucket holds nothing.
-    fn chain(&mut self, bucket: u64, entries: &[Entry], is_loose: bool);
-
-    /// Some chains were visited.
-    fn rest(&mut self);
 }
 
 /// What one bucket of a chain says about an item.
@@ -132,66 +116,65 @@ impl Marks {
 }
 
 impl Chains {
-    /// Mends the chains of so many buckets; `overflow` overflow buckets are paid for.
-    pub(crate) fn mend(arena: Arc<Arena>, geometry: Geometry, buckets: u64, overflow: u64) -> Self {
-        let mut chains = Self {
+    /// The chains of so many buckets, as they are; `overflow` overflow buckets are paid for.
+    pub(crate) fn found(
+        arena: Arc<Arena>,
+        geometry: Geometry,
+        buckets: u64,
+        overflow: u64,
+    ) -> Self {
+        Self {
             arena,
             geometry,
             buckets,
-            linked: vec![false; overflow as usize],
+            linked: Links::none(overflow),
             locks_cleared: 0,
             links_cut: 0,
-        };
-        for first in (0..buckets).step_by(AHEAD as usize) {
-            let group = first..(first + AHEAD).min(buckets);
-            chains.prefetch_chains(group.clone(), overflow);
-            group.for_each(|bucket| chains.mend_one(bucket));
         }
-        chains
+    }
+
+    /// Mends them, one after the other.
+    pub(crate) fn mend(&mut self) {
+        self.linked = Links::none(self.linked.overflow());
+        for bucket in 0..self.buckets {
+            self.mend_one(bucket);
+        }
     }
 
     fn mend_one(&mut self, bucket: u64) {
         let mut place = Place::Bucket(bucket);
         for links in 0..=shape::OVERFLOW_BUCKETS_MAX {
             let control_at = self.control_at(place);
-            let found = Control(self.load(control_at));
-            let may_link = |id: &u32| {
-                links < shape::OVERFLOW_BUCKETS_MAX && self.linked.get(*id as usize) == Some(&false)
-            };
-            let next = found.overflow().filter(may_link);
-            let mended = next.map_or(Control(0), |id| Control(0).with_overflow(id));
-            if mended != found {
-                self.locks_cleared += u64::from(found.is_locked());
-                self.links_cut += u64::from(found.overflow().is_some() && next.is_none());
-                self.store(control_at, mended.0);
+            let found = Control(self.load(control_at)).overflow();
+            let may_link = links < shape::OVERFLOW_BUCKETS_MAX;
+            let next = found.filter(|&id| may_link && self.linked.take(id));
+            self.unlock(control_at);
+            if next != found {
+                self.links_cut += 1;
+                self.store(control_at, Control(0).0);
             }
             let Some(id) = next else { return };
-            self.linked[id as usize] = true;
             place = Place::Overflow(id);
         }
     }
 
-    /// Asks for the first two overflow buckets of some chains, which may lie anywhere, of those that there
-    /// are.
-    fn prefetch_chains(&self, buckets: Range<u64>, overflow: u64) {
-        let is_one = |place: &Place| match place {
-            Place::Bucket(_) => true,
-            Place::Overflow(id) => u64::from(*id) < overflow,
-        };
-        let next = |place| self.next(place).filter(is_one);
-        let firsts = || {
-            buckets
-                .clone()
-                .filter_map(|bucket| next(Place::Bucket(bucket)))
-        };
-        firsts().for_each(|first| self.arena.prefetch(self.at(first)));
-        let seconds = firsts().filter_map(next);
-        seconds.for_each(|second| self.arena.prefetch(self.at(second)));
+    /// Leaves a control word nothing but its link.
+    pub(super) fn unlock(&mut self, control_at: u64) {
+        let found = Control(self.load(control_at));
+        if found != found.unlocked() {
+            self.locks_cleared += u64::from(found.is_locked());
+            self.store(control_at, found.unlocked().0);
+        }
     }
 
     /// How many buckets there are, overflow buckets aside.
     pub(crate) fn buckets(&self) -> u64 {
         self.buckets
+    }
+
+    /// That, made up for many hashes.
+    pub(crate) fn extent(&self) -> Extent {
+        Extent::of(self.buckets)
     }
 
     #[inline]
@@ -211,7 +194,7 @@ impl Chains {
     pub(crate) fn no_marks(&self) -> Marks {
         Marks {
             buckets: vec![0; self.buckets as usize],
-            overflow: vec![0; self.linked.len()],
+            overflow: vec![0; self.linked.overflow() as usize],
         }
     }
 
@@ -261,84 +244,6 @@ impl Chains {
             others: tagged != 0,
             next: Control(words[N - 1].load(Ordering::Relaxed)).overflow(),
         }
-    }
-
-    /// Has each entry read by somebody: by what `begun` makes for each thread, and gives in the end.
-    pub(crate) fn visit<V: Visitor + Send>(
-        &self,
-        hands: Hands<'_>,
-        begun: impl Fn() -> V + Sync,
-    ) -> Vec<V> {
-        self.in_groups(hands, begun, |visitor, group| {
-            let mut entries = [Entry::EMPTY; CHAIN_SLOTS + 1];
-            for bucket in group {
-                let (count, is_loose) = self.entries(bucket, &mut entries);
-                visitor.chain(bucket, &entries[..count], is_loose);
-            }
-            visitor.rest();
-        })
-    }
-
-    /// The entries of a chain, their number, and whether its last overflow bucket holds none.
-    #[inline]
-    fn entries(&self, bucket: u64, entries: &mut [Entry; CHAIN_SLOTS + 1]) -> (usize, bool) {
-        let mut count = self.entries_at::<WORDS>(Place::Bucket(bucket), entries, 0);
-        let (mut next, mut is_loose) = (self.next(Place::Bucket(bucket)), false);
-        while let Some(place) = next {
-            let before = count;
-            count = self.entries_at::<OVERFLOW_WORDS>(place, entries, count);
-            is_loose = count == before;
-            next = self.next(place);
-        }
-        (count, is_loose)
-    }
-
-    #[inline]
-    fn entries_at<const N: usize>(
-        &self,
-        place: Place,
-        entries: &mut [Entry; CHAIN_SLOTS + 1],
-        mut count: usize,
-    ) -> usize {
-        let words = self.arena.words::<N>(self.at(place));
-        for entry in (0..N - 1).map(|number| Entry(words[number].load(Ordering::Relaxed))) {
-            // INVARIANT: there is room for one more than a chain has.
-            entries[count] = entry;
-            count += usize::from(!entry.is_empty());
-        }
-        count
-    }
-
-    /// Has all buckets gone through in groups, whose overflow buckets are asked for first, with something
-    /// that `begun` makes for each thread; gives what was made.
-    fn in_groups<T: Send>(
-        &self,
-        hands: Hands<'_>,
-        begun: impl Fn() -> T + Sync,
-        group: impl Fn(&mut T, Range<u64>) + Sync,
-    ) -> Vec<T> {
-        let (next, done) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-        let work = || {
-            let mut made = begun();
-            loop {
-                // ORDERING: Relaxed; a number that each takes once.
-                let first = next.fetch_add(shape::BUCKETS_PER_SHARE, Ordering::Relaxed);
-                if first >= self.buckets {
-                    break;
-                }
-                let end = (first + shape::BUCKETS_PER_SHARE).min(self.buckets);
-                for first in (first..end).step_by(AHEAD as usize) {
-                    let buckets = first..(first + AHEAD).min(end);
-                    self.prefetch_chains(buckets.clone(), self.linked.len() as u64);
-                    group(&mut made, buckets);
-                }
-            }
-            done.lock().push(made);
-        };
-        hands(&work);
-        // What nobody has taken is left to this thread.
-        work();
-        std::mem::take(&mut *done.lock())
     }
 
     /// Removes the entries of a chain that are proved and whose items have the same key, and gives them to
@@ -419,7 +324,7 @@ impl Chains {
             kept += of_one;
             each.push(made);
             for id in unlinked {
-                self.linked[id as usize] = false;
+                self.linked.give_back(id);
             }
         }
         (kept, each)
@@ -487,8 +392,7 @@ impl Chains {
 
     /// Overflow buckets up to the last one that is linked.
     pub(crate) fn overflow_used(&self) -> u64 {
-        let last = self.linked.iter().rposition(|&is_linked| is_linked);
-        last.map_or(0, |last| last as u64 + 1)
+        self.linked.used()
     }
 
     /// The index of the chains, with nothing in what they do not have.
@@ -497,7 +401,7 @@ impl Chains {
         let growth = Growth::recovered(&self.geometry, self.buckets, used);
         let (buckets, overflow) = growth.capacities();
         let unused = (self.buckets..buckets).map(Place::Bucket);
-        let is_linked = |id: u64| id < used && self.linked[id as usize];
+        let is_linked = |id: u64| id < used && self.linked.has(id);
         let unlinked = (0..overflow).filter(|&id| !is_linked(id));
         let unlinked = unlinked.map(|id| Place::Overflow(id as u32));
         for place in unused.chain(unlinked) {
@@ -515,7 +419,7 @@ impl Chains {
         }
     }
 
-    fn at(&self, place: Place) -> u64 {
+    pub(super) fn at(&self, place: Place) -> u64 {
         match place {
             Place::Bucket(bucket) => self.geometry.buckets_at + bucket * BUCKET_BYTES,
             Place::Overflow(id) => self.geometry.overflow_at + u64::from(id) * OVERFLOW_BYTES,
@@ -526,7 +430,7 @@ impl Chains {
         self.at(place) + slots(place) * 8
     }
 
-    fn next(&self, place: Place) -> Option<Place> {
+    pub(super) fn next(&self, place: Place) -> Option<Place> {
         let control = Control(self.load(self.control_at(place)));
         control.overflow().map(Place::Overflow)
     }

@@ -3,7 +3,8 @@
 //!
 //! What lies behind that is not trusted, whoever names it. So every later walk of the segment meets whole
 //! items alone. Where the next item lies, only its predecessor tells, so one party has several segments
-//! under way, in *lanes*, and each has its turn while the memory of the others comes. Parties share nothing
+//! under way, in *lanes*, and each has its turn while the memory of the others comes. A turn takes one item,
+//! or as many as lie in the lines that the turn before asked for. Parties share nothing
 //! but the number of the next segment, and each segment is one party's, so what is found in it does not
 //! depend on how many there are.
 
@@ -15,6 +16,12 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// LIMIT: segments that one party has under way: about as many cache lines as a core can wait for.
 pub(super) const LANES: usize = 16;
+
+/// Bytes of a cache line.
+const LINE_BYTES: u64 = 64;
+/// LIMIT: bytes of a segment that one turn takes, and asks for: enough that a turn is worth its beginning, and
+/// what all lanes ask for still fits the nearest cache.
+pub(super) const BURST_BYTES: u64 = 512;
 
 /// A segment that was walked, or is.
 #[derive(Debug)]
@@ -59,37 +66,53 @@ impl<'s> Lanes<'s> {
         }
     }
 
-    /// Begins with segments where there is room for more; false if there is nothing left to walk.
-    pub(super) fn fill(&mut self) -> bool {
+    /// Begins with segments where there is room for more, and says with which; false if there is nothing left
+    /// to walk.
+    pub(super) fn fill(&mut self, mut begun: impl FnMut(u32)) -> bool {
         while self.under_way.len() < LANES
-            && let Some(lane) = self.begin()
+            && let Some((id, lane)) = self.begin()
         {
+            begun(id);
             self.under_way.push(lane);
         }
         !self.under_way.is_empty()
     }
 
-    /// Gives the next item of each lane to `each`: the segment and its place, the item's offset, and its
-    /// measures.
+    /// Gives the next item of each lane to `each`, and those that follow until it is so many bytes further: the
+    /// segment and its place, the item's offset, and its measures.
     #[inline(always)]
-    pub(super) fn step(&mut self, mut each: impl FnMut(&mut Walked, u32, u64, Measured)) {
+    pub(super) fn step(
+        &mut self,
+        burst: u64,
+        mut each: impl FnMut(&mut Walked, u32, u64, Measured),
+    ) {
+        let survey = self.survey;
         let mut number = 0;
-        while let Some(lane) = self.under_way.get_mut(number) {
-            let offset = lane.at;
-            let Some(measured) = self.survey.measured(offset, lane.end) else {
-                let lane = self.under_way.swap_remove(number);
-                self.end(&lane);
-                continue;
-            };
-            lane.at = offset + measured.bytes;
-            self.survey.arena.prefetch(lane.at);
+        'lanes: while let Some(&lane) = self.under_way.get(number) {
             let walked = &mut self.segments[lane.place as usize];
-            each(walked, lane.place, offset, measured);
+            let (mut at, mut bytes) = (lane.at, 0);
+            while bytes == 0 || at < lane.at + burst {
+                let Some(measured) = survey.measured(at, lane.end) else {
+                    self.under_way.swap_remove(number);
+                    self.end(&Lane { at, ..lane });
+                    continue 'lanes;
+                };
+                each(walked, lane.place, at, measured);
+                bytes = measured.bytes;
+                at += bytes;
+            }
+            self.under_way[number].at = at;
+            survey.arena.prefetch(at);
+            // Where items are small, most of the next lines are read.
+            if burst > 0 && bytes < 4 * LINE_BYTES {
+                let lines = 1..BURST_BYTES / LINE_BYTES;
+                lines.for_each(|line| survey.arena.prefetch(at + line * LINE_BYTES));
+            }
             number += 1;
         }
     }
 
-    fn begin(&mut self) -> Option<Lane> {
+    fn begin(&mut self) -> Option<(u32, Lane)> {
         let survey = self.survey;
         // ORDERING: Relaxed; a number that each takes once, of a list that was there before.
         let next = self.next.fetch_add(1, Ordering::Relaxed);
@@ -102,12 +125,13 @@ impl<'s> Lanes<'s> {
             named: Sum::default(),
             torn_bytes: None,
         });
-        Some(Lane {
+        let lane = Lane {
             place: (self.segments.len() - 1) as u32,
             start,
             at: start,
             end,
-        })
+        };
+        Some((id, lane))
     }
 
     fn end(&mut self, lane: &Lane) {

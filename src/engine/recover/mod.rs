@@ -7,12 +7,13 @@
 //! 1. The counts of the header must be possible: buckets within their range, versions within theirs,
 //!    as many segments withdrawn as the index and the ghosts were paid with. Else the memory is
 //!    refused, and the caller starts cold.
-//! 2. The chains of the index are mended ([`recovered`](crate::engine::index::recovered)): locks
-//!    cleared, links that cannot be cut.
-//! 3. The entries of the index are compared with the items of each segment that holds some, up to its
-//!    committed length, by one reading of both ([`roll`]). Where they disagree, and where CRCs are asked
-//!    for, each item is looked up, and entries that name a proven item are marked ([`walk`]). Both on as
-//!    many threads as the caller lends.
+//! 2. The chains of the index are read ([`visit`](crate::engine::index::visit)), and locks cleared. Only
+//!    where a link cannot be, they are mended one after the other, such links cut
+//!    ([`recovered`](crate::engine::index::recovered)), and read again.
+//! 3. The entries that were read are compared with the items of each segment that holds some, up to its
+//!    committed length ([`roll`]). Where they disagree, and where CRCs are asked for, each item is looked
+//!    up, and entries that name a proven item are marked ([`walk`]). All of it on as many threads as the
+//!    caller lends.
 //! 4. Entries that are doubted and have no mark go, and so do those of which two name the same key.
 //! 5. Every segment becomes what was proved of it: sealed, with its live bytes and lifetime; an
 //!    extent, with the parts that values use; withdrawn; or free, which is all that nothing names.
@@ -31,6 +32,7 @@
 mod examine;
 mod lanes;
 mod measure;
+mod named;
 mod receipt;
 mod refusal;
 mod roll;
@@ -38,6 +40,8 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod walk;
+
+use std::ops::Range;
 
 use crate::arena::{Arena, BorrowedFd, OwnedFd};
 use crate::engine::cache::{Cache, page_plan};
@@ -47,7 +51,7 @@ use crate::engine::index::recovered::Chains;
 use crate::engine::item::VERSION_MAX;
 use crate::engine::log::Segments;
 use crate::engine::log::recovered::Restored;
-use crate::engine::log::segment::{Proven, Segment};
+use crate::engine::log::segment::{Proven, Segment, State};
 use crate::engine::recover::survey::Survey;
 use crate::engine::stats::{Counters, Figure};
 use crate::shape;
@@ -150,7 +154,9 @@ impl Cache {
         (proof, hands): (Proof, Hands<'_>),
     ) -> Result<(Self, Receipt), RecoverError> {
         let (hash_seed, counts) = accepted(&arena, &geometry, config)?;
-        let pages = arena.arrange_pages(&page_plan(config, &geometry));
+        let mut plan = page_plan(config, &geometry);
+        plan.given_away = given_away(&arena, &geometry);
+        let pages = arena.arrange_pages(&plan);
         pages.map_err(ConfigError::Pages)?;
         let arena = Arc::new(arena);
         recovered(arena, geometry, hash_seed, &counts, (proof, hands))
@@ -224,6 +230,18 @@ impl Counts {
     }
 }
 
+/// Where the segments lie that say that the index or the ghosts were paid with them. (What the system keeps
+/// of huge pages, it would copy to fill these holes.)
+fn given_away(arena: &Arena, geometry: &Geometry) -> Vec<Range<u64>> {
+    let lines = (0..).zip(segments(arena, geometry));
+    let withdrawn = lines.filter(|(_, line)| line.state_found().0 == Some(State::Withdrawn));
+    let starts =
+        withdrawn.map(|(id, _): (u64, _)| geometry.segments_at + id * geometry.segment_bytes);
+    starts
+        .map(|start| start..start + geometry.segment_bytes)
+        .collect()
+}
+
 /// What became of the one that had the memory, which is not in use.
 fn last_owner(arena: &Arena) -> LastOwner {
     match header::load(arena, header::ENDED) {
@@ -265,7 +283,7 @@ fn recovered(
     header::store(&arena, header::ENDED, 0);
     let overflow_chunks = (left + 1).min(geometry.overflow_chunks_max);
     let overflow = overflow_chunks * geometry.overflow_per_chunk;
-    let mut chains = Chains::mend(Arc::clone(&arena), geometry, counts.buckets, overflow);
+    let mut chains = Chains::found(Arc::clone(&arena), geometry, counts.buckets, overflow);
     let mut dropped = Dropped::default();
     let items = survey.walk(&mut chains, hands, &mut dropped);
     let overflow_chunks = chains.overflow_used().div_ceil(geometry.overflow_per_chunk);

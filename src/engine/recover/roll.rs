@@ -2,31 +2,32 @@
 //!
 //! Looking an item up costs waiting for its bucket, which may be anywhere. So index and segments are each
 //! read once from one end to the other. First the index: each entry leaves a bit for the place that it
-//! names, and is added to its segment's sum, with the bucket that it was found in. Then the segments: of
-//! each item whose bit is set the key is hashed, and what its entry would be, and in which bucket, is added
-//! to another sum. Where count and sum of a segment agree, its entries are those of whole items, each in
-//! the bucket of its key and under its key's tag, and none twice: each sum is over products that any
-//! change of place, tag or bucket changes, so that other entries have the same one by a chance of 1 in 2^64.
+//! names ([`named`](super::named)), and is added to its segment's sum, with the bucket that it was found in.
+//! Then the segments: of each item whose bit is set the key is hashed, and what its entry would be, and in
+//! which bucket, is added to another sum. Where count and sum of a segment agree, its entries are those of
+//! whole items, each in the bucket of its key and under its key's tag, and none twice: each sum is over
+//! products that any change of place, tag or bucket changes, so that other entries have the same one by a
+//! chance of 1 in 2^64.
 //!
 //! A segment where they disagree is *doubted*: its items are looked up one by one
 //! ([`walk`](super::walk)), and so are those of which CRCs are asked. After the death of a process that
 //! is where a split was half done, and nowhere else.
 
-use crate::arena::prefetch;
 use crate::engine::cache::hash_of;
-use crate::engine::index::recovered::{Chains, Hands, Visitor};
-use crate::engine::index::word::{Entry, KeyHash};
+use crate::engine::index::recovered::{Chains, Hands};
+use crate::engine::index::visit::Visitor;
+use crate::engine::index::word::{Entry, Extent, KeyHash};
 use crate::engine::item::{KIND_LARGE, KIND_NUMBER};
-use crate::engine::recover::lanes::{Lanes, Walked};
+use crate::engine::recover::lanes::{BURST_BYTES, Lanes, Walked};
 use crate::engine::recover::measure::Measured;
+use crate::engine::recover::named::{Maps, Named, Namer};
 use crate::engine::recover::survey::Survey;
 use crate::engine::recover::walk::Large;
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex};
 
-/// Bytes of the segments that share a bit: no two items begin in them, since the smallest takes 24.
-const BYTES_PER_BIT: u64 = 16;
-/// Bits that tell whether a chain may have two entries of one tag.
-const TAG_BITS: u64 = 512;
+/// Words with a bit for each tag of a chain, or several: where two entries have the same bit, it is seen
+/// whether they have the same tag.
+const TAG_WORDS: usize = 8;
 
 /// How many entries there are, and which, all in one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,15 +54,6 @@ impl Sum {
     }
 }
 
-/// What the index names.
-#[derive(Debug)]
-struct Named {
-    /// A bit for each few bytes of the segments.
-    bits: Box<[AtomicU64]>,
-    /// Of each segment.
-    sums: Vec<Sum>,
-}
-
 /// What comes of the comparison.
 #[derive(Debug, Default)]
 pub(super) struct Roll {
@@ -84,14 +76,15 @@ impl Roll {
     }
 
     /// Reads the index and the segments, and compares.
-    pub(super) fn call(survey: &Survey<'_>, chains: &Chains, hands: Hands<'_>) -> Self {
+    pub(super) fn call(survey: &Survey<'_>, chains: &mut Chains, hands: Hands<'_>) -> Self {
         let mut roll = Self::default();
-        let named = roll.read_index(survey, chains, hands);
+        let (named, sums) = roll.read_index(survey, chains, hands);
+        let chains = &*chains;
         let (next, found) = (AtomicU64::new(0), Mutex::new(Vec::new()));
         let work = || {
             let musterer = Musterer {
                 survey,
-                chains,
+                extent: chains.extent(),
                 named: &named,
                 large: Vec::new(),
             };
@@ -102,7 +95,7 @@ impl Roll {
         // What nobody has taken is left to this thread.
         work();
         for (segments, large) in found.into_inner() {
-            let agrees = |walked: &Walked| walked.named == named.sums[walked.id as usize];
+            let agrees = |walked: &Walked| walked.named == sums[walked.id as usize];
             let (agreed, doubted): (Vec<_>, Vec<_>) = segments.into_iter().partition(agrees);
             roll.agreed.extend(agreed);
             roll.doubted.extend(doubted.iter().map(|walked| walked.id));
@@ -115,35 +108,47 @@ impl Roll {
         roll
     }
 
-    fn read_index(&mut self, survey: &Survey<'_>, chains: &Chains, hands: Hands<'_>) -> Named {
-        let words = survey.segments_bytes().div_ceil(BYTES_PER_BIT * 64);
-        let bits: Box<[_]> = (0..words).map(|_| AtomicU64::new(0)).collect();
+    /// What the index names, and the sums of the segments by what it does.
+    fn read_index(
+        &mut self,
+        survey: &Survey<'_>,
+        chains: &mut Chains,
+        hands: Hands<'_>,
+    ) -> (Named, Vec<Sum>) {
+        let maps = Maps::new(survey.segments_bytes());
         let begun = || Reader {
             survey,
-            bits: &bits,
+            namer: maps.namer(),
             sums: vec![Sum::default(); survey.segments()],
-            asked: Vec::new(),
+            asked: [const { Vec::new() }; 2],
             suspects: Vec::new(),
             has_strays: false,
         };
+        let Some(readers) = chains.visit(hands, begun) else {
+            chains.mend();
+            // INVARIANT: chains that were mended can be read.
+            return self.read_index(survey, chains, hands);
+        };
         let mut sums = vec![Sum::default(); survey.segments()];
-        for reader in chains.visit(hands, begun) {
+        for reader in readers {
             let each = sums.iter_mut().zip(&reader.sums);
             each.for_each(|(sum, &other)| sum.join(other));
             self.suspects.extend(reader.suspects);
             self.has_strays |= reader.has_strays;
         }
-        Named { bits, sums }
+        let mut strays = (0..).zip(&sums).filter(|&(id, _)| !survey.holds_items(id));
+        self.has_strays |= strays.any(|(_, sum)| sum.entries > 0);
+        (maps.named(), sums)
     }
 }
 
 /// Who reads the index.
 struct Reader<'s> {
     survey: &'s Survey<'s>,
-    bits: &'s [AtomicU64],
+    namer: Namer,
     sums: Vec<Sum>,
-    /// Bits that were asked for.
-    asked: Vec<u64>,
+    /// Places that are named once they are there: of these chains, and of those before.
+    asked: [Vec<u64>; 2],
     suspects: Vec<u64>,
     has_strays: bool,
 }
@@ -152,46 +157,66 @@ impl Visitor for Reader<'_> {
     #[inline]
     fn chain(&mut self, bucket: u64, entries: &[Entry], is_loose: bool) {
         self.has_strays |= is_loose;
-        let (mut tags, mut is_suspect) = ([0_u64; TAG_BITS as usize / 64], false);
+        let (mut tags, mut is_suspect) = ([0_u64; TAG_WORDS], false);
         for &entry in entries {
-            let tag = entry.tag() % TAG_BITS;
-            let bits = &mut tags[tag as usize / 64];
-            is_suspect |= *bits >> (tag % 64) & 1 == 1;
-            *bits |= 1 << (tag % 64);
-            let Some((id, from_start)) = self.survey.held_at(entry) else {
+            let (word, bit) = (entry.tag() as usize / 64 % TAG_WORDS, entry.tag() % 64);
+            is_suspect |= tags[word] >> bit & 1 == 1;
+            tags[word] |= 1 << bit;
+            if let Some((id, from_start)) = self.survey.place(entry)
+                && let Some(sum) = self.sums.get_mut(id)
+            {
+                sum.add(entry, bucket, self.survey.hash_seed);
+                self.namer.ask(from_start);
+                self.asked[0].push(from_start);
+            } else {
                 self.has_strays = true;
-                continue;
-            };
-            let bit = from_start / BYTES_PER_BIT;
-            prefetch(&self.bits[bit as usize / 64]);
-            self.asked.push(bit);
-            self.sums[id as usize].add(entry, bucket, self.survey.hash_seed);
+            }
         }
-        if is_suspect {
+        if is_suspect && has_doubles(entries) {
             self.suspects.push(bucket);
         }
     }
 
     fn rest(&mut self) {
-        for bit in self.asked.drain(..) {
-            // ORDERING: Relaxed; read when all who set bits have ended.
-            self.bits[bit as usize / 64].fetch_or(1 << (bit % 64), Ordering::Relaxed);
-        }
+        let [asked, before] = &mut self.asked;
+        let places = before.drain(..);
+        places.for_each(|from_start| self.namer.name(from_start));
+        std::mem::swap(asked, before);
     }
+}
+
+/// Whether two of these entries have one tag.
+#[cold]
+fn has_doubles(entries: &[Entry]) -> bool {
+    let mut rest = entries;
+    while let Some((one, others)) = rest.split_first() {
+        if others.iter().any(|other| other.tag() == one.tag()) {
+            return true;
+        }
+        rest = others;
+    }
+    false
 }
 
 /// Who reads segments.
 struct Musterer<'s> {
     survey: &'s Survey<'s>,
-    chains: &'s Chains,
+    extent: Extent,
     named: &'s Named,
     large: Vec<Large>,
 }
 
 impl Musterer<'_> {
     fn muster(mut self, mut lanes: Lanes<'_>) -> (Vec<Walked>, Vec<Large>) {
-        while lanes.fill() {
-            lanes.step(|walked, _, offset, item| self.count(walked, offset, &item));
+        let (survey, named) = (self.survey, self.named);
+        let gather = |id| {
+            let (start, _) = survey.extent_of(id);
+            named.gather(survey.behind_start(start), survey.segment_bytes());
+        };
+        while lanes.fill(gather) {
+            lanes.step(BURST_BYTES, |walked, _, offset, item| {
+                self.count(walked, offset, &item)
+            });
         }
         (lanes.segments, self.large)
     }
@@ -200,10 +225,7 @@ impl Musterer<'_> {
     #[inline]
     fn count(&mut self, walked: &mut Walked, offset: u64, item: &Measured) {
         let survey = self.survey;
-        let bit = survey.behind_start(offset) / BYTES_PER_BIT;
-        // ORDERING: Relaxed; nobody sets bits any more.
-        let bits = self.named.bits[bit as usize / 64].load(Ordering::Relaxed);
-        if bits >> (bit % 64) & 1 == 0 {
+        if !self.named.has(survey.behind_start(offset)) {
             return;
         }
         let (header, is_special) = (item.header, item.header.has(KIND_NUMBER | KIND_LARGE));
@@ -218,7 +240,7 @@ impl Musterer<'_> {
         // SAFETY: the key is part of what was measured, and nobody else uses the arena.
         let key = unsafe { survey.arena.read(item.key_at, item.key_bytes) };
         let hash: KeyHash = hash_of(key, survey.hash_seed);
-        let (entry, bucket) = (Entry::new(hash, offset), self.chains.bucket_of(hash));
+        let (entry, bucket) = (Entry::new(hash, offset), self.extent.bucket_of(hash));
         walked.named.add(entry, bucket, survey.hash_seed);
         if header.has(KIND_LARGE) {
             self.large.push(Large {

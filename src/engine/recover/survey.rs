@@ -24,6 +24,8 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 pub(super) struct Survey<'a> {
     pub(super) arena: &'a Arena,
     geometry: Geometry,
+    /// The largest power of two by which the size of segments can be divided.
+    segment_shift: u32,
     pub(super) hash_seed: u64,
     /// Versions from here on were never given out.
     next_version: u64,
@@ -72,6 +74,7 @@ impl<'a> Survey<'a> {
         Self {
             arena,
             geometry,
+            segment_shift: geometry.segment_bytes.trailing_zeros(),
             hash_seed,
             next_version,
             proof,
@@ -120,7 +123,10 @@ impl<'a> Survey<'a> {
     ) -> u64 {
         let roll = match self.proof {
             Proof::Lengths => self.call_roll(chains, hands),
-            Proof::Contents => Roll::default(),
+            Proof::Contents => {
+                chains.mend();
+                Roll::default()
+            }
         };
         let (entries, has_strays) = (roll.entries(), roll.has_strays);
         let (mut large, mut suspects) = (roll.large, roll.suspects);
@@ -150,7 +156,7 @@ impl<'a> Survey<'a> {
     }
 
     /// Compares segments with the index, and leaves those that are doubted.
-    fn call_roll(&mut self, chains: &Chains, hands: Hands<'_>) -> Roll {
+    fn call_roll(&mut self, chains: &mut Chains, hands: Hands<'_>) -> Roll {
         let mut roll = Roll::call(self, chains, hands);
         self.note(&roll.agreed);
         for walked in &roll.agreed {
@@ -238,8 +244,8 @@ impl<'a> Survey<'a> {
 
     /// Whether an entry leads into a segment whose sum has proved it.
     fn is_agreed(&self, entry: Entry) -> bool {
-        let at = self.held_at(entry);
-        at.is_some_and(|(id, _)| self.has_agreed[id as usize])
+        let place = self.place(entry);
+        place.is_some_and(|(id, _)| self.has_agreed.get(id) == Some(&true))
     }
 
     /// The segment with none of its items proved yet.
@@ -425,22 +431,40 @@ impl<'a> Survey<'a> {
         offset - self.geometry.segments_at
     }
 
-    /// The segment that an entry leads to, if it says that it holds items, and how far behind the
+    /// Whether a segment says that it holds items.
+    pub(super) fn holds_items(&self, id: u32) -> bool {
+        self.holds_items[id as usize]
+    }
+
+    /// The number of the segment that an entry leads to, if there are so many, and how far it is behind the
     /// beginning of them all.
     #[inline]
-    pub(super) fn held_at(&self, entry: Entry) -> Option<(u32, u64)> {
+    pub(super) fn place(&self, entry: Entry) -> Option<(usize, u64)> {
         let from_start = entry.offset().checked_sub(self.geometry.segments_at)?;
-        let id = from_start / self.geometry.segment_bytes;
-        let holds_items = *self.holds_items.get(id as usize)?;
-        holds_items.then_some((id as u32, from_start))
+        Some((self.divide(from_start) as usize, from_start))
+    }
+
+    /// How many segments so many bytes are. (They are as long as a power of two but where tests have
+    /// them otherwise, and dividing takes a while.)
+    #[inline]
+    fn divide(&self, bytes: u64) -> u64 {
+        let shift = self.segment_shift;
+        match self.geometry.segment_bytes >> shift {
+            1 => bytes >> shift,
+            odd => (bytes >> shift) / odd,
+        }
+    }
+
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.geometry.segment_bytes
     }
 
     /// The segment that an entry leads to, and where its items end, if it is one for items.
     fn place_of(&self, entry: Entry) -> Option<(u32, u64)> {
-        let from_start = entry.offset().checked_sub(self.geometry.segments_at)?;
-        let id = from_start / self.geometry.segment_bytes;
-        let items = self.items.get(id as usize)?.as_ref()?;
-        Some((id as u32, self.start(id as u32) + items.committed))
+        let (id, _) = self.place(entry)?;
+        let items = self.items.get(id)?.as_ref()?;
+        let id = id as u32;
+        Some((id, self.start(id) + items.committed))
     }
 
     /// Bytes of the items that were proved.

@@ -100,7 +100,7 @@ impl<'s> Walker<'s> {
         loop {
             std::mem::swap(&mut measured, &mut before);
             measured.clear();
-            let is_any_left = self.lanes.fill();
+            let is_any_left = self.lanes.fill(|_| ());
             for _ in 0..PER_LANE {
                 self.measure(&mut measured);
             }
@@ -132,7 +132,7 @@ impl<'s> Walker<'s> {
     #[inline]
     fn measure(&mut self, measured: &mut Vec<Sighting>) {
         let survey = self.survey;
-        self.lanes.step(|_, place, offset, item| {
+        self.lanes.step(0, |_, place, offset, item| {
             // SAFETY: the key is part of what was measured, and nobody else uses the arena.
             let key = unsafe { survey.arena.read(item.key_at, item.key_bytes) };
             measured.push(Sighting {
