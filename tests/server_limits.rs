@@ -197,6 +197,18 @@ fn a_silent_connection_is_closed_when_its_time_is_up() {
     assert_eq!(closed(&mut never_greeted), Status::IDLE_TIMEOUT);
 }
 
+#[test]
+fn a_worker_that_polls_busily_keeps_its_deadlines() {
+    let running = start(Settings {
+        busy_poll: Duration::from_secs(1),
+        idle_timeout: Some(Duration::from_millis(60)),
+        ..settings(1)
+    });
+    let mut raw = Raw::greeted(&running);
+    assert_alive(&mut raw);
+    assert_eq!(closed(&mut raw), Status::IDLE_TIMEOUT);
+}
+
 fn with_frame_timeout(frame_ms: u64) -> Running {
     let frame_timeout = Duration::from_millis(frame_ms);
     start(Settings {

@@ -283,6 +283,7 @@ fn settings_that_cannot_work_are_refused_with_what_is_accepted() {
             &["--key-bytes-max", "1MiB"],
             "keys of up to 1048576 bytes cannot work",
         ),
+        (&["--busy-poll", "2s"], "accepted: 0s to 1s"),
         (&["--connections-max", "0"], "accepted: 1 to"),
         (&["--connections-max", "99999999"], "accepted: "),
         (&["--frame-bytes-max", "100"], "the frame limit cannot work"),

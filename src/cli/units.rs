@@ -34,6 +34,9 @@ const DURATIONS: &[(&str, u64)] = &[
     ("d", 86_400_000),
 ];
 
+/// Unit suffixes of durations that may be short with their microseconds.
+const SHORT_DURATIONS: &[(&str, u64)] = &[("us", 1), ("ms", 1_000), ("s", 1_000_000)];
+
 /// Why a size or a duration was not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{input}` is not {what}; accepted: {accepted}")]
@@ -60,6 +63,17 @@ pub fn duration(input: &str) -> Result<Duration, UnitError> {
             input: input.to_owned(),
             what: "a duration",
             accepted: "a whole number with ms, s, m, h or d, such as 500ms",
+        })
+}
+
+/// A duration that may be short, from `50us`, `5ms`, `1s`.
+pub fn short_duration(input: &str) -> Result<Duration, UnitError> {
+    parse(input, SHORT_DURATIONS, None)
+        .map(Duration::from_micros)
+        .ok_or_else(|| UnitError {
+            input: input.to_owned(),
+            what: "a short duration",
+            accepted: "a whole number with us, ms or s, such as 100us",
         })
 }
 
@@ -184,6 +198,15 @@ mod tests {
             error.contains("`5` is not a duration; accepted:"),
             "{error}"
         );
+        assert_eq!(short_duration("50us"), Ok(Duration::from_micros(50)));
+        assert_eq!(short_duration("2s"), Ok(Duration::from_secs(2)));
+        for wrong in ["5", "1m", "99999999999999999999us"] {
+            let error = short_duration(wrong).unwrap_err().to_string();
+            assert!(
+                error.contains("accepted: a whole number with us"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -45,8 +45,8 @@ pub(crate) use drill::{Drill, DrillOrder};
 pub use listener::{Entrance, ListenError, Listening};
 pub use open_files::{OpenFilesError, raise_open_files};
 pub use settings::{
-    CONNECTIONS_MAX, DEFAULT_ADDRESS, Pinning, QUARANTINE_MAX, SettingError, Settings, WORKERS_MAX,
-    usable_cores,
+    BUSY_POLL_MAX, CONNECTIONS_MAX, DEFAULT_ADDRESS, Pinning, QUARANTINE_MAX, SettingError,
+    Settings, WORKERS_MAX, usable_cores,
 };
 pub use tongue::Tongue;
 pub use tuning::Tuning;

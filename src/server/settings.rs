@@ -31,6 +31,9 @@ pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// LIMIT: each request of a server with such a list is compared with all of it.
 pub const QUARANTINE_MAX: usize = 16;
 
+/// LIMIT: a worker that asks for longer, with nothing to do, has a core for itself in any case.
+pub const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
+
 /// Whether workers stay on one core each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pinning {
@@ -52,6 +55,9 @@ pub struct Settings {
     pub workers: usize,
     /// Whether workers stay on one core each.
     pub pinning: Pinning,
+    /// How long a worker goes on asking for events after the last one, before it sleeps until the
+    /// next: it answers sooner, and takes a core meanwhile.
+    pub busy_poll: Duration,
     /// Connections open at a time; one more is told so and closed.
     pub connections_max: u32,
     /// The longest frame, header included; `None` is what the longest item needs.
@@ -87,6 +93,7 @@ impl Default for Settings {
             memcached: Vec::new(),
             workers: usable_cores(),
             pinning: Pinning::default(),
+            busy_poll: Duration::ZERO,
             connections_max: 32_768,
             frame_bytes_max: None,
             buffer_bytes_max: 32 << 20,
@@ -112,6 +119,9 @@ pub enum SettingError {
     /// The number of workers is out of range.
     #[error("{0} workers cannot serve; accepted: 1 to {WORKERS_MAX} workers")]
     Workers(usize),
+    /// Workers would never sleep.
+    #[error("busy polling for {0:?} cannot work; accepted: 0s to {BUSY_POLL_MAX:?}")]
+    BusyPoll(Duration),
     /// The limit of connections is out of range.
     #[error(
         "a server for {0} connections cannot work; accepted: 1 to {CONNECTIONS_MAX} connections"
@@ -155,6 +165,9 @@ impl Settings {
         }
         if !(1..=WORKERS_MAX).contains(&self.workers) {
             return Err(SettingError::Workers(self.workers));
+        }
+        if self.busy_poll > BUSY_POLL_MAX {
+            return Err(SettingError::BusyPoll(self.busy_poll));
         }
         Tuning::of(self).check()?;
         if self.quarantine.len() > QUARANTINE_MAX {
@@ -262,6 +275,10 @@ mod tests {
             },
             Settings {
                 workers: WORKERS_MAX + 1,
+                ..good.clone()
+            },
+            Settings {
+                busy_poll: BUSY_POLL_MAX * 2,
                 ..good.clone()
             },
             Settings {

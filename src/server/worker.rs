@@ -52,6 +52,8 @@ pub(crate) struct Worker {
     connections: Slab<Connection>,
     run_queue: VecDeque<usize>,
     sweep_at_ms: u64,
+    /// Until when it asks for events without waiting for them, by the monotonic clock.
+    busy_until_ns: u64,
     draining: bool,
 }
 
@@ -68,6 +70,7 @@ impl Worker {
             connections: Slab::new(),
             run_queue: VecDeque::new(),
             sweep_at_ms: 0,
+            busy_until_ns: 0,
             draining: false,
         }
     }
@@ -87,6 +90,11 @@ impl Worker {
                     tracing::error!(%error, "a worker cannot wait for events");
                     break;
                 }
+            }
+            if !events.is_empty() {
+                let busy_poll = self.service.shared.settings.busy_poll;
+                let now_ns = self.service.now.monotonic_ns;
+                self.busy_until_ns = now_ns.saturating_add(busy_poll.as_nanos() as u64);
             }
             let waiting = events.iter().count() + self.run_queue.len();
             self.service.pen.set_waiting(waiting as u64);
@@ -115,10 +123,11 @@ impl Worker {
         self.service.shared.end_worker();
     }
 
-    /// How long to wait for events: not at all while connections wait for their turn, and for ever
-    /// where no deadline runs.
+    /// How long to wait for events: not at all while connections wait for their turn, or where it is to
+    /// ask again and again for a while, and for ever where no deadline runs.
     fn patience(&self) -> Option<Duration> {
-        if !self.run_queue.is_empty() {
+        let is_busy = self.service.now.monotonic_ns < self.busy_until_ns;
+        if is_busy || !self.run_queue.is_empty() {
             return Some(Duration::ZERO);
         }
         if self.connections.is_empty() {

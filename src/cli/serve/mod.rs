@@ -64,6 +64,11 @@ pub(crate) struct ServeOptions {
     #[arg(long)]
     pin: bool,
 
+    /// How long a worker goes on asking for requests before it sleeps, such as 100us; up to 1s. It answers
+    /// sooner, and takes a core meanwhile
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = units::short_duration)]
+    busy_poll: Duration,
+
     /// Connections open at a time [default: 32768, or what the limit of open files allows]
     #[arg(long, value_name = "N", value_parser = units::number::<u32>)]
     connections_max: Option<u32>,
@@ -291,6 +296,7 @@ fn settings(options: &ServeOptions) -> Result<Settings, Refusal> {
         } else {
             Pinning::Free
         },
+        busy_poll: options.busy_poll,
         connections_max: options.connections_max.unwrap_or(defaults.connections_max),
         frame_bytes_max,
         buffer_bytes_max: options.buffer_memory,
