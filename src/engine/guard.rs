@@ -34,7 +34,7 @@ pub struct Guard<'s> {
     pub(crate) now_ms: u64,
     pub(crate) placeholders: Placeholders,
     /// Whether there are contents that recovery has not proved.
-    pub(super) has_unproven: bool,
+    has_unproven: bool,
     /// How many buckets there were when the guard began: where keys are looked for first.
     extent: Extent,
 }

@@ -33,7 +33,7 @@ impl Guard<'_> {
         PlainReads {
             arena: &self.shared.arena,
             flushed_version: self.shared.flushed_word(),
-            cache: match self.has_unproven {
+            cache: match self.has_unproven() {
                 true => NO_CACHE,
                 false => self.shared.identity(),
             },
