@@ -176,13 +176,7 @@ impl Writer {
         let Some(mut walk) = scrub.next(shared) else {
             return false;
         };
-        let tally = &mut self.tally;
-        let mut step = Step {
-            shared,
-            pin,
-            now_ms,
-            tally,
-        };
+        let mut step = Step::new(shared, pin, now_ms, &mut self.tally);
         let (bytes, progress) = step.scrub(&mut walk);
         if progress == Progress::Enough {
             scrub.walk = Some(walk);

@@ -183,7 +183,21 @@ pub(crate) struct Step<'a> {
     pub(crate) tally: &'a mut Tally,
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    pub(crate) fn new(
+        shared: &'a Shared,
+        pin: &'a Pin<'a>,
+        now_ms: u64,
+        tally: &'a mut Tally,
+    ) -> Self {
+        Self {
+            shared,
+            pin,
+            now_ms,
+            tally,
+        }
+    }
+
     /// Walks on for at least `bytes`; what moves goes to `target`.
     pub(crate) fn advance(
         &mut self,

@@ -180,13 +180,7 @@ impl Writer {
         bytes: u64,
         mercy: Mercy,
     ) {
-        let tally = &mut self.tally;
-        let mut step = Step {
-            shared,
-            pin,
-            now_ms,
-            tally,
-        };
+        let mut step = Step::new(shared, pin, now_ms, &mut self.tally);
         step.evict_alone(&mut self.appender, bytes, mercy);
     }
 
@@ -244,13 +238,7 @@ impl Writer {
         now_ms: u64,
         (demand, bytes, mercy): (Demand, u64, Mercy),
     ) -> Upkeep {
-        let tally = &mut self.tally;
-        let mut step = Step {
-            shared,
-            pin,
-            now_ms,
-            tally,
-        };
+        let mut step = Step::new(shared, pin, now_ms, &mut self.tally);
         let upkeep = step.tend(&mut self.appender, demand, bytes, mercy);
         if upkeep == Upkeep::More {
             self.collections = COLLECTIONS;
