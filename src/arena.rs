@@ -17,7 +17,7 @@ use std::io;
 use std::ptr::NonNull;
 
 use crate::mapping::Mapping;
-pub(crate) use crate::mapping::{BorrowedFd, OwnedFd};
+pub(crate) use crate::mapping::{BorrowedFd, OwnedFd, Scratch};
 use crate::pages::{PagePlan, Pages, PagesError};
 use crate::sync::{AtomicU64, Ordering};
 

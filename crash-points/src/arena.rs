@@ -237,3 +237,21 @@ impl Arena {
 
 /// Prefetches nothing.
 pub(crate) fn prefetch<T>(_value: &T) {}
+
+/// Words beside the arena that are zero at first.
+#[derive(Debug)]
+pub(crate) struct Scratch(Vec<AtomicU64>);
+
+impl Scratch {
+    pub(crate) fn zeros(words: usize) -> Self {
+        Self((0..words).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl std::ops::Deref for Scratch {
+    type Target = [AtomicU64];
+
+    fn deref(&self) -> &[AtomicU64] {
+        &self.0
+    }
+}

@@ -62,6 +62,12 @@ impl Header {
     pub(crate) unsafe fn read(arena: &Arena, offset: u64) -> Self {
         // SAFETY: published items are immutable; the caller answers for the rest.
         let bytes = unsafe { arena.read(offset, HEADER_BYTES) };
+        Self::of(bytes.try_into().expect("a header"))
+    }
+
+    /// The header that these bytes are.
+    #[inline(always)]
+    pub(crate) fn of(bytes: &[u8; HEADER_BYTES]) -> Self {
         let (lengths, version) = bytes.split_at(8);
         Self {
             lengths: u64::from_le_bytes(lengths.try_into().expect("8 bytes")),

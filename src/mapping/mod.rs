@@ -16,6 +16,7 @@
 //! and a segment is smaller than one, so the index could never pay for its growth.
 
 mod owner;
+mod scratch;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,8 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 pub(crate) use std::os::fd::{BorrowedFd, OwnedFd};
+
+pub(crate) use self::scratch::Scratch;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;

@@ -297,6 +297,13 @@ impl Chains {
         Entry(self.load(self.slot_at(slot)))
     }
 
+    /// The entries of one bucket of a chain.
+    pub(super) fn entries(&self, place: Place) -> impl Iterator<Item = Entry> {
+        let words = (0..slots(place)).map(move |number| self.at(place) + number * 8);
+        let entries = words.map(|at| Entry(self.load(at)));
+        entries.filter(|entry| !entry.is_empty())
+    }
+
     fn slot_at(&self, slot: Slot) -> u64 {
         self.at(slot.bucket) + u64::from(slot.number) * 8
     }

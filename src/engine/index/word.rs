@@ -13,6 +13,8 @@
 //! Who holds a lock stands beside it, and who waits for one says so in its session's counters (a
 //! [`Wait`]): nobody decides by either, they are for whoever looks for what hangs.
 
+use std::hint::select_unpredictable;
+
 const OFFSET_BITS: u32 = 40;
 const OFFSET: u64 = (1 << OFFSET_BITS) - 1;
 const RESERVED: u64 = 0b111 << OFFSET_BITS;
@@ -60,11 +62,8 @@ impl Extent {
     #[inline]
     pub(crate) fn bucket_of(self, hash: KeyHash) -> u64 {
         let bucket = hash.0 & self.mask;
-        if bucket < self.buckets {
-            bucket
-        } else {
-            bucket & (self.mask >> 1)
-        }
+        // Which one it is, nobody could tell beforehand.
+        select_unpredictable(bucket < self.buckets, bucket, bucket & (self.mask >> 1))
     }
 }
 

@@ -4,24 +4,19 @@
 //! What lies behind that is not trusted, whoever names it. So every later walk of the segment meets whole
 //! items alone. Where the next item lies, only its predecessor tells, so one party has several segments
 //! under way, in *lanes*, and each has its turn while the memory of the others comes. A turn takes one item,
-//! or as many as lie in the lines that the turn before asked for. Parties share nothing
-//! but the number of the next segment, and each segment is one party's, so what is found in it does not
-//! depend on how many there are.
+//! or as many small ones as lie in the lines that the turn before asked for. Parties share nothing but the
+//! number of the next segment, and each segment is one party's, so what is found in it does not depend on how
+//! many there are.
+
+use std::ops::Range;
 
 use crate::engine::log::segment::ProvenItems;
-use crate::engine::recover::measure::Measured;
 use crate::engine::recover::roll::Sum;
 use crate::engine::recover::survey::Survey;
 use crate::sync::{AtomicU64, Ordering};
 
 /// LIMIT: segments that one party has under way: about as many cache lines as a core can wait for.
 pub(super) const LANES: usize = 16;
-
-/// Bytes of a cache line.
-const LINE_BYTES: u64 = 64;
-/// LIMIT: bytes of a segment that one turn takes, and asks for: enough that a turn is worth its beginning, and
-/// what all lanes ask for still fits the nearest cache.
-pub(super) const BURST_BYTES: u64 = 512;
 
 /// A segment that was walked, or is.
 #[derive(Debug)]
@@ -32,6 +27,8 @@ pub(super) struct Walked {
     pub(super) named: Sum,
     /// Whether it holds less than its line says, and by how much.
     pub(super) torn_bytes: Option<u64>,
+    /// Whether something in it speaks against it, whatever the sum.
+    pub(super) is_doubted: bool,
 }
 
 /// One party's segments.
@@ -43,6 +40,15 @@ pub(super) struct Lanes<'s> {
     under_way: Vec<Lane>,
     /// Those that were begun with.
     pub(super) segments: Vec<Walked>,
+}
+
+/// What a turn has come to: the offset of what is next.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Turn {
+    /// The next item, if there is one.
+    On(u64),
+    /// What can be no item, or is no part of the segment.
+    Over(u64),
 }
 
 /// A segment under way.
@@ -78,37 +84,25 @@ impl<'s> Lanes<'s> {
         !self.under_way.is_empty()
     }
 
-    /// Gives the next item of each lane to `each`, and those that follow until it is so many bytes further: the
-    /// segment and its place, the item's offset, and its measures.
+    /// Gives each lane to `turn`: the segment and its place, the offset of the next item, and where the items
+    /// end at most. It says where the one behind those that it took lies, or that there is none.
     #[inline(always)]
-    pub(super) fn step(
-        &mut self,
-        burst: u64,
-        mut each: impl FnMut(&mut Walked, u32, u64, Measured),
-    ) {
-        let survey = self.survey;
+    pub(super) fn step(&mut self, mut turn: impl FnMut(&mut Walked, u32, Range<u64>) -> Turn) {
         let mut number = 0;
-        'lanes: while let Some(&lane) = self.under_way.get(number) {
+        while let Some(lane) = self.under_way.get_mut(number) {
             let walked = &mut self.segments[lane.place as usize];
-            let (mut at, mut bytes) = (lane.at, 0);
-            while bytes == 0 || at < lane.at + burst {
-                let Some(measured) = survey.measured(at, lane.end) else {
+            match turn(walked, lane.place, lane.at..lane.end) {
+                Turn::On(at) => {
+                    lane.at = at;
+                    self.survey.arena.prefetch(at);
+                    number += 1;
+                }
+                Turn::Over(at) => {
+                    let lane = Lane { at, ..*lane };
                     self.under_way.swap_remove(number);
-                    self.end(&Lane { at, ..lane });
-                    continue 'lanes;
-                };
-                each(walked, lane.place, at, measured);
-                bytes = measured.bytes;
-                at += bytes;
+                    self.end(&lane);
+                }
             }
-            self.under_way[number].at = at;
-            survey.arena.prefetch(at);
-            // Where items are small, most of the next lines are read.
-            if burst > 0 && bytes < 4 * LINE_BYTES {
-                let lines = 1..BURST_BYTES / LINE_BYTES;
-                lines.for_each(|line| survey.arena.prefetch(at + line * LINE_BYTES));
-            }
-            number += 1;
         }
     }
 
@@ -124,6 +118,7 @@ impl<'s> Lanes<'s> {
             items: survey.nothing_proven(id),
             named: Sum::default(),
             torn_bytes: None,
+            is_doubted: false,
         });
         let lane = Lane {
             place: (self.segments.len() - 1) as u32,

@@ -33,6 +33,7 @@ mod examine;
 mod lanes;
 mod measure;
 mod named;
+mod places;
 mod receipt;
 mod refusal;
 mod roll;

@@ -14,6 +14,7 @@ use crate::engine::log::segment::{
 };
 use crate::engine::recover::lanes::Walked;
 use crate::engine::recover::measure::{Measured, measured};
+use crate::engine::recover::places::Places;
 use crate::engine::recover::roll::Roll;
 use crate::engine::recover::walk::{Large, Walker};
 use crate::engine::recover::{Dropped, OpenSegment, Proof, WrittenBy, segments};
@@ -24,8 +25,7 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 pub(super) struct Survey<'a> {
     pub(super) arena: &'a Arena,
     geometry: Geometry,
-    /// The largest power of two by which the size of segments can be divided.
-    segment_shift: u32,
+    pub(super) places: Places,
     pub(super) hash_seed: u64,
     /// Versions from here on were never given out.
     next_version: u64,
@@ -74,7 +74,7 @@ impl<'a> Survey<'a> {
         Self {
             arena,
             geometry,
-            segment_shift: geometry.segment_bytes.trailing_zeros(),
+            places: Places::of(&geometry),
             hash_seed,
             next_version,
             proof,
@@ -244,8 +244,8 @@ impl<'a> Survey<'a> {
 
     /// Whether an entry leads into a segment whose sum has proved it.
     fn is_agreed(&self, entry: Entry) -> bool {
-        let place = self.place(entry);
-        place.is_some_and(|(id, _)| self.has_agreed.get(id) == Some(&true))
+        let id = self.places.segment_of(entry);
+        id.is_some_and(|id| self.has_agreed.get(id) == Some(&true))
     }
 
     /// The segment with none of its items proved yet.
@@ -420,39 +420,9 @@ impl<'a> Survey<'a> {
         self.remains.len()
     }
 
-    /// The bytes of all of them.
-    pub(super) fn segments_bytes(&self) -> u64 {
-        self.remains.len() as u64 * self.geometry.segment_bytes
-    }
-
-    /// How far an offset is from where the segments begin.
-    #[inline]
-    pub(super) fn behind_start(&self, offset: u64) -> u64 {
-        offset - self.geometry.segments_at
-    }
-
     /// Whether a segment says that it holds items.
     pub(super) fn holds_items(&self, id: u32) -> bool {
         self.holds_items[id as usize]
-    }
-
-    /// The number of the segment that an entry leads to, if there are so many, and how far it is behind the
-    /// beginning of them all.
-    #[inline]
-    pub(super) fn place(&self, entry: Entry) -> Option<(usize, u64)> {
-        let from_start = entry.offset().checked_sub(self.geometry.segments_at)?;
-        Some((self.divide(from_start) as usize, from_start))
-    }
-
-    /// How many segments so many bytes are. (They are as long as a power of two but where tests have
-    /// them otherwise, and dividing takes a while.)
-    #[inline]
-    fn divide(&self, bytes: u64) -> u64 {
-        let shift = self.segment_shift;
-        match self.geometry.segment_bytes >> shift {
-            1 => bytes >> shift,
-            odd => (bytes >> shift) / odd,
-        }
     }
 
     pub(super) fn segment_bytes(&self) -> u64 {
@@ -461,7 +431,7 @@ impl<'a> Survey<'a> {
 
     /// The segment that an entry leads to, and where its items end, if it is one for items.
     fn place_of(&self, entry: Entry) -> Option<(u32, u64)> {
-        let (id, _) = self.place(entry)?;
+        let id = self.places.segment_of(entry)?;
         let items = self.items.get(id)?.as_ref()?;
         let id = id as u32;
         Some((id, self.start(id) + items.committed))
@@ -509,10 +479,25 @@ impl<'a> Survey<'a> {
         self.geometry.segments_at + u64::from(id) * self.geometry.segment_bytes
     }
 
+    /// The longest key that there may be.
+    pub(super) fn key_bytes_max(&self) -> u32 {
+        self.geometry.key_bytes_max
+    }
+
+    /// The bytes of a segment from `offset` on, up to `end`.
+    #[inline]
+    pub(super) fn bytes(&self, offset: u64, end: u64) -> &'a [u8] {
+        // SAFETY: nobody else uses the arena, and nothing in segments is written before all was read.
+        unsafe { self.arena.read(offset, (end - offset) as usize) }
+    }
+
+    /// The measures of the item at `offset`, if one can be there that ends at `end` or before.
     #[inline]
     pub(super) fn measured(&self, offset: u64, end: u64) -> Option<Measured> {
-        // SAFETY: segments are inside the arena, and nobody else uses it.
-        unsafe { measured(self.arena, offset, end, self.geometry.key_bytes_max) }
+        let is_inside = offset & 7 == 0 && offset <= end;
+        is_inside
+            .then(|| self.bytes(offset, end))
+            .and_then(|bytes| measured(bytes, self.geometry.key_bytes_max))
     }
 
     /// The item at an offset where one was measured.

@@ -20,7 +20,7 @@ use crate::engine::cache::hash_of;
 use crate::engine::index::recovered::{Chains, Marks, Slot};
 use crate::engine::index::word::KeyHash;
 use crate::engine::item::{Header, KIND_LARGE, KIND_NUMBER};
-use crate::engine::recover::lanes::{LANES, Lanes, Walked};
+use crate::engine::recover::lanes::{LANES, Lanes, Turn, Walked};
 use crate::engine::recover::survey::Survey;
 use crate::sync::AtomicU64;
 
@@ -132,16 +132,22 @@ impl<'s> Walker<'s> {
     #[inline]
     fn measure(&mut self, measured: &mut Vec<Sighting>) {
         let survey = self.survey;
-        self.lanes.step(0, |_, place, offset, item| {
-            // SAFETY: the key is part of what was measured, and nobody else uses the arena.
-            let key = unsafe { survey.arena.read(item.key_at, item.key_bytes) };
+        self.lanes.step(|_, place, left| {
+            let offset = left.start;
+            let Some(item) = survey.measured(offset, left.end) else {
+                return Turn::Over(offset);
+            };
+            // SAFETY: they begin with the item that was measured.
+            let key = unsafe { item.key(survey.bytes(offset, left.end)) };
+            let bytes = item.bytes as u64;
             measured.push(Sighting {
                 hash: hash_of(key, survey.hash_seed),
                 offset,
                 header: item.header,
-                bytes: item.bytes,
+                bytes,
                 place,
             });
+            Turn::On(offset + bytes)
         });
     }
 
