@@ -17,7 +17,7 @@ use crate::engine::index::visit::{CHAIN_SLOTS, Links};
 use crate::engine::index::word::{Control, Entry, Extent, KeyHash};
 use crate::engine::index::{CONTROL, Index, OVERFLOW_CONTROL, OVERFLOW_WORDS, WORDS};
 use crate::shape;
-use crate::sync::{Arc, Mutex, Ordering};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 
 /// What calls a piece of work, from one thread or from several at the same time, and returns when all
 /// calls have.
@@ -403,27 +403,50 @@ impl Chains {
     }
 
     /// The index of the chains, with nothing in what they do not have.
-    pub(crate) fn into_index(self) -> Index {
+    pub(crate) fn into_index(self, hands: Hands<'_>) -> Index {
         let used = self.overflow_used();
         let growth = Growth::recovered(&self.geometry, self.buckets, used);
         let (buckets, overflow) = growth.capacities();
-        let unused = (self.buckets..buckets).map(Place::Bucket);
-        let is_linked = |id: u64| id < used && self.linked.has(id);
-        let unlinked = (0..overflow).filter(|&id| !is_linked(id));
-        let unlinked = unlinked.map(|id| Place::Overflow(id as u32));
-        for place in unused.chain(unlinked) {
-            let at = self.at(place);
-            (0..=slots(place)).for_each(|number| self.clear(at + number * 8));
+        for bucket in self.buckets..buckets {
+            self.clear::<WORDS>(Place::Bucket(bucket));
         }
         let mut spares = Spares::default();
-        let free = (0..used).filter(|&id| !is_linked(id));
-        spares.add(free.map(|id| id as u32));
+        for (_, ids) in self.clear_unlinked(overflow, hands) {
+            spares.add(ids.into_iter().filter(|&id| u64::from(id) < used));
+        }
         Index {
             arena: self.arena,
             geometry: self.geometry,
             growth: Mutex::new(growth),
             spares: Arc::new(Mutex::new(spares)),
         }
+    }
+
+    /// Clears what is not linked of so many overflow buckets; gives which ones these are, in their order, some at
+    /// a time, behind the first that they are of.
+    fn clear_unlinked(&self, overflow: u64, hands: Hands<'_>) -> Vec<(u64, Vec<u32>)> {
+        let (next, cleared) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+        let work = || {
+            loop {
+                // ORDERING: Relaxed; a number that each takes once.
+                let first = next.fetch_add(shape::BUCKETS_PER_SHARE, Ordering::Relaxed);
+                if first >= overflow {
+                    break;
+                }
+                let end = (first + shape::BUCKETS_PER_SHARE).min(overflow);
+                let ids: Vec<_> = self.linked.others(first..end).collect();
+                for &id in &ids {
+                    self.clear::<OVERFLOW_WORDS>(Place::Overflow(id));
+                }
+                cleared.lock().push((first, ids));
+            }
+        };
+        hands(&work);
+        // What nobody has taken is left to this thread.
+        work();
+        let mut cleared = std::mem::take(&mut *cleared.lock());
+        cleared.sort_unstable_by_key(|&(first, _)| first);
+        cleared
     }
 
     pub(super) fn at(&self, place: Place) -> u64 {
@@ -451,10 +474,12 @@ impl Chains {
         self.arena.word(at).store(value, Ordering::Relaxed);
     }
 
-    /// Clears a word, but does not touch a page that is clear.
-    fn clear(&self, at: u64) {
-        if self.load(at) != 0 {
-            self.store(at, 0);
+    /// Clears a bucket, but does not touch a page that is clear.
+    fn clear<const N: usize>(&self, place: Place) {
+        for word in self.arena.words::<N>(self.at(place)) {
+            if word.load(Ordering::Relaxed) != 0 {
+                word.store(0, Ordering::Relaxed);
+            }
         }
     }
 }

@@ -1,8 +1,10 @@
 //! All chains of an index that is recovered, read once, by as many threads as there are.
 //!
 //! Buckets follow one another, and their overflow buckets lie anywhere: waiting for these is what reading
-//! costs. So chains are read in groups, and before its turn a group is asked for: its first overflow buckets,
-//! a turn later those that the first ones lead to, and so on.
+//! costs, and for the addresses of their pages most of all. So buckets are read in groups, and the overflow
+//! buckets that follow in a group's chains are asked for together, one after the other, so that the processor
+//! looks for several addresses at the same time. A turn later, when the buckets of the next group were read, they
+//! are there; then those are asked for that follow them, and so on.
 //!
 //! What is read is not mended yet. As long as every link is one that [`Chains::mend`] keeps, there is nothing
 //! to be done but to clear the locks, whose places are noted. After a process's death that is so. If a single
@@ -122,8 +124,15 @@ impl Links {
     }
 
     /// Whether one is linked.
-    pub(super) fn has(&self, id: u64) -> bool {
-        self.words[id as usize / 64] >> (id % 64) & 1 == 1
+    fn has(&self, id: u64) -> bool {
+        let word = self.words.get(id as usize / 64);
+        word.is_some_and(|word| word >> (id % 64) & 1 == 1)
+    }
+
+    /// Which of these are not.
+    pub(super) fn others(&self, ids: Range<u64>) -> impl Iterator<Item = u32> {
+        let others = ids.filter(|&id| !self.has(id));
+        others.map(|id| id as u32)
     }
 
     /// Links those that others do; false if one of them is linked already.

@@ -317,7 +317,7 @@ fn recovered(
     };
     release_unpaid(&arena, &geometry, counts, overflow_chunks.max(1), &restored)?;
     count_on(&arena, &geometry, &receipt, &restored);
-    let index = chains.into_index();
+    let index = chains.into_index(hands);
     let mut segments = Segments::restore(Arc::clone(&arena), geometry, &restored);
     let scrub = segments.doubt(&restored.unproven);
     let cache = Cache::of(arena, index, (segments, scrub), hash_seed);
