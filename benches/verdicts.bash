@@ -8,7 +8,9 @@
 #   starved       the threads of the worker process run only where nobody else does (SCHED_IDLE), on one core that
 #                 hogs take
 #   throttled     a control group gives the worker process, and hogs beside it, 1 ms of 100 ms
-#   page-faulting the server lives in a control group with less memory than it uses, and the rest is swapped out
+#   page-faulting the server lives in a control group with less memory than it uses, and the rest is swapped out,
+#                 from where a page or two of its worker come back in a second; where there is no swap, a file is
+#                 made for it, and is gone in the end
 #
 # What cannot be brought about here (no rights to make control groups, no swap) is said to be NOT SHOWN, with the
 # reason, and does not count as shown.
@@ -114,6 +116,20 @@ verdicts_expect() {
     return 1
 }
 
+# Sees to it that there is swap.
+verdicts_swap_on() {
+    [[ $(awk '/^SwapTotal/ { print $2 }' /proc/meminfo) == 0 ]] || return 0
+    fallocate -l 1G "$work/swap" && chmod 600 "$work/swap" && mkswap "$work/swap" >/dev/null || return 1
+    swapon "$work/swap" || return 1
+    swap=$work/swap
+}
+
+# Takes away the swap that was made here; what is in it comes back into memory.
+verdicts_swap_off() {
+    [[ -z $swap ]] || swapoff "$swap"
+    swap=
+}
+
 not_shown() {
     printf 'NOT SHOWN  %-14s %s\n' "$1" "$2"
 }
@@ -129,6 +145,47 @@ make_group() {
         fi
     done
     return 1
+}
+
+# The disk that the swap is on, as the system numbers it: a whole one, also where that is a partition.
+verdicts_swap_disk() {
+    local file numbers
+    file=$(awk 'NR == 2 { print $1 }' /proc/swaps)
+    numbers=$(stat -c '%Hd:%Ld' "$file")
+    [[ -b $file ]] && numbers=$(stat -c '%Hr:%Lr' "$file")
+    if [[ -e /sys/dev/block/$numbers/partition ]]; then
+        cat "/sys/dev/block/$numbers/../dev"
+    else
+        echo "$numbers"
+    fi
+}
+
+verdicts_page_faulting() {
+    local memory_group disk failed=0
+    if ! make_group memory; then
+        not_shown page-faulting 'no control group can be made here'
+        return
+    fi
+    memory_group=$group
+    echo $$ >"$group/cgroup.procs"
+    if [[ -e $group/memory.max ]]; then
+        echo 33554432 >"$group/memory.max"
+    else
+        echo 33554432 >"$group/memory.limit_in_bytes"
+    fi
+    memory=512MiB verdicts_start
+    echo $$ >"${group%/*}/cgroup.procs"
+    disk=$(verdicts_swap_disk)
+    if [[ -e $group/io.max ]]; then
+        echo "$disk riops=2" >"$group/io.max"
+    elif make_group blkio; then
+        echo "$disk 2" >"$group/blkio.throttle.read_iops_device"
+        echo "$worker" >"$group/cgroup.procs"
+    fi
+    verdicts_expect page-faulting 'is page-faulting or swapping' || failed=1
+    verdicts_stop
+    rmdir "$memory_group" "$group" 2>/dev/null || true
+    return $failed
 }
 
 verdicts() {
@@ -158,22 +215,11 @@ verdicts() {
         not_shown throttled 'no control group can be made here'
     fi
 
-    if [[ $(awk '/^SwapTotal/ { print $2 }' /proc/meminfo) == 0 ]]; then
-        not_shown page-faulting 'there is no swap here'
-    elif make_group memory; then
-        echo $$ >"$group/cgroup.procs"
-        if [[ -e $group/memory.max ]]; then
-            echo 33554432 >"$group/memory.max"
-        else
-            echo 33554432 >"$group/memory.limit_in_bytes"
-        fi
-        memory=512MiB verdicts_start
-        echo $$ >"${group%/*}/cgroup.procs"
-        verdicts_expect page-faulting 'is page-faulting or swapping' || failed=1
-        verdicts_stop
-        rmdir "$group"
+    if ! verdicts_swap_on; then
+        not_shown page-faulting 'there is no swap here, and none can be made'
     else
-        not_shown page-faulting 'no control group can be made here'
+        verdicts_page_faulting || failed=1
+        verdicts_swap_off
     fi
     return $failed
 }

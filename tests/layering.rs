@@ -85,7 +85,7 @@ const PARTS: &[Part] = &[
     Part {
         path: "src/engine/",
         parts: &["engine", "sync", "reclaim", "arena", "pages", "shape"],
-        crates: &["crc32c", "thiserror", "xxhash_rust"],
+        crates: &["arrayvec", "crc32c", "thiserror", "xxhash_rust"],
         never: BELOW_THE_SERVER,
     },
     Part {

@@ -27,7 +27,8 @@
 //!
 //! Reading a clock for each operation costs more than all the rest of this. The clock is read when
 //! a batch begins and when it ends: an operation has the time and the duration of its batch, and so
-//! have the latencies.
+//! have the latencies. A batch here is what was read at once and is answered at once, 64 operations or a
+//! few more at most: it goes on where the server executes it in parts.
 //!
 //! # Ordering ledger
 //!
@@ -35,7 +36,7 @@
 //! |---|---|---|---|---|
 //! | a sequence, begun | `Sequence::write`, Relaxed, before a Release of each word | `Sequence::read`, an Acquire of each word, then Relaxed | who has seen a word of a change sees that it has begun | `a_connection_is_read_whole`, `a_board_is_read_whole` |
 //! | a sequence, ended | `Sequence::write`, Release | `Sequence::read`, Acquire | who sees that a change has ended sees its words | the same |
-//! | announced operations, batches | `Pen::begin_batch`, Relaxed, before a Release of each word | `ring::read_last`, an Acquire of each word, then Relaxed | who has seen a word of an entry sees that its place was to be used again | `an_operation_is_read_whole`, `a_batch_is_read_whole`, `a_renamed_operation_is_read_whole` |
+//! | announced operations, batches | `Pen::begin_batch`, Relaxed, before a Release of each word | `ring::read_last`, an Acquire of each word, then Relaxed | who has seen a word of an entry sees that its place was to be used again | `an_operation_is_read_whole`, `a_batch_is_read_whole`, `a_batch_that_goes_on_is_read_whole`, `a_renamed_operation_is_read_whole` |
 //! | an entry's last word, with its lap | `Pen::begin`, `Pen::begin_batch`, Release | `ring::read_last`, Acquire | who sees the lap sees the words before | the same |
 //! | phase, turns, counters, latencies, orders | Relaxed | Relaxed | nothing: figures, each for itself | |
 

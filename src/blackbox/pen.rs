@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! begin_turn ──> enter(Reading) ──> tick ──> enter(Parsing) ──> begin_batch ──┐
-//!    ^                                                                       v
-//!    └── enter(Writing) <── end_batch(now) <── (begin ──> end) for each operation
+//!    ^                                          ^   while there is more      v
+//!    └── enter(Writing) <── end_batch(now) <────┴── (begin ──> end) for each operation
 //! ```
 //!
 //! An operation is written down before it is executed, so that a death or a hang in the middle of it
@@ -25,6 +25,9 @@ use super::ring::{self, Batch, Ring};
 use super::sequence::{Sequence, fitting, text_words};
 use super::snapshot::PHASE_BITS;
 use crate::sync::{Arc, Ordering};
+
+/// LIMIT: a batch of so many operations or more goes on no further, since each has the time of all.
+const BATCH_OPERATIONS: u64 = 64;
 
 /// The operations that are counted in one by one; reads are the rest of a batch.
 const COUNTED_APART: Operation = Operation::Get;
@@ -223,7 +226,8 @@ impl Pen {
         }
     }
 
-    /// Begins a batch of so many operations, at most, of the connection whose turn it is.
+    /// Begins a batch of so many operations, at most, of the connection whose turn it is; or goes on with
+    /// so many more in the one that has not ended.
     #[inline]
     pub fn begin_batch(&mut self, operations: usize) {
         let Some(black_box) = self.black_box.as_ref().filter(|_| operations > 0) else {
@@ -231,23 +235,36 @@ impl Pen {
         };
         let arena = &black_box.arena;
         let announced = self.operations.wrapping_add(operations as u64);
-        self.batch = Batch {
-            number: self.batches,
-            start_ns: self.now_ns,
-            first: self.operations,
-            connection: self.served,
-        };
-        self.batches = self.batches.wrapping_add(1);
-        // ORDERING: Relaxed, both; the Release of each word of an entry carries them to who reads it.
+        // ORDERING: Relaxed, here and below; the Release of each word of an entry carries them to who reads it.
         arena
             .word(OPERATIONS_AT)
             .store(announced, Ordering::Relaxed);
-        arena
-            .word(BATCHES_AT)
-            .store(self.batches, Ordering::Relaxed);
-        self.batch.begin(arena);
-        self.is_within = true;
+        if !std::mem::replace(&mut self.is_within, true) {
+            self.batch = Batch {
+                number: self.batches,
+                start_ns: self.now_ns,
+                first: self.operations,
+                connection: self.served,
+            };
+            self.batches = self.batches.wrapping_add(1);
+            arena
+                .word(BATCHES_AT)
+                .store(self.batches, Ordering::Relaxed);
+            self.batch.begin(arena);
+        }
         self.enter(Phase::Executing);
+    }
+
+    /// Whether a batch has begun and not ended.
+    #[inline]
+    pub fn is_within_batch(&self) -> bool {
+        self.is_within
+    }
+
+    /// Whether the batch that has not ended is to, before another operation begins.
+    #[inline]
+    pub fn is_batch_full(&self) -> bool {
+        self.is_within && self.operations.wrapping_sub(self.batch.first) >= BATCH_OPERATIONS
     }
 
     /// Begins an operation of the batch. Where it has no key, or many, the hash is 0 for now.

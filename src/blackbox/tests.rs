@@ -66,6 +66,36 @@ fn read_all(black_box: &BlackBox) {
 }
 
 #[test]
+fn a_batch_that_goes_on_is_one_until_it_ends() {
+    let black_box = Arc::new(BlackBox::create(Kind::Worker, 3, NAMES).unwrap());
+    let mut pen = Pen::new(Arc::clone(&black_box));
+    let execute = |pen: &mut Pen, operations: u64| {
+        pen.begin_batch(operations as usize);
+        for number in 1..=operations {
+            pen.begin(Operation::Get, number, 3, 0);
+            pen.end(Outcome::Hit, 100);
+        }
+    };
+    pen.tick(1000);
+    for _ in 0..3 {
+        execute(&mut pen, 16);
+        assert!(pen.is_within_batch() && !pen.is_batch_full());
+    }
+    execute(&mut pen, 16);
+    assert!(pen.is_batch_full());
+    pen.end_batch(1700);
+    assert!(!pen.is_within_batch() && !pen.is_batch_full());
+    execute(&mut pen, 1);
+    pen.end_batch(1800);
+    let batches: Vec<_> = black_box.operations().iter().map(|one| one.batch).collect();
+    assert_eq!(batches[..64], [Some((1000, 700)); 64]);
+    assert_eq!(batches[64..], [Some((1700, 100))]);
+    let latencies = black_box.latencies();
+    let counts: Vec<u64> = latencies.iter().map(|one| one.histogram.count()).collect();
+    assert_eq!(counts, [65]);
+}
+
+#[test]
 fn a_box_is_the_same_in_a_file_and_through_a_descriptor() {
     let black_box = used();
     let copy = BlackBox::from_bytes(&black_box.to_bytes()).unwrap();

@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use arrayvec::ArrayVec;
+
 use crate::engine::cache::{Key, KeyError, Limits, Shared};
 use crate::engine::index::Found;
 use crate::engine::index::ahead::{Ahead, SeenAt};
@@ -152,19 +154,15 @@ impl<'s> Guard<'s> {
     #[inline(always)]
     fn look_ahead<'a>(&self, keys: impl Iterator<Item = (u64, KeyHash, &'a mut SeenAt)>) {
         let index = &self.shared.index;
-        let mut overflowed = [const { None }; BATCH];
-        let mut count = 0;
+        let mut overflowed = ArrayVec::<_, BATCH>::new();
         for (home_at, hash, seen_at) in keys {
             match index.prefetch_item(home_at, hash) {
                 Ahead::Seen(at) => *seen_at = at,
-                Ahead::Overflow(id) => {
-                    overflowed[count] = Some((hash, id, seen_at));
-                    count += 1;
-                }
+                Ahead::Overflow(id) => overflowed.push((hash, id, seen_at)),
             }
         }
-        for (hash, id, seen_at) in overflowed[..count].iter_mut().flatten() {
-            **seen_at = index.prefetch_overflowed(*hash, *id);
+        for (hash, id, seen_at) in overflowed {
+            *seen_at = index.prefetch_overflowed(hash, id);
         }
     }
 

@@ -124,7 +124,7 @@ impl Service {
     /// Ends the batch that the pen has begun, if it has.
     #[inline]
     pub(super) fn end_batch(&mut self) {
-        if self.pen.is_on() {
+        if self.pen.is_within_batch() {
             self.tick();
             self.pen.end_batch(self.now.monotonic_ns);
         }
@@ -321,6 +321,16 @@ impl Service {
 
     /// Executes what can be executed of `bytes`; says how many it took and why it stopped.
     fn serve(&mut self, connection: &mut Connection, bytes: &[u8]) -> Result<(usize, Stop), Cause> {
+        let served = self.serve_batches(connection, bytes);
+        self.end_batch();
+        served
+    }
+
+    fn serve_batches(
+        &mut self,
+        connection: &mut Connection,
+        bytes: &[u8],
+    ) -> Result<(usize, Stop), Cause> {
         let mut at = 0;
         if connection.is_sending() {
             match self.send(connection)? {
@@ -347,8 +357,12 @@ impl Service {
             // A request that is answered in part although there is room for more has had its share.
             let had_its_share = has_room && connection.answered_bytes > 0;
             if has_room && !had_its_share {
+                if self.pen.is_batch_full() {
+                    self.end_batch();
+                }
                 continue;
             }
+            self.end_batch();
             let sent = self.send(connection)?;
             if sent == Sent::Some {
                 return Ok((at, Stop::Blocked));
@@ -401,11 +415,6 @@ impl Service {
         let (out, pen) = (&mut self.output, &mut self.pen);
         let round = execute_batch(dialect, &mut guard, setting, bytes, out, pen);
         drop(guard);
-        if self.pen.is_on() {
-            self.now = shared.clock.now();
-            self.now_is_fresh = true;
-            self.pen.end_batch(self.now.monotonic_ns);
-        }
         connection.answered_bytes = round.answered_bytes as u32;
         if let Some(follow) = round.large {
             connection.transfer = Some(Box::new(Transfer::sending(follow)));

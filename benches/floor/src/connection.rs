@@ -31,10 +31,11 @@ impl Connection {
         }
     }
 
-    /// Reads once and writes once, and again only where the read filled all the room there is.
-    pub(crate) fn turn(&mut self, replies: &Replies, room: &mut [u8]) -> State {
+    /// Reads once and writes once, and again only where the read filled all the room there is, or where
+    /// the peer has finished: nothing else tells of that end.
+    pub(crate) fn turn(&mut self, replies: &Replies, room: &mut [u8], finished: bool) -> State {
         loop {
-            match self.step(replies, room) {
+            match self.step(replies, room, finished) {
                 Ok(Step::Again) => {}
                 Ok(Step::Rest) => return State::Open,
                 Err(_) => return State::Ended,
@@ -42,7 +43,7 @@ impl Connection {
         }
     }
 
-    fn step(&mut self, replies: &Replies, room: &mut [u8]) -> io::Result<Step> {
+    fn step(&mut self, replies: &Replies, room: &mut [u8], finished: bool) -> io::Result<Step> {
         if !self.backlog.is_empty() {
             let backlog = std::mem::take(&mut self.backlog);
             self.write(&backlog)?;
@@ -63,7 +64,7 @@ impl Connection {
             Some(laid_out) => self.write(laid_out)?,
             None => self.write(&replies.joined(&answer))?,
         }
-        Ok(if bytes == room.len() {
+        Ok(if finished || bytes == room.len() {
             Step::Again
         } else {
             Step::Rest

@@ -4,28 +4,22 @@
 //!
 //! A turn of a connection is one read and one write. A read that does not fill the buffer says that
 //! there is no more, so none is made to learn that.
+//!
+//! `--io uring` is the same on io_uring, to ask anew on another kernel or processor whether that costs
+//! less; BENCHMARKS.md tells what it came to.
 
+mod buffers;
 mod connection;
+mod epoll;
 mod requests;
+mod uring;
 
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 
-use clap::Parser;
-use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token};
-use slab::Slab;
+use clap::{Parser, ValueEnum};
 
-use crate::connection::{Connection, State};
 use crate::requests::Replies;
-
-const LISTENER: Token = Token(usize::MAX);
-
-/// LIMIT: bytes of one read.
-const READ_BYTES: usize = 64 << 10;
-
-/// LIMIT: connections that are told of at once.
-const EVENTS: usize = 1024;
 
 /// A server that only counts requests: get KEY has a fixed reply, a set is skipped.
 #[derive(Debug, Parser)]
@@ -41,59 +35,35 @@ struct Options {
     /// Length of the value in a reply
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=65536))]
     value_bytes: u32,
+
+    /// By which of the kernel's interfaces
+    #[arg(long, value_enum, default_value_t = Io::Epoll)]
+    io: Io,
+}
+
+/// How a server learns of what there is to read, and reads and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Io {
+    Epoll,
+    Uring,
 }
 
 fn main() -> io::Result<()> {
     let options = Options::parse();
-    let mut listener = TcpListener::bind(options.listen)?;
+    let listener = TcpListener::bind(options.listen)?;
     println!("floor ready on {}", listener.local_addr()?);
-    let mut poll = Poll::new()?;
-    poll.registry()
-        .register(&mut listener, LISTENER, Interest::READABLE)?;
     let replies = Replies::new(options.key_bytes.into(), options.value_bytes as usize);
-    let mut connections: Slab<Connection> = Slab::new();
-    let mut events = Events::with_capacity(EVENTS);
-    let mut room = vec![0; READ_BYTES];
-    loop {
-        match poll.poll(&mut events, None) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            polled => polled?,
-        }
-        for event in &events {
-            if event.token() == LISTENER {
-                accept(&listener, &poll, &mut connections)?;
-                continue;
-            }
-            let Some(connection) = connections.get_mut(event.token().0) else {
-                continue;
-            };
-            if connection.turn(&replies, &mut room) == State::Ended {
-                // Closing the socket takes it out of epoll.
-                connections.remove(event.token().0);
-            }
+    options.io.serve(listener, &replies)
+}
+
+impl Io {
+    fn serve(self, listener: TcpListener, replies: &Replies) -> io::Result<()> {
+        match self {
+            Self::Epoll => epoll::serve(listener, replies),
+            Self::Uring => uring::serve(listener, replies),
         }
     }
 }
 
-/// Takes all connections that wait.
-fn accept(
-    listener: &TcpListener,
-    poll: &Poll,
-    connections: &mut Slab<Connection>,
-) -> io::Result<()> {
-    loop {
-        let mut stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            // A client that is gone already.
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
-            Err(error) => return Err(error),
-        };
-        stream.set_nodelay(true)?;
-        let place = connections.vacant_entry();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        poll.registry()
-            .register(&mut stream, Token(place.key()), interest)?;
-        place.insert(Connection::new(stream));
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ models! {
     Some(2) => a_renamed_operation_is_read_whole,
     Some(2) => a_batch_is_read_whole,
     Some(2) => a_batch_is_read_whole_by_itself,
+    Some(2) => a_batch_that_goes_on_is_read_whole,
     Some(2) => an_operation_is_named_before_it_ends,
     Some(2) => an_operation_of_many_keys_names_the_last,
     Some(1) => a_thread_that_has_died_left_everything_behind,
@@ -34,12 +35,16 @@ fn pen(black_box: &Arc<BlackBox>) -> Pen {
 /// A batch of one operation in which every number says which it is, from 1 on.
 fn execute(pen: &mut Pen, number: u64) {
     pen.tick(number * 100);
+    begin_and_end(pen, number);
+    pen.end_batch(number * 100 + number);
+}
+
+/// That operation, in a batch that does not end yet.
+fn begin_and_end(pen: &mut Pen, number: u64) {
     pen.begin_batch(1);
     let mut reads = pen.reads();
     let begun = reads.begin(number, number as usize);
     reads.end(begun, Outcome::Hit, number as usize);
-    drop(reads);
-    pen.end_batch(number * 100 + number);
 }
 
 /// A record of [`execute`], with parts of no other.
@@ -184,6 +189,28 @@ fn a_batch_is_read_whole() {
             .iter()
             .all(|one| one.batch.is_some_and(|(_, duration_ns)| duration_ns > 0))
     );
+}
+
+/// A batch goes on with an operation whose place in the ring is being read.
+fn a_batch_that_goes_on_is_read_whole() {
+    let black_box = empty_box();
+    let mut pen = pen(&black_box);
+    pen.tick(100);
+    for number in 1..=2 {
+        begin_and_end(&mut pen, number);
+    }
+    let writing = spawn(move || {
+        begin_and_end(&mut pen, 3);
+        pen.end_batch(107);
+    });
+    for record in black_box.operations() {
+        expect_whole(&record);
+        assert!([None, Some((100, 0)), Some((100, 7))].contains(&record.batch));
+    }
+    writing.join().expect("writer");
+    let records = black_box.operations();
+    let batches: Vec<_> = (records.iter().map(|one| (one.number, one.batch))).collect();
+    assert_eq!(batches, [(1, Some((100, 7))), (2, Some((100, 7)))]);
 }
 
 fn an_operation_is_named_before_it_ends() {
