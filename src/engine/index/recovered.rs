@@ -476,7 +476,8 @@ impl Chains {
 
     /// Clears a bucket, but does not touch a page that is clear.
     fn clear<const N: usize>(&self, place: Place) {
-        for word in self.arena.words::<N>(self.at(place)) {
+        let words = self.arena.words::<N>(self.at(place));
+        for word in (0..N).map(|number| &words[number]) {
             if word.load(Ordering::Relaxed) != 0 {
                 word.store(0, Ordering::Relaxed);
             }
