@@ -35,16 +35,19 @@ fn pen(black_box: &Arc<BlackBox>) -> Pen {
 /// A batch of one operation in which every number says which it is, from 1 on.
 fn execute(pen: &mut Pen, number: u64) {
     pen.tick(number * 100);
-    begin_and_end(pen, number);
-    pen.end_batch(number * 100 + number);
-}
-
-/// That operation, in a batch that does not end yet.
-fn begin_and_end(pen: &mut Pen, number: u64) {
     pen.begin_batch(1);
     let mut reads = pen.reads();
     let begun = reads.begin(number, number as usize);
     reads.end(begun, Outcome::Hit, number as usize);
+    drop(reads);
+    pen.end_batch(number * 100 + number);
+}
+
+/// That operation by itself, in a batch that does not end yet.
+fn begin_and_end(pen: &mut Pen, number: u64) {
+    pen.begin_batch(1);
+    pen.begin(Operation::Get, number, number as usize, 0);
+    pen.end(Outcome::Hit, number as usize);
 }
 
 /// A record of [`execute`], with parts of no other.
