@@ -18,7 +18,7 @@ use std::ptr::NonNull;
 
 use crate::mapping::Mapping;
 pub(crate) use crate::mapping::{BorrowedFd, OwnedFd, Scratch};
-use crate::pages::{PagePlan, Pages, PagesError};
+use crate::pages::{HUGE_PAGE_BYTES, PagePlan, Pages, PagesError};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Where the tag of a word begins.
@@ -123,6 +123,22 @@ impl Arena {
     /// If what was insisted on cannot be had.
     pub(crate) fn arrange_pages(&mut self, plan: &PagePlan) -> Result<(), PagesError> {
         self.mapping.arrange(plan)
+    }
+
+    /// Whether huge pages may be made where the arena comes into use.
+    pub(crate) fn takes_huge_pages(&self) -> bool {
+        self.mapping.takes_huge_pages()
+    }
+
+    /// Has the bytes of a huge page lie in one, from a multiple of its size on. They may be in use; what is
+    /// being given back meanwhile, or was since the pages were arranged, is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Mapping::make_huge_page`].
+    pub(crate) fn make_huge_page(&self, offset: u64) -> io::Result<()> {
+        self.check(offset, HUGE_PAGE_BYTES as usize);
+        self.mapping.make_huge_page(offset)
     }
 
     /// The pages that the arena comes in.

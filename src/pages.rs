@@ -5,10 +5,14 @@
 use std::fmt;
 use std::ops::Range;
 
+/// Size of a huge page, and what the arena is aligned to.
+pub(crate) const HUGE_PAGE_BYTES: u64 = 2 << 20;
+
 /// Whether the items lie in huge pages, which the processor finds with fewer steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HugePages {
-    /// Where the system gives them to shared memory that asks; otherwise without.
+    /// Where the system gives them, and, as memory comes into use, where it makes them when it is
+    /// [maintained](crate::Session::maintain); otherwise without.
     #[default]
     Auto,
     /// From the start, and for good; refused where the system cannot. Touches the segments ahead.
@@ -27,17 +31,12 @@ pub enum Prefault {
     Ahead,
 }
 
-/// The pages that a cache got.
+/// The pages that a cache has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pages {
     /// The system's usual pages.
     #[default]
     Base,
-    /// Huge pages were asked for; the system gives them as it can.
-    HugeAskedFor {
-        /// The part of the memory that they are asked for.
-        bytes: u64,
-    },
     /// Huge pages are in place.
     Huge {
         /// The part of the memory that they hold.
@@ -50,16 +49,15 @@ impl Pages {
     pub fn name(self) -> &'static str {
         match self {
             Self::Base => "base",
-            Self::HugeAskedFor { .. } => "huge-asked-for",
             Self::Huge { .. } => "huge",
         }
     }
 
-    /// The part of the memory that huge pages hold or are asked for, in bytes.
+    /// The part of the memory that huge pages hold, in bytes.
     pub fn huge_bytes(self) -> u64 {
         match self {
             Self::Base => 0,
-            Self::HugeAskedFor { bytes } | Self::Huge { bytes } => bytes,
+            Self::Huge { bytes } => bytes,
         }
     }
 }
@@ -69,9 +67,6 @@ impl fmt::Display for Pages {
         let mebibytes = self.huge_bytes() >> 20;
         match self {
             Self::Base => write!(formatter, "base pages"),
-            Self::HugeAskedFor { .. } => {
-                write!(formatter, "huge pages asked for, {mebibytes} MiB")
-            }
             Self::Huge { .. } => write!(formatter, "huge pages, {mebibytes} MiB"),
         }
     }
@@ -134,7 +129,16 @@ pub(crate) struct PagePlan {
     pub(crate) in_use: Vec<Range<u64>>,
     /// Of these, the segments: all of them count as memory, whether they hold something or not.
     pub(crate) segments: Range<u64>,
-    /// Of these, in their order, those whose memory was given to something else: no page of them is to come
+    /// What the index has of it, beside the first chunks.
+    pub(crate) index: Vec<Range<u64>>,
+    /// Of the segments, in their order, those whose memory was given to something else: no page of them is to come
     /// into being.
     pub(crate) given_away: Vec<Range<u64>>,
+}
+
+/// The part of a range of offsets that consists of whole huge pages.
+pub(crate) fn whole_huge_pages(range: &Range<u64>) -> Range<u64> {
+    let start = range.start.next_multiple_of(HUGE_PAGE_BYTES);
+    let end = range.end - range.end % HUGE_PAGE_BYTES;
+    start.min(end)..end
 }

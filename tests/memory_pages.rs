@@ -1,6 +1,6 @@
 //! The memory bound as the system measures it, whatever pages the memory comes in.
 
-use larder::{Cache, Config, ConfigError, Entry, HugePages, Mode, Pages, Prefault};
+use larder::{Cache, Config, ConfigError, Entry, HugePages, Mode, Pages, Prefault, Proof};
 
 const MEMORY_BYTES: u64 = 8 << 20;
 
@@ -29,6 +29,10 @@ fn churn(cache: &Cache, what: &str) {
         let key = guard.key(&key).unwrap();
         // Eviction may have to wait for its readers, which is no matter here.
         let _ = guard.store(&key, Mode::Set, &Entry::of(&[7; 30]));
+        drop(guard);
+        if number.is_multiple_of(1_000) {
+            session.maintain(0);
+        }
         if number.is_multiple_of(10_000) {
             let held = held_bytes();
             assert!(held <= MEMORY_BYTES, "{what}: {held} after {number}");
@@ -43,6 +47,22 @@ fn churn(cache: &Cache, what: &str) {
     assert!(held_bytes() <= MEMORY_BYTES, "{what}: {}", held_bytes());
 }
 
+/// Goes on in the same memory; the bound must hold while the huge pages are found and made again.
+fn goes_on(cache: Cache, config: &Config, what: &str) {
+    let (items, pages) = (cache.stats().items, cache.pages());
+    let memory = cache.memory().try_clone_to_owned().unwrap();
+    drop(cache);
+    let (cache, receipt) = Cache::recover(memory, config, Proof::Contents).unwrap();
+    assert_eq!(receipt.items, items, "{what}");
+    let mut session = cache.session().unwrap();
+    for _ in 0..100 {
+        session.maintain(0);
+        assert!(held_bytes() <= MEMORY_BYTES, "{what}: {}", held_bytes());
+    }
+    let has_huge = |pages: Pages| pages != Pages::Base;
+    assert_eq!(has_huge(cache.pages()), has_huge(pages), "{what}");
+}
+
 /// One test, since what the system measures is the whole process.
 #[test]
 fn the_memory_bound_holds_whatever_the_pages() {
@@ -54,11 +74,12 @@ fn the_memory_bound_holds_whatever_the_pages() {
                 ..Config::new(MEMORY_BYTES)
             };
             let what = format!("{huge_pages:?}, {prefault:?}");
-            match Cache::new(config) {
+            match Cache::new(config.clone()) {
                 Ok(cache) => {
                     let never = huge_pages == HugePages::Never;
                     assert!(!never || cache.pages() == Pages::Base, "{what}");
                     churn(&cache, &what);
+                    goes_on(cache, &config, &what);
                 }
                 // Where a machine has no huge pages, insisting on them is refused.
                 Err(ConfigError::Pages(error)) if huge_pages == HugePages::Always => {

@@ -110,6 +110,14 @@ impl Arena {
         Ok(())
     }
 
+    pub(crate) fn takes_huge_pages(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn make_huge_page(&self, _offset: u64) -> io::Result<()> {
+        unreachable!("there are none")
+    }
+
     pub(crate) fn pages(&self) -> Pages {
         Pages::Base
     }

@@ -17,6 +17,8 @@ pub(crate) mod ghosts;
 pub(crate) mod guard;
 #[path = "../../src/engine/header.rs"]
 pub(crate) mod header;
+#[path = "../../src/engine/huge.rs"]
+pub(crate) mod huge;
 #[path = "../../src/engine/in_place.rs"]
 pub(crate) mod in_place;
 #[path = "../../src/engine/index/mod.rs"]

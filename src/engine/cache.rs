@@ -25,6 +25,7 @@ use crate::arena::Arena;
 use crate::engine::config::{Config, ConfigError, Geometry};
 use crate::engine::ghosts::Ghosts;
 use crate::engine::header;
+use crate::engine::huge::HugePageMaker;
 use crate::engine::index::Index;
 use crate::engine::index::ahead::SeenAt;
 use crate::engine::index::word::{Entry, Extent, KeyHash};
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) index: Index,
     pub(crate) segments: Arc<Segments>,
     pub(crate) ghosts: Ghosts,
+    pub(crate) huge_pages: Mutex<HugePageMaker>,
     pub(crate) caretaker: Mutex<Caretaker>,
     pub(crate) scrub: Mutex<Scrub>,
     pub(crate) collector: Collector,
@@ -204,6 +206,7 @@ impl Cache {
             index,
             segments: Arc::new(segments),
             ghosts: Ghosts::new(Arc::clone(&arena), geometry),
+            huge_pages: Mutex::default(),
             caretaker: Mutex::default(),
             scrub: Mutex::new(scrub),
             collector: Collector::new(),
@@ -313,6 +316,7 @@ pub(crate) fn page_plan(config: &Config, geometry: &Geometry) -> PagePlan {
             segments.clone(),
         ],
         segments,
+        index: Vec::new(),
         given_away: Vec::new(),
     }
 }

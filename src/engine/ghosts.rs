@@ -26,6 +26,8 @@
 //! | sets | `follow`, Relaxed, holding `growing` | all | nothing: sets that are not seen yet are not used; the lock orders who extends the table | `two_evictions_make_one_table_of_ghosts`, `an_eviction_beside_the_caretakers_makes_no_second_table_of_ghosts` |
 //! | entries | `insert`, `take`, Relaxed | each other | nothing: what one of them loses is a ghost | `a_key_comes_back_while_others_leave` |
 
+use std::ops::Range;
+
 use crate::arena::Arena;
 use crate::engine::config::{GHOST_SET_BYTES, Geometry};
 use crate::engine::header;
@@ -139,6 +141,12 @@ impl Ghosts {
         self.arena
             .word(header::GHOST_CHUNKS)
             .load(Ordering::Relaxed)
+    }
+
+    /// The range of the table.
+    pub(crate) fn paid(&self) -> Range<u64> {
+        let at = self.geometry.ghosts_at;
+        at..at + self.chunks() * self.geometry.segment_bytes
     }
 
     fn set_at(&self, hash: KeyHash, chunks: u64) -> u64 {

@@ -25,6 +25,7 @@ mod draft;
 mod ghosts;
 mod guard;
 mod header;
+mod huge;
 mod in_place;
 mod index;
 mod item;

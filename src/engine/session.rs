@@ -75,7 +75,8 @@ impl Session {
         self.writer.owes_upkeep()
     }
 
-    /// Some upkeep for its own sake: keeps segments free, cleans, and removes what has expired.
+    /// Some upkeep for its own sake: keeps segments free, cleans, removes what has expired, and has huge
+    /// pages made where memory has come into use, unless they are [not wanted](crate::HugePages::Never).
     /// Gives true if there is more to do.
     ///
     /// Sessions do all of this by themselves as they write; a session in a thread of its own that
@@ -83,8 +84,9 @@ impl Session {
     /// back the memory of expired items also while nobody writes. One call is bounded.
     pub fn maintain(&mut self, now_ms: u64) -> bool {
         self.shared.note_use(now_ms);
+        let has_made = self.shared.make_huge_page();
         let pin = self.handle.pin();
-        self.writer.maintain(&self.shared, &pin, now_ms)
+        self.writer.maintain(&self.shared, &pin, now_ms) || has_made
     }
 }
 

@@ -5,9 +5,14 @@
 //! Huge pages and the memory bound: most of the arena's address range is only reserved, and a huge
 //! page comes into being as a whole at the first touch of any byte of it. So all of the mapping is
 //! told to take none, whatever the system's policy, except the whole, aligned huge pages within
-//! the segments: every byte there counts as memory already. When a segment is given back, the
-//! system splits the huge page that it lies in, and keeps the rest; that huge page is told to take
-//! none from then on, or the system might put it together again and fill the hole.
+//! the segments, and within what was paid for of the index: every byte there counts as memory already.
+//! When a segment is given back, the system splits the huge page that it lies in, and keeps the rest;
+//! that huge page is told to take none from then on, or the system might put it together again and
+//! fill the hole.
+//!
+//! Few systems give huge pages to shared memory by themselves, all since Linux 6.1 make them of a range
+//! when told to (`MADV_COLLAPSE`, which asks no policy but `deny`). So whoever maintains the memory has
+//! them [made](Mapping::make_huge_page), one after the other, where memory comes into use.
 //!
 //! A mapping that its process may write to belongs to that process alone ([`owner`]); others may look
 //! at the same memory, and change nothing.
@@ -21,6 +26,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -35,11 +41,11 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use self::owner::OwnersMark;
-use crate::pages::{HugePages, PagePlan, Pages, PagesError, Prefault};
-use crate::sync::{AtomicU64, Ordering};
+use crate::pages::{
+    HUGE_PAGE_BYTES, HugePages, PagePlan, Pages, PagesError, Prefault, whole_huge_pages,
+};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
-/// Size of a huge page, and what the mapping is aligned to.
-const HUGE_PAGE_BYTES: u64 = 2 << 20;
 /// LIMIT: tries to make huge pages, since other use of the pages can be in the way for a moment.
 const HUGE_ATTEMPTS: u32 = 8;
 /// What keeps the file as large as the mapping.
@@ -59,9 +65,22 @@ pub(crate) struct Mapping {
     memory: OwnedFd,
     /// That it is this process's; `None`: it only looks at it.
     mark: Option<OwnersMark>,
-    pages: Pages,
-    /// The offsets that may come in huge pages: whole ones, or none at all.
+    /// Of the segments, the offsets that may come in huge pages: whole ones, or none at all.
     huge: Range<u64>,
+    /// Whether there may be any.
+    takes_huge: bool,
+    /// Held while one is made or pages are given back, so that none is made of a range that is about to have
+    /// a hole.
+    whole: Mutex<Whole>,
+}
+
+/// Where huge pages begin.
+#[derive(Debug, Default)]
+struct Whole {
+    /// Those that were made, and have no hole since.
+    made: BTreeSet<u64>,
+    /// Those that are none, since a part was given away.
+    broken: BTreeSet<u64>,
 }
 
 /// What a mapping is for.
@@ -171,8 +190,9 @@ impl Mapping {
             _reserved: reserved,
             memory,
             mark: None,
-            pages: Pages::Base,
             huge: 0..0,
+            takes_huge: false,
+            whole: Mutex::default(),
         };
         mapping.advise(0..bytes, Advice::LinuxDontDump)?;
         mapping.take_no_huge_pages(0..bytes)?;
@@ -194,9 +214,14 @@ impl Mapping {
         self.memory.as_fd()
     }
 
-    /// The pages that the plan led to.
+    /// The pages that it comes in by now.
     pub(crate) fn pages(&self) -> Pages {
-        self.pages
+        match self.whole.lock().made.len() as u64 {
+            0 => Pages::Base,
+            made => Pages::Huge {
+                bytes: made * HUGE_PAGE_BYTES,
+            },
+        }
     }
 
     /// Carries out what was asked for, before anybody else uses the mapping.
@@ -206,7 +231,7 @@ impl Mapping {
     /// If what was insisted on cannot be had.
     pub(crate) fn arrange(&mut self, plan: &PagePlan) -> Result<(), PagesError> {
         if plan.huge_pages != HugePages::Never {
-            self.ask_for_huge_pages(plan)?;
+            self.allow_huge_pages(plan)?;
         }
         let whole = self.huge_without(&plan.given_away);
         match (plan.prefault, plan.huge_pages) {
@@ -220,6 +245,34 @@ impl Mapping {
         }
     }
 
+    /// Whether huge pages may be made where memory comes into use.
+    pub(crate) fn takes_huge_pages(&self) -> bool {
+        self.takes_huge
+    }
+
+    /// Puts the range of a huge page into one, whether or not it is in use; none of its pages has been given
+    /// back since the mapping was arranged, and all of it counts as memory.
+    ///
+    /// # Errors
+    ///
+    /// The system has no free memory in a row for it ([`OutOfMemory`](io::ErrorKind::OutOfMemory)), does
+    /// not make any, or was told to make none of this one.
+    pub(crate) fn make_huge_page(&self, offset: u64) -> io::Result<()> {
+        let range = offset..offset + HUGE_PAGE_BYTES;
+        let mut whole = self.whole.lock();
+        if whole.broken.contains(&offset) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if !self.huge.contains(&offset) {
+            self.advise(range.clone(), Advice::LinuxHugepage)?;
+        }
+        // The system makes none where there is nothing at all.
+        self.advise(offset..offset + page_bytes(), Advice::LinuxPopulateWrite)?;
+        self.collapse(&range)?;
+        whole.made.insert(offset);
+        Ok(())
+    }
+
     /// Gives the pages of a range back to the system; they read as zero afterwards.
     ///
     /// LIMIT: the system zeroes a part of a huge page, and keeps it until the page is split, if
@@ -231,55 +284,64 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// Whatever the system says; the range is then unchanged.
+    /// Whatever the system says, or that a huge page is being made at this moment; the range is then
+    /// unchanged.
     pub(crate) unsafe fn release(&self, range: Range<u64>) -> io::Result<()> {
-        let around = self.huge_around(&range);
-        if !around.is_empty() {
+        // Nobody waits for a huge page.
+        let Some(mut whole) = self.whole.try_lock() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        if self.takes_huge {
+            let Range { start, end } = around(&range);
+            let around = start..end.min(self.bytes);
             // The system bounds how often a mapping may be divided; beyond that, all of it goes
             // without.
-            self.take_no_huge_pages(around)
-                .or_else(|_| self.take_no_huge_pages(self.huge.clone()))?;
+            self.take_no_huge_pages(around.clone())
+                .or_else(|_| self.take_no_huge_pages(0..self.bytes))?;
+            whole.made.retain(|start| !around.contains(start));
+            whole.broken.extend(starts(&self.huge_around(&range)));
         }
         self.advise(range, Advice::LinuxRemove)
     }
 
-    /// Asks for huge pages in the segments, where the system lets shared memory have them, or where
-    /// they will be made in any case.
-    fn ask_for_huge_pages(&mut self, plan: &PagePlan) -> Result<(), PagesError> {
+    /// Lets the segments, and what there is of the index, have huge pages: those that are there already, those
+    /// that the system gives by itself, and those that will be made.
+    fn allow_huge_pages(&mut self, plan: &PagePlan) -> Result<(), PagesError> {
         let insists = plan.huge_pages == HugePages::Always;
         let whole = whole_huge_pages(&plan.segments);
         if whole.is_empty() && insists {
             let huge_page_bytes = HUGE_PAGE_BYTES;
             return Err(PagesError::NoRoomForHuge { huge_page_bytes });
         }
-        if whole.is_empty() || !(insists || system::gives_huge_pages_to_shared_memory()) {
+        if whole.is_empty() {
             return Ok(());
         }
         match self.advise(whole.clone(), Advice::LinuxHugepage) {
-            Ok(()) => {
-                let bytes = whole.end - whole.start;
-                self.pages = Pages::HugeAskedFor { bytes };
-                self.huge = whole;
-                Ok(())
-            }
-            Err(reason) if insists => Err(PagesError::NoHuge { reason }),
-            Err(_) => Ok(()),
+            Ok(()) => self.huge = whole,
+            Err(reason) if insists => return Err(PagesError::NoHuge { reason }),
+            Err(_) => return Ok(()),
         }
+        self.takes_huge = true;
+        for range in plan.index.iter().map(whole_huge_pages) {
+            // It may go without.
+            let _ = self.advise(range, Advice::LinuxHugepage);
+        }
+        Ok(())
     }
 
-    /// The huge pages that a range touches, of those that the mapping may have.
+    /// The huge pages that a range touches, of those that the segments may have.
     fn huge_around(&self, range: &Range<u64>) -> Range<u64> {
-        let start = range.start - range.start % HUGE_PAGE_BYTES;
-        let end = range.end.next_multiple_of(HUGE_PAGE_BYTES);
-        start.max(self.huge.start)..end.min(self.huge.end)
+        let around = around(range);
+        around.start.max(self.huge.start)..around.end.min(self.huge.end)
     }
 
-    /// The huge pages that the mapping may have and that touch none of these ranges, which follow each other;
+    /// The huge pages that the segments may have and that touch none of these ranges, which follow each other;
     /// the others are told to be none.
     fn huge_without(&self, ranges: &[Range<u64>]) -> Vec<Range<u64>> {
         let (mut whole, mut start) = (Vec::new(), self.huge.start);
         for around in ranges.iter().map(|range| self.huge_around(range)) {
             if !around.is_empty() {
+                self.whole.lock().broken.extend(starts(&around));
                 // Whoever gives the range back tells it again, and answers for what the system refuses.
                 let _ = self.take_no_huge_pages(around.clone());
                 whole.push(start..around.start);
@@ -293,31 +355,19 @@ impl Mapping {
 
     /// Has these ranges, which are there, put into huge pages.
     fn make_huge_pages(&mut self, ranges: &[Range<u64>]) -> Result<(), PagesError> {
-        ranges
-            .iter()
-            .try_for_each(|range| self.make_huge_pages_of(range))?;
-        let bytes = ranges.iter().map(|range| range.end - range.start).sum();
-        self.pages = Pages::Huge { bytes };
-        Ok(())
-    }
-
-    fn make_huge_pages_of(&self, range: &Range<u64>) -> Result<(), PagesError> {
-        for attempt in 1.. {
-            let Err(error) = self.collapse(range) else {
-                break;
-            };
-            match error {
-                Errno::AGAIN | Errno::BUSY if attempt < HUGE_ATTEMPTS => {}
-                Errno::NOMEM | Errno::AGAIN | Errno::BUSY => {
-                    let reason = error.into();
-                    return Err(PagesError::NoFreeHuge { reason });
-                }
-                _ => {
-                    let reason = error.into();
-                    return Err(PagesError::NoHuge { reason });
-                }
-            }
-        }
+        let told = ranges.iter().try_for_each(|range| self.collapse(range));
+        told.map_err(|error| match error {
+            Errno::NOMEM | Errno::AGAIN | Errno::BUSY => PagesError::NoFreeHuge {
+                reason: error.into(),
+            },
+            _ => PagesError::NoHuge {
+                reason: error.into(),
+            },
+        })?;
+        self.whole
+            .lock()
+            .made
+            .extend(ranges.iter().flat_map(starts));
         Ok(())
     }
 
@@ -363,7 +413,18 @@ impl Mapping {
         }
     }
 
+    /// Puts a range into huge pages.
     fn collapse(&self, range: &Range<u64>) -> Result<(), Errno> {
+        for attempt in 1.. {
+            match self.collapse_once(range) {
+                Err(Errno::AGAIN | Errno::BUSY) if attempt < HUGE_ATTEMPTS => {}
+                told => return told,
+            }
+        }
+        Ok(())
+    }
+
+    fn collapse_once(&self, range: &Range<u64>) -> Result<(), Errno> {
         let (start, bytes) = self.pages_of(range);
         // SAFETY: inside the mapping; it moves pages and keeps their contents.
         let told = unsafe { libc::madvise(start.cast(), bytes, MADV_COLLAPSE) };
@@ -454,11 +515,14 @@ fn size_of_memory(memory: BorrowedFd<'_>, bytes_min: u64) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// The part of a range of offsets that consists of whole huge pages.
-fn whole_huge_pages(range: &Range<u64>) -> Range<u64> {
-    let start = range.start.next_multiple_of(HUGE_PAGE_BYTES);
-    let end = range.end - range.end % HUGE_PAGE_BYTES;
-    start.min(end)..end
+/// Where the huge pages of a range begin.
+fn starts(range: &Range<u64>) -> impl Iterator<Item = u64> + use<> {
+    range.clone().step_by(HUGE_PAGE_BYTES as usize)
+}
+
+/// The huge pages that a range of offsets touches.
+fn around(range: &Range<u64>) -> Range<u64> {
+    range.start - range.start % HUGE_PAGE_BYTES..range.end.next_multiple_of(HUGE_PAGE_BYTES)
 }
 
 /// The size of the system's pages. (Asked of the C library, since `rustix` reads it from where

@@ -1,32 +1,9 @@
-//! What the system says about its memory: how much is left, and whether shared memory may have
-//! huge pages.
+//! What the system says about its memory: how much is left.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const THP: &str = "/sys/kernel/mm/transparent_hugepage";
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
-
-/// Whether shared memory that asks for huge pages may get them.
-pub(crate) fn gives_huge_pages_to_shared_memory() -> bool {
-    // Newer kernels have a policy for each size, which may refer to the one for all.
-    let read = |file: &str| fs::read_to_string(Path::new(THP).join(file)).unwrap_or_default();
-    let sized = read("hugepages-2048kB/shmem_enabled");
-    match chosen(&sized) {
-        Some("inherit") | None => gives(chosen(&read("shmem_enabled"))),
-        policy => gives(policy),
-    }
-}
-
-fn gives(policy: Option<&str>) -> bool {
-    matches!(policy, Some("advise" | "within_size" | "always" | "force"))
-}
-
-/// The word in brackets: `always [advise] never`.
-fn chosen(policies: &str) -> Option<&str> {
-    let after = policies.split_once('[')?.1;
-    Some(after.split_once(']')?.0)
-}
 
 /// The memory that this process could come to use, as far as the machine and its control groups
 /// let it, in bytes; `None` where the system does not say.
@@ -64,18 +41,7 @@ fn figure(text: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{available_bytes, chosen, figure, gives};
-
-    #[test]
-    fn the_policy_in_brackets_is_the_one_that_holds() {
-        let policies = "always within_size advise [never] deny force\n";
-        assert_eq!(chosen(policies), Some("never"));
-        assert!(!gives(chosen(policies)));
-        assert!(gives(chosen(
-            "always within_size [advise] never deny force"
-        )));
-        assert!(!gives(chosen("")));
-    }
+    use super::{available_bytes, figure};
 
     #[test]
     fn figures_are_found_by_their_whole_name() {

@@ -10,6 +10,7 @@ fn plan(huge_pages: HugePages, prefault: Prefault) -> PagePlan {
         prefault,
         in_use: vec![0..MIB, 3 * MIB..9 * MIB],
         segments: 3 * MIB..9 * MIB,
+        index: Vec::new(),
         given_away: Vec::new(),
     }
 }
@@ -129,6 +130,45 @@ fn huge_pages_are_made_or_refused_and_can_be_given_back_in_part() {
     unsafe { &*word }.store(1, Ordering::Relaxed);
     mapping.touch_each_page(&(4 * MIB..5 * MIB));
     assert_eq!(held_bytes(&mapping), 3 * MIB);
+}
+
+#[test]
+fn huge_pages_are_made_one_by_one_but_not_of_what_was_given_back() {
+    let mut mapping = Mapping::new("larder-arena", 16 * MIB).expect("mapping");
+    mapping
+        .arrange(&plan(HugePages::Auto, Prefault::OnFirstUse))
+        .expect("pages");
+    assert!(mapping.takes_huge_pages());
+    assert_eq!(held_bytes(&mapping), 0);
+    let word = |offset| {
+        let word = mapping.address(offset).cast::<AtomicU64>();
+        // SAFETY: inside the mapping and aligned.
+        unsafe { &*word }
+    };
+    word(5 * MIB).store(7, Ordering::Relaxed);
+    if mapping.make_huge_page(4 * MIB).is_err() {
+        // This machine has none, as above.
+        return;
+    }
+    // Of the index, and of what nobody has touched yet.
+    mapping.make_huge_page(10 * MIB).expect("a huge page");
+    assert_eq!(mapping.pages(), Pages::Huge { bytes: 4 * MIB });
+    for offset in [4, 10] {
+        let (_, huge_bytes) = said(&mapping, offset * MIB, "ShmemPmdMapped");
+        assert_eq!(huge_bytes, 2 * MIB, "{offset}");
+    }
+    assert_eq!(word(5 * MIB).load(Ordering::Relaxed), 7);
+    // SAFETY: inside the mapping, and nobody uses it.
+    unsafe { mapping.release(5 * MIB..6 * MIB) }.expect("release");
+    mapping.make_huge_page(4 * MIB).unwrap_err();
+    assert_eq!(mapping.pages(), Pages::Huge { bytes: 2 * MIB });
+    mapping.touch_each_page(&(4 * MIB..5 * MIB));
+    assert_eq!(held_bytes(&mapping), 3 * MIB);
+    let held = mapping.whole.lock();
+    // SAFETY: as above.
+    let error = unsafe { mapping.release(10 * MIB..11 * MIB) }.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    drop(held);
 }
 
 #[test]

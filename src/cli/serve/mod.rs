@@ -36,7 +36,7 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = units::size)]
     memory: u64,
 
-    /// Whether items lie in huge pages: auto takes what the system gives, always insists
+    /// Whether items lie in huge pages: auto has them made as memory comes into use, always insists
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     huge_pages: HugePagesWhen,
 
@@ -214,7 +214,7 @@ enum Keep {
 /// When to use huge pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum HugePagesWhen {
-    /// Where the system gives them to shared memory that asks.
+    /// Where the system can make them, as memory comes into use.
     Auto,
     /// From the start, or not at all; touches the memory of items ahead.
     Always,

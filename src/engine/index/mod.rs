@@ -49,7 +49,7 @@ pub(crate) mod visit;
 pub(crate) mod word;
 
 use std::num::NonZeroU32;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use crate::arena::Arena;
 use crate::engine::config::{BUCKET_BYTES, Geometry, OVERFLOW_BYTES};
@@ -129,6 +129,16 @@ impl Index {
     pub(crate) fn buckets(&self) -> u64 {
         // ORDERING: Acquire, with the Release in `growth`: a bucket below the count is filled.
         self.arena.word(header::BUCKETS).load(Ordering::Acquire)
+    }
+
+    /// The ranges of buckets and overflow buckets that are paid for; `None` while a session extends them.
+    pub(crate) fn paid(&self) -> Option<[Range<u64>; 2]> {
+        let (buckets, overflow) = self.growth.try_lock()?.capacities();
+        let (buckets_at, overflow_at) = (self.geometry.buckets_at, self.geometry.overflow_at);
+        Some([
+            buckets_at..buckets_at + buckets * BUCKET_BYTES,
+            overflow_at..overflow_at + overflow * OVERFLOW_BYTES,
+        ])
     }
 
     #[inline]

@@ -236,7 +236,7 @@ impl Segments {
             self.set_used(lists, id, used, now);
             if now == Used::NONE {
                 self.segment(id).free_extent();
-                lists.free.push(id);
+                lists.free.push_back(id);
             }
         }
     }

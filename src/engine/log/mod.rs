@@ -18,6 +18,9 @@ pub(crate) mod recovered;
 pub(crate) mod segment;
 mod usage;
 
+use std::collections::VecDeque;
+use std::ops::Range;
+
 use crate::arena::Arena;
 use crate::engine::config::{Geometry, SEGMENT_LINE_BYTES};
 use crate::engine::log::due::DueList;
@@ -59,8 +62,11 @@ pub(crate) enum Place {
 
 #[derive(Debug)]
 struct Lists {
-    /// INVARIANT: `Free` segments, each once.
-    free: Vec<u32>,
+    /// INVARIANT: `Free` segments, each once. Taken from the end: low ones first, and those that were
+    /// used before ones that never were.
+    free: VecDeque<u32>,
+    /// Segments below this one were taken at some time.
+    taken: u32,
     /// INVARIANT: a segment is in a queue from its sealing (or its opening in another one's place)
     /// until it is claimed for eviction, or retired.
     queues: Queues,
@@ -98,7 +104,8 @@ impl Lists {
     /// Of no segments yet.
     fn new(geometry: &Geometry) -> Self {
         Self {
-            free: Vec::new(),
+            free: VecDeque::new(),
+            taken: 0,
             queues: Queues::new(geometry.segments),
             sequence: 0,
             evicting: 0,
@@ -120,16 +127,18 @@ impl Lists {
 
     /// Takes a segment from the pool, if that leaves as many as are kept for moving items to.
     fn take(&mut self, kept: u32) -> Option<u32> {
-        (self.free.len() as u32 > kept)
-            .then(|| self.free.pop())
-            .flatten()
+        if self.free.len() as u32 <= kept {
+            return None;
+        }
+        let id = self.free.pop_back()?;
+        self.taken = self.taken.max(id + 1);
+        Some(id)
     }
 }
 
 impl Segments {
     pub(crate) fn new(arena: Arc<Arena>, geometry: Geometry) -> Self {
         let mut lists = Lists::new(&geometry);
-        // Popped from the end: low segments first.
         lists.free = (0..geometry.segments).rev().collect();
         Self {
             arena,
@@ -151,6 +160,16 @@ impl Segments {
     /// The offset of a segment's first byte.
     pub(crate) fn start(&self, id: u32) -> u64 {
         self.geometry.segments_at + u64::from(id) * self.geometry.segment_bytes
+    }
+
+    /// The segments up to the last one that was ever taken, and so many bytes of those that follow, if any
+    /// was.
+    pub(crate) fn taken_and_ahead(&self, bytes: u64) -> Range<u64> {
+        let (start, taken) = (self.geometry.segments_at, self.lists.lock().taken);
+        match taken {
+            0 => start..start,
+            taken => start..(self.start(taken) + bytes).min(self.geometry.arena_bytes),
+        }
     }
 
     /// The segment that an item offset lies in.
@@ -376,7 +395,7 @@ impl Segments {
         };
         if released.is_err() {
             // Its pages stay: it must stay a segment, or the memory bound would not hold.
-            self.lists.lock().free.push(id);
+            self.lists.lock().free.push_front(id);
             return false;
         }
         self.segment(id).withdraw();
@@ -386,7 +405,9 @@ impl Segments {
 
     fn take_for_good(&self) -> Option<u32> {
         let mut lists = self.lists.lock();
-        let id = lists.take(self.geometry.segments_kept);
+        let is_enough = lists.free.len() as u32 > self.geometry.segments_kept;
+        // From the other end, so that what is given away lies together, as long as it can.
+        let id = is_enough.then(|| lists.free.pop_front()).flatten();
         // Until there is one, new items leave one more.
         lists.wanted = u32::from(id.is_none());
         id
@@ -399,7 +420,7 @@ impl Segments {
             segments.note_proven(id);
             let mut lists = segments.lists.lock();
             lists.limbo -= 1;
-            lists.free.push(id);
+            lists.free.push_back(id);
         });
     }
 }

@@ -22,8 +22,11 @@ impl Segments {
         let mut held = Vec::new();
         for (id, proven) in (0..geometry.segments).zip(&restored.proven) {
             segments.segment(id).restore(proven);
+            if matches!(proven, Proven::Items(_) | Proven::Extent(_)) {
+                lists.taken = id + 1;
+            }
             match proven {
-                Proven::Free => lists.free.push(id),
+                Proven::Free => lists.free.push_front(id),
                 Proven::Withdrawn => lists.withdrawn += 1,
                 Proven::Extent(used) => {
                     if used.count_ones() < geometry.parts_per_segment() {
@@ -34,8 +37,6 @@ impl Segments {
                 Proven::Items(items) => held.push((items.sequence, id, *items)),
             }
         }
-        // Popped from the end: low segments first.
-        lists.free.reverse();
         held.sort_unstable_by_key(|&(sequence, id, _)| (sequence, id));
         for (_, id, items) in held {
             lists.sequence += 1;

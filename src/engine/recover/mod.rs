@@ -157,6 +157,10 @@ impl Cache {
         let (hash_seed, counts) = accepted(&arena, &geometry, config)?;
         let mut plan = page_plan(config, &geometry);
         plan.given_away = given_away(&arena, &geometry);
+        // As far as the header and the segments tell; what is not so is given back in the end.
+        let left = counts.left_of(plan.given_away.len() as u64).unwrap_or(0);
+        let overflow_chunks = (left + 1).min(geometry.overflow_chunks_max);
+        plan.index = counts.paid(&geometry, overflow_chunks).into();
         let pages = arena.arrange_pages(&plan);
         pages.map_err(ConfigError::Pages)?;
         let arena = Arc::new(arena);
@@ -219,6 +223,16 @@ impl Counts {
     /// chunk of each kind of bucket came with the cache.)
     fn paid_with(&self) -> u64 {
         self.bucket_chunks - 1 + self.ghost_chunks
+    }
+
+    /// The ranges of buckets, overflow buckets, of which there are so many chunks, and ghosts.
+    fn paid(&self, geometry: &Geometry, overflow_chunks: u64) -> [Range<u64>; 3] {
+        [
+            (geometry.buckets_at, self.bucket_chunks),
+            (geometry.overflow_at, overflow_chunks),
+            (geometry.ghosts_at, self.ghost_chunks),
+        ]
+        .map(|(at, chunks)| at..at + chunks * geometry.segment_bytes)
     }
 
     /// How many of the segments that were withdrawn are left for overflow buckets.
@@ -341,27 +355,23 @@ fn release_unpaid(
     restored: &Restored,
 ) -> Result<(), RecoverError> {
     let chunk_bytes = geometry.segment_bytes;
-    let ranges = [
-        (
-            geometry.buckets_at + counts.bucket_chunks * chunk_bytes,
-            geometry.overflow_at,
-        ),
-        (
-            geometry.overflow_at + overflow_chunks * chunk_bytes,
-            geometry.ghosts_at,
-        ),
-        (
-            geometry.ghosts_at + counts.ghost_chunks * chunk_bytes,
-            geometry.segments_at,
-        ),
+    let paid = counts.paid(geometry, overflow_chunks);
+    let ends = [
+        geometry.overflow_at,
+        geometry.ghosts_at,
+        geometry.segments_at,
     ];
+    let unpaid = paid
+        .into_iter()
+        .zip(ends)
+        .map(|(paid, end)| (paid.end, end));
     let withdrawn = (0..).zip(&restored.proven);
     let withdrawn = withdrawn.filter(|(_, proven)| matches!(proven, Proven::Withdrawn));
     let withdrawn = withdrawn.map(|(id, _): (u64, _)| {
         let start = geometry.segments_at + id * chunk_bytes;
         (start, start + chunk_bytes)
     });
-    for (start, end) in ranges.into_iter().chain(withdrawn) {
+    for (start, end) in unpaid.chain(withdrawn) {
         // SAFETY: nobody else uses the arena, and what is in use lies elsewhere.
         let released = unsafe { arena.release(start, end - start) };
         // The next that use these bytes rely on them being zero.
