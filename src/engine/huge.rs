@@ -12,13 +12,14 @@
 //! [`Arena::make_huge_page`]: crate::arena::Arena::make_huge_page
 
 use std::io::ErrorKind;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use crate::engine::cache::Shared;
 use crate::pages::{HUGE_PAGE_BYTES, whole_huge_pages};
 
-/// LIMIT: how far ahead of the segments in use.
-const AHEAD_BYTES: u64 = 2 * HUGE_PAGE_BYTES;
+/// LIMIT: how far ahead of the segments in use: this share (1/N) of the memory, within bounds.
+const AHEAD_SHARE: u64 = 128;
+const AHEAD_BYTES: RangeInclusive<u64> = HUGE_PAGE_BYTES..=8 * HUGE_PAGE_BYTES;
 
 /// LIMIT: where memory in a row was missing so often, no more is looked for: that takes the system long.
 const REFUSALS_MAX: u32 = 16;
@@ -59,7 +60,9 @@ impl Shared {
         let (Some(mut maker), Some([buckets, overflow])) = (maker, paid) else {
             return false;
         };
-        let segments = self.segments.taken_and_ahead(AHEAD_BYTES);
+        let ahead_bytes = self.geometry.memory_bytes / AHEAD_SHARE;
+        let ahead_bytes = ahead_bytes.clamp(*AHEAD_BYTES.start(), *AHEAD_BYTES.end());
+        let segments = self.segments.taken_and_ahead(ahead_bytes);
         let Some(at) = maker.take(&[segments, buckets, overflow, self.ghosts.paid()]) else {
             return false;
         };

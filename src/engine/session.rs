@@ -69,10 +69,12 @@ impl Session {
             .seal_expired(&self.shared, now_ms, &pin);
     }
 
-    /// Whether there is upkeep that this session will do as it writes, as far as it knows.
+    /// Whether a thread that [maintains](Session::maintain) the cache has something to do: this session has
+    /// taken a segment since it was last asked, or there is upkeep that it will do itself as it writes, as far as
+    /// it knows.
     #[inline]
-    pub fn owes_upkeep(&self) -> bool {
-        self.writer.owes_upkeep()
+    pub fn wants_maintenance(&mut self) -> bool {
+        self.writer.wants_maintenance()
     }
 
     /// Some upkeep for its own sake: keeps segments free, cleans, removes what has expired, and has huge

@@ -44,6 +44,8 @@ pub(crate) struct Writer {
     pub(crate) first_log: Log,
     /// Whether the caretaker has something to do, as far as this session knows.
     upkeep: Upkeep,
+    /// Whether it took a segment since it was last asked whether it wants maintenance.
+    has_taken: bool,
     /// Bytes that should have been walked by now.
     owed_bytes: u64,
     /// Pins since time was last made to pass, and how often it should still be.
@@ -66,6 +68,7 @@ impl Writer {
             appender: Appender::of(Owner::Session(session)),
             first_log: Log::Small,
             upkeep: Upkeep::Done,
+            has_taken: false,
             owed_bytes: 0,
             pins: 0,
             collections: 0,
@@ -149,6 +152,7 @@ impl Writer {
     fn begin_upkeep(&mut self, shared: &Shared) {
         self.first_log = shared.segments.first_log();
         self.upkeep = Upkeep::More;
+        self.has_taken = true;
     }
 
     /// Where no segment is free: one bounded step that makes one free, or lets time pass.
@@ -185,8 +189,8 @@ impl Writer {
     }
 
     #[inline]
-    pub(crate) fn owes_upkeep(&self) -> bool {
-        self.upkeep != Upkeep::Done
+    pub(crate) fn wants_maintenance(&mut self) -> bool {
+        std::mem::take(&mut self.has_taken) || self.upkeep != Upkeep::Done
     }
 
     /// The share of upkeep that comes with writing `bytes`.

@@ -130,10 +130,10 @@ impl Service {
         }
     }
 
-    /// Wakes the maintenance thread, if there is upkeep that would fall to this worker.
+    /// Wakes the maintenance thread, if there is something for it to do.
     #[inline]
-    pub(crate) fn call_for_upkeep(&self) {
-        if self.session.owes_upkeep() {
+    pub(crate) fn call_for_upkeep(&mut self) {
+        if self.session.wants_maintenance() {
             self.shared.bell.ring();
         }
     }

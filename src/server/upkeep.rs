@@ -4,8 +4,8 @@
 //! Its black box has the board: all figures as text, for whoever cannot ask the server.
 //!
 //! It works in small steps while there is something to do, and sleeps in between. A worker whose
-//! turn has left few segments free wakes it; without that it looks by itself now and then, for what
-//! has expired meanwhile.
+//! turn has taken a segment or left few of them free wakes it; without that it looks by itself now and then,
+//! for what has expired meanwhile.
 
 use std::thread::Thread;
 use std::time::Duration;
