@@ -14,8 +14,8 @@
 //! case, and the hit ratio is that of all counted rounds.
 //!
 //! `larder` pins for each operation; `larder-16` works in batches of 16: one pin, gets looked up
-//! together, then the sets. `larder-huge` and `larder-16-huge` are the same with items in huge pages; they
-//! take part where they are named, since not every system has them.
+//! together, then the sets. Both are maintained once they are filled, and so lie in huge pages, where the system
+//! makes them; `larder-base` and `larder-16-base`, which take part where they are named, do not.
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml`; `-- --help` for sizes and choices. It
 //! takes about ten minutes.
@@ -55,7 +55,7 @@ struct Options {
     /// Distinct keys: 100,000 at least.
     #[arg(long, default_value_t = 1_000_000, value_parser = items)]
     items: usize,
-    /// Who takes part, instead of all that need no huge pages; may be given several times.
+    /// Who takes part, instead of all but those without huge pages; may be given several times.
     #[arg(long, value_name = "NAME", value_parser = names())]
     only: Vec<String>,
     /// What the peers hash with.

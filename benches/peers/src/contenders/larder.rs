@@ -1,4 +1,5 @@
-//! Larder, one at a time and in batches of 16, with pages as they come and with huge ones.
+//! Larder, one at a time and in batches of 16, maintained as a program with a thread for that does; with huge
+//! pages, where the system makes them, and without.
 
 use std::hint::black_box;
 
@@ -19,8 +20,7 @@ const MEMORY_BYTES_MIN: u64 = 2 << 20;
 /// LIMIT: tries of that search, each a fill.
 const TRIES_MAX: usize = 8;
 
-/// A pin for each operation, as by an embedder without batches. `HUGE`: its items lie in huge pages, or it
-/// does not take part.
+/// A pin for each operation, as by an embedder without batches. `HUGE`: in huge pages, where there are some.
 pub(super) struct OneAtATime<const HUGE: bool>(Cache);
 
 /// A pin for each batch; its gets are looked up together. `HUGE`: likewise.
@@ -35,6 +35,10 @@ impl<const HUGE: bool> Store for OneAtATime<HUGE> {
 
     fn session(&self) -> EachSession {
         EachSession(self.0.session().expect("a session"))
+    }
+
+    fn settle(&self) {
+        maintain(&self.0);
     }
 
     fn entries(&self) -> u64 {
@@ -57,6 +61,10 @@ impl<const HUGE: bool> Store for Batches<HUGE> {
         BatchSession(EachSession(self.0.session().expect("a session")))
     }
 
+    fn settle(&self) {
+        maintain(&self.0);
+    }
+
     fn entries(&self) -> u64 {
         self.0.stats().items
     }
@@ -68,8 +76,8 @@ impl<const HUGE: bool> Store for Batches<HUGE> {
 
 const fn pages<const HUGE: bool>() -> HugePages {
     match HUGE {
-        true => HugePages::Always,
-        false => HugePages::Auto,
+        true => HugePages::Auto,
+        false => HugePages::Never,
     }
 }
 
@@ -79,6 +87,12 @@ fn open(room: Room, keys: &Keys, huge_pages: HugePages) -> Cache {
         Room::Quarter => memory_for(room.entries(keys), keys),
     };
     with_memory(memory_bytes, huge_pages)
+}
+
+/// What a thread of its own would do meanwhile.
+fn maintain(cache: &Cache) {
+    let mut session = cache.session().expect("a session");
+    while session.maintain(NOW_MS) {}
 }
 
 fn with_memory(memory_bytes: u64, huge_pages: HugePages) -> Cache {
@@ -93,7 +107,7 @@ fn memory_for(entries: u64, keys: &Keys) -> u64 {
     let mut memory_bytes = entries * LIKELY_BYTES_PER_ENTRY;
     let mut closest = (u64::MAX, memory_bytes);
     for _ in 0..TRIES_MAX {
-        let store = OneAtATime::<false>(with_memory(memory_bytes, HugePages::Auto));
+        let store = OneAtATime::<false>(with_memory(memory_bytes, HugePages::Never));
         store.fill(keys);
         let held = store.0.stats().items;
         closest = closest.min((held.abs_diff(entries), memory_bytes));

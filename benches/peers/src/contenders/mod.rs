@@ -64,6 +64,8 @@ trait Store: Sync + Sized {
     /// Builds it with room for `keys`, or for a quarter of them.
     fn open(room: Room, keys: &Keys) -> Self;
     fn session(&self) -> Self::Session<'_>;
+    /// What follows on filling it.
+    fn settle(&self) {}
     /// Entries held, all that was done before counted in.
     fn entries(&self) -> u64;
 
@@ -118,6 +120,7 @@ impl<S: Store> Contender for S {
         let action = Action::Set;
         self.session()
             .serve(keys.iter().map(|key| Request { action, key }));
+        self.settle();
     }
 
     fn turn(&self, requests: &[Requests]) -> Turn {
@@ -176,7 +179,7 @@ pub(crate) enum Hashing {
 pub(crate) struct Entrant {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    /// Whether it takes part only where it is named: it needs what not every system has.
+    /// Whether it takes part only where it is named.
     pub(crate) is_on_request: bool,
     open: fn(Hashing, Room, &Keys) -> Box<dyn Contender>,
 }
@@ -213,10 +216,10 @@ const fn on_request(entrant: Entrant) -> Entrant {
     }
 }
 
-type Each = OneAtATime<false>;
-type EachHuge = OneAtATime<true>;
-type Batched = Batches<false>;
-type BatchedHuge = Batches<true>;
+type Each = OneAtATime<true>;
+type EachInSmallPages = OneAtATime<false>;
+type Batched = Batches<true>;
+type BatchedInSmallPages = Batches<false>;
 
 type Folded = foldhash::quality::RandomState;
 type Std = std::hash::RandomState;
@@ -230,9 +233,12 @@ pub(crate) const LARDER_BATCHES: &str = "larder-16";
 pub(crate) const ENTRANTS: &[Entrant] = &[
     entrant::<Each, Each>(LARDER, Kind::Larder),
     entrant::<Batched, Batched>(LARDER_BATCHES, Kind::Larder),
-    on_request(entrant::<EachHuge, EachHuge>("larder-huge", Kind::Larder)),
-    on_request(entrant::<BatchedHuge, BatchedHuge>(
-        "larder-16-huge",
+    on_request(entrant::<EachInSmallPages, EachInSmallPages>(
+        "larder-base",
+        Kind::Larder,
+    )),
+    on_request(entrant::<BatchedInSmallPages, BatchedInSmallPages>(
+        "larder-16-base",
         Kind::Larder,
     )),
     entrant::<Moka<Std>, Moka<Folded>>("moka", Kind::Bounded),
