@@ -388,14 +388,25 @@ fn huge_pages_are_in_place_and_within_the_memory_or_refused() {
         assert!(log.contains("huge pages cannot be had"), "{log}");
         return;
     }
-    let told = server.run(&["stats", "cache"]).stdout;
-    let pages = told
-        .lines()
-        .find(|line| line.trim_start().starts_with("pages "));
-    assert!(pages.is_some_and(|line| line.ends_with(" huge")), "{told}");
+    assert!(has_huge_pages(&server));
     let (_, held_bytes) = said_of_the_arena(server.pid(), "Rss");
     assert!((12 << 20..=16 << 20).contains(&held_bytes), "{held_bytes}");
     server.signal("-TERM");
     let (_, log) = server.wait();
     assert!(log.contains("huge pages, 1"), "{log}");
+    // Those that nobody insists on come when something is stored.
+    let server = ServerProcess::serve(&[&listen[..], &["--memory", "16MiB"]].concat());
+    assert!(!has_huge_pages(&server));
+    assert_eq!(server.run(&["set", "key", "value"]).code, Some(0));
+    while !has_huge_pages(&server) {}
+    let (_, held_bytes) = said_of_the_arena(server.pid(), "Rss");
+    assert!((2 << 20..8 << 20).contains(&held_bytes), "{held_bytes}");
+}
+
+/// Whether the server's statistics say that it has some.
+fn has_huge_pages(server: &ServerProcess) -> bool {
+    let told = server.run(&["stats", "cache"]).stdout;
+    let mut lines = told.lines().map(str::trim_start);
+    let pages = lines.find(|line| line.starts_with("pages "));
+    pages.expect("the pages").ends_with(" huge")
 }

@@ -48,6 +48,8 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// LIMIT: tries to make huge pages, since other use of the pages can be in the way for a moment.
 const HUGE_ATTEMPTS: u32 = 8;
+/// What the system counts the size of files in.
+const BLOCK_BYTES: u64 = 512;
 /// What keeps the file as large as the mapping.
 const SIZE_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 /// `MADV_COLLAPSE`, since Linux 6.1; not every C library names it.
@@ -234,14 +236,20 @@ impl Mapping {
             self.allow_huge_pages(plan)?;
         }
         let whole = self.huge_without(&plan.given_away);
-        match (plan.prefault, plan.huge_pages) {
-            (Prefault::Ahead, _) => self.touch(&plan.in_use)?,
-            (_, HugePages::Always) => self.touch(&whole)?,
-            _ => {}
+        let ahead = match (plan.prefault, plan.huge_pages) {
+            (Prefault::Ahead, _) => &plan.in_use,
+            (Prefault::OnFirstUse, HugePages::Always) => &whole,
+            (Prefault::OnFirstUse, HugePages::Auto | HugePages::Never) => return Ok(()),
+        };
+        self.are_available(ahead)?;
+        // Before the others, which would have to be copied.
+        let made = self.make_huge_pages(&whole);
+        if plan.huge_pages == HugePages::Always {
+            made?;
         }
-        match plan.huge_pages {
-            HugePages::Always => self.make_huge_pages(&whole),
-            HugePages::Auto | HugePages::Never => Ok(()),
+        match plan.prefault {
+            Prefault::Ahead => self.touch(&plan.in_use),
+            Prefault::OnFirstUse => Ok(()),
         }
     }
 
@@ -262,6 +270,9 @@ impl Mapping {
         let mut whole = self.whole.lock();
         if whole.broken.contains(&offset) {
             return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if whole.made.contains(&offset) {
+            return Ok(());
         }
         if !self.huge.contains(&offset) {
             self.advise(range.clone(), Advice::LinuxHugepage)?;
@@ -353,39 +364,44 @@ impl Mapping {
         whole
     }
 
-    /// Has these ranges, which are there, put into huge pages.
-    fn make_huge_pages(&mut self, ranges: &[Range<u64>]) -> Result<(), PagesError> {
-        let told = ranges.iter().try_for_each(|range| self.collapse(range));
-        told.map_err(|error| match error {
-            Errno::NOMEM | Errno::AGAIN | Errno::BUSY => PagesError::NoFreeHuge {
-                reason: error.into(),
-            },
-            _ => PagesError::NoHuge {
-                reason: error.into(),
-            },
-        })?;
-        self.whole
-            .lock()
-            .made
-            .extend(ranges.iter().flat_map(starts));
-        Ok(())
+    /// Makes all huge pages of these ranges, until one cannot be had.
+    fn make_huge_pages(&self, ranges: &[Range<u64>]) -> Result<(), PagesError> {
+        let mut starts = ranges.iter().flat_map(starts);
+        let made = starts.try_for_each(|start| self.make_huge_page(start));
+        made.map_err(|reason| match reason.kind() {
+            io::ErrorKind::OutOfMemory
+            | io::ErrorKind::WouldBlock
+            | io::ErrorKind::ResourceBusy => PagesError::NoFreeHuge { reason },
+            _ => PagesError::NoHuge { reason },
+        })
+    }
+
+    /// Whether there is memory for what these ranges do not have yet.
+    ///
+    /// The system would end the process, not refuse a page, where memory runs out.
+    fn are_available(&self, ranges: &[Range<u64>]) -> Result<(), PagesError> {
+        let wanted_bytes = self.missing_bytes(ranges);
+        match system::available_bytes() {
+            Some(available_bytes) if available_bytes < wanted_bytes => {
+                Err(PagesError::NotAvailable {
+                    wanted_bytes,
+                    available_bytes,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What these ranges come to, less all that the memory has already: whoever goes on in it asks for the
+    /// rest.
+    fn missing_bytes(&self, ranges: &[Range<u64>]) -> u64 {
+        let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        let blocks = rustix::fs::fstat(&self.memory).map_or(0, |stat| stat.st_blocks);
+        bytes.saturating_sub(blocks.unsigned_abs() * BLOCK_BYTES)
     }
 
     /// Brings the pages of these ranges into being.
-    ///
-    /// The system would end the process, not refuse a page, where memory runs out; so what is left
-    /// is looked at first.
     fn touch(&self, ranges: &[Range<u64>]) -> Result<(), PagesError> {
-        let wanted_bytes = ranges.iter().map(|range| range.end - range.start).sum();
-        match system::available_bytes() {
-            Some(available_bytes) if available_bytes < wanted_bytes => {
-                return Err(PagesError::NotAvailable {
-                    wanted_bytes,
-                    available_bytes,
-                });
-            }
-            _ => {}
-        }
         for range in ranges {
             match self.advise(range.clone(), Advice::LinuxPopulateWrite) {
                 // Before Linux 5.14.
@@ -393,7 +409,7 @@ impl Mapping {
                     self.touch_each_page(range);
                 }
                 touched => touched.map_err(|reason| PagesError::Touch {
-                    wanted_bytes,
+                    wanted_bytes: range.end - range.start,
                     reason,
                 })?,
             }

@@ -98,6 +98,17 @@ fn more_than_there_is_cannot_be_touched_ahead() {
 }
 
 #[test]
+fn what_the_memory_has_already_need_not_be_available() {
+    let mapping = Mapping::new("larder-arena", 16 * MIB).expect("mapping");
+    let ranges = [0..MIB, 3 * MIB..9 * MIB];
+    assert_eq!(mapping.missing_bytes(&ranges), 7 * MIB);
+    mapping.touch_each_page(&(3 * MIB..8 * MIB));
+    assert_eq!(mapping.missing_bytes(&ranges), 2 * MIB);
+    mapping.touch_each_page(&(0..16 * MIB));
+    assert_eq!(mapping.missing_bytes(&ranges), 0);
+}
+
+#[test]
 fn touching_page_by_page_brings_the_same_pages_into_being() {
     let mapping = Mapping::new("larder-arena", 16 * MIB).expect("mapping");
     mapping.touch_each_page(&(3 * MIB..9 * MIB));
