@@ -277,11 +277,18 @@ impl Mapping {
         if !self.huge.contains(&offset) {
             self.advise(range.clone(), Advice::LinuxHugepage)?;
         }
-        // The system makes none where there is nothing at all.
-        self.advise(offset..offset + page_bytes(), Advice::LinuxPopulateWrite)?;
-        self.collapse(&range)?;
+        self.make_huge(&range)?;
         whole.made.insert(offset);
         Ok(())
+    }
+
+    /// Makes the huge pages of a range.
+    fn make_huge(&self, range: &Range<u64>) -> io::Result<()> {
+        // The system makes none where there is nothing at all.
+        for start in starts(range) {
+            self.advise(start..start + page_bytes(), Advice::LinuxPopulateWrite)?;
+        }
+        Ok(self.collapse(range)?)
     }
 
     /// Gives the pages of a range back to the system; they read as zero afterwards.
@@ -366,9 +373,12 @@ impl Mapping {
 
     /// Makes all huge pages of these ranges, until one cannot be had.
     fn make_huge_pages(&self, ranges: &[Range<u64>]) -> Result<(), PagesError> {
-        let mut starts = ranges.iter().flat_map(starts);
-        let made = starts.try_for_each(|start| self.make_huge_page(start));
-        made.map_err(|reason| match reason.kind() {
+        let made = ranges.iter().try_for_each(|range| {
+            self.make_huge(range)?;
+            self.whole.lock().made.extend(starts(range));
+            Ok(())
+        });
+        made.map_err(|reason: io::Error| match reason.kind() {
             io::ErrorKind::OutOfMemory
             | io::ErrorKind::WouldBlock
             | io::ErrorKind::ResourceBusy => PagesError::NoFreeHuge { reason },
