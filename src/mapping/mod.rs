@@ -74,6 +74,8 @@ pub(crate) struct Mapping {
     /// Held while one is made or pages are given back, so that none is made of a range that is about to have
     /// a hole.
     whole: Mutex<Whole>,
+    /// What those that were made come to, for whoever does not wait.
+    huge_bytes: AtomicU64,
 }
 
 /// Where huge pages begin.
@@ -195,6 +197,7 @@ impl Mapping {
             huge: 0..0,
             takes_huge: false,
             whole: Mutex::default(),
+            huge_bytes: AtomicU64::new(0),
         };
         mapping.advise(0..bytes, Advice::LinuxDontDump)?;
         mapping.take_no_huge_pages(0..bytes)?;
@@ -218,11 +221,10 @@ impl Mapping {
 
     /// The pages that it comes in by now.
     pub(crate) fn pages(&self) -> Pages {
-        match self.whole.lock().made.len() as u64 {
+        // ORDERING: Relaxed; a figure.
+        match self.huge_bytes.load(Ordering::Relaxed) {
             0 => Pages::Base,
-            made => Pages::Huge {
-                bytes: made * HUGE_PAGE_BYTES,
-            },
+            bytes => Pages::Huge { bytes },
         }
     }
 
@@ -279,6 +281,7 @@ impl Mapping {
         }
         self.make_huge(&range)?;
         whole.made.insert(offset);
+        self.note_made(&whole);
         Ok(())
     }
 
@@ -316,7 +319,11 @@ impl Mapping {
             // without.
             self.take_no_huge_pages(around.clone())
                 .or_else(|_| self.take_no_huge_pages(0..self.bytes))?;
-            whole.made.retain(|start| !around.contains(start));
+            let lost: Vec<_> = whole.made.range(around).copied().collect();
+            lost.iter().for_each(|start| {
+                whole.made.remove(start);
+            });
+            self.note_made(&whole);
             whole.broken.extend(starts(&self.huge_around(&range)));
         }
         self.advise(range, Advice::LinuxRemove)
@@ -375,7 +382,9 @@ impl Mapping {
     fn make_huge_pages(&self, ranges: &[Range<u64>]) -> Result<(), PagesError> {
         let made = ranges.iter().try_for_each(|range| {
             self.make_huge(range)?;
-            self.whole.lock().made.extend(starts(range));
+            let mut whole = self.whole.lock();
+            whole.made.extend(starts(range));
+            self.note_made(&whole);
             Ok(())
         });
         made.map_err(|reason: io::Error| match reason.kind() {
@@ -384,6 +393,12 @@ impl Mapping {
             | io::ErrorKind::ResourceBusy => PagesError::NoFreeHuge { reason },
             _ => PagesError::NoHuge { reason },
         })
+    }
+
+    fn note_made(&self, whole: &Whole) {
+        let bytes = whole.made.len() as u64 * HUGE_PAGE_BYTES;
+        // ORDERING: Relaxed; a figure.
+        self.huge_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Whether there is memory for what these ranges do not have yet.
