@@ -258,11 +258,18 @@ fn whoever_does_not_read_the_log_holds_nothing_up() {
     while (&writer).write(&[0; 4096]).is_ok() {}
     while (&writer).write(&[0]).is_ok() {}
     rustix::fs::fcntl_setfl(&writer, status).unwrap();
-    let watched = Watched::serve_logging_to("unread", &[], writer.into());
+    let watched = Watched::serve_logging_to("unread", &["--allow-drills"], writer.into());
     watched.store("key");
-    for _ in 0..2 {
+    // A process that is out of memory says so itself.
+    for death in ["kill", "oom"] {
         let before = watched.server.pid();
-        kill("-KILL", &[before]);
+        match death {
+            "kill" => kill("-KILL", &[before]),
+            drill => {
+                let drilled = watched.ask(&["drill", drill, "--worker", "0"]);
+                assert_eq!(drilled.code, Some(0), "{drilled:?}");
+            }
+        }
         let is_complete = |ended: &Ended| ended.stdout.contains("The next process");
         watched.ask_until(&["postmortem"], is_complete);
         watched.server.signal("-HUP");

@@ -3,8 +3,14 @@
 //! A thread of its own writes it: whoever reads standard error may be slow, or have stopped, and a
 //! supervisor that waited for that would start nothing again. What cannot be written in time is dropped, and
 //! is among the last lines all the same that are kept with evidence.
+//!
+//! What the language's runtime says of a panic, or as it ends the process, it writes there itself, in the thread
+//! that it is about. So where standard error is a pipe, nobody but the log's thread waits for its reader.
 
+use std::fs::File;
 use std::io::{self, Write};
+
+use rustix::fs::{FileType, Mode, OFlags};
 
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
@@ -60,7 +66,8 @@ impl Level {
 pub(super) fn start(form: LogForm, level: LevelFilter) -> Log {
     let builder = NonBlockingBuilder::default();
     let builder = builder.buffered_lines_limit(LINES_WAITING_MAX).lossy(true);
-    let (writer, guard) = builder.thread_name("larder-log").finish(io::stderr());
+    let target = pipe_of_stderr().unwrap_or_else(|_| Box::new(io::stderr()));
+    let (writer, guard) = builder.thread_name("larder-log").finish(target);
     let (filter, handle) = reload::Layer::new(level);
     let lines = fmt::layer()
         .with_writer(writer.clone())
@@ -84,4 +91,20 @@ pub(super) fn start(form: LogForm, level: LevelFilter) -> Log {
         writer,
         guard,
     }
+}
+
+/// Where standard error is a pipe: a way into it that waits for its reader; standard error itself waits no
+/// more. (It is opened anew for that, since others have it, too, and go on as they were.)
+fn pipe_of_stderr() -> io::Result<Box<dyn Write + Send>> {
+    const STDERR: &str = "/proc/self/fd/2";
+    let stat = rustix::fs::fstat(io::stderr())?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    // Where there is no reader, to open it without this would wait for one.
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let waits = rustix::fs::open(STDERR, flags, Mode::empty())?;
+    rustix::fs::fcntl_setfl(&waits, OFlags::empty())?;
+    rustix::stdio::dup2_stderr(rustix::fs::open(STDERR, flags, Mode::empty())?)?;
+    Ok(Box::new(File::from(waits)))
 }
