@@ -60,12 +60,14 @@ impl Shared {
         let (Some(mut maker), Some([buckets, overflow])) = (maker, paid) else {
             return false;
         };
-        let ahead_bytes = self.geometry.memory_bytes / AHEAD_SHARE;
-        let ahead_bytes = ahead_bytes.clamp(*AHEAD_BYTES.start(), *AHEAD_BYTES.end());
-        let segments = self.segments.taken_and_ahead(ahead_bytes);
-        // To the end of its last huge page, if there are segments so far.
-        let end = segments.end.next_multiple_of(HUGE_PAGE_BYTES);
-        let segments = segments.start..end.min(self.geometry.arena_bytes);
+        let mut segments = self.segments.taken();
+        if !segments.is_empty() {
+            let ahead_bytes = self.geometry.memory_bytes / AHEAD_SHARE;
+            let ahead_bytes = ahead_bytes.clamp(*AHEAD_BYTES.start(), *AHEAD_BYTES.end());
+            // To the end of the last huge page.
+            let end = (segments.end + ahead_bytes).next_multiple_of(HUGE_PAGE_BYTES);
+            segments.end = end.min(self.geometry.arena_bytes);
+        }
         let Some(at) = maker.take(&[segments, buckets, overflow, self.ghosts.paid()]) else {
             return false;
         };

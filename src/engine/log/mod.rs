@@ -162,14 +162,9 @@ impl Segments {
         self.geometry.segments_at + u64::from(id) * self.geometry.segment_bytes
     }
 
-    /// The segments up to the last one that was ever taken, and so many bytes of those that follow, if any
-    /// was.
-    pub(crate) fn taken_and_ahead(&self, bytes: u64) -> Range<u64> {
-        let (start, taken) = (self.geometry.segments_at, self.lists.lock().taken);
-        match taken {
-            0 => start..start,
-            taken => start..(self.start(taken) + bytes).min(self.geometry.arena_bytes),
-        }
+    /// The range of the segments up to the last one that was ever taken.
+    pub(crate) fn taken(&self) -> Range<u64> {
+        self.geometry.segments_at..self.start(self.lists.lock().taken)
     }
 
     /// The segment that an item offset lies in.
