@@ -230,3 +230,52 @@ fn flushed_items_give_their_memory_back() {
     // But for what is in segments that are still open.
     assert!(stats.items < 40, "{stats:#?}");
 }
+
+#[test]
+fn what_a_large_value_takes_is_freed_bit_by_bit_as_it_comes() {
+    const PIECE_BYTES: usize = 4 << 10;
+    const VALUE_BYTES: u64 = 4 << 20;
+    // With header, key and padding.
+    const ITEM_BYTES_MIN: u64 = 100;
+    let cache = cache(32 << 20);
+    let mut session = cache.session().expect("a session is free");
+    for n in 0..300_000 {
+        set(
+            &mut session.pin(NOW_MS),
+            &format!("key {n}"),
+            &[7; 80],
+            None,
+        );
+    }
+    let full = cache.stats();
+    assert!(full.evicted > 0, "{full:#?}");
+    let mut draft = session.pin(NOW_MS).begin_large(VALUE_BYTES).expect("room");
+    let (mut evicted, mut most, mut asked) = (full.evicted, 0, 0);
+    while draft.missing_bytes() > 0 {
+        let extended = session.pin(NOW_MS).extend_large(&mut draft);
+        asked += u64::from(extended.expect("it is there or is made"));
+        let now = cache.stats().evicted;
+        most = most.max(now - evicted);
+        evicted = now;
+        let bytes = draft.space().len().min(PIECE_BYTES);
+        draft.space()[..bytes].fill(9);
+        draft.advance(bytes);
+    }
+    let mut guard = session.pin(NOW_MS);
+    let key = guard.key(b"large").expect("a key");
+    let entry = Entry {
+        value: &[],
+        flags: 0,
+        expires_at_ms: None,
+    };
+    let stored = guard.store_large(&key, Mode::Set, &entry, draft);
+    assert!(matches!(stored, Ok(Outcome::Stored { .. })), "{stored:?}");
+    drop(guard);
+    // All that was needed left, and never more at once than a few times what had come.
+    let freed_bytes = (evicted - full.evicted) * ITEM_BYTES_MIN;
+    assert!(freed_bytes > VALUE_BYTES / 2, "{freed_bytes}");
+    let walked_bytes_max = 5 * PIECE_BYTES as u64;
+    assert!(most * ITEM_BYTES_MIN <= walked_bytes_max, "{most} at once");
+    assert!(asked > 0, "nobody was asked to let others go first");
+    verified(&cache, &mut session);
+}

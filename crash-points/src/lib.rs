@@ -15,7 +15,7 @@
 //! other while they live is the subject of `loom-tests`.
 //!
 //! `cargo test -p larder-crash-points` sweeps all families, which takes two cores about a minute.
-//! `LARDER_CRASH_POINTS=deep` goes further, for hours. What that is worth is tested as well: with any step
+//! `LARDER_CRASH_POINTS=deep` goes further, for an hour. What that is worth is tested as well: with any step
 //! of recovery left out ([`fault`]), and with any careless order of stores ([`reorder`]), the sweep finds
 //! something wrong.
 

@@ -1,6 +1,6 @@
 //! Every family of programs, swept: no death at any store breaks the guarantee.
 //!
-//! `LARDER_CRASH_POINTS=deep` goes further, for hours: programs of one operation more, a pair behind each
+//! `LARDER_CRASH_POINTS=deep` goes further, for an hour: programs of one operation more, a pair behind each
 //! operation, and every recovery dies, too. Anything else is refused.
 
 use std::time::Instant;

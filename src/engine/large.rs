@@ -200,6 +200,8 @@ pub struct LargeDraft {
     segments: Arc<Segments>,
     value_bytes: u64,
     filled_bytes: u64,
+    /// Of these, those whose share of the upkeep is paid.
+    paid_bytes: u64,
     /// Of what is filled in.
     crc: u32,
     /// Parts that were promised, and the extents that were made of them.
@@ -337,6 +339,7 @@ impl Guard<'_> {
             segments: Arc::clone(&self.shared.segments),
             value_bytes,
             filled_bytes: 0,
+            paid_bytes: 0,
             crc: 0,
             promised,
             taken: Vec::new(),
@@ -344,21 +347,32 @@ impl Guard<'_> {
     }
 
     /// Gives the draft more memory, if it has no space and something is missing. Like a store, it
-    /// may evict, in bounded steps.
+    /// may evict, in bounded steps: for each byte that was filled in since the last call, a few are
+    /// looked at. Gives whether it is so at present; whoever has others to serve fills in little then
+    /// before the next call, and lets them go first.
     ///
     /// # Errors
     ///
     /// If no memory could be freed; the draft is as it was.
-    pub fn extend_large(&mut self, draft: &mut LargeDraft) -> Result<(), StoreError> {
+    pub fn extend_large(&mut self, draft: &mut LargeDraft) -> Result<bool, StoreError> {
+        self.pay_for_large(draft);
         if draft.room_bytes() > 0 || draft.missing_bytes() == 0 {
-            return Ok(());
+            return Ok(self.writer.owes_upkeep());
         }
         let parts = draft.promised - parts(&draft.taken);
         let taken = self
             .writer
             .take_extent(self.shared, &mut self.pin, self.now_ms, parts);
         draft.taken.push(taken.map_err(|_| self.no_space())?);
-        Ok(())
+        Ok(self.writer.owes_upkeep())
+    }
+
+    /// The share of upkeep that comes with what was filled in.
+    fn pay_for_large(&mut self, draft: &mut LargeDraft) {
+        let bytes = draft.filled_bytes - draft.paid_bytes;
+        draft.paid_bytes = draft.filled_bytes;
+        self.writer
+            .pay_for(self.shared, &self.pin, self.now_ms, bytes);
     }
 
     /// Publishes a large value; the entry's own value is not used.
@@ -391,6 +405,7 @@ impl Guard<'_> {
         plan: impl FnMut(Option<&Item<'_>>) -> Plan<Outcome>,
     ) -> Result<Outcome, StoreError> {
         assert_eq!(draft.missing_bytes(), 0, "the value is not complete");
+        self.pay_for_large(&mut draft);
         let description = draft.description();
         self.shared.segments.hold_first(draft.taken[0]);
         let (outcome, stored) = self.store_described(key, &description, plan)?;

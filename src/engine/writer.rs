@@ -26,13 +26,15 @@ use crate::sync::relax;
 const WALKED_BYTES_PER_BYTE: u64 = 4;
 /// LIMIT: bytes that are owed before a session goes on walking: a batch of small items.
 const STEP_BYTES: u64 = 1024;
+/// LIMIT: the same while somebody else has the caretaker: a segment is claimed and put off for it.
+const STEP_BYTES_ALONE: u64 = 8 << 10;
 /// LIMIT: pins after which a session that has done upkeep lets time pass: it takes a microsecond, and
 /// two of them free what is in limbo.
 const PINS_PER_COLLECTION: u32 = 8;
 /// LIMIT: how often it does so, unless there is more upkeep.
 const COLLECTIONS: u32 = 3;
 /// LIMIT: bytes that one call of maintenance walks.
-const MAINTENANCE_BYTES: u64 = 64 << 10;
+const MAINTENANCE_BYTES: u64 = 8 << 10;
 /// LIMIT: evictions that move what was read, before a session that needs a segment lets go of it.
 const MERCIFUL_ATTEMPTS: u32 = 16;
 
@@ -136,11 +138,6 @@ impl Writer {
         for attempt in 0..shape::ROOM_ATTEMPTS {
             if let Some(extent) = shared.segments.take_extent(parts) {
                 self.begin_upkeep(shared);
-                // An extent is written all at once: so is its share of the upkeep paid.
-                let extent_bytes = u64::from(extent.parts()) * shared.geometry.part_bytes;
-                let bytes = extent_bytes * WALKED_BYTES_PER_BYTE;
-                let mercy = Mercy::KeepWhatWasRead;
-                self.upkeep = self.tend(shared, pin, now_ms, (Demand::Usual, bytes, mercy));
                 return Ok(extent);
             }
             self.free_some(shared, pin, now_ms, attempt);
@@ -186,24 +183,45 @@ impl Writer {
     ) {
         let mut step = Step::new(shared, pin, now_ms, &mut self.tally);
         step.evict_alone(&mut self.appender, bytes, mercy);
+        self.collections = COLLECTIONS;
     }
 
     #[inline]
     pub(crate) fn wants_maintenance(&mut self) -> bool {
-        std::mem::take(&mut self.has_taken) || self.upkeep != Upkeep::Done
+        std::mem::take(&mut self.has_taken) || self.owes_upkeep()
+    }
+
+    /// Whether what is written comes with upkeep.
+    pub(crate) fn owes_upkeep(&self) -> bool {
+        self.upkeep != Upkeep::Done
     }
 
     /// The share of upkeep that comes with writing `bytes`.
     #[inline]
     pub(crate) fn pay_for(&mut self, shared: &Shared, pin: &Pin<'_>, now_ms: u64, bytes: u64) {
-        if self.upkeep == Upkeep::Done {
+        if self.owes_upkeep() {
+            self.owed_bytes += bytes * WALKED_BYTES_PER_BYTE;
+            self.pay(shared, pin, now_ms);
+        }
+    }
+
+    /// A step, once enough is owed for one.
+    fn pay(&mut self, shared: &Shared, pin: &Pin<'_>, now_ms: u64) {
+        let step_bytes = match self.upkeep {
+            Upkeep::Busy => STEP_BYTES_ALONE,
+            Upkeep::More | Upkeep::Done => STEP_BYTES,
+        };
+        if self.owed_bytes < step_bytes {
             return;
         }
-        self.owed_bytes += bytes * WALKED_BYTES_PER_BYTE;
-        if self.owed_bytes >= STEP_BYTES {
-            let owed_bytes = std::mem::take(&mut self.owed_bytes);
-            let asked = (Demand::Usual, owed_bytes, Mercy::KeepWhatWasRead);
-            self.upkeep = self.tend(shared, pin, now_ms, asked);
+        let owed_bytes = std::mem::take(&mut self.owed_bytes);
+        let mercy = Mercy::KeepWhatWasRead;
+        self.upkeep = self.tend(shared, pin, now_ms, (Demand::Usual, owed_bytes, mercy));
+        // Who has the caretaker may have lost its core meanwhile.
+        if self.upkeep == Upkeep::Busy
+            && shared.segments.is_short(shared.geometry.segments_reserved)
+        {
+            self.evict_alone(shared, pin, now_ms, owed_bytes, mercy);
         }
     }
 

@@ -3,7 +3,8 @@
 //!
 //! Its black box has the board: all figures as text, for whoever cannot ask the server.
 //!
-//! It works in small steps while there is something to do, and sleeps in between. A worker whose
+//! It works in small steps while there is something to do, and sleeps in between. After each step it
+//! gives its core away: a worker on the same core would wait for all of them otherwise. A worker whose
 //! turn has taken a segment or left few of them free wakes it; without that it looks by itself now and then,
 //! for what has expired meanwhile.
 
@@ -66,6 +67,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut session: Session) {
             shared.wake_for_drills();
         }
         if session.maintain(now.wall_ms) {
+            std::thread::yield_now();
             continue;
         }
         pen.enter(Phase::Sleeping);

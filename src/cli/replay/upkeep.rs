@@ -29,7 +29,7 @@ impl Schedule {
 }
 
 /// LIMIT: steps of one round.
-const STEPS_MAX: u32 = 4096;
+const STEPS_MAX: u32 = 32_768;
 
 /// One round: what has expired leaves, and the next segments are made free.
 pub(super) fn upkeep(session: &mut Session, now_ms: u64) {
