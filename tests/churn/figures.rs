@@ -9,6 +9,8 @@ use larder_client::Client;
 const MIB: u64 = 1 << 20;
 /// LIMIT: the longest operation is one that moves no more than this.
 const SMALL_BYTES_MAX: u64 = 64 << 10;
+/// How much of the memory is to be live.
+const LIVE_PERCENT_WANTED: f64 = 75.0;
 
 /// How much an operation moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,16 +117,44 @@ impl Tally {
     }
 }
 
+/// How much of the budget was live, each time it was looked at.
+#[derive(Debug, Default)]
+pub(crate) struct LiveShares {
+    percent: Vec<f64>,
+}
+
+impl LiveShares {
+    /// Looks now.
+    pub(crate) async fn look(&mut self, client: &Client) {
+        let memory = Memory::ledger_of(client).await;
+        self.percent.push(memory.live_percent());
+    }
+
+    /// What it was from half of the run on, when the memory has long been full.
+    fn later(&self) -> Vec<f64> {
+        let mut later = self.percent[self.percent.len() / 2..].to_vec();
+        later.sort_by(f64::total_cmp);
+        later
+    }
+}
+
 impl Memory {
     /// Asks a server that nobody else asks now.
     pub(crate) async fn of(client: &Client) -> Self {
+        let mut memory = Self::ledger_of(client).await;
+        memory.scan(client).await;
+        memory
+    }
+
+    /// The ledger alone.
+    async fn ledger_of(client: &Client) -> Self {
         let figures = client.stats("memory").await.expect("the ledger");
         let number = |text: &String| text.parse::<u64>().expect("a number");
         let end = figures.iter().position(|(name, _)| name == "memory_bytes");
         let (lines, beside) = figures.split_at(end.expect("the budget"));
         let line = |(name, bytes): &(String, String)| (name.clone(), number(bytes));
         let ledger: Vec<_> = lines.iter().map(line).collect();
-        let mut memory = Self {
+        Self {
             budget_bytes: number(&beside[0].1),
             sum_bytes: ledger.iter().map(|(_, bytes)| bytes).sum(),
             ledger,
@@ -132,9 +162,16 @@ impl Memory {
             scanned_bytes: 0,
             large_values: 0,
             large_bytes: 0,
-        };
-        memory.scan(client).await;
-        memory
+        }
+    }
+
+    fn percent(&self, bytes: u64) -> f64 {
+        100.0 * bytes as f64 / self.budget_bytes as f64
+    }
+
+    /// Items of the log and large values, with what these leave of their last extents.
+    fn live_percent(&self) -> f64 {
+        self.percent(self.line("live") + self.line("large"))
     }
 
     fn line(&self, name: &str) -> u64 {
@@ -211,10 +248,30 @@ impl fmt::Display for Tally {
     }
 }
 
+impl fmt::Display for LiveShares {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let later = self.later();
+        let at = |of_ten| later[of_ten * (later.len() - 1) / 10];
+        let enough = later
+            .iter()
+            .filter(|&&percent| percent >= LIVE_PERCENT_WANTED);
+        writeln!(
+            f,
+            "the same from half of the run on, in {} looks: {:.1} % at least, {:.1} a tenth of them, {:.1} \
+             half; {:.0} % of them with {LIVE_PERCENT_WANTED} or more",
+            later.len(),
+            at(0),
+            at(1),
+            at(5),
+            100.0 * enough.count() as f64 / later.len() as f64
+        )
+    }
+}
+
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let share = |bytes| 100.0 * bytes as f64 / self.budget_bytes as f64;
-        let (live_bytes, extent_bytes) = (self.line("live"), self.line("large"));
+        let share = |bytes| self.percent(bytes);
+        let live_bytes = self.line("live");
         writeln!(
             f,
             "live share {:.1} %: {:.1} % items of the log, {:.1} % bytes of {} large values",
@@ -227,7 +284,7 @@ impl fmt::Display for Memory {
             f,
             "{:.1} % with what large values leave of their last extents; keys and values alone \
              {:.1} %, of {} items",
-            share(live_bytes + extent_bytes),
+            self.live_percent(),
             share(self.scanned_bytes),
             self.items
         )?;
