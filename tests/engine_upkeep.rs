@@ -279,3 +279,44 @@ fn what_a_large_value_takes_is_freed_bit_by_bit_as_it_comes() {
     assert!(asked > 0, "nobody was asked to let others go first");
     verified(&cache, &mut session);
 }
+
+#[test]
+fn for_a_large_value_that_is_being_received_more_is_kept_free() {
+    let cache = cache(32 << 20);
+    let mut session = cache.session().expect("a session is free");
+    for n in 0..40_000 {
+        set(
+            &mut session.pin(NOW_MS),
+            &format!("key {n}"),
+            &[7; 1000],
+            None,
+        );
+    }
+    maintain(&mut session, NOW_MS);
+    let before = cache.stats();
+    assert!(before.evicted > 0, "{before:#?}");
+    let draft = session.pin(NOW_MS).begin_large(4 << 20).expect("room");
+    maintain(&mut session, NOW_MS);
+    let ahead_bytes = cache.stats().free_bytes - before.free_bytes;
+    let segment_bytes = 32 << 10;
+    assert!(
+        (8 * segment_bytes..=16 * segment_bytes).contains(&ahead_bytes),
+        "{ahead_bytes}"
+    );
+    // Who promises a value and does not send it keeps no more free when it is gone.
+    drop(draft);
+    for n in 0..1_000 {
+        set(
+            &mut session.pin(NOW_MS),
+            &format!("new {n}"),
+            &[7; 1000],
+            None,
+        );
+    }
+    maintain(&mut session, NOW_MS);
+    let after = verified(&cache, &mut session);
+    assert!(
+        after.free_bytes < before.free_bytes + ahead_bytes / 2,
+        "{after:#?}"
+    );
+}

@@ -91,6 +91,7 @@ impl Segments {
             return false;
         }
         lists.drafted = drafted;
+        lists.awaited += u64::from(parts);
         true
     }
 
@@ -113,6 +114,7 @@ impl Segments {
         let (first, taken) = used.free_run(all, parts.min(all));
         let now = Used(used.0 | Used::run(first, taken).0);
         self.set_used(&mut lists, id, used, now);
+        lists.awaited -= u64::from(taken);
         let offset = self.start(id) + u64::from(first) * self.geometry.part_bytes;
         Some(Extent::new(offset, taken))
     }
@@ -121,6 +123,7 @@ impl Segments {
     pub(crate) fn abandon_extents(&self, extents: &[Extent], promised: u32) {
         let mut lists = self.lists.lock();
         lists.drafted -= u64::from(promised);
+        lists.awaited -= u64::from(promised - parts(extents));
         self.free(&mut lists, extents);
     }
 

@@ -39,6 +39,10 @@ const SEARCHED_MAX: u32 = 4096;
 /// LIMIT: a segment with more live bytes than this share (N/8) is not worth cleaning.
 const CLEANED_EIGHTHS_MAX: u64 = 7;
 
+/// LIMIT: segments that are made free ahead for large values that are being received, and of how many one.
+const AHEAD_SEGMENTS_MAX: u32 = 16;
+const AHEAD_SHARE: u32 = 64;
+
 /// All segments, with the pool of free ones and the queues of sealed ones.
 #[derive(Debug)]
 pub(crate) struct Segments {
@@ -87,6 +91,8 @@ struct Lists {
     parts: [i64; 2],
     /// Parts that values being received have, or will need.
     drafted: u64,
+    /// Of these, those that were not taken yet.
+    awaited: u64,
     /// INVARIANT: extents of which some parts are used and some are free, each once.
     shared: Vec<u32>,
     /// Committed bytes of the sealed and claimed ones.
@@ -116,6 +122,7 @@ impl Lists {
             held: [0; 2],
             parts: [0; 2],
             drafted: 0,
+            awaited: 0,
             shared: Vec::new(),
             sealed_bytes: 0,
             retired_bytes: 0,
@@ -347,11 +354,15 @@ impl Segments {
         self.retired(id, pin);
     }
 
-    /// Whether fewer than `reserved` segments are free, or about to be.
+    /// Whether fewer than `reserved` segments are free, or about to be, beside some for the large values
+    /// that are being received: what is made free for them is in limbo for a while.
     pub(crate) fn is_short(&self, reserved: u32) -> bool {
         let lists = self.lists.lock();
         let coming = lists.evicting + lists.limbo + self.leaving(&lists);
-        lists.free.len() as u32 + coming < reserved + lists.wanted
+        let awaited = lists.awaited / u64::from(self.geometry.parts_per_segment());
+        let ahead_max = AHEAD_SEGMENTS_MAX.min(self.geometry.segments / AHEAD_SHARE);
+        let ahead = awaited.min(ahead_max.into()) as u32;
+        lists.free.len() as u32 + coming < reserved + lists.wanted + ahead
     }
 
     /// Whether no segment is to be had for new items, nor will be without an eviction.
