@@ -24,6 +24,18 @@ fn set(guard: &mut Guard<'_>, name: &str, value: &[u8], expires_at_ms: Option<u6
     assert!(matches!(stored, Ok(Outcome::Stored { .. })), "{stored:?}");
 }
 
+/// Stores values under numbered names, each with a pin of its own.
+fn fill(session: &mut Session, name: &str, count: u32, value: &[u8]) {
+    for n in 0..count {
+        set(
+            &mut session.pin(NOW_MS),
+            &format!("{name} {n}"),
+            value,
+            None,
+        );
+    }
+}
+
 fn is_there(guard: &Guard<'_>, name: &str) -> bool {
     let key = guard.key(name.as_bytes()).expect("a key");
     guard.get(&key).is_some()
@@ -75,10 +87,7 @@ fn keys_that_are_read_survive_a_flood_of_keys_that_are_not() {
 fn a_key_that_comes_back_soon_after_it_was_evicted_begins_in_main() {
     let cache = cache(4 << 20);
     let mut session = cache.session().expect("a session is free");
-    for n in 0..20_000 {
-        let mut guard = session.pin(NOW_MS);
-        set(&mut guard, &format!("key {n}"), &[2; 500], None);
-    }
+    fill(&mut session, "key", 20_000, &[2; 500]);
     let before = cache.stats();
     let mut back = 0;
     for n in (0..20_000).rev() {
@@ -239,14 +248,7 @@ fn what_a_large_value_takes_is_freed_bit_by_bit_as_it_comes() {
     const ITEM_BYTES_MIN: u64 = 100;
     let cache = cache(32 << 20);
     let mut session = cache.session().expect("a session is free");
-    for n in 0..300_000 {
-        set(
-            &mut session.pin(NOW_MS),
-            &format!("key {n}"),
-            &[7; 80],
-            None,
-        );
-    }
+    fill(&mut session, "key", 300_000, &[7; 80]);
     let full = cache.stats();
     assert!(full.evicted > 0, "{full:#?}");
     let mut draft = session.pin(NOW_MS).begin_large(VALUE_BYTES).expect("room");
@@ -284,14 +286,7 @@ fn what_a_large_value_takes_is_freed_bit_by_bit_as_it_comes() {
 fn for_a_large_value_that_is_being_received_more_is_kept_free() {
     let cache = cache(32 << 20);
     let mut session = cache.session().expect("a session is free");
-    for n in 0..40_000 {
-        set(
-            &mut session.pin(NOW_MS),
-            &format!("key {n}"),
-            &[7; 1000],
-            None,
-        );
-    }
+    fill(&mut session, "key", 40_000, &[7; 1000]);
     maintain(&mut session, NOW_MS);
     let before = cache.stats();
     assert!(before.evicted > 0, "{before:#?}");
@@ -305,14 +300,7 @@ fn for_a_large_value_that_is_being_received_more_is_kept_free() {
     );
     // Who promises a value and does not send it keeps no more free when it is gone.
     drop(draft);
-    for n in 0..1_000 {
-        set(
-            &mut session.pin(NOW_MS),
-            &format!("new {n}"),
-            &[7; 1000],
-            None,
-        );
-    }
+    fill(&mut session, "new", 1_000, &[7; 1000]);
     maintain(&mut session, NOW_MS);
     let after = verified(&cache, &mut session);
     assert!(

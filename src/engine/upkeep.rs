@@ -24,8 +24,8 @@
 //! with it, nobody waits for it. So there is one walk at a time, and one place that items move to,
 //! however many sessions there are. A session pays in small steps, a few bytes walked for each byte
 //! that it writes, or all at once where it needs a segment and none is free. If another one has the
-//! caretaker meanwhile and segments are short, it evicts for itself, as much. Whoever calls [`Session::maintain`] in the background
-//! keeps sessions from having to.
+//! caretaker meanwhile and segments are short, it evicts as much for itself. Whoever calls
+//! [`Session::maintain`] in the background keeps sessions from having to.
 //!
 //! [`Session::maintain`]: crate::Session::maintain
 

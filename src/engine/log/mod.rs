@@ -359,10 +359,7 @@ impl Segments {
     pub(crate) fn is_short(&self, reserved: u32) -> bool {
         let lists = self.lists.lock();
         let coming = lists.evicting + lists.limbo + self.leaving(&lists);
-        let awaited = lists.awaited / u64::from(self.geometry.parts_per_segment());
-        let ahead_max = AHEAD_SEGMENTS_MAX.min(self.geometry.segments / AHEAD_SHARE);
-        let ahead = awaited.min(ahead_max.into()) as u32;
-        lists.free.len() as u32 + coming < reserved + lists.wanted + ahead
+        lists.free.len() as u32 + coming < reserved + lists.wanted + self.ahead(&lists)
     }
 
     /// Whether no segment is to be had for new items, nor will be without an eviction.
@@ -370,6 +367,13 @@ impl Segments {
         let lists = self.lists.lock();
         let coming = lists.limbo + self.leaving(&lists);
         lists.free.len() as u32 + coming <= self.geometry.segments_kept + lists.wanted
+    }
+
+    /// Segments that large values which are being received will need soon.
+    fn ahead(&self, lists: &Lists) -> u32 {
+        let awaited = lists.awaited / u64::from(self.geometry.parts_per_segment());
+        let most = AHEAD_SEGMENTS_MAX.min(self.geometry.segments / AHEAD_SHARE);
+        awaited.min(most.into()) as u32
     }
 
     /// Segments' worth of the extents that are leaving.
