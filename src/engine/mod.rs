@@ -64,7 +64,7 @@ pub use operations::{Arithmetic, Counter, Deletion, Entry, Initial, Mode, Outcom
 pub use recover::{
     Dropped, Examination, Hands, LastOwner, OpenSegment, Proof, Receipt, RecoverError, WrittenBy,
 };
-pub use session::Session;
+pub use session::{Foreseen, Session};
 pub use stats::Stats;
 pub use write::StoreError;
 

@@ -2,6 +2,8 @@
 
 use crate::engine::cache::Shared;
 use crate::engine::guard::Guard;
+use crate::engine::index::ahead::Ahead;
+use crate::engine::index::word::KeyHash;
 use crate::engine::writer::Writer;
 use crate::reclaim::{Handle, Pin};
 use crate::sync::Arc;
@@ -56,6 +58,70 @@ impl Session {
     pub fn pin(&mut self, now_ms: u64) -> Guard<'_> {
         let pin = self.handle.pin();
         Guard::new(&self.shared, pin, &mut self.writer, now_ms)
+    }
+}
+
+/// Where a key is to be looked for, as it was when that was [asked](Session::foresee).
+#[derive(Debug, Clone, Copy)]
+pub struct Foreseen {
+    hash: KeyHash,
+    place: Place,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// The offset of the key's bucket.
+    Home(u64),
+    /// The number of an overflow bucket.
+    Overflow(u32),
+}
+
+impl Session {
+    /// Asks the processor for the bucket of a key that a later batch begins with. Like
+    /// [`Guard::prefetch_bucket`], but there is no pin yet; and there is other work to be done until that batch.
+    ///
+    /// ```
+    /// # let cache = larder::Cache::new(larder::Config::new(8 << 20))?;
+    /// # let session = cache.session()?;
+    /// # let other_work = || ();
+    /// let mut foreseen = Some(session.foresee(b"key"));
+    /// while let Some(next) = foreseen {
+    ///     other_work();
+    ///     foreseen = session.fetch(next);
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn foresee(&self, key: &[u8]) -> Foreseen {
+        let index = &self.shared.index;
+        let hash = self.shared.hash(key);
+        let home_at = index.home_at(hash, index.extent());
+        index.prefetch_bucket(home_at);
+        Foreseen {
+            hash,
+            place: Place::Home(home_at),
+        }
+    }
+
+    /// Asks the processor for the item of such a key, when its bucket has come; or else for an overflow bucket
+    /// that may name it, and gives that, to be looked into when it has come.
+    #[inline]
+    pub fn fetch(&self, foreseen: Foreseen) -> Option<Foreseen> {
+        let index = &self.shared.index;
+        let hash = foreseen.hash;
+        match foreseen.place {
+            Place::Home(at) => match index.prefetch_item(at, hash) {
+                Ahead::Seen(_) => None,
+                Ahead::Overflow(id) => Some(Foreseen {
+                    hash,
+                    place: Place::Overflow(id),
+                }),
+            },
+            Place::Overflow(id) => {
+                index.prefetch_overflowed(hash, id);
+                None
+            }
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::blackbox::{Operation, Outcome, Pen};
 use crate::dialect::{Circumstances, Dialect, Failure, Get, Parsed, Reply, Request};
-use crate::engine::{Guard, Key, Mode};
+use crate::engine::{Foreseen, Guard, Key, Mode, Session};
 
 /// A request whose key, if it has one, is checked and hashed. Small, since a GET needs no more.
 pub(super) struct Prepared<'i, T> {
@@ -150,6 +150,21 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
         next: if is_whole { next } else { Next::More },
         large: bench.large,
     }
+}
+
+/// Asks for the bucket of the request that the input begins with, some time before it is a batch's, if it is a read
+/// or a set of one key, and there whole. Gives what is to be [fetched](Session::fetch) next.
+pub(crate) fn foresee<D: Dialect>(
+    dialect: &D,
+    session: &Session,
+    input: &[u8],
+    now_ms: u64,
+) -> Option<Foreseen> {
+    let key = match dialect.parse_get(input) {
+        Some(get) => get.key,
+        None => dialect.parse_set(input, now_ms)?.key,
+    };
+    Some(session.foresee(key))
 }
 
 /// Parses up to a batch of requests, and asks for the buckets of their keys; gives the length of what

@@ -17,7 +17,7 @@ use crate::engine::{
     Calculated, Calculation, Deletion, Entry, Guard, Item, Key, KeyError, LargeValue, Mode,
     NewExpiry, Outcome, Side, StoreError,
 };
-pub(crate) use batch::execute_batch;
+pub(crate) use batch::{execute_batch, foresee};
 use large::reply_with;
 pub(crate) use large::{Begun, Received, begin_store, fail_store, finish_store};
 use many::{Answered, get_each, multi_delete, multi_get, multi_set, scan};

@@ -14,6 +14,7 @@
 
 mod acceptor;
 mod address;
+mod ahead;
 mod buffers;
 pub(crate) mod clock;
 mod connection;

@@ -7,6 +7,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::ahead::Ahead;
 use super::clock::Now;
 use super::connection::{Cause, Connection, NEVER_MS, Phase};
 use super::large::{Transfer, is_progress};
@@ -67,11 +68,12 @@ pub(crate) struct Service {
     now_is_fresh: bool,
     pub(crate) pen: Pen,
     pub(super) session: Session,
-    pub(super) input: Box<[u8]>,
+    /// Buffers to read into that are not in use.
+    inputs: Vec<Box<[u8]>>,
     pub(super) output: Vec<u8>,
     scratch: Scratch,
     /// Requests of this turn, refused ones included.
-    requests: u64,
+    pub(super) requests: u64,
     /// The counter of bytes sent, when the turn's slice began.
     bytes_out_before: u64,
     /// Requests up to this length have no large value.
@@ -81,7 +83,6 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(shared: Arc<Shared>, station: Arc<Station>, session: Session) -> Self {
         let now = shared.clock.now();
-        let input = vec![0; INPUT_BYTES].into_boxed_slice();
         let output = Vec::with_capacity(OUTPUT_BYTES);
         let inline_frame_bytes = shared.cache.limits().inline_bytes_max as usize;
         let pen = shared.pen(&station.black_box);
@@ -92,7 +93,7 @@ impl Service {
             now_is_fresh: false,
             pen,
             session,
-            input,
+            inputs: Vec::new(),
             output,
             scratch: Scratch::default(),
             requests: 0,
@@ -143,9 +144,12 @@ impl Service {
         self.session.rest(self.now.wall_ms);
     }
 
-    /// Serves what the connection has to be served. A panic ends this connection and no other.
-    pub(crate) fn turn(&mut self, connection: &mut Connection) -> Turned {
-        self.guarded(connection, Self::take_turn)
+    /// Serves what the connection has to be served, where something was read ahead that first. A panic ends this
+    /// connection and no other.
+    pub(crate) fn turn(&mut self, connection: &mut Connection, ahead: Option<Ahead>) -> Turned {
+        self.guarded(connection, |service, connection| {
+            service.take_turn(connection, ahead)
+        })
     }
 
     pub(super) fn guarded(
@@ -173,9 +177,6 @@ impl Service {
         self.pen.end_by_panic(self.now.monotonic_ns);
         self.station.counters.panics.add(1);
         tracing::error!("a panic while serving a connection; the connection is closed");
-        if self.input.is_empty() {
-            self.input = vec![0; INPUT_BYTES].into_boxed_slice();
-        }
         // Replies that are not sent may be torn, and may lack the last one: none of them is sent.
         self.output.clear();
         if connection.waits_for_reader() {
@@ -186,7 +187,11 @@ impl Service {
             .unwrap_or(Turned::Close(Cause::Panic))
     }
 
-    fn take_turn(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
+    fn take_turn(
+        &mut self,
+        connection: &mut Connection,
+        ahead: Option<Ahead>,
+    ) -> Result<Turned, Cause> {
         self.requests = 0;
         if connection.waits_for_reader() {
             match self.send_waiting(connection)? {
@@ -206,12 +211,16 @@ impl Service {
             Phase::Greeting | Phase::Open if connection.is_receiving() => {
                 self.receive_large(connection)
             }
-            Phase::Greeting | Phase::Open => self.receive(connection),
+            Phase::Greeting | Phase::Open => self.receive(connection, ahead),
         }
     }
 
-    /// Finds the bytes to serve: held ones if they suffice, or else one read.
-    fn receive(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
+    /// Finds the bytes to serve: what was read ahead; or else held ones, if they suffice; or else one read.
+    fn receive(
+        &mut self,
+        connection: &mut Connection,
+        ahead: Option<Ahead>,
+    ) -> Result<Turned, Cause> {
         let is_long = connection.needed_bytes > INPUT_BYTES;
         if !connection.has_work()
             && is_long
@@ -225,10 +234,26 @@ impl Service {
         if is_long {
             return self.after_reading(connection);
         }
-        let mut input = std::mem::take(&mut self.input);
-        let turned = self.serve_scratch(connection, &mut input);
-        self.input = input;
+        let (mut input, read) = match ahead {
+            Some(mut ahead) => {
+                self.fetch(&mut ahead);
+                (ahead.input, Some(ahead.outcome))
+            }
+            None => (self.take_input(), None),
+        };
+        let turned = self.serve_scratch(connection, &mut input, read);
+        self.give_back(input);
         turned
+    }
+
+    /// A buffer to read into. (Whoever panics does not give it back.)
+    pub(super) fn take_input(&mut self) -> Box<[u8]> {
+        let input = self.inputs.pop();
+        input.unwrap_or_else(|| vec![0; INPUT_BYTES].into_boxed_slice())
+    }
+
+    pub(super) fn give_back(&mut self, input: Box<[u8]>) {
+        self.inputs.push(input);
     }
 
     /// The usual case: what is held, if anything, and one read behind it, in the worker's buffer.
@@ -236,10 +261,14 @@ impl Service {
         &mut self,
         connection: &mut Connection,
         input: &mut [u8],
+        read: Option<Result<usize, Cause>>,
     ) -> Result<Turned, Cause> {
         let held_bytes = connection.held.len();
         input[..held_bytes].copy_from_slice(connection.held.as_slice());
-        let read_bytes = self.read(connection, &mut input[held_bytes..])?;
+        let read_bytes = match read {
+            Some(read_bytes) => read_bytes?,
+            None => self.read(connection, &mut input[held_bytes..])?,
+        };
         if read_bytes == 0 {
             return self.after_reading(connection);
         }
@@ -524,4 +553,4 @@ impl Service {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

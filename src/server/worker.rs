@@ -17,6 +17,7 @@ use mio::event::Event;
 use mio::{Events, Poll, Token};
 use slab::Slab;
 
+use super::ahead::Ahead;
 use super::clock::whole_ms;
 use super::connection::{Cause, Connection, NEVER_MS, Phase};
 use super::listener::Accepted;
@@ -98,15 +99,7 @@ impl Worker {
             }
             let waiting = events.iter().count() + self.run_queue.len();
             self.service.pen.set_waiting(waiting as u64);
-            for event in &events {
-                match event.token() {
-                    WAKER => {
-                        self.take_over();
-                        self.drill_if_ordered();
-                    }
-                    Token(key) => self.on_event(key, event),
-                }
-            }
+            self.serve(&events);
             self.run_waiting();
             self.service.call_for_upkeep();
             self.sweep_if_due();
@@ -200,22 +193,54 @@ impl Worker {
         entry.insert(Connection::new(accepted, self.service.now.uptime_ms));
     }
 
-    fn on_event(&mut self, key: usize, event: &Event) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        connection.peer_finished |= event.is_read_closed();
-        if connection.readable || connection.waits_for_reader() {
-            self.turn(key);
+    /// A turn for each connection that is ready. Where there are several, one is read before the turn of another.
+    fn serve(&mut self, events: &Events) {
+        let are_several = events.iter().nth(1).is_some();
+        let mut next = None;
+        for event in events.iter().map(Some).chain([None]) {
+            let mut now = next.take();
+            if let Some(Noticed::Ready(_, Some(ahead))) = &mut now {
+                self.service.fetch(ahead);
+            }
+            let reads_ahead = are_several && self.service.was_brief();
+            next = event.map(|event| self.notice(event, reads_ahead));
+            match now {
+                Some(Noticed::Call) => {
+                    self.take_over();
+                    self.drill_if_ordered();
+                }
+                Some(Noticed::Ready(key, ahead)) => self.turn(key, ahead),
+                Some(Noticed::Nothing) | None => {}
+            }
         }
     }
 
-    fn turn(&mut self, key: usize) {
+    /// Notes what an event says, and reads ahead, where that is wanted.
+    fn notice(&mut self, event: &Event, reads_ahead: bool) -> Noticed {
+        let Token(key) = event.token();
+        if event.token() == WAKER {
+            return Noticed::Call;
+        }
+        let Some(connection) = self.connections.get_mut(key) else {
+            return Noticed::Nothing;
+        };
+        connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        connection.peer_finished |= event.is_read_closed();
+        if !connection.readable && !connection.waits_for_reader() {
+            return Noticed::Nothing;
+        }
+        let ahead = match reads_ahead {
+            true => self.service.read_ahead(connection),
+            false => None,
+        };
+        Noticed::Ready(key, ahead)
+    }
+
+    fn turn(&mut self, key: usize, ahead: Option<Ahead>) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let turned = self.service.turn(connection);
+        let turned = self.service.turn(connection, ahead);
         self.after_turn(key, turned);
     }
 
@@ -242,7 +267,7 @@ impl Worker {
             // A place may have been given to another connection since; a turn too many is harmless.
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.queued = false;
-                self.turn(key);
+                self.turn(key, None);
             }
         }
     }
@@ -367,6 +392,17 @@ impl Worker {
             }
         }
     }
+}
+
+/// What an event says.
+#[derive(Debug)]
+enum Noticed {
+    /// Somebody outside wants something of the worker.
+    Call,
+    /// The connection at this place is to have a turn, of which this was read ahead.
+    Ready(usize, Option<Ahead>),
+    /// Nothing that is worth a turn.
+    Nothing,
 }
 
 /// What the time says about a connection.

@@ -7,7 +7,7 @@ use crate::engine::{Cache, Config};
 use crate::server::{Address, Running, Server, Settings};
 
 /// What a test sends to have the worker panic on it.
-const PANIC: &[u8] = b"please panic, this is a test";
+pub(in crate::server) const PANIC: &[u8] = b"please panic, this is a test";
 
 pub(super) fn panic_where_asked(bytes: &[u8]) {
     assert!(!bytes.ends_with(PANIC), "asked to panic");
