@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::contents::{Content, Pool, Stamp, mixed};
 use crate::figures::Tally;
+use crate::stopwatch::Stopwatch;
 
 const MIB: u64 = 1 << 20;
 const COUNTERS: u64 = 64;
@@ -189,30 +190,30 @@ impl Caller {
             Life::Touched => Some(Duration::from_secs(10)),
         };
         let name = name(key);
-        let (began, stored) = match transfer {
+        let (watch, stored) = match transfer {
             Transfer::Whole => {
                 let value = content.bytes();
-                let began = Instant::now();
+                let watch = Stopwatch::start();
                 let store = self.client.set(name, value);
                 (
-                    began,
+                    watch,
                     time.into_iter()
                         .fold(store, |store, time| store.expire_in(time))
                         .await,
                 )
             }
             Transfer::Streamed => {
-                let began = Instant::now();
+                let watch = Stopwatch::start();
                 let store = self.client.set_from(name, value_bytes, content.stream());
                 (
-                    began,
+                    watch,
                     time.into_iter()
                         .fold(store, |store, time| store.expire_in(time))
                         .await,
                 )
             }
         };
-        self.tally.count("set", value_bytes, began.elapsed());
+        self.tally.count("set", value_bytes, watch.stop());
         match stored {
             Ok(_) => {
                 let expired_at = match life(key) {
@@ -237,35 +238,35 @@ impl Caller {
     }
 
     async fn get(&mut self, key: u64) {
-        let began = Instant::now();
+        let watch = Stopwatch::start();
         if self.mix.family(key).transfer == Transfer::Streamed {
-            return self.get_stream(key, began).await;
+            return self.get_stream(key, watch).await;
         }
         let item = self.client.get(name(key)).await.expect("an answer");
         let value = item.map(|item| item.value);
         let value_bytes = value.as_ref().map_or(0, |value| value.len() as u64);
-        self.tally.count("get", value_bytes, began.elapsed());
-        self.check(key, value.as_deref(), began);
+        self.tally.count("get", value_bytes, watch.stop());
+        self.check(key, value.as_deref(), watch.began);
     }
 
     async fn get_many(&mut self) {
         let mut keys: Vec<u64> = (0..BATCH).map(|_| self.key()).collect();
         keys.retain(|&key| self.mix.family(key).transfer == Transfer::Whole);
-        let began = Instant::now();
+        let watch = Stopwatch::start();
         let names = keys.iter().map(|&key| name(key));
         let items = self.client.get_many(names).await.expect("an answer");
         let values = items.iter().flatten().map(|item| item.value.len() as u64);
-        self.tally.count("get_many", values.sum(), began.elapsed());
+        self.tally.count("get_many", values.sum(), watch.stop());
         for (&key, item) in keys.iter().zip(&items) {
-            self.check(key, item.as_ref().map(|item| &item.value[..]), began);
+            self.check(key, item.as_ref().map(|item| &item.value[..]), watch.began);
         }
     }
 
-    async fn get_stream(&mut self, key: u64, began: Instant) {
+    async fn get_stream(&mut self, key: u64, watch: Stopwatch) {
         let stream = self.client.get_stream(name(key)).await;
         let Some(mut stream) = stream.expect("an answer") else {
-            self.tally.count("get", 0, began.elapsed());
-            return self.check(key, None, began);
+            self.tally.count("get", 0, watch.stop());
+            return self.check(key, None, watch.began);
         };
         let value_bytes = stream.value_bytes() as usize;
         let mut piece = vec![0; PIECE_BYTES.min(value_bytes)];
@@ -287,8 +288,8 @@ impl Caller {
                 .await
                 .expect("the whole value");
         }
-        self.tally.count("get", value_bytes as u64, began.elapsed());
-        self.read(key, &content, value_bytes, began);
+        self.tally.count("get", value_bytes as u64, watch.stop());
+        self.read(key, &content, value_bytes, watch.began);
     }
 
     /// Checks a value that came as a whole.
@@ -331,10 +332,10 @@ impl Caller {
         while life(key) != Life::Touched {
             key = self.key();
         }
-        let began = Instant::now();
+        let watch = Stopwatch::start();
         let longer = Some(Duration::from_secs(120));
         let touched = self.client.touch(name(key), longer).await;
-        self.tally.count("touch", 0, began.elapsed());
+        self.tally.count("touch", 0, watch.stop());
         if let Err(error) = touched {
             self.refused(&error);
         }
@@ -342,9 +343,9 @@ impl Caller {
 
     async fn delete(&mut self) {
         let key = self.key();
-        let began = Instant::now();
+        let watch = Stopwatch::start();
         self.client.delete(name(key)).await.expect("an answer");
-        self.tally.count("delete", 0, began.elapsed());
+        self.tally.count("delete", 0, watch.stop());
         let count = self.count + 1;
         let expired_at = None;
         self.floors.insert(key, Floor { count, expired_at });
@@ -355,10 +356,10 @@ impl Caller {
         let counter = self.random.random_range(0..COUNTERS);
         let counted = &self.mix.counted[counter as usize];
         counted.fetch_add(1, Ordering::SeqCst);
-        let began = Instant::now();
+        let watch = Stopwatch::start();
         let name = format!("churn:count:{counter}");
         let number = self.client.increment(name).initial(1).await;
-        self.tally.count("increment", 0, began.elapsed());
+        self.tally.count("increment", 0, watch.stop());
         match number {
             Ok(number) => {
                 let number = number.expect("it is created").number;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use larder_client::Client;
 
+use crate::stopwatch::Took;
+
 const MIB: u64 = 1 << 20;
 /// LIMIT: the longest operation is one that moves no more than this.
 const SMALL_BYTES_MAX: u64 = 64 << 10;
@@ -25,6 +27,9 @@ enum Class {
 struct Slowest {
     took: Duration,
     value_bytes: u64,
+    /// The longest that one of the kind took without what its caller waited for a processor, for each MiB if it is
+    /// large.
+    served: Duration,
     operations: u64,
 }
 
@@ -70,19 +75,25 @@ impl Class {
 impl Slowest {
     /// What operations of its class are compared by.
     fn measure(&self) -> Duration {
-        match Class::of(self.value_bytes) {
-            Class::Large => self.took.mul_f64(MIB as f64 / self.value_bytes as f64),
-            _ => self.took,
-        }
+        measure(self.took, self.value_bytes)
+    }
+}
+
+/// The time, or for large ones that for each MiB.
+fn measure(time: Duration, value_bytes: u64) -> Duration {
+    match Class::of(value_bytes) {
+        Class::Large => time.mul_f64(MIB as f64 / value_bytes as f64),
+        _ => time,
     }
 }
 
 impl Tally {
     /// Counts an operation that moved so many bytes of values.
-    pub(crate) fn count(&mut self, kind: &'static str, value_bytes: u64, took: Duration) {
+    pub(crate) fn count(&mut self, kind: &'static str, value_bytes: u64, took: Took) {
         let slowest = Slowest {
-            took,
+            took: took.time,
             value_bytes,
+            served: measure(took.served, value_bytes),
             operations: 1,
         };
         self.merge((Class::of(value_bytes), kind), slowest);
@@ -110,10 +121,11 @@ impl Tally {
             ..new
         });
         let operations = known.operations + new.operations;
+        let served = known.served.max(new.served);
         if new.measure() > known.measure() {
             *known = new;
         }
-        known.operations = operations;
+        (known.served, known.operations) = (served, operations);
     }
 }
 
@@ -230,17 +242,24 @@ impl fmt::Display for Tally {
             let Some(longest) = of_class.clone().max_by_key(|(_, one)| one.measure()) else {
                 continue;
             };
-            let ms = |slowest: &Slowest| slowest.measure().as_secs_f64() * 1e3;
+            let ms = |time: Duration| time.as_secs_f64() * 1e3;
             let ((_, kind), slowest) = longest;
+            let served = of_class.clone().map(|(_, one)| one.served).max();
             write!(
                 f,
-                "longest {what}: {:.2} ms{each}, a {kind} of {} bytes;",
-                ms(slowest),
-                slowest.value_bytes
+                "longest {what}: {:.2} ms{each}, a {kind} of {} bytes, and without waiting for the caller's \
+                 processor {:.2};",
+                ms(slowest.measure()),
+                slowest.value_bytes,
+                ms(served.unwrap_or_default())
             )?;
             for ((_, kind), slowest) in of_class {
-                let operations = slowest.operations;
-                write!(f, " {kind} {:.2} ms of {operations}", ms(slowest))?;
+                let (longest, served) = (ms(slowest.measure()), ms(slowest.served));
+                write!(
+                    f,
+                    " {kind} {longest:.2} ({served:.2}) ms of {}",
+                    slowest.operations
+                )?;
             }
             writeln!(f)?;
         }

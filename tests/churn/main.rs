@@ -9,7 +9,8 @@
 //! What is only told, since it depends on the machine:
 //!
 //! - *The longest operation*: of those that move up to 64 KiB of values, from the call to the result
-//!   in the client. Those that move up to 1 MiB are told apart, and those beyond by the time for each
+//!   in the client, and without what its caller waited for a processor meanwhile: callers share one, and
+//!   wait for each other. Those that move up to 1 MiB are told apart, and those beyond by the time for each
 //!   MiB: what moves 64 MiB over loopback takes its time.
 //! - *The live share*: the ledger's `live` (items that the index names, with their headers, in segments
 //!   that have not expired as a whole) and the bytes of large values that a SCAN names, by the budget.
@@ -32,6 +33,7 @@ mod contents;
 mod figures;
 #[path = "../support/process.rs"]
 mod process;
+mod stopwatch;
 mod watch;
 
 use std::process::Command;

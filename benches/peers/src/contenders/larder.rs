@@ -158,6 +158,8 @@ impl Session for BatchSession {
             sets.clear();
             for Request { action, key } in requests.by_ref().take(BATCH) {
                 let key = guard.key(key).expect("a key");
+                // It comes while the next keys are hashed.
+                guard.prefetch_bucket(&key);
                 match action {
                     Action::Get => gets.push(key),
                     Action::Set => sets.push(key),
@@ -166,7 +168,6 @@ impl Session for BatchSession {
             if gets.is_empty() && sets.is_empty() {
                 return hits;
             }
-            sets.iter().for_each(|key| guard.prefetch_bucket(key));
             guard.prefetch_items(sets.iter_mut());
             guard.get_many(&gets, |at, item| match item {
                 Some(item) => {
