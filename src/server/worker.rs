@@ -6,6 +6,8 @@
 //!   └──────────────── sweep, where due: deadlines, and the end of a drain <───────┘
 //! ```
 //!
+//! Of several events, one connection is read before another has its turn ([`ahead`](super::ahead)).
+//!
 //! Events are edge-triggered: a connection whose socket may hold more waits in the run queue, not in
 //! the kernel. Deadlines cost a request one store of the time; a sweep compares them.
 
