@@ -17,7 +17,7 @@ use crate::shape;
 
 /// LIMIT: keys whose lines are fetched together. More gain nothing, and overflow the core's queue
 /// of outstanding misses.
-const BATCH: usize = 16;
+const BATCH: usize = 32;
 /// LIMIT: buckets that one step of a scan visits for each item wanted, where buckets are empty.
 const BUCKETS_PER_ITEM: u64 = 4;
 
@@ -136,7 +136,7 @@ impl<'s> Guard<'s> {
         self.shared.index.prefetch_bucket(key.home_at);
     }
 
-    /// Looks into the buckets of up to 16 keys, notes in the keys what is seen there, and asks the
+    /// Looks into the buckets of up to 32 keys, notes in the keys what is seen there, and asks the
     /// processor for their items: the second stage of a batch, to be run some time after the first.
     /// (Where a key's item is named in an overflow bucket, that is asked for first, and looked into
     /// after the other keys.)
@@ -149,7 +149,7 @@ impl<'s> Guard<'s> {
         }));
     }
 
-    /// The same for up to 16 keys of this cache, of which no more is known than where their buckets are,
+    /// The same for up to 32 keys of this cache, of which no more is known than where their buckets are,
     /// their hashes, and where to note what is seen.
     #[inline(always)]
     fn look_ahead<'a>(&self, keys: impl Iterator<Item = (u64, KeyHash, &'a mut SeenAt)>) {

@@ -23,7 +23,7 @@ pub(crate) use large::{Begun, Received, begin_store, fail_store, finish_store};
 use many::{Answered, get_each, multi_delete, multi_get, multi_set, scan};
 
 /// LIMIT: enough to hide memory's latency; measured, longer batches bring no more.
-const BATCH: usize = 16;
+const BATCH: usize = 32;
 
 /// Figures for STATS, from whoever runs the dialects.
 pub(crate) trait Report {
