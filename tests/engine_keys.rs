@@ -150,6 +150,28 @@ fn a_key_outlives_its_cache_and_is_worth_nothing_to_the_next_one() {
 }
 
 #[test]
+fn what_was_foreseen_in_another_cache_is_passed_over() {
+    let names = names();
+    let large = cache(64 << 20, 1);
+    let mut stranger = large.session().expect("a session");
+    fill(&mut stranger, &names);
+    let small = cache(2 << 20, 1);
+    let session = small.session().expect("a session");
+    let mut overflowed = 0;
+    for name in &names {
+        // The places of the large cache may be none of the small one.
+        let foreseen = stranger.foresee(name.as_bytes());
+        assert!(session.fetch(foreseen).is_none());
+        if let Some(next) = stranger.fetch(foreseen) {
+            overflowed += 1;
+            assert!(session.fetch(next).is_none());
+            assert!(stranger.fetch(next).is_none(), "it is looked into at once");
+        }
+    }
+    assert!(overflowed > 0, "no key has an overflow bucket");
+}
+
+#[test]
 #[should_panic(expected = "the key of another cache: the key has 9 bytes: at most 8 are accepted")]
 fn a_strange_key_that_is_too_long_here_is_refused() {
     let wide = cache(4 << 20, 1);

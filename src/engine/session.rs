@@ -64,6 +64,8 @@ impl Session {
 /// Where a key is to be looked for, as it was when that was [asked](Session::foresee).
 #[derive(Debug, Clone, Copy)]
 pub struct Foreseen {
+    /// The cache that it is a place of.
+    cache: u64,
     hash: KeyHash,
     place: Place,
 }
@@ -98,23 +100,28 @@ impl Session {
         let home_at = index.home_at(hash, index.extent());
         index.prefetch_bucket(home_at);
         Foreseen {
+            cache: self.shared.identity(),
             hash,
             place: Place::Home(home_at),
         }
     }
 
     /// Asks the processor for the item of such a key, when its bucket has come; or else for an overflow bucket
-    /// that may name it, and gives that, to be looked into when it has come.
+    /// that may name it, and gives that, to be looked into when it has come. What a session of another cache has
+    /// foreseen is passed over.
     #[inline]
     pub fn fetch(&self, foreseen: Foreseen) -> Option<Foreseen> {
+        if foreseen.cache != self.shared.identity() {
+            return None;
+        }
         let index = &self.shared.index;
         let hash = foreseen.hash;
         match foreseen.place {
             Place::Home(at) => match index.prefetch_item(at, hash) {
                 Ahead::Seen(_) => None,
                 Ahead::Overflow(id) => Some(Foreseen {
-                    hash,
                     place: Place::Overflow(id),
+                    ..foreseen
                 }),
             },
             Place::Overflow(id) => {
