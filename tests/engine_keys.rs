@@ -151,24 +151,22 @@ fn a_key_outlives_its_cache_and_is_worth_nothing_to_the_next_one() {
 
 #[test]
 fn what_was_foreseen_in_another_cache_is_passed_over() {
+    // Twins: what one has foreseen would be found in the other as well.
+    let (one, other) = (cache(64 << 20, 1), cache(64 << 20, 1));
+    let (mut here, mut there) = (one.session().unwrap(), other.session().unwrap());
     let names = names();
-    let large = cache(64 << 20, 1);
-    let mut stranger = large.session().expect("a session");
-    fill(&mut stranger, &names);
-    let small = cache(2 << 20, 1);
-    let session = small.session().expect("a session");
+    fill(&mut here, &names);
+    fill(&mut there, &names);
     let mut overflowed = 0;
     for name in &names {
-        // The places of the large cache may be none of the small one.
-        let foreseen = stranger.foresee(name.as_bytes());
-        assert!(session.fetch(foreseen).is_none());
-        if let Some(next) = stranger.fetch(foreseen) {
-            overflowed += 1;
-            assert!(session.fetch(next).is_none());
-            assert!(stranger.fetch(next).is_none(), "it is looked into at once");
-        }
+        let foreseen = there.foresee(name.as_bytes());
+        let next = there.fetch(foreseen);
+        overflowed += u64::from(next.is_some());
+        assert!(here.fetch(foreseen).is_none());
+        let last = next.and_then(|next| there.fetch(next));
+        assert!(last.is_none(), "an overflow bucket is looked into at once");
     }
-    assert!(overflowed > 0, "no key has an overflow bucket");
+    assert!(overflowed > 0, "no key may be in an overflow bucket");
 }
 
 #[test]
