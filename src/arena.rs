@@ -269,11 +269,12 @@ impl Arena {
         prefetch_at(self.start.as_ptr().wrapping_add(offset as usize));
     }
 
-    /// Gives the pages of a range back to the system; they read as zero afterwards.
+    /// Gives the pages of a range back to the system; they read as zero afterwards. Where a huge page is being
+    /// [made](Self::make_huge_page) around it at this moment, its maker gives them back.
     ///
     /// # Safety
     ///
-    /// Nobody reads or writes the range meanwhile.
+    /// Nobody reads or writes the range meanwhile; nor ever again, if huge pages are made meanwhile.
     ///
     /// # Errors
     ///

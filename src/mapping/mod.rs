@@ -2,31 +2,18 @@
 //!
 //! The mapping is kept out of core dumps: it is large, and what it holds is other people's.
 //!
-//! Huge pages and the memory bound: most of the arena's address range is only reserved, and a huge
-//! page comes into being as a whole at the first touch of any byte of it. So all of the mapping is
-//! told to take none, whatever the system's policy, except the whole, aligned huge pages within
-//! the segments, and within what was paid for of the index: every byte there counts as memory already.
-//! When a segment is given back, the system splits the huge page that it lies in, and keeps the rest;
-//! that huge page is told to take none from then on, or the system might put it together again and
-//! fill the hole.
-//!
-//! Few systems give huge pages to shared memory by themselves, all since Linux 6.1 make them of a range
-//! when told to (`MADV_COLLAPSE`, which asks no policy but `deny`). So whoever maintains the memory has
-//! them [made](Mapping::make_huge_page), one after the other, where memory comes into use.
+//! Which of its pages are huge, and what is given back of them: [`huge`].
 //!
 //! A mapping that its process may write to belongs to that process alone ([`owner`]); others may look
 //! at the same memory, and change nothing.
-//!
-//! Pages of hugetlbfs (`vm.nr_hugepages`) are of no use here: they cannot be given back in part,
-//! and a segment is smaller than one, so the index could never pay for its growth.
 
+mod huge;
 mod owner;
 mod scratch;
 mod system;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -37,23 +24,17 @@ pub(crate) use std::os::fd::{BorrowedFd, OwnedFd};
 pub(crate) use self::scratch::Scratch;
 
 use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+use self::huge::Whole;
 use self::owner::OwnersMark;
-use crate::pages::{
-    HUGE_PAGE_BYTES, HugePages, PagePlan, Pages, PagesError, Prefault, whole_huge_pages,
-};
+use crate::pages::{HUGE_PAGE_BYTES, HugePages, PagePlan, Pages, PagesError, Prefault};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
-/// LIMIT: tries to make huge pages, since other use of the pages can be in the way for a moment.
-const HUGE_ATTEMPTS: u32 = 8;
 /// What the system counts the size of files in.
 const BLOCK_BYTES: u64 = 512;
 /// What keeps the file as large as the mapping.
 const SIZE_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
-/// `MADV_COLLAPSE`, since Linux 6.1; not every C library names it.
-const MADV_COLLAPSE: i32 = 25;
 
 /// A live mapping of shared memory, aligned to huge pages.
 #[derive(Debug)]
@@ -71,20 +52,11 @@ pub(crate) struct Mapping {
     huge: Range<u64>,
     /// Whether there may be any.
     takes_huge: bool,
-    /// Held while one is made or pages are given back, so that none is made of a range that is about to have
-    /// a hole.
+    /// Held while pages are given back, and to note what is about to be made; never while one is made, which
+    /// takes milliseconds, and longer where the maker loses its core.
     whole: Mutex<Whole>,
     /// What those that were made come to, for whoever does not wait.
     huge_bytes: AtomicU64,
-}
-
-/// Where huge pages begin.
-#[derive(Debug, Default)]
-struct Whole {
-    /// Those that were made, and have no hole since.
-    made: BTreeSet<u64>,
-    /// Those that are none, since a part was given away.
-    broken: BTreeSet<u64>,
 }
 
 /// What a mapping is for.
@@ -255,152 +227,6 @@ impl Mapping {
         }
     }
 
-    /// Whether huge pages may be made where memory comes into use.
-    pub(crate) fn takes_huge_pages(&self) -> bool {
-        self.takes_huge
-    }
-
-    /// Puts the range of a huge page into one, whether or not it is in use; none of its pages has been given
-    /// back since the mapping was arranged, and all of it counts as memory.
-    ///
-    /// # Errors
-    ///
-    /// The system has no free memory in a row for it ([`OutOfMemory`](io::ErrorKind::OutOfMemory)), does
-    /// not make any, or was told to make none of this one.
-    pub(crate) fn make_huge_page(&self, offset: u64) -> io::Result<()> {
-        let range = offset..offset + HUGE_PAGE_BYTES;
-        let mut whole = self.whole.lock();
-        if whole.broken.contains(&offset) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        if whole.made.contains(&offset) {
-            return Ok(());
-        }
-        if !self.huge.contains(&offset) {
-            self.advise(range.clone(), Advice::LinuxHugepage)?;
-        }
-        self.make_huge(&range)?;
-        whole.made.insert(offset);
-        self.note_made(&whole);
-        Ok(())
-    }
-
-    /// Makes the huge pages of a range.
-    fn make_huge(&self, range: &Range<u64>) -> io::Result<()> {
-        // The system makes none where there is nothing at all.
-        for start in starts(range) {
-            self.advise(start..start + page_bytes(), Advice::LinuxPopulateWrite)?;
-        }
-        Ok(self.collapse(range)?)
-    }
-
-    /// Gives the pages of a range back to the system; they read as zero afterwards.
-    ///
-    /// LIMIT: the system zeroes a part of a huge page, and keeps it until the page is split, if
-    /// somebody outside this process holds the page at that moment.
-    ///
-    /// # Safety
-    ///
-    /// The range is inside the mapping, and nobody reads or writes it meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the system says, or that a huge page is being made at this moment; the range is then
-    /// unchanged.
-    pub(crate) unsafe fn release(&self, range: Range<u64>) -> io::Result<()> {
-        // Nobody waits for a huge page.
-        let Some(mut whole) = self.whole.try_lock() else {
-            return Err(io::ErrorKind::WouldBlock.into());
-        };
-        if self.takes_huge {
-            let Range { start, end } = around(&range);
-            let around = start..end.min(self.bytes);
-            // The system bounds how often a mapping may be divided; beyond that, all of it goes
-            // without.
-            self.take_no_huge_pages(around.clone())
-                .or_else(|_| self.take_no_huge_pages(0..self.bytes))?;
-            let lost: Vec<_> = whole.made.range(around).copied().collect();
-            lost.iter().for_each(|start| {
-                whole.made.remove(start);
-            });
-            self.note_made(&whole);
-            whole.broken.extend(starts(&self.huge_around(&range)));
-        }
-        self.advise(range, Advice::LinuxRemove)
-    }
-
-    /// Lets the segments, and what there is of the index, have huge pages: those that are there already, those
-    /// that the system gives by itself, and those that will be made.
-    fn allow_huge_pages(&mut self, plan: &PagePlan) -> Result<(), PagesError> {
-        let insists = plan.huge_pages == HugePages::Always;
-        let whole = whole_huge_pages(&plan.segments);
-        if whole.is_empty() && insists {
-            let huge_page_bytes = HUGE_PAGE_BYTES;
-            return Err(PagesError::NoRoomForHuge { huge_page_bytes });
-        }
-        if whole.is_empty() {
-            return Ok(());
-        }
-        match self.advise(whole.clone(), Advice::LinuxHugepage) {
-            Ok(()) => self.huge = whole,
-            Err(reason) if insists => return Err(PagesError::NoHuge { reason }),
-            Err(_) => return Ok(()),
-        }
-        self.takes_huge = true;
-        for range in plan.index.iter().map(whole_huge_pages) {
-            // It may go without.
-            let _ = self.advise(range, Advice::LinuxHugepage);
-        }
-        Ok(())
-    }
-
-    /// The huge pages that a range touches, of those that the segments may have.
-    fn huge_around(&self, range: &Range<u64>) -> Range<u64> {
-        let around = around(range);
-        around.start.max(self.huge.start)..around.end.min(self.huge.end)
-    }
-
-    /// The huge pages that the segments may have and that touch none of these ranges, which follow each other;
-    /// the others are told to be none.
-    fn huge_without(&self, ranges: &[Range<u64>]) -> Vec<Range<u64>> {
-        let (mut whole, mut start) = (Vec::new(), self.huge.start);
-        for around in ranges.iter().map(|range| self.huge_around(range)) {
-            if !around.is_empty() {
-                self.whole.lock().broken.extend(starts(&around));
-                // Whoever gives the range back tells it again, and answers for what the system refuses.
-                let _ = self.take_no_huge_pages(around.clone());
-                whole.push(start..around.start);
-                start = around.end;
-            }
-        }
-        whole.push(start..self.huge.end);
-        whole.retain(|range| !range.is_empty());
-        whole
-    }
-
-    /// Makes all huge pages of these ranges, until one cannot be had.
-    fn make_huge_pages(&self, ranges: &[Range<u64>]) -> Result<(), PagesError> {
-        let made = ranges.iter().try_for_each(|range| {
-            self.make_huge(range)?;
-            let mut whole = self.whole.lock();
-            whole.made.extend(starts(range));
-            self.note_made(&whole);
-            Ok(())
-        });
-        made.map_err(|reason: io::Error| match reason.kind() {
-            io::ErrorKind::OutOfMemory
-            | io::ErrorKind::WouldBlock
-            | io::ErrorKind::ResourceBusy => PagesError::NoFreeHuge { reason },
-            _ => PagesError::NoHuge { reason },
-        })
-    }
-
-    fn note_made(&self, whole: &Whole) {
-        let bytes = whole.made.len() as u64 * HUGE_PAGE_BYTES;
-        // ORDERING: Relaxed; a figure.
-        self.huge_bytes.store(bytes, Ordering::Relaxed);
-    }
-
     /// Whether there is memory for what these ranges do not have yet.
     ///
     /// The system would end the process, not refuse a page, where memory runs out.
@@ -451,35 +277,6 @@ impl Mapping {
             let word = unsafe { &*word };
             // ORDERING: Relaxed; a write that changes nothing.
             word.fetch_or(0, Ordering::Relaxed);
-        }
-    }
-
-    /// Puts a range into huge pages.
-    fn collapse(&self, range: &Range<u64>) -> Result<(), Errno> {
-        for attempt in 1.. {
-            match self.collapse_once(range) {
-                Err(Errno::AGAIN | Errno::BUSY) if attempt < HUGE_ATTEMPTS => {}
-                told => return told,
-            }
-        }
-        Ok(())
-    }
-
-    fn collapse_once(&self, range: &Range<u64>) -> Result<(), Errno> {
-        let (start, bytes) = self.pages_of(range);
-        // SAFETY: inside the mapping; it moves pages and keeps their contents.
-        let told = unsafe { libc::madvise(start.cast(), bytes, MADV_COLLAPSE) };
-        match told {
-            0 => Ok(()),
-            _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
-        }
-    }
-
-    fn take_no_huge_pages(&self, range: Range<u64>) -> io::Result<()> {
-        match self.advise(range, Advice::LinuxNoHugepage) {
-            // A system that knows no huge pages gives none.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-            advised => advised,
         }
     }
 
@@ -554,16 +351,6 @@ fn size_of_memory(memory: BorrowedFd<'_>, bytes_min: u64) -> io::Result<u64> {
         )));
     }
     Ok(bytes)
-}
-
-/// Where the huge pages of a range begin.
-fn starts(range: &Range<u64>) -> impl Iterator<Item = u64> + use<> {
-    range.clone().step_by(HUGE_PAGE_BYTES as usize)
-}
-
-/// The huge pages that a range of offsets touches.
-fn around(range: &Range<u64>) -> Range<u64> {
-    range.start - range.start % HUGE_PAGE_BYTES..range.end.next_multiple_of(HUGE_PAGE_BYTES)
 }
 
 /// The size of the system's pages. (Asked of the C library, since `rustix` reads it from where

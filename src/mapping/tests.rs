@@ -175,11 +175,28 @@ fn huge_pages_are_made_one_by_one_but_not_of_what_was_given_back() {
     assert_eq!(mapping.pages(), Pages::Huge { bytes: 2 * MIB });
     mapping.touch_each_page(&(4 * MIB..5 * MIB));
     assert_eq!(held_bytes(&mapping), 3 * MIB);
-    let held = mapping.whole.lock();
+}
+
+#[test]
+fn pages_are_given_back_while_a_huge_page_is_made_there() {
+    let mut mapping = Mapping::new("larder-arena", 16 * MIB).expect("mapping");
+    mapping
+        .arrange(&plan(HugePages::Auto, Prefault::OnFirstUse))
+        .expect("pages");
+    mapping.touch_each_page(&(4 * MIB..8 * MIB));
+    assert!(mapping.begin_huge_page(4 * MIB).expect("the first"));
+    let another = mapping.make_huge_page(6 * MIB).unwrap_err();
+    assert_eq!(another.kind(), io::ErrorKind::WouldBlock);
+    // SAFETY: inside the mapping, and nobody uses it.
+    unsafe { mapping.release(7 * MIB..8 * MIB) }.expect("given back at once");
+    assert_eq!(held_bytes(&mapping), 3 * MIB);
     // SAFETY: as above.
-    let error = unsafe { mapping.release(10 * MIB..11 * MIB) }.unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-    drop(held);
+    unsafe { mapping.release(5 * MIB..6 * MIB) }.expect("given back when the page is made");
+    assert_eq!(held_bytes(&mapping), 3 * MIB);
+    mapping.end_huge_page(4 * MIB, Ok(())).unwrap_err();
+    assert_eq!(held_bytes(&mapping), 2 * MIB);
+    assert_eq!(mapping.pages(), Pages::Base);
+    mapping.make_huge_page(4 * MIB).unwrap_err();
 }
 
 #[test]
