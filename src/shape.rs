@@ -35,9 +35,14 @@ pub(crate) const BUCKETS_FIRST: u64 = 256;
 /// LIMIT: buckets that one thread goes through at a time when a cache is recovered.
 pub(crate) const BUCKETS_PER_SHARE: u64 = 1 << 14;
 
-/// LIMIT: tries to get a free segment before a write is refused for lack of space: enough for
-/// threads that lost their core while pinned to get it back.
-pub(crate) const ROOM_ATTEMPTS: u32 = 2048;
+/// LIMIT: tries to get a free segment before a write is refused for lack of space. The last hundred sleep
+/// ([`relax`](crate::sync::relax)), some ten milliseconds in all: enough for most threads that lost their core
+/// while pinned to get it back.
+pub(crate) const ROOM_ATTEMPTS: u32 = 356;
+
+/// LIMIT: the same while all memory is held for longer than that: without a sleep, so that a thread that hangs
+/// while pinned does not take those with it that write in vain.
+pub(crate) const ROOM_ATTEMPTS_AGAIN: u32 = 256;
 
 /// LIMIT: buckets that a session splits after a report: several times what its own entries need,
 /// since a session that finds another one splitting goes on without.

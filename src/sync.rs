@@ -6,6 +6,7 @@
 
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 pub(crate) use parking_lot::Mutex;
 
@@ -24,14 +25,20 @@ pub(crate) fn unique_number() -> u64 {
 /// LIMIT: a bucket lock is held for tens of nanoseconds; past this many spins its holder has most
 /// likely lost its core, and the core is better given away.
 const SPINS_BEFORE_YIELD: u32 = 64;
+/// LIMIT: a fifth of a millisecond of that, and whoever is waited for is not next in line for this core.
+const ATTEMPTS_BEFORE_SLEEP: u32 = 256;
+/// LIMIT: about as short as the system's timers allow.
+const SLEEP: Duration = Duration::from_micros(50);
 
 /// One step of waiting for another thread inside a bounded critical section.
 ///
-/// `attempt` counts from 0; early attempts spin, later ones give the core away.
+/// `attempt` counts from 0; early attempts spin, later ones give the core away, and then sleep.
 pub(crate) fn relax(attempt: u32) {
     if attempt < SPINS_BEFORE_YIELD {
         std::hint::spin_loop();
-    } else {
+    } else if attempt < ATTEMPTS_BEFORE_SLEEP {
         std::thread::yield_now();
+    } else {
+        std::thread::sleep(SLEEP);
     }
 }

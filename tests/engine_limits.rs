@@ -290,6 +290,8 @@ fn a_reader_that_holds_on_to_all_memory_is_answered_with_no_space_and_nothing_ch
         Some(refused)
     });
     assert_eq!(refused, Some(StoreError::NoSpace));
+    let again = set(&mut writer.pin(0), b"k", &[0; 1000]);
+    assert_eq!(again.map(|_| ()), Err(StoreError::NoSpace));
     assert_eq!(*item.value(), *b"value", "evicted, and yet as it was");
     assert!(cache.stats().no_space > 0);
     drop(held);

@@ -33,6 +33,8 @@ pub(crate) const BUCKETS_PER_SHARE: u64 = 1;
 
 /// LIMIT: more than the evictions that keep what was read, so that a session also lets go of it.
 pub(crate) const ROOM_ATTEMPTS: u32 = 20;
+/// LIMIT: the same.
+pub(crate) const ROOM_ATTEMPTS_AGAIN: u32 = 20;
 
 /// LIMIT: one split after each insert.
 pub(crate) const SPLITS_PER_REPORT_MAX: u64 = 1;

@@ -31,6 +31,8 @@ pub(crate) const BUCKETS_PER_SHARE: u64 = 1;
 
 /// LIMIT: a session that finds no room tries again this often; each try is a wait for the others.
 pub(crate) const ROOM_ATTEMPTS: u32 = 3;
+/// LIMIT: the same.
+pub(crate) const ROOM_ATTEMPTS_AGAIN: u32 = 3;
 
 /// LIMIT: one split after each insert.
 pub(crate) const SPLITS_PER_REPORT_MAX: u64 = 1;

@@ -86,8 +86,12 @@ pub enum StoreError {
         /// The limit.
         value_bytes_max: u64,
     },
-    /// All memory is held by readers that have not let go of it yet.
-    #[error("no memory could be freed at once: readers hold what was evicted; try again")]
+    /// All memory that could be freed is held, or so many large values are being received that they would take
+    /// more than half of it.
+    #[error(
+        "no memory could be freed at once: readers hold what was evicted, or large values that are being \
+         received have half of it; try again"
+    )]
     NoSpace,
 }
 

@@ -3,8 +3,9 @@
 //! A writer owns open segments and a block of versions. Nobody else touches these, so a write costs
 //! no shared counter. Upkeep is paid in small, even steps: for every byte it writes a session has the
 //! caretaker walk a few bytes, where something is to be done, and for every few entries it adds it
-//! splits a bucket when the index is due to grow. No write waits for another thread, and none does
-//! more than a bounded amount of upkeep.
+//! splits a bucket when the index is due to grow. No write does more than a bounded amount of upkeep, and none
+//! waits for another thread; but where all memory that could be freed is held by threads that are pinned and
+//! have lost their core, it waits some milliseconds for them before it is refused.
 //!
 //! Dropping a session seals its open segments.
 
@@ -48,6 +49,8 @@ pub(crate) struct Writer {
     upkeep: Upkeep,
     /// Whether it took a segment since it was last asked whether it wants maintenance.
     has_taken: bool,
+    /// Whether it was refused a segment, and has had none since.
+    is_refused: bool,
     /// Bytes that should have been walked by now.
     owed_bytes: u64,
     /// Pins since time was last made to pass, and how often it should still be.
@@ -71,6 +74,7 @@ impl Writer {
             first_log: Log::Small,
             upkeep: Upkeep::Done,
             has_taken: false,
+            is_refused: false,
             owed_bytes: 0,
             pins: 0,
             collections: 0,
@@ -113,7 +117,7 @@ impl Writer {
         bytes: u64,
         now_ms: u64,
     ) -> Result<(), NoSpace> {
-        for attempt in 0..shape::ROOM_ATTEMPTS {
+        for attempt in 0..self.attempts() {
             if self.appender.open(shared, label, Place::New, now_ms, pin) {
                 self.begin_upkeep(shared);
                 return Ok(());
@@ -124,6 +128,7 @@ impl Writer {
                 return Ok(());
             }
         }
+        self.is_refused = true;
         Err(NoSpace)
     }
 
@@ -135,14 +140,23 @@ impl Writer {
         now_ms: u64,
         parts: u32,
     ) -> Result<Extent, NoSpace> {
-        for attempt in 0..shape::ROOM_ATTEMPTS {
+        for attempt in 0..self.attempts() {
             if let Some(extent) = shared.segments.take_extent(parts) {
                 self.begin_upkeep(shared);
                 return Ok(extent);
             }
             self.free_some(shared, pin, now_ms, attempt);
         }
+        self.is_refused = true;
         Err(NoSpace)
+    }
+
+    /// How often it tries to get a segment.
+    fn attempts(&self) -> u32 {
+        match self.is_refused {
+            true => shape::ROOM_ATTEMPTS_AGAIN,
+            false => shape::ROOM_ATTEMPTS,
+        }
     }
 
     /// After a segment was taken: begins what keeps others free.
@@ -150,6 +164,7 @@ impl Writer {
         self.first_log = shared.segments.first_log();
         self.upkeep = Upkeep::More;
         self.has_taken = true;
+        self.is_refused = false;
     }
 
     /// Where no segment is free: one bounded step that makes one free, or lets time pass.
