@@ -51,6 +51,10 @@ pub(crate) const SPLITS_PER_REPORT_MAX: u64 = 16;
 /// The share (1/N) of the segments that the small log keeps.
 pub(crate) const SMALL_SHARE: u32 = 10;
 
+/// The share (1/N) of the segments that the large values may take whose items lie in one open segment. Only
+/// its owner seals it, and may have nothing to write for long.
+pub(crate) const NAMED_SHARE: u32 = 16;
+
 /// Whether new keys of a cache that was never full go to main where small has no room for them.
 pub(crate) const MAIN_IS_FILLED_FIRST: bool = true;
 

@@ -4,9 +4,9 @@
 //! same engine files against a module of the same name whose types are loom's, so that the model
 //! checks run the real code.
 
+use core::time::Duration;
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 pub(crate) use parking_lot::Mutex;
 

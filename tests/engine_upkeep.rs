@@ -7,8 +7,12 @@ use larder::{
 const NOW_MS: u64 = 1_000_000;
 
 fn cache(memory_bytes: u64) -> Cache {
+    cache_for(memory_bytes, 2)
+}
+
+fn cache_for(memory_bytes: u64, sessions_max: u32) -> Cache {
     let mut config = Config::new(memory_bytes);
-    config.sessions_max = 2;
+    config.sessions_max = sessions_max;
     config.hash_seed = Some(11);
     Cache::new(config).expect("the configuration is accepted")
 }
@@ -307,4 +311,44 @@ fn for_a_large_value_that_is_being_received_more_is_kept_free() {
         after.free_bytes < before.free_bytes + ahead_bytes / 2,
         "{after:#?}"
     );
+}
+
+#[test]
+fn an_open_segment_has_the_items_of_a_share_of_the_memory_at_most() {
+    const VALUE_BYTES: usize = 512 << 10;
+    let cache = cache(32 << 20);
+    let mut session = cache.session().expect("a session is free");
+    fill(&mut session, "key", 40, &vec![7; VALUE_BYTES]);
+    let stats = verified(&cache, &mut session);
+    assert_eq!((stats.items, stats.evicted), (40, 0), "{stats:#?}");
+    // A sixteenth of the memory is four values; their items would fit into one segment.
+    assert!((8..=10).contains(&stats.segments_sealed), "{stats:#?}");
+}
+
+#[test]
+fn large_values_that_open_segments_of_other_sessions_name_make_room() {
+    const SESSIONS: u32 = 16;
+    let cache = cache_for(32 << 20, SESSIONS + 1);
+    let value = vec![7; 2 << 20];
+    let mut others: Vec<_> = (0..SESSIONS - 1)
+        .map(|n| {
+            let mut session = cache.session().expect("a session is free");
+            fill(&mut session, &format!("session {n}"), 1, &value);
+            session
+        })
+        .collect();
+    let full = cache.stats();
+    assert_eq!((full.segments_sealed, full.evicted), (0, 0), "{full:#?}");
+    // One that is read often stays as long as others can go.
+    let guard = others[0].pin(NOW_MS);
+    assert!((0..3).all(|_| is_there(&guard, "session 0 0")));
+    drop(guard);
+    let mut session = cache.session().expect("a session is free");
+    fill(&mut session, "new", 1, &vec![8; 6 << 20]);
+    let guard = session.pin(NOW_MS);
+    assert!(is_there(&guard, "new 0"));
+    assert!(is_there(&guard, "session 0 0") && !is_there(&guard, "session 1 0"));
+    drop(guard);
+    let stats = verified(&cache, &mut session);
+    assert!((3..=4).contains(&stats.evicted_large), "{stats:#?}");
 }

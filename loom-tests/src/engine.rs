@@ -11,6 +11,8 @@ pub(crate) mod conditional;
 pub(crate) mod config;
 #[path = "../../src/engine/draft.rs"]
 pub(crate) mod draft;
+#[path = "../../src/engine/evict_open.rs"]
+pub(crate) mod evict_open;
 #[path = "../../src/engine/ghosts.rs"]
 pub(crate) mod ghosts;
 #[path = "../../src/engine/guard.rs"]

@@ -40,6 +40,9 @@ pub(crate) const SPLITS_PER_REPORT_MAX: u64 = 1;
 /// LIMIT: so that the first segment of small is evicted before that of main.
 pub(crate) const SMALL_SHARE: u32 = 10;
 
+/// LIMIT: all of them, so that items of large values share a segment.
+pub(crate) const NAMED_SHARE: u32 = 1;
+
 /// LIMIT: models have so few segments that small is over its share at once.
 pub(crate) const MAIN_IS_FILLED_FIRST: bool = false;
 

@@ -2,6 +2,10 @@
 //!
 //! The owner is a session, or whoever holds the caretaker. Nobody else touches them, so appending
 //! costs no shared counter; nobody sees an item before it is committed and then published.
+//!
+//! The item of a large value is small, so one open segment could have the items of all memory, and nobody but
+//! its owner could seal it for an eviction. So it takes no more where the values of its items have their
+//! share.
 
 use crate::engine::cache::Shared;
 use crate::engine::config::{CLASSES_MAX, Geometry};
@@ -29,6 +33,8 @@ struct Open {
     start: u64,
     /// Bytes that hold items.
     used_bytes: u64,
+    /// Parts of the extents that they describe.
+    parts: u32,
     lifetime: Lifetime,
     newest_version: u64,
 }
@@ -37,6 +43,8 @@ struct Open {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Commitment {
     pub(crate) bytes: u64,
+    /// Parts of the extents that it describes.
+    pub(crate) parts: u32,
     pub(crate) version: u64,
     pub(crate) expires_at_ms: Option<u64>,
 }
@@ -75,8 +83,11 @@ impl Appender {
     /// Whether the open segment for `label` has room for `bytes`.
     pub(crate) fn has_room(&self, shared: &Shared, label: Label, bytes: u64) -> bool {
         let open = &self.open[label.log as usize][label.class];
-        let segment_bytes = shared.geometry.segment_bytes;
-        (open.as_ref()).is_some_and(|open| open.used_bytes + bytes <= segment_bytes)
+        let geometry = &shared.geometry;
+        open.as_ref().is_some_and(|open| {
+            open.used_bytes + bytes <= geometry.segment_bytes
+                && (open.parts == 0 || open.parts < geometry.named_parts_max())
+        })
     }
 
     /// Opens a segment for `label` in place of the one that is open, which is sealed; false if the
@@ -96,6 +107,7 @@ impl Appender {
             id,
             start: shared.segments.start(id),
             used_bytes: 0,
+            parts: 0,
             lifetime: Lifetime::NONE,
             newest_version: 0,
         });
@@ -120,11 +132,14 @@ impl Appender {
         }
     }
 
-    /// Seals all that is open.
-    pub(crate) fn seal_all(&mut self, shared: &Shared, pin: &Pin<'_>) {
+    /// Seals all that is open; gives whether anything was.
+    pub(crate) fn seal_all(&mut self, shared: &Shared, pin: &Pin<'_>) -> bool {
+        let mut was_open = false;
         for open in self.open.iter_mut().flatten().filter_map(Option::take) {
             shared.segments.seal(open.id, open.newest_version, pin);
+            was_open = true;
         }
+        was_open
     }
 
     /// Where the next item of `label` goes; there is room for it.
@@ -175,6 +190,7 @@ impl Appender {
         let open = self.place(label).as_mut().expect("an item was appended");
         let segment = shared.segments.segment(open.id);
         open.used_bytes += item.bytes;
+        open.parts += item.parts;
         open.newest_version = open.newest_version.max(item.version);
         let lifetime = open.lifetime.with(item.expires_at_ms);
         if lifetime != open.lifetime {
@@ -191,6 +207,7 @@ impl Commitment {
     pub(crate) fn of(item: &Item<'_>) -> Self {
         Self {
             bytes: item.bytes(),
+            parts: item.extents().map_or(0, |extents| extents.parts()),
             version: item.version(),
             expires_at_ms: item.stored_expiry_ms(),
         }

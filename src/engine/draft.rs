@@ -7,6 +7,7 @@ use crate::engine::item::{
     HEADER_BYTES, KIND_EXPIRES, KIND_FLAGS, KIND_LARGE, KIND_LONG_KEY, KIND_NUMBER,
     KIND_PLACEHOLDER, KIND_READ_AT, VALUE_BYTES_MAX, VERSION_MAX, checksum, number_at,
 };
+use crate::engine::large;
 use crate::engine::last_read::{LAST_READ_BYTES, LastRead};
 
 /// An item that is about to be written.
@@ -112,6 +113,14 @@ impl<'d> Draft<'d> {
     #[inline(always)]
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Parts of the extents that it describes.
+    pub(crate) fn parts(&self) -> u32 {
+        match self.kind & KIND_LARGE {
+            0 => 0,
+            _ => large::described_parts(self.value[0]),
+        }
     }
 
     #[inline(always)]

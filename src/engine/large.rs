@@ -82,18 +82,13 @@ impl<'g> Extents<'g> {
         crc == self.crc()
     }
 
-    fn iter(&self) -> impl Iterator<Item = Extent> {
-        let words = self.description[HEAD_BYTES..].chunks_exact(8);
-        words.map(|word| Extent(u64::from_le_bytes(word.try_into().expect("8 bytes"))))
-    }
-
     /// All of them, in order.
     pub(crate) fn all(&self) -> Box<[Extent]> {
-        self.iter().collect()
+        described(self.description).collect()
     }
 
     pub(crate) fn parts(&self) -> u32 {
-        self.iter().map(Extent::parts).sum()
+        described_parts(self.description)
     }
 
     /// The value, in order.
@@ -109,6 +104,16 @@ impl<'g> Extents<'g> {
             Some(unsafe { arena.read(offset, bytes as usize) })
         })
     }
+}
+
+fn described(description: &[u8]) -> impl Iterator<Item = Extent> {
+    let words = description[HEAD_BYTES..].chunks_exact(8);
+    words.map(|word| Extent(u64::from_le_bytes(word.try_into().expect("8 bytes"))))
+}
+
+/// Parts of the extents that a description is of.
+pub(crate) fn described_parts(description: &[u8]) -> u32 {
+    described(description).map(Extent::parts).sum()
 }
 
 /// The extents that bytes describe which nobody vouches for, if they can be those of a value.

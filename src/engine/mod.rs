@@ -22,6 +22,7 @@ mod census;
 mod conditional;
 mod config;
 mod draft;
+mod evict_open;
 mod ghosts;
 mod guard;
 mod header;

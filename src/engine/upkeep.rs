@@ -18,7 +18,8 @@
 //!
 //! The item of a large value is small, and one segment may hold the items of most of the memory. So
 //! what a walk costs and frees is counted with the extents of what it removes or compares, and an eviction
-//! that has freed enough of them is put off, as is a scrub.
+//! that has freed enough of them is put off, as is a scrub. What open segments name is evicted where nothing
+//! else is left ([`evict_open`](crate::engine::evict_open)).
 //!
 //! Walks belong to the [`Caretaker`], which all sessions share: whoever finds it free takes a step
 //! with it, nobody waits for it. So there is one walk at a time, and one place that items move to,
@@ -31,6 +32,7 @@
 
 use crate::engine::appender::{self, Appender, Commitment};
 use crate::engine::cache::Shared;
+use crate::engine::evict_open::Passed;
 use crate::engine::header;
 use crate::engine::index::word::{Entry, KeyHash, Marks};
 use crate::engine::item::{self, Item};
@@ -56,15 +58,15 @@ const EXPIRY_STEP_MS_MIN: u64 = 500;
 pub(crate) struct Walk {
     id: u32,
     purpose: Purpose,
-    label: Label,
+    pub(super) label: Label,
     /// Offset of the next item.
-    at: u64,
+    pub(super) at: u64,
     /// Offset of the end of the last item.
-    end: u64,
+    pub(super) end: u64,
     /// When what stays in the segment expires.
     left: Lifetime,
     /// Bytes of the extents that were let go of.
-    freed_bytes: u64,
+    pub(super) freed_bytes: u64,
     /// Bytes of large values that were compared with their CRCs.
     compared_bytes: u64,
     /// Whether nobody has proved the contents of the segment.
@@ -108,6 +110,8 @@ pub(crate) enum Progress {
 #[derive(Debug, Default)]
 pub(crate) struct Caretaker {
     walk: Option<Walk>,
+    /// Where the last eviction of what is open ended.
+    pub(super) passed: Passed,
     appender: Appender,
 }
 
@@ -183,6 +187,15 @@ pub(crate) struct Step<'a> {
     pub(crate) tally: &'a mut Tally,
 }
 
+/// Whether an eviction moves such an item, and does not remove it.
+pub(super) fn is_kept(log: Log, entry: Entry, mercy: Mercy) -> bool {
+    let kept_at = match log {
+        Log::Small => PROMOTED_AT,
+        Log::Main => 1,
+    };
+    entry.frequency() >= kept_at && mercy == Mercy::KeepWhatWasRead
+}
+
 impl<'a> Step<'a> {
     pub(crate) fn new(
         shared: &'a Shared,
@@ -241,9 +254,9 @@ impl<'a> Step<'a> {
     }
 
     /// The item at an offset of the claimed segment.
-    fn item(&self, offset: u64) -> Item<'_> {
+    pub(super) fn item(&self, offset: u64) -> Item<'_> {
         // SAFETY: below the committed length lie whole items, and a claimed segment is not
-        // reclaimed before its claim ends, by this party.
+        // reclaimed before its claim ends, by this party; nor one that was open, under this pin.
         unsafe { Item::read(&self.shared.arena, offset) }
     }
 
@@ -309,11 +322,7 @@ impl<'a> Step<'a> {
         let Some(entry) = self.shared.index.find_exact(hash, offset) else {
             return;
         };
-        let (kept_at, figure) = match walk.label.log {
-            Log::Small => (PROMOTED_AT, Figure::EvictedSmall),
-            Log::Main => (1, Figure::EvictedMain),
-        };
-        if entry.frequency() >= kept_at && mercy == Mercy::KeepWhatWasRead {
+        if is_kept(walk.label.log, entry, mercy) {
             let geometry = &self.shared.geometry;
             let main = appender::label(geometry, Log::Main, expires_at_ms, self.now_ms);
             let log = walk.label.log;
@@ -325,9 +334,17 @@ impl<'a> Step<'a> {
                 return;
             }
         }
-        self.remove(walk, hash, offset, figure);
-        if walk.label.log == Log::Small {
-            self.shared.ghosts.insert(hash);
+        self.let_go(walk, hash, offset);
+    }
+
+    /// Removes an item that is evicted; what leaves small leaves a ghost.
+    pub(super) fn let_go(&mut self, walk: &mut Walk, hash: KeyHash, offset: u64) {
+        match walk.label.log {
+            Log::Small => {
+                self.remove(walk, hash, offset, Figure::EvictedSmall);
+                self.shared.ghosts.insert(hash);
+            }
+            Log::Main => self.remove(walk, hash, offset, Figure::EvictedMain),
         }
     }
 

@@ -171,6 +171,7 @@ impl Guard<'_> {
         })?;
         let item = Commitment {
             bytes,
+            parts: 0,
             version,
             expires_at_ms: entry.expires_at_ms,
         };
@@ -325,6 +326,7 @@ impl Guard<'_> {
             label,
             item: Commitment {
                 bytes: draft.bytes(),
+                parts: draft.parts(),
                 version,
                 expires_at_ms: put.expires_at_ms,
             },

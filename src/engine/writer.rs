@@ -178,8 +178,12 @@ impl Writer {
             let bytes = shared.geometry.segment_bytes * 2;
             match self.tend(shared, pin, now_ms, (Demand::Segment, bytes, mercy)) {
                 Upkeep::More => {}
-                // What this session has open may be all there is.
-                Upkeep::Done => self.appender.seal_all(shared, pin),
+                // What this session has open may be all there is, or what others have.
+                Upkeep::Done if self.appender.seal_all(shared, pin) => {}
+                Upkeep::Done => {
+                    Step::new(shared, pin, now_ms, &mut self.tally).evict_open(bytes, mercy);
+                    self.collections = COLLECTIONS;
+                }
                 Upkeep::Busy => self.evict_alone(shared, pin, now_ms, bytes, mercy),
             }
         }

@@ -37,7 +37,7 @@ models! {
 const LONG: usize = 80;
 
 /// An item that describes two extents takes 56 bytes.
-const ROOMY: Layout = Layout {
+pub(super) const ROOMY: Layout = Layout {
     items_per_segment: 3,
     segments: 8,
     segments_reserved: 0,
@@ -45,12 +45,12 @@ const ROOMY: Layout = Layout {
     ..Layout::ONE_BUCKET
 };
 
-fn large(byte: u8) -> Vec<u8> {
+pub(super) fn large(byte: u8) -> Vec<u8> {
     vec![byte; LONG]
 }
 
 /// A cache with a large value of `x` under `a`.
-fn with_large(layout: Layout) -> (Cache, Session, Session) {
+pub(super) fn with_large(layout: Layout) -> (Cache, Session, Session) {
     let cache = layout.cache();
     let (mut one, two) = (session(&cache), session(&cache));
     set(&mut one, b"a", &large(b'x'));
@@ -58,7 +58,7 @@ fn with_large(layout: Layout) -> (Cache, Session, Session) {
 }
 
 /// A reference to the value of `a`, if it is there.
-fn hold(session: &mut Session) -> Option<LargeValue> {
+pub(super) fn hold(session: &mut Session) -> Option<LargeValue> {
     let guard = session.pin(NOW_MS);
     let key = guard.key(b"a").expect("a key");
     let item = guard.get(&key)?;
@@ -66,7 +66,7 @@ fn hold(session: &mut Session) -> Option<LargeValue> {
 }
 
 /// Reads a held value as a sender does, piece by piece.
-fn send(value: &LargeValue) -> Vec<u8> {
+pub(super) fn send(value: &LargeValue) -> Vec<u8> {
     let mut sent = Vec::new();
     while (sent.len() as u64) < value.value_bytes() {
         sent.extend_from_slice(value.piece_at(sent.len() as u64));
@@ -75,7 +75,7 @@ fn send(value: &LargeValue) -> Vec<u8> {
 }
 
 /// Checks that no extent is left, when nobody holds one.
-fn expect_no_extent(cache: &Cache, session: &mut Session) {
+pub(super) fn expect_no_extent(cache: &Cache, session: &mut Session) {
     verify(session);
     let (shared, _pin) = session.parts();
     assert_eq!(shared.segments.usage(NOW_MS).used_parts, 0);

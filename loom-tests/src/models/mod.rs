@@ -4,6 +4,7 @@ mod ahead;
 mod black_box;
 mod cleaning;
 mod counters;
+mod evict_open;
 mod expiry;
 mod ghosts;
 mod growth;
@@ -34,6 +35,7 @@ pub fn all() -> impl Iterator<Item = &'static Model> {
         cleaning::MODELS,
         expiry::MODELS,
         large::MODELS,
+        evict_open::MODELS,
         leases::MODELS,
         last_reads::MODELS,
         counters::MODELS,

@@ -23,6 +23,7 @@ use crate::engine::config::Geometry;
 use crate::engine::log::segment::{Log, State};
 use crate::engine::log::{Lists, Segments};
 use crate::reclaim::Pin;
+use crate::shape;
 use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// Bytes before the value in a first part: its references.
@@ -275,6 +276,11 @@ impl Geometry {
     /// Parts of a segment that extents are made of.
     pub(crate) fn parts_per_segment(&self) -> u32 {
         (self.segment_bytes / self.part_bytes) as u32
+    }
+
+    /// Parts of large values whose items one open segment takes: no more are added beyond.
+    pub(crate) fn named_parts_max(&self) -> u32 {
+        (self.segments / shape::NAMED_SHARE).max(1) * self.parts_per_segment()
     }
 
     /// Whether an extent, which nobody vouches for, lies within one segment.

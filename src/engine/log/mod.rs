@@ -292,6 +292,19 @@ impl Segments {
         }
     }
 
+    /// The segments that are open, with the sequence of their opening: those of this sequence and later, in
+    /// order. The lock orders their opening before what the caller reads of them.
+    pub(crate) fn open_from(&self, sequence: u64) -> Vec<(u64, u32)> {
+        let lists = self.lists.lock();
+        let is_open = |&id: &u32| self.segment(id).state().0 == State::Open;
+        let open = (0..lists.taken).filter(is_open);
+        let mut open: Vec<_> = open.map(|id| (self.segment(id).sequence(), id)).collect();
+        drop(lists);
+        open.retain(|&(opened, _)| opened >= sequence);
+        open.sort_unstable();
+        open
+    }
+
     /// Claims the emptiest sealed segment, if one is worth cleaning.
     pub(crate) fn claim_emptiest(&self) -> Option<u32> {
         let (segments, first) = {

@@ -40,7 +40,7 @@
 //! | state, live | `seal`, `remove_live`, `retire_if_empty` AcqRel | each other | whoever retires has seen every removal before it | `a_pin_after_the_last_removal_sees_the_first` |
 //! | state, live | `claim`, `retire_if_empty` AcqRel | each other | one of them has the segment | `a_deletion_races_with_the_segment_that_expires` |
 //! | state, live | `unclaim` AcqRel | `remove_live` | this sees that nothing is live, or the last removal sees `Sealed` | `a_removal_empties_a_segment_while_a_part_expires` |
-//! | committed | `commit` Release | `committed` Acquire | a walk sees the bytes of every item below it; in a running cache the lists' lock lies between | `eviction_races_with_a_reader` |
+//! | committed | `commit` Release | `committed` Acquire | a walk sees the bytes of every item below it: of an open segment by this, of a sealed one by the lists' lock, too | `a_value_leaves_beside_an_open_segment_that_is_written` |
 //! | label | `open` Relaxed | `label` Relaxed | ordered by the index word of an item in it, or by the lists' lock | `a_reader_takes_hold_of_a_large_value_that_moves` |
 //! | lifetime, newest | `commit`, `seal`, `unclaim` Relaxed | `claim_due` Relaxed | the lists' lock, which walks of the table hold, orders them | `what_expires_while_its_segment_is_claimed_is_not_forgotten`, `a_touch_outlives_a_part_that_expires` |
 //! | walked | `put_off_evict`, `open` Relaxed | `Walk::of` Relaxed | `unclaim`, or the lists' lock, and the next `claim` order them | `a_segment_that_is_used_again_is_walked_from_its_beginning`, `two_sessions_go_on_with_an_eviction_that_was_put_off` |
@@ -294,6 +294,12 @@ impl<'a> Segment<'a> {
     pub(crate) fn label(self) -> Label {
         // ORDERING: Relaxed; written before anything in the segment could be found.
         Label::of(self.arena.word(self.line + 16).load(Ordering::Relaxed))
+    }
+
+    /// When it was opened, compared with others.
+    pub(crate) fn sequence(self) -> u64 {
+        // ORDERING: Relaxed, as in `label`.
+        self.arena.word(self.line + 16).load(Ordering::Relaxed) >> SEQUENCE_SHIFT
     }
 
     /// What the line says after a crash.
