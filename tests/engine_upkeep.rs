@@ -333,22 +333,25 @@ fn large_values_that_open_segments_of_other_sessions_name_make_room() {
     let mut others: Vec<_> = (0..SESSIONS - 1)
         .map(|n| {
             let mut session = cache.session().expect("a session is free");
-            fill(&mut session, &format!("session {n}"), 1, &value);
+            let expires_at_ms = (n == 1).then_some(NOW_MS + 10);
+            let name = format!("session {n}");
+            set(&mut session.pin(NOW_MS), &name, &value, expires_at_ms);
             session
         })
         .collect();
     let full = cache.stats();
     assert_eq!((full.segments_sealed, full.evicted), (0, 0), "{full:#?}");
-    // One that is read often stays as long as others can go.
+    // One that is read often stays as long as others can go, unless it expires.
     let guard = others[0].pin(NOW_MS);
-    assert!((0..3).all(|_| is_there(&guard, "session 0 0")));
+    assert!((0..3).all(|_| is_there(&guard, "session 0") && is_there(&guard, "session 1")));
     drop(guard);
     let mut session = cache.session().expect("a session is free");
-    fill(&mut session, "new", 1, &vec![8; 6 << 20]);
-    let guard = session.pin(NOW_MS);
-    assert!(is_there(&guard, "new 0"));
-    assert!(is_there(&guard, "session 0 0") && !is_there(&guard, "session 1 0"));
+    let mut guard = session.pin(NOW_MS + 10);
+    set(&mut guard, "new", &vec![8; 6 << 20], None);
+    assert!(is_there(&guard, "new") && is_there(&guard, "session 0"));
+    assert!(!is_there(&guard, "session 2"));
     drop(guard);
     let stats = verified(&cache, &mut session);
-    assert!((3..=4).contains(&stats.evicted_large), "{stats:#?}");
+    assert_eq!(stats.expired, 1, "{stats:#?}");
+    assert!((2..=3).contains(&stats.evicted_large), "{stats:#?}");
 }

@@ -68,6 +68,9 @@ impl Step<'_> {
 
     /// Lets go of an item where it is, unless it should be moved.
     fn evict_in_place(&mut self, walk: &mut Walk, hash: KeyHash, offset: u64, mercy: Mercy) {
+        if self.remove_if_over(walk, hash, offset) {
+            return;
+        }
         let entry = self.shared.index.find_exact(hash, offset);
         if entry.is_some_and(|entry| !is_kept(walk.label.log, entry, mercy)) {
             self.let_go(walk, hash, offset);

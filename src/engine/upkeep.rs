@@ -274,16 +274,10 @@ impl<'a> Step<'a> {
             self.remove(walk, hash, offset, Figure::Damaged);
             return true;
         }
-        let item = self.item(offset);
-        let expires_at_ms = item.expires_at_ms();
-        if expires_at_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
-            self.remove(walk, hash, offset, Figure::Expired);
+        if self.remove_if_over(walk, hash, offset) {
             return true;
         }
-        if item.version() <= self.shared.flushed_version() {
-            self.remove(walk, hash, offset, Figure::FlushedRemoved);
-            return true;
-        }
+        let expires_at_ms = self.item(offset).expires_at_ms();
         match walk.purpose {
             Purpose::Expire => walk.left = walk.left.with(expires_at_ms),
             Purpose::Scrub => self.compare_value(walk, hash, offset),
@@ -293,6 +287,19 @@ impl<'a> Step<'a> {
             }
             Purpose::Evict => self.evict(walk, target, (hash, offset), expires_at_ms, mercy),
         }
+        true
+    }
+
+    /// Removes an item, if the index still names it, that has expired or was flushed; false if neither is so.
+    pub(super) fn remove_if_over(&mut self, walk: &mut Walk, hash: KeyHash, offset: u64) -> bool {
+        let item = self.item(offset);
+        let is_expired = (item.expires_at_ms()).is_some_and(|at_ms| at_ms <= self.now_ms);
+        let why = match is_expired {
+            true => Figure::Expired,
+            false if item.version() <= self.shared.flushed_version() => Figure::FlushedRemoved,
+            false => return false,
+        };
+        self.remove(walk, hash, offset, why);
         true
     }
 
