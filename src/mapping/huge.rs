@@ -9,9 +9,9 @@
 //! that huge page is told to take none from then on, or the system might put it together again and
 //! fill the hole.
 //!
-//! **How they come.** Few systems give huge pages to shared memory by themselves, all since Linux 6.1 make them of a range
-//! when told to (`MADV_COLLAPSE`, which asks no policy but `deny`). So whoever maintains the memory has
-//! them [made](super::Mapping::make_huge_page), one after the other, where memory comes into use.
+//! **How they come.** Few systems give huge pages to shared memory by themselves, all since Linux 6.1 make them
+//! of a range when told to (`MADV_COLLAPSE`, which asks no policy but `deny`). So whoever maintains the memory
+//! has them [made](super::Mapping::make_huge_page), one after the other, where memory comes into use.
 //!
 //! That takes milliseconds, and more while the maker is without its core. Whoever gives pages back meanwhile,
 //! to pay for the index's growth, neither waits nor is refused: pages of the huge page that is being made are
