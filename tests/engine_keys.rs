@@ -94,7 +94,7 @@ fn writes_go_where_their_own_cache_finds_them() {
         match at % 5 {
             0 => assert_eq!(guard.delete(key, None), Deletion::Deleted),
             1 => {
-                let joined = guard.join(key, Side::Back, b"!", None);
+                let joined = guard.join(key, Side::Back, &Entry::of(b"!"), None);
                 assert!(matches!(joined, Ok((Outcome::Stored { .. }, _))));
             }
             2 => assert!(guard.touch(key, Some(NOW_MS + 1)).expect("there is room")),

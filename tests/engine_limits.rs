@@ -89,6 +89,7 @@ fn a_value_of_the_announced_size_fits_with_the_longest_key_and_all_fields() {
         value: &value,
         flags: u32::MAX,
         expires_at_ms: Some(u64::MAX),
+        new_version: Some(u64::MAX),
     };
     let stored = guard.store(&key, Mode::Set, &entry);
     assert!(matches!(stored, Ok(Outcome::Stored { .. })));

@@ -79,6 +79,12 @@ fn value(bytes_max: usize) -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// Mostly none; of those that are chosen some come again. 1 is what steps name as an earlier one.
+fn new_version() -> impl Strategy<Value = Option<u64>> {
+    let chosen = prop_oneof![2..9_u64, 2..u64::MAX];
+    prop_oneof![9 => Just(None), 1 => chosen.prop_map(Some)]
+}
+
 fn store(shape: Shape) -> impl Strategy<Value = Call> {
     use Mode::{Add, Append, Prepend, Replace, Set};
     let mode = select(vec![Set, Set, Set, Add, Replace, Append, Prepend]);
@@ -88,13 +94,17 @@ fn store(shape: Shape) -> impl Strategy<Value = Call> {
         value(shape.value_bytes_max),
         flags,
         expiry(shape.time),
+        new_version(),
     );
-    parts.prop_map(|(mode, value, flags, expires_at_ms)| Call::Store {
-        mode,
-        value,
-        flags,
-        expires_at_ms,
-    })
+    parts.prop_map(
+        |(mode, value, flags, expires_at_ms, new_version)| Call::Store {
+            mode,
+            value,
+            flags,
+            expires_at_ms,
+            new_version,
+        },
+    )
 }
 
 fn count(time: Time) -> impl Strategy<Value = Call> {
@@ -107,7 +117,12 @@ fn count(time: Time) -> impl Strategy<Value = Call> {
         value,
         expires_at_ms,
     });
-    (by, option::of(initial)).prop_map(|(by, initial)| Call::Count { by, initial })
+    let parts = (by, option::of(initial), new_version());
+    parts.prop_map(|(by, initial, new_version)| Call::Count {
+        by,
+        initial,
+        new_version,
+    })
 }
 
 fn call(shape: Shape) -> impl Strategy<Value = Call> {
@@ -138,13 +153,20 @@ fn terms(time: Time) -> impl Strategy<Value = Terms> {
     };
     let below_ms = select(vec![None, Some(15), Some(400)]);
     let reading = select(vec![Reading::Counts, Reading::Passes]);
-    let parts = (select(until_ms), below_ms, new_expiry(time), reading);
+    let parts = (
+        select(until_ms),
+        below_ms,
+        new_expiry(time),
+        reading,
+        new_version(),
+    );
     parts.prop_map(
-        |(placeholder_until_ms, refresh_below_ms, expiry, reading)| Terms {
+        |(placeholder_until_ms, refresh_below_ms, expiry, reading, new_version)| Terms {
             placeholder_until_ms,
             refresh_below_ms,
             expiry,
             reading,
+            new_version,
         },
     )
 }
@@ -153,13 +175,16 @@ fn invalidation(time: Time) -> impl Strategy<Value = Invalidation> {
     let version = select(vec![None, None, None, Some(1)]);
     let value = prop_oneof![6 => Just(OldValue::Kept), 1 => Just(OldValue::Dropped)];
     let freshness = select(vec![Freshness::Stale, Freshness::Stale, Freshness::Fresh]);
-    let parts = (version, new_expiry(time), value, freshness);
-    parts.prop_map(|(version, expiry, value, freshness)| Invalidation {
-        version,
-        expiry,
-        value,
-        freshness,
-    })
+    let parts = (version, new_expiry(time), value, freshness, new_version());
+    parts.prop_map(
+        |(version, expiry, value, freshness, new_version)| Invalidation {
+            version,
+            expiry,
+            value,
+            freshness,
+            new_version,
+        },
+    )
 }
 
 fn step(shape: Shape) -> impl Strategy<Value = Step> {

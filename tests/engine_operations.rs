@@ -1,8 +1,8 @@
 //! What each operation promises, one claim at a time. Time is an argument, so nothing waits.
 
 use larder::{
-    Arithmetic, Cache, Config, Counter, Deletion, Entry, Guard, Initial, Item, Key, Mode, Outcome,
-    Session,
+    Arithmetic, Cache, Calculated, Calculation, Config, Counter, Deletion, Entry, Guard, Initial,
+    Item, Key, Mode, NewExpiry, Outcome, Session,
 };
 
 const NOW_MS: u64 = 1_000_000;
@@ -25,9 +25,9 @@ fn with_key(test: impl FnOnce(&mut Guard<'_>, &Key<'_>)) {
 
 fn entry(value: &str, flags: u32, expires_at_ms: Option<u64>) -> Entry<'_> {
     Entry {
-        value: value.as_bytes(),
         flags,
         expires_at_ms,
+        ..Entry::of(value.as_bytes())
     }
 }
 
@@ -391,4 +391,83 @@ fn many_reads_at_once_find_what_single_reads_find() {
         assert_eq!((position, value), (at, stored));
     }
     guard.get_many(&[], |_, _| panic!("there are no keys"));
+}
+
+/// Stores under a version that is chosen.
+#[track_caller]
+fn choose(guard: &mut Guard<'_>, key: &Key<'_>, mode: Mode, value: &str, version: u64) {
+    let entry = Entry {
+        new_version: Some(version),
+        ..Entry::of(value.as_bytes())
+    };
+    assert_eq!(store(guard, key, mode, &entry), version);
+}
+
+#[test]
+fn an_item_has_the_version_that_was_chosen_until_it_changes() {
+    with_key(|guard, key| {
+        let version = |guard: &Guard<'_>| guard.get(key).expect("stored").version();
+        choose(guard, key, Mode::Set, "a", 7);
+        assert!(guard.touch(key, Some(NOW_MS + 5)).expect("there is memory"));
+        assert_eq!(version(guard), 7);
+        choose(guard, key, Mode::Append, "b", u64::MAX);
+        choose(
+            guard,
+            key,
+            Mode::CompareAndSet { version: u64::MAX },
+            "c",
+            0,
+        );
+        assert_eq!(guard.delete(key, Some(1)), Deletion::Exists);
+        let own = set(guard, key, "d");
+        assert_eq!(version(guard), own);
+        choose(guard, key, Mode::Replace, "e", own + 1000);
+        assert!(
+            set(guard, key, "f") < own + 1000,
+            "others are not led by it"
+        );
+        choose(guard, key, Mode::Set, "g", 9);
+        assert_eq!(guard.delete(key, Some(9)), Deletion::Deleted);
+    });
+}
+
+#[test]
+fn a_number_has_the_version_that_was_chosen_until_it_is_counted() {
+    with_key(|guard, key| {
+        let mut calculate = |by, new_version| {
+            let calculation = Calculation {
+                by: Arithmetic::Increment(by),
+                initial: Some(Initial {
+                    value: 5,
+                    expires_at_ms: None,
+                }),
+                version: None,
+                expiry: NewExpiry::Kept,
+                new_version,
+            };
+            match guard.calculate(key, &calculation).expect("there is memory") {
+                Calculated::Value { value, version, .. } => (value, version),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(calculate(1, Some(70)), (5, 70));
+        assert_eq!(calculate(1, Some(60)), (6, 60));
+        let (value, first) = calculate(1, None);
+        let (next, second) = calculate(1, None);
+        assert_eq!((value, next), (7, 8));
+        assert!(first < second && first != 60);
+        assert_eq!(calculate(1, Some(1)), (9, 1));
+        assert_eq!(guard.get(key).map(|item| item.version()), Some(1));
+    });
+}
+
+#[test]
+fn a_flush_takes_what_has_a_version_that_was_chosen() {
+    with_key(|guard, key| {
+        choose(guard, key, Mode::Set, "a", u64::MAX);
+        guard.flush(None);
+        assert_eq!(value(guard, key), None);
+        choose(guard, key, Mode::Add, "b", 1);
+        assert_eq!(value(guard, key).as_deref(), Some("b"));
+    });
 }

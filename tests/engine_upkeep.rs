@@ -20,9 +20,8 @@ fn cache_for(memory_bytes: u64, sessions_max: u32) -> Cache {
 fn set(guard: &mut Guard<'_>, name: &str, value: &[u8], expires_at_ms: Option<u64>) {
     let key = guard.key(name.as_bytes()).expect("a key");
     let entry = Entry {
-        value,
-        flags: 0,
         expires_at_ms,
+        ..Entry::of(value)
     };
     let stored = guard.store(&key, Mode::Set, &entry);
     assert!(matches!(stored, Ok(Outcome::Stored { .. })), "{stored:?}");
@@ -269,12 +268,7 @@ fn what_a_large_value_takes_is_freed_bit_by_bit_as_it_comes() {
     }
     let mut guard = session.pin(NOW_MS);
     let key = guard.key(b"large").expect("a key");
-    let entry = Entry {
-        value: &[],
-        flags: 0,
-        expires_at_ms: None,
-    };
-    let stored = guard.store_large(&key, Mode::Set, &entry, draft);
+    let stored = guard.store_large(&key, Mode::Set, &Entry::default(), draft);
     assert!(matches!(stored, Ok(Outcome::Stored { .. })), "{stored:?}");
     drop(guard);
     // All that was needed left, and never more at once than a few times what had come.

@@ -34,6 +34,7 @@ fn store(mode: Mode, value: &str) -> Call {
         value: value.into(),
         flags: 0,
         expires_at_ms: None,
+        new_version: None,
     }
 }
 
@@ -61,6 +62,7 @@ fn add(by: u64) -> Call {
     Call::Count {
         by: Arithmetic::Increment(by),
         initial: None,
+        new_version: None,
     }
 }
 
@@ -277,6 +279,7 @@ fn a_counter_starts_again_only_if_it_was_gone() {
             value: initial,
             expires_at_ms: None,
         }),
+        new_version: None,
     };
     let begin = span(0, 1, count(7), counted(7, 1));
     accepts(&[begin.clone(), span(2, 3, count(7), counted(8, 2))]);

@@ -90,6 +90,11 @@ impl Program<'_> {
         ms.checked_sub(192).map(u64::from)
     }
 
+    /// Mostly none, and else one of few that come again. (1 is what steps name as an earlier one.)
+    fn new_version(&mut self) -> Option<u64> {
+        self.byte().checked_sub(240).map(|of| u64::from(of) + 2)
+    }
+
     fn store(&mut self) -> Call {
         use Mode::{Add, Append, Prepend, Replace, Set};
         let mode = [Set, Add, Replace, Append, Prepend][usize::from(self.byte() % 5)];
@@ -97,6 +102,7 @@ impl Program<'_> {
             mode,
             flags: u32::from(self.byte() / 64),
             expires_at_ms: self.expiry(),
+            new_version: self.new_version(),
             value: self.value(),
         }
     }
@@ -112,7 +118,11 @@ impl Program<'_> {
             value: self.number(),
             expires_at_ms: self.expiry(),
         });
-        Call::Count { by, initial }
+        Call::Count {
+            by,
+            initial,
+            new_version: self.new_version(),
+        }
     }
 
     fn step(&mut self) -> Step {
@@ -153,12 +163,14 @@ impl Program<'_> {
                     placeholder_until_ms: self.expiry(),
                     refresh_below_ms: self.expiry(),
                     expiry: expiry(self.expiry()),
+                    new_version: self.new_version(),
                     ..Terms::default()
                 },
             },
             6 => Call::Invalidate {
                 how: Invalidation {
                     expiry: expiry(self.expiry()),
+                    new_version: self.new_version(),
                     ..Invalidation::default()
                 },
             },

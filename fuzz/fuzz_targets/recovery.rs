@@ -51,6 +51,7 @@ fn image(keys: u32) -> Vec<u8> {
             value: &value,
             flags: number % 2,
             expires_at_ms: (number % 7 == 0).then_some(u64::from(number) + 5000),
+            new_version: (number % 13 == 0).then_some(u64::from(number)),
         };
         let _ = match number % 11 {
             0 => {

@@ -263,6 +263,7 @@ fn entry<'i>(store: &WireStore<'i>, now_ms: u64) -> Entry<'i> {
         value: store.value,
         flags: store.client_flags,
         expires_at_ms: store.expire_in_ms.map(|in_ms| now_ms.saturating_add(in_ms)),
+        new_version: None,
     }
 }
 
@@ -291,6 +292,7 @@ fn count<'i>(asked: &WireArithmetic<'i>, expires_at_ms: Option<u64>) -> Request<
         by,
         initial,
         version: None,
+        new_version: None,
         touch: Touch::Keep,
     }
 }

@@ -53,6 +53,7 @@ pub(crate) enum Request<'i> {
         side: Side,
         value: &'i [u8],
         version: Option<u64>,
+        new_version: Option<u64>,
         vivify: Option<Entry<'i>>,
     },
     Count {
@@ -60,6 +61,7 @@ pub(crate) enum Request<'i> {
         by: Arithmetic,
         initial: Option<Initial>,
         version: Option<u64>,
+        new_version: Option<u64>,
         touch: Touch,
     },
     Delete {

@@ -208,7 +208,7 @@ impl Commitment {
         Self {
             bytes: item.bytes(),
             parts: item.extents().map_or(0, |extents| extents.parts()),
-            version: item.version(),
+            version: item.own_version(),
             expires_at_ms: item.stored_expiry_ms(),
         }
     }

@@ -7,7 +7,7 @@ use crate::engine::in_place::Versioned;
 use crate::engine::index::word::Marks;
 use crate::engine::item::{self, Item};
 use crate::engine::lease::NewExpiry;
-use crate::engine::operations::{Arithmetic, Initial, Mode, Outcome};
+use crate::engine::operations::{Arithmetic, Entry, Initial, Mode, Outcome};
 use crate::engine::stats::Figure;
 use crate::engine::write::{NewValue, Plan, Put, StoreError, Written};
 
@@ -22,6 +22,8 @@ pub struct Calculation {
     pub version: Option<u64>,
     /// When a present item expires from now on.
     pub expiry: NewExpiry,
+    /// The version that the counter gets; `None`: one of the cache's own.
+    pub new_version: Option<u64>,
 }
 
 /// How a calculation ended.
@@ -89,11 +91,13 @@ impl Guard<'_> {
                         NewExpiry::At(expires_at_ms) => expires_at_ms,
                     };
                     let number = NewValue::Number(value);
-                    Put::new(number, old.flags(), expires_at_ms).made_from_value()
+                    let put = Put::new(number, old.flags(), expires_at_ms).made_from_value();
+                    put.chosen(calculation.new_version)
                 }
                 (None, Some(initial)) => {
                     (value, expires_at_ms) = (initial.value, initial.expires_at_ms);
-                    Put::new(NewValue::Number(value), 0, expires_at_ms)
+                    let number = NewValue::Number(value);
+                    Put::new(number, 0, expires_at_ms).chosen(calculation.new_version)
                 }
                 (None, None) => return Plan::Answer(Calculated::NotFound),
             })
@@ -132,7 +136,7 @@ impl Guard<'_> {
         key: &Key<'_>,
         calculation: &Calculation,
     ) -> Option<Calculated> {
-        if calculation.expiry != NewExpiry::Kept {
+        if calculation.expiry != NewExpiry::Kept || calculation.new_version.is_some() {
             return None;
         }
         let shared = self.shared;
@@ -172,8 +176,8 @@ impl Guard<'_> {
         }
     }
 
-    /// Adds to the value of a present item, which keeps its flags and expiry; with a version, only
-    /// if the item has it. Gives how that ended, and the length of the value where it is stored.
+    /// Adds the entry's value to that of a present item, which keeps its flags and expiry, and gets the
+    /// entry's version; with a `version`, only if the item has it. Gives how that ended, and the length of the value where it is stored.
     ///
     /// # Errors
     ///
@@ -182,14 +186,15 @@ impl Guard<'_> {
         &mut self,
         key: &Key<'_>,
         side: Side,
-        given: &[u8],
+        entry: &Entry<'_>,
         version: Option<u64>,
     ) -> Result<(Outcome, u64), StoreError> {
+        let given = entry.value;
         let (mode, value) = match side {
             Side::Front => (Mode::Prepend, NewValue::GivenThenOld),
             Side::Back => (Mode::Append, NewValue::OldThenGiven),
         };
-        if let Some(done) = self.join_large(key, mode, given, version) {
+        if let Some(done) = self.join_large(key, mode, entry, version) {
             return done;
         }
         let mut value_bytes = 0;
@@ -199,7 +204,7 @@ impl Guard<'_> {
             Some(old) => {
                 value_bytes = old.value_bytes() + given.len() as u64;
                 let joined = Put::new(value, old.flags(), old.expires_at_ms());
-                Plan::Put(joined.made_from_value())
+                Plan::Put(joined.made_from_value().chosen(entry.new_version))
             }
         })?;
         Ok((self.stored(written), value_bytes))

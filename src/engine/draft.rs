@@ -4,7 +4,7 @@
 use crate::arena::Arena;
 use crate::engine::in_place::{IN_PLACE_BYTES, Versioned};
 use crate::engine::item::{
-    HEADER_BYTES, KIND_EXPIRES, KIND_FLAGS, KIND_LARGE, KIND_LONG_KEY, KIND_NUMBER,
+    HEADER_BYTES, KIND_CHOSEN, KIND_EXPIRES, KIND_FLAGS, KIND_LARGE, KIND_LONG_KEY, KIND_NUMBER,
     KIND_PLACEHOLDER, KIND_READ_AT, VALUE_BYTES_MAX, VERSION_MAX, checksum, number_at,
 };
 use crate::engine::large;
@@ -40,13 +40,13 @@ pub(crate) enum DraftValue<'d> {
 /// The fields that an item has only if they say something.
 #[derive(Debug, Clone, Copy)]
 struct Optional {
-    fields: [u8; 16],
+    fields: [u8; 24],
     bytes: usize,
 }
 
 impl Optional {
     const NONE: Self = Self {
-        fields: [0; 16],
+        fields: [0; 24],
         bytes: 0,
     };
 
@@ -69,6 +69,7 @@ impl<'d> Draft<'d> {
         value: DraftValue<'d>,
         flags: u32,
         expires_at_ms: Option<u64>,
+        chosen_version: Option<u64>,
         read_at_ms: Option<u64>,
     ) -> Self {
         let (value, number, mut kind) = match value {
@@ -78,6 +79,7 @@ impl<'d> Draft<'d> {
             DraftValue::Placeholder => ([&[][..]; 2], None, KIND_PLACEHOLDER),
         };
         debug_assert!(expires_at_ms.is_some() || kind != KIND_PLACEHOLDER);
+        debug_assert!(chosen_version.is_none() || kind != KIND_NUMBER);
         let mut optional = Optional::NONE;
         if let Some(expires_at_ms) = expires_at_ms {
             optional.put(expires_at_ms.to_le_bytes());
@@ -86,6 +88,10 @@ impl<'d> Draft<'d> {
         if flags != 0 {
             optional.put(flags.to_le_bytes());
             kind |= KIND_FLAGS;
+        }
+        if let Some(version) = chosen_version {
+            optional.put(version.to_le_bytes());
+            kind |= KIND_CHOSEN;
         }
         if key.len() > usize::from(u8::MAX) {
             optional.put((key.len() as u32).to_le_bytes());
@@ -144,7 +150,7 @@ impl<'d> Draft<'d> {
         self.body_bytes().next_multiple_of(8)
     }
 
-    /// Writes the item at `offset` with `version`.
+    /// Writes the item at `offset` with the cache's own `version`.
     ///
     /// # Safety
     ///

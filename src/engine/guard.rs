@@ -376,7 +376,7 @@ impl<'s> Guard<'s> {
         let expires_at_ms = item.stored_expiry_ms();
         if expires_at_ms.is_some_and(|at| at <= self.now_ms) {
             Standing::Expired
-        } else if item.version() <= self.shared.flushed_version() {
+        } else if item.own_version() <= self.shared.flushed_version() {
             Standing::Flushed
         } else if expires_at_ms.is_some() && self.placeholders.hide(item) {
             Standing::Hidden

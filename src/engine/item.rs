@@ -8,6 +8,7 @@
 //!  | three words of a number      |  if kind has NUMBER (there is no value behind the key then)
 //!  | expires_at_ms u64            |  if kind has EXPIRES
 //!  | flags u32                    |  if kind has FLAGS
+//!  | chosen version u64           |  if kind has CHOSEN (never beside a number)
 //!  | key bytes u32                |  if kind has LONG_KEY (the header's 8 bits are then 0)
 //!  | key ... | value ... | padding to a multiple of 8
 //!  | last read, ms u64            |  if kind has READ_AT
@@ -16,6 +17,9 @@
 //! The value of a large item (kind LARGE) is the description of its extents, see
 //! [`large`](crate::engine::large). A placeholder (kind PLACEHOLDER) has no value, and always has an
 //! expiry: it stands where somebody was told to store one, see [`lease`](crate::engine::lease).
+//!
+//! An item has the version that the cache gave it, which also tells what it was written before and after.
+//! Where its writer chose another, that is the one that others are told, and compare with.
 //!
 //! The CRC is CRC-32C, which the processor computes. It covers everything but itself, a number's words and the
 //! time of the last read; the padding, which is zero, for the sake of whole words. It is written with the item
@@ -40,8 +44,7 @@ pub(crate) const KIND_NUMBER: u8 = 8;
 pub(crate) const KIND_LARGE: u8 = 16;
 pub(crate) const KIND_PLACEHOLDER: u8 = 32;
 pub(crate) const KIND_READ_AT: u8 = 64;
-/// The kinds that there are.
-pub(crate) const KINDS: u8 = 127;
+pub(crate) const KIND_CHOSEN: u8 = 128;
 pub(crate) const VALUE_BYTES_MAX: usize = (1 << 24) - 1;
 
 /// The first two words of an item.
@@ -96,9 +99,9 @@ impl Header {
         (self.lengths >> 56) as usize
     }
 
-    /// The version. (That of a number changes with it, and stands beside it.)
+    /// The version that the cache gave. (That of a number changes with it, and stands beside it.)
     #[inline]
-    pub(crate) fn version(self) -> u64 {
+    pub(crate) fn own_version(self) -> u64 {
         self.version & VERSION_MAX
     }
 
@@ -157,7 +160,7 @@ impl Header {
             table
         };
         let kind = self.kind() & (KIND_EXPIRES | KIND_FLAGS | KIND_LONG_KEY);
-        usize::from(BYTES[usize::from(kind)])
+        usize::from(BYTES[usize::from(kind)]) + usize::from(self.has(KIND_CHOSEN)) * 8
     }
 }
 
@@ -377,13 +380,33 @@ impl<'g> Item<'g> {
         u32::from_le_bytes(self.optional()[at..at + 4].try_into().expect("4 bytes"))
     }
 
-    /// The number that changes whenever the value does, unique within the cache.
+    /// The number that changes whenever the value does: unique within the cache, unless the writer
+    /// [chose](crate::Entry::new_version) it.
     #[inline(always)]
     pub fn version(&self) -> u64 {
+        match self.chosen_version() {
+            Some(version) => version,
+            None => self.own_version(),
+        }
+    }
+
+    /// The version that the cache gave: what was written later has a greater one.
+    #[inline(always)]
+    pub(crate) fn own_version(&self) -> u64 {
         match self.beside {
             Beside::Number(number) => number.version,
-            Beside::Nothing | Beside::Arena(_) => self.header.version(),
+            Beside::Nothing | Beside::Arena(_) => self.header.own_version(),
         }
+    }
+
+    /// The version that the writer chose.
+    #[inline(always)]
+    pub(crate) fn chosen_version(&self) -> Option<u64> {
+        self.header.has(KIND_CHOSEN).then(|| {
+            let fields = self.optional();
+            let end = fields.len() - usize::from(self.header.has(KIND_LONG_KEY)) * 4;
+            u64::from_le_bytes(fields[end - 8..end].try_into().expect("8 bytes"))
+        })
     }
 
     /// When the item expires, in milliseconds of the clock that the guards are given.
@@ -543,10 +566,15 @@ mod tests {
         let long = vec![b'k'; 65_536];
         for key in [&b"k"[..], &[b'k'; 255], &[b'k'; 256], &long] {
             for flags in [0, 7, u32::MAX] {
-                for expires_at_ms in [None, Some(0), Some(u64::MAX)] {
+                for (expires_at_ms, chosen) in [
+                    (None, None),
+                    (Some(0), Some(u64::MAX)),
+                    (None, Some(0)),
+                    (Some(u64::MAX), None),
+                ] {
                     let value = DraftValue::Bytes([b"left", b"right"]);
                     let read_at_ms = (flags == 7).then_some(3);
-                    let draft = Draft::new(key, value, flags, expires_at_ms, read_at_ms);
+                    let draft = Draft::new(key, value, flags, expires_at_ms, chosen, read_at_ms);
                     // SAFETY: one thread; the arena is large enough.
                     unsafe { draft.write(&arena, 64, 42) };
                     // SAFETY: just written.
@@ -555,7 +583,8 @@ mod tests {
                     assert_eq!(item.value(), &b"leftright"[..]);
                     assert_eq!(item.flags(), flags);
                     assert_eq!(item.expires_at_ms(), expires_at_ms);
-                    assert_eq!(item.version(), 42);
+                    assert_eq!(item.own_version(), 42);
+                    assert_eq!(item.version(), chosen.unwrap_or(42));
                     assert_eq!(item.bytes(), draft.bytes());
                     let last_read = item.last_read(&arena, 64);
                     assert_eq!(last_read.map(LastRead::ms), read_at_ms);
@@ -572,8 +601,8 @@ mod tests {
     fn a_changed_byte_is_noticed() {
         let arena = Arena::new(4096).expect("arena");
         let value = DraftValue::Bytes([b"value", b""]);
-        let draft = Draft::new(b"key", value, 1, Some(9), None);
-        for at in 0..16 + 8 + 4 + 8 {
+        let draft = Draft::new(b"key", value, 1, Some(9), Some(5), None);
+        for at in 0..16 + 8 + 4 + 8 + 8 {
             // SAFETY: one thread; the arena is large enough.
             unsafe { draft.write(&arena, 64, 1) };
             // SAFETY: inside the item.

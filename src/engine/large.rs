@@ -465,16 +465,17 @@ impl Guard<'_> {
         self.publish_large(key, draft, plan)
     }
 
-    /// Joins `given` to a present value where the result, or that value, is a large one, and gives
+    /// Joins the entry's value to a present value where the result, or that value, is a large one, and gives
     /// the length of the result; `None` if neither is. With `wanted`, only if the item has that
     /// version.
     pub(crate) fn join_large(
         &mut self,
         key: &Key<'_>,
         mode: Mode,
-        given: &[u8],
+        entry: &Entry<'_>,
         wanted: Option<u64>,
     ) -> Option<Result<(Outcome, u64), StoreError>> {
+        let given = entry.value;
         let mut place = None;
         let key = self.shared.own(key, &mut place);
         loop {
@@ -495,7 +496,7 @@ impl Guard<'_> {
                     value_bytes_max,
                 }));
             }
-            let version = item.version();
+            let version = item.own_version();
             let held = self.hold(&item);
             // Making room renews the pin, so what lies in the log is copied first.
             let inline = match item.stored_value() {
@@ -510,7 +511,7 @@ impl Guard<'_> {
                 Mode::Prepend => pieces.insert(0, given),
                 _ => pieces.push(given),
             }
-            match self.store_pieces(key, &pieces, |old| plan_joined(version, old)) {
+            match self.store_pieces(key, &pieces, |old| plan_joined(version, entry, old)) {
                 Ok(Outcome::Exists) => {}
                 Ok(Outcome::NotFound) => return Some(Ok((Outcome::NotStored, 0))),
                 other => return Some(other.map(|outcome| (outcome, value_bytes))),
@@ -520,12 +521,12 @@ impl Guard<'_> {
 }
 
 /// The plan of a value that was joined to that of the item of this version.
-fn plan_joined(version: u64, old: Option<&Item<'_>>) -> Plan<Outcome> {
+fn plan_joined(version: u64, entry: &Entry<'_>, old: Option<&Item<'_>>) -> Plan<Outcome> {
     match old {
         // A touch leaves the version: flags and expiry are those of the item that is replaced.
-        Some(old) if old.version() == version => {
+        Some(old) if old.own_version() == version => {
             let joined = Put::new(NewValue::Described, old.flags(), old.expires_at_ms());
-            Plan::Put(joined.made_from_value())
+            Plan::Put(joined.made_from_value().chosen(entry.new_version))
         }
         Some(_) => Plan::Answer(Outcome::Exists),
         None => Plan::Answer(Outcome::NotFound),

@@ -44,6 +44,8 @@ pub struct Terms {
     pub expiry: NewExpiry,
     /// Whether this read counts.
     pub reading: Reading,
+    /// The version that the placeholder gets; `None`: one of the cache's own.
+    pub new_version: Option<u64>,
 }
 
 /// What becomes of an item's expiry.
@@ -137,6 +139,8 @@ pub struct Invalidation {
     pub value: OldValue,
     /// What it is marked as: stale, by default.
     pub freshness: Freshness,
+    /// The version that it gets; `None`: one of the cache's own.
+    pub new_version: Option<u64>,
 }
 
 /// What becomes of the value of an item that is invalidated.
@@ -212,9 +216,7 @@ impl<'s> Guard<'s> {
             let standing = found.and_then(|found| Some((found, self.standing(&found)?)));
             let seen = match (standing, terms.placeholder_until_ms, terms.expiry) {
                 (None, None, _) => return Ok(self.missed()),
-                (None, Some(until_ms), _) => {
-                    self.leave_placeholder(key, until_ms, terms.reading)?
-                }
+                (None, Some(until_ms), _) => self.leave_placeholder(key, until_ms, terms)?,
                 (Some(_), _, NewExpiry::At(at_ms)) => self.touch_on_terms(key, terms, at_ms)?,
                 (Some((found, item)), _, NewExpiry::Kept) => {
                     let marks = found.entry.marks();
@@ -271,13 +273,14 @@ impl<'s> Guard<'s> {
         &mut self,
         key: &Key<'_>,
         until_ms: u64,
-        reading: Reading,
+        terms: &Terms,
     ) -> Result<Option<Seen<'s>>, StoreError> {
-        let read = reading.marks();
+        let read = terms.reading.marks();
         let written = self.write_over(key, &[], |old, _| match old {
             Some(_) => Plan::Answer(()),
             None => Plan::Put(Put {
                 gets: read.and(Marks::LEASED),
+                chosen_version: terms.new_version,
                 ..Put::new(NewValue::Placeholder, 0, Some(until_ms))
             }),
         })?;
@@ -453,7 +456,9 @@ impl<'s> Guard<'s> {
                         return Ok(Invalidated::NotFound);
                     }
                     // Where it is gone by now, there may be something to mark.
-                    if let Some((bucket, found, _)) = self.lock_version(key, version) {
+                    if let Some((bucket, found, item)) = self.lock_version(key, version)
+                        && item.is_placeholder()
+                    {
                         self.remove_found(bucket, &found);
                         return Ok(Invalidated::NotFound);
                     }
@@ -495,6 +500,6 @@ impl Invalidation {
             },
             OldValue::Dropped => Put::new(NewValue::Given, 0, expires_at_ms),
         };
-        Put { gets, ..put }
+        Put { gets, ..put }.chosen(self.new_version)
     }
 }

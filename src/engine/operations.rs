@@ -35,7 +35,8 @@ pub enum Mode {
     /// renew it is still to do so.
     ///
     /// (A version that differs from the present one and was ever given out is taken for an earlier
-    /// one of the key: whoever names it has read it there.)
+    /// one of the key: whoever names it has read it there. Where the present one was
+    /// [chosen](Entry::new_version), earlier ones are lower.)
     CompareAndSetStale {
         /// The version that the caller has read.
         version: u64,
@@ -51,6 +52,8 @@ pub struct Entry<'v> {
     pub flags: u32,
     /// When the item expires, in milliseconds of the guard's clock; `None`: never.
     pub expires_at_ms: Option<u64>,
+    /// The version that the item gets, whatever others have; `None`: one of the cache's own.
+    pub new_version: Option<u64>,
 }
 
 impl<'v> Entry<'v> {
@@ -137,7 +140,7 @@ pub enum Deletion {
 }
 
 impl Guard<'_> {
-    /// Stores a value. [`Mode::Append`] and [`Mode::Prepend`] use the entry's value alone.
+    /// Stores a value. [`Mode::Append`] and [`Mode::Prepend`] do not use the entry's flags and expiry.
     ///
     /// # Errors
     ///
@@ -161,7 +164,7 @@ impl Guard<'_> {
             _ => None,
         };
         if let Some(side) = side {
-            return Ok(self.join(key, side, entry.value, None)?.0);
+            return Ok(self.join(key, side, entry, None)?.0);
         }
         if self.is_large(entry.value.len() as u64) {
             let plan = self.store_plan(mode, entry, NewValue::Described);
@@ -198,6 +201,7 @@ impl Guard<'_> {
             value,
             flags: entry.flags,
             expires_at_ms: entry.expires_at_ms,
+            new_version: entry.new_version,
             placeholders: self.placeholders,
             versions_taken: match mode {
                 Mode::CompareAndSetStale { .. } => self.shared.versions_taken(),
@@ -250,6 +254,7 @@ impl Guard<'_> {
             initial,
             version: None,
             expiry: NewExpiry::Kept,
+            new_version: None,
         };
         Ok(match self.calculate(key, &calculation)? {
             Calculated::Value { value, version, .. } => Counter::Value { value, version },
@@ -355,6 +360,7 @@ pub(crate) struct StorePlan {
     value: NewValue,
     flags: u32,
     expires_at_ms: Option<u64>,
+    new_version: Option<u64>,
     placeholders: Placeholders,
     /// Versions below this may have been given out, where the mode asks for that.
     versions_taken: u64,
@@ -389,20 +395,28 @@ impl StorePlan {
         match (self.mode, live) {
             (_, None) => Plan::Answer(Outcome::NotFound),
             (Mode::CompareAndSetStale { version }, Some(live))
-                if (1..self.versions_taken).contains(&version) =>
+                if self.is_earlier(version, live) =>
             {
-                let stale = Put::new(self.value, self.flags, live.expires_at_ms());
                 Plan::Put(Put {
+                    expires_at_ms: live.expires_at_ms(),
                     keeps: Marks::LEASED,
                     gets: Marks::STALE,
-                    ..stale
+                    ..self.given()
                 })
             }
             (_, Some(_)) => Plan::Answer(Outcome::Exists),
         }
     }
 
+    /// Whether a version is from before that of the item, which has another.
+    fn is_earlier(&self, version: u64, live: &Item<'_>) -> bool {
+        match live.chosen_version() {
+            Some(chosen) => version < chosen,
+            None => (1..self.versions_taken).contains(&version),
+        }
+    }
+
     fn given(&self) -> Put {
-        Put::new(self.value, self.flags, self.expires_at_ms)
+        Put::new(self.value, self.flags, self.expires_at_ms).chosen(self.new_version)
     }
 }

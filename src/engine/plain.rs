@@ -52,7 +52,7 @@ impl<'g> PlainReads<'g> {
         let is_wanted = |item: &Item<'g>| {
             let is_expired = (item.stored_expiry_ms()).is_some_and(|at_ms| at_ms <= self.now_ms);
             // ORDERING: Relaxed, as in `Shared::flushed_version`.
-            !is_expired && item.version() > self.flushed_version.load(Ordering::Relaxed)
+            !is_expired && item.own_version() > self.flushed_version.load(Ordering::Relaxed)
         };
         // SAFETY: pinned for as long as the guard is.
         unsafe { ahead::read_seen(self.arena, seen_at, key.hash, key.bytes, is_wanted) }

@@ -296,7 +296,7 @@ impl<'a> Step<'a> {
         let is_expired = (item.expires_at_ms()).is_some_and(|at_ms| at_ms <= self.now_ms);
         let why = match is_expired {
             true => Figure::Expired,
-            false if item.version() <= self.shared.flushed_version() => Figure::FlushedRemoved,
+            false if item.own_version() <= self.shared.flushed_version() => Figure::FlushedRemoved,
             false => return false,
         };
         self.remove(walk, hash, offset, why);

@@ -38,8 +38,10 @@ pub(crate) struct Put {
     pub(crate) value: NewValue,
     pub(crate) flags: u32,
     pub(crate) expires_at_ms: Option<u64>,
-    /// `None`: a new version.
+    /// The cache's own version; `None`: a new one.
     pub(crate) version: Option<u64>,
+    /// The version that the writer chose.
+    pub(crate) chosen_version: Option<u64>,
     /// Whether it holds only if the key is still as the plan saw it.
     pub(crate) depends: Depends,
     /// Marks of the old item that the new one keeps.
@@ -57,7 +59,7 @@ pub(crate) enum NewValue {
     OldThenGiven,
     GivenThenOld,
     Old,
-    /// A number that can change in place.
+    /// A number: it can change in place, unless it has a version that was chosen.
     Number(u64),
     Placeholder,
 }
@@ -145,7 +147,8 @@ impl Guard<'_> {
     #[inline(never)]
     pub(crate) fn set_plain(&mut self, key: &Key<'_>, entry: &Entry<'_>) -> Option<u64> {
         let shared = self.shared;
-        let is_plain = !self.is_large(entry.value.len() as u64) && shared.made(key);
+        let is_small = !self.is_large(entry.value.len() as u64);
+        let is_plain = is_small && entry.new_version.is_none() && shared.made(key);
         if !is_plain || self.has_unproven() || shared.geometry.access_times != AccessTimes::Off {
             return None;
         }
@@ -153,7 +156,14 @@ impl Guard<'_> {
         let seen = unsafe { shared.index.find_seen(key.seen_at, key.hash, key.bytes) };
         let (seen, old) = seen?;
         let value = DraftValue::Bytes([entry.value, &[]]);
-        let draft = Draft::new(key.bytes, value, entry.flags, entry.expires_at_ms, None);
+        let draft = Draft::new(
+            key.bytes,
+            value,
+            entry.flags,
+            entry.expires_at_ms,
+            None,
+            None,
+        );
         let log = shared.segments.label_at(seen.entry.offset()).log;
         let label = appender::label(&shared.geometry, log, entry.expires_at_ms, self.now_ms);
         let bytes = draft.bytes();
@@ -219,8 +229,7 @@ impl Guard<'_> {
                 Plan::Put(put) => put,
                 Plan::Answer(answer) => return Ok(Written::Answer(answer)),
             };
-            let digits = put.takes_old().then_some(old.as_ref()).flatten();
-            let digits = digits.and_then(Item::digits);
+            let digits = put.digits(old.as_ref());
             let read_at_ms = self.first_read_at(&put, entry, old.as_ref());
             let draft = put.draft(key, given, old.as_ref(), digits.as_ref(), read_at_ms);
             let start = match &seen {
@@ -257,7 +266,7 @@ impl Guard<'_> {
             }
             if done {
                 return Ok(Written::Put {
-                    version: prepared.item.version,
+                    version: put.chosen_version.unwrap_or(prepared.item.version),
                     entry: prepared.entry,
                 });
             }
@@ -333,7 +342,7 @@ impl Guard<'_> {
             depends: put.depends,
             keeps: put.keeps,
             old: old.map(|old| OldItem {
-                version: old.version(),
+                version: old.own_version(),
                 is_in_place: old.is_in_place(),
             }),
         }
@@ -381,7 +390,7 @@ impl Guard<'_> {
         let is_flushed = |version| version <= flushed_version;
         let is_same = |old: &OldItem| match (&current, old.is_in_place) {
             // SAFETY: the entry was read under this guard's pin.
-            (Some(now), true) => unsafe { shared.item(now.entry) }.version() == old.version,
+            (Some(now), true) => unsafe { shared.item(now.entry) }.own_version() == old.version,
             _ => true,
         };
         let old = prepared.old.as_ref();
@@ -469,6 +478,7 @@ impl Put {
             flags,
             expires_at_ms,
             version: None,
+            chosen_version: None,
             depends: Depends::OnWhatWasSeen,
             keeps: Marks::NONE,
             gets: Marks::NONE,
@@ -479,7 +489,8 @@ impl Put {
     pub(crate) fn again(old: &Item<'_>, expires_at_ms: Option<u64>) -> Self {
         let never = old.is_placeholder().then_some(u64::MAX);
         Self {
-            version: Some(old.version()),
+            version: Some(old.own_version()),
+            chosen_version: old.chosen_version(),
             keeps: Marks::ALL,
             ..Self::new(NewValue::Old, old.flags(), expires_at_ms.or(never))
         }
@@ -493,13 +504,22 @@ impl Put {
         }
     }
 
-    /// Whether the new value is made of the old one.
+    /// The same with the version that its writer chose, if it did.
+    pub(crate) fn chosen(self, chosen_version: Option<u64>) -> Self {
+        Self {
+            chosen_version,
+            ..self
+        }
+    }
+
+    /// The digits of a number that the new value is made of, or is itself where it cannot change in place.
     #[inline]
-    fn takes_old(&self) -> bool {
-        matches!(
-            self.value,
-            NewValue::OldThenGiven | NewValue::GivenThenOld | NewValue::Old
-        )
+    fn digits(&self, old: Option<&Item<'_>>) -> Option<Number> {
+        match self.value {
+            NewValue::OldThenGiven | NewValue::GivenThenOld | NewValue::Old => old?.digits(),
+            NewValue::Number(number) => self.chosen_version.map(|_| Number::new(number)),
+            NewValue::Given | NewValue::Described | NewValue::Placeholder => None,
+        }
     }
 
     fn draft<'d>(
@@ -522,15 +542,27 @@ impl Put {
             (NewValue::Described, _) => DraftValue::Large(given),
             (NewValue::OldThenGiven, _) => DraftValue::Bytes([old, given]),
             (NewValue::GivenThenOld, _) => DraftValue::Bytes([given, old]),
-            (NewValue::Number(number), _) => DraftValue::Number(number),
+            (NewValue::Number(number), _) => match digits {
+                Some(digits) => DraftValue::Bytes([digits.digits(), &[]]),
+                None => DraftValue::Number(number),
+            },
             (NewValue::Placeholder, _) => DraftValue::Placeholder,
             (NewValue::Old, _) if was_placeholder => DraftValue::Placeholder,
-            (NewValue::Old, Some(Value::Number(number))) => DraftValue::Number(number.value),
+            (NewValue::Old, Some(Value::Number(number))) if self.chosen_version.is_none() => {
+                DraftValue::Number(number.value)
+            }
             (NewValue::Old, Some(Value::Large(extents))) => {
                 DraftValue::Large(extents.description())
             }
             (NewValue::Old, _) => DraftValue::Bytes([old, &[]]),
         };
-        Draft::new(key.bytes, value, self.flags, self.expires_at_ms, read_at_ms)
+        Draft::new(
+            key.bytes,
+            value,
+            self.flags,
+            self.expires_at_ms,
+            self.chosen_version,
+            read_at_ms,
+        )
     }
 }

@@ -168,6 +168,7 @@ pub(super) fn multi_set(
                 value: entry.value,
                 flags: entry.client_flags,
                 expires_at_ms: entry.expire_in_ms.map(|in_ms| now_ms.saturating_add(in_ms)),
+                new_version: None,
             };
             name(pen, key);
             let outcome = match key {

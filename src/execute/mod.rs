@@ -130,16 +130,24 @@ fn execute_keyed<D: Dialect>(
             side,
             value,
             version,
+            new_version,
             vivify,
             ..
-        } => match join(guard, key, (side, value), version, vivify.as_ref()) {
-            Ok(joined) => reply.joined(joined.version, joined.value_bytes),
-            Err(failure) => reply.failed(failure),
-        },
+        } => {
+            let given = Entry {
+                new_version,
+                ..Entry::of(value)
+            };
+            match join(guard, key, (side, &given), version, vivify.as_ref()) {
+                Ok(joined) => reply.joined(joined.version, joined.value_bytes),
+                Err(failure) => reply.failed(failure),
+            }
+        }
         Request::Count {
             by,
             initial,
             version,
+            new_version,
             touch,
             ..
         } => {
@@ -151,6 +159,7 @@ fn execute_keyed<D: Dialect>(
                     Touch::Keep => NewExpiry::Kept,
                     Touch::To { expires_at_ms } => NewExpiry::At(expires_at_ms),
                 },
+                new_version,
             };
             count(guard, key, &calculation, reply);
         }
@@ -288,13 +297,13 @@ struct Joined {
 fn join(
     guard: &mut Guard<'_>,
     key: &Key<'_>,
-    (side, value): (Side, &[u8]),
+    (side, given): (Side, &Entry<'_>),
     version: Option<u64>,
     vivify: Option<&Entry<'_>>,
 ) -> Result<Joined, Failure> {
     // Each further round is one more write of others between our two: they came forward.
     loop {
-        let joined = guard.join(key, side, value, version);
+        let joined = guard.join(key, side, given, version);
         let (outcome, value_bytes) = joined.map_err(extended_too_large)?;
         match (outcome, vivify) {
             (Outcome::NotStored, Some(entry)) => match guard.store(key, Mode::Add, entry)? {

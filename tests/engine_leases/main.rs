@@ -29,9 +29,9 @@ fn with_key(test: impl FnOnce(&mut Guard<'_>, &Key<'_>)) {
 
 fn entry(value: &str, flags: u32, expires_at_ms: Option<u64>) -> Entry<'_> {
     Entry {
-        value: value.as_bytes(),
         flags,
         expires_at_ms,
+        ..Entry::of(value.as_bytes())
     }
 }
 
@@ -61,6 +61,7 @@ const FILL: Terms = Terms {
     refresh_below_ms: None,
     expiry: NewExpiry::Kept,
     reading: Reading::Counts,
+    new_version: None,
 };
 
 /// Only look.
@@ -75,6 +76,7 @@ const STALE: Invalidation = Invalidation {
     expiry: NewExpiry::Kept,
     value: OldValue::Kept,
     freshness: Freshness::Stale,
+    new_version: None,
 };
 
 #[track_caller]

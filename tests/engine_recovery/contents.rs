@@ -36,6 +36,7 @@ fn what_was_stored_is_there_with_value_flags_expiry_and_version() {
             value: &value,
             flags: number % 3,
             expires_at_ms: (number % 5 == 0).then_some(NOW_MS + 1_000_000 + u64::from(number)),
+            new_version: (number % 7 == 0).then_some(u64::MAX - u64::from(number)),
         };
         let guard = &mut of[number as usize % 2].pin(NOW_MS);
         let version = set(guard, &name, &entry);

@@ -124,7 +124,7 @@ fn writes_take_what_is_damaged_for_absent() {
     let (cache, mut of) = unproven(&config, &[1, 2, 3, 4]);
     let mut guard = of[0].pin(NOW_MS);
     let key = guard.key(b"key 1").expect("a key");
-    let joined = guard.join(&key, Side::Back, b"more", None);
+    let joined = guard.join(&key, Side::Back, &Entry::of(b"more"), None);
     assert!(matches!(joined, Ok((Outcome::NotStored, _))));
     let key = guard.key(b"key 2").expect("a key");
     assert!(!guard.touch(&key, Some(NOW_MS + 9)).expect("there is room"));

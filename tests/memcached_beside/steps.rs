@@ -44,7 +44,7 @@ differences! {
     TimeLost = "memcached forgets T of ma where the number is written anew, as after a read",
     ValueKnown = "1.6.18 sends the value of mg also to a client that names its version with C",
     Debug = "me tells what each server knows: Larder has no slab classes and does not know the last access",
-    NotServed = "Larder does not take versions from clients (E), and says so",
+    Chosen = "1.6.18 has no flag E",
     LastAccess = "Larder knows the last access where it was started with --access-times",
     KeyForm = "memcached remembers that a key came in base64; Larder answers in the form of the request",
     NoKey = "memcached answers gat without a key with an empty list; Larder with ERROR",
@@ -320,7 +320,7 @@ fn different(random: &mut StdRng) -> Step {
         ),
         ("a", "set a 0 0 1\r\na\r\nme a\r\n", D::Debug),
         ("a", "set a 0 0 1\r\na\r\nmg a l\r\n", D::LastAccess),
-        ("a", "ms a 1 E5\r\na\r\n", D::NotServed),
+        ("a", "ms a 1 E5\r\na\r\n", D::Chosen),
         (
             "hello",
             "ms aGVsbG8= 2 b\r\nhi\r\nmg hello k\r\n",

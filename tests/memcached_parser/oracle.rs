@@ -91,7 +91,6 @@ fn binary(input: &[u8]) -> Told {
 enum Wrong {
     Said(&'static str),
     Unsaid,
-    NotServed(char),
     Browser,
 }
 
@@ -99,9 +98,6 @@ impl Wrong {
     fn answer(&self) -> Vec<u8> {
         match self {
             Self::Said(line) => format!("{line}\r\n").into_bytes(),
-            Self::NotServed(flag) => {
-                format!("CLIENT_ERROR the flag {flag} is not served\r\n").into_bytes()
-            }
             Self::Unsaid | Self::Browser => Vec::new(),
         }
     }
@@ -401,10 +397,7 @@ fn check_end(flags: &Flags<'_>) -> Result<(), Wrong> {
     if flags.token(b'O').is_some_and(|token| token.len() > 31) {
         return Err(Wrong::Said("CLIENT_ERROR opaque token too long"));
     }
-    match flags.token(b'E') {
-        Some(_) => Err(Wrong::NotServed('E')),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn meta(name: &str, words: &Words<'_>) -> Result<String, Wrong> {

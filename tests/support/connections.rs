@@ -277,6 +277,7 @@ impl Caller {
             value: value.into_bytes(),
             flags,
             expires_at_ms: None,
+            new_version: None,
         }
     }
 
@@ -289,7 +290,11 @@ impl Caller {
             value: self.below(1000),
             expires_at_ms: None,
         });
-        Call::Count { by, initial }
+        Call::Count {
+            by,
+            initial,
+            new_version: None,
+        }
     }
 }
 
@@ -350,7 +355,7 @@ async fn execute(client: &Client, name: &[u8], call: &Call) -> Result<Answer, Er
             Conditional::VersionDiffers => Answer::Exists,
             Conditional::NotFound => Answer::NotFound,
         },
-        Call::Count { by, initial } => {
+        Call::Count { by, initial, .. } => {
             let count = match *by {
                 Arithmetic::Increment(by) => client.increment(name).by(by),
                 Arithmetic::Decrement(by) => client.decrement(name).by(by),

@@ -1,6 +1,9 @@
 //! Calls, carried out by the engine.
 
-use larder::{Counter, Deletion, Entry, Guard, Invalidated, Item, Key, Outcome, StoreError};
+use larder::{
+    Calculated, Calculation, Deletion, Entry, Guard, Invalidated, Item, Key, NewExpiry, Outcome,
+    StoreError,
+};
 
 use super::leasing;
 use super::meaning::{Answer, Call, Marks, Stored};
@@ -66,24 +69,40 @@ pub(crate) fn try_execute(
             true => Answer::LeaseEnded,
             false => Answer::NotFound,
         },
-        Call::Count { by, initial } => match guard.arithmetic(key, *by, *initial)? {
-            Counter::Value { value, version } => Answer::Counted {
-                value,
-                version: Some(version),
-            },
-            Counter::NotFound => Answer::NotFound,
-            Counter::NotANumber => Answer::NotANumber,
-        },
+        &Call::Count {
+            by,
+            initial,
+            new_version,
+        } => {
+            let calculation = Calculation {
+                by,
+                initial,
+                version: None,
+                expiry: NewExpiry::Kept,
+                new_version,
+            };
+            match guard.calculate(key, &calculation)? {
+                Calculated::Value { value, version, .. } => Answer::Counted {
+                    value,
+                    version: Some(version),
+                },
+                Calculated::NotFound => Answer::NotFound,
+                Calculated::NotANumber => Answer::NotANumber,
+                Calculated::Exists => Answer::Exists,
+            }
+        }
         Call::Store {
             mode,
             value,
             flags,
             expires_at_ms,
+            new_version,
         } => {
             let entry = Entry {
                 value,
                 flags: *flags,
                 expires_at_ms: *expires_at_ms,
+                new_version: *new_version,
             };
             match guard.store(key, *mode, &entry)? {
                 Outcome::Stored { version } => Answer::Stored {

@@ -46,10 +46,12 @@ pub(crate) enum Call {
         value: Vec<u8>,
         flags: u32,
         expires_at_ms: Option<u64>,
+        new_version: Option<u64>,
     },
     Count {
         by: Arithmetic,
         initial: Option<Initial>,
+        new_version: Option<u64>,
     },
     Delete {
         version: Option<u64>,
@@ -151,6 +153,18 @@ impl Answer {
     }
 }
 
+impl Call {
+    /// The version that it gives to what it stores.
+    fn new_version(&self) -> Option<u64> {
+        match self {
+            Self::Store { new_version, .. } | Self::Count { new_version, .. } => *new_version,
+            Self::GetOrLease { terms } => terms.new_version,
+            Self::Invalidate { how } => how.new_version,
+            _ => None,
+        }
+    }
+}
+
 impl Stored {
     pub(crate) fn lives_at(&self, now_ms: u64) -> bool {
         self.expires_at_ms.is_none_or(|at_ms| at_ms > now_ms)
@@ -214,7 +228,7 @@ fn answer_plainly(live: Option<&Stored>, call: &Call, version: Option<u64>) -> (
             Some(_) if live.version != *version => (Answer::Exists, unchanged),
             _ => (Answer::Deleted, None),
         },
-        (Call::Count { by, initial }, live) => count(live, *by, *initial, version),
+        (Call::Count { by, initial, .. }, live) => count(live, *by, *initial, version),
         (Call::Store { mode, .. }, _) => match (mode, live) {
             (Mode::Add, Some(_)) => (Answer::NotStored, unchanged),
             (Mode::Replace | Mode::Append | Mode::Prepend, None) => (Answer::NotStored, None),
@@ -238,6 +252,7 @@ fn store(live: Option<&Stored>, call: &Call, version: Option<u64>) -> State {
         value,
         flags,
         expires_at_ms,
+        ..
     } = call
     else {
         unreachable!("{call:?} stores nothing");
@@ -348,7 +363,7 @@ pub(crate) fn successors(
             from.push(None);
         }
     }
-    let version = observed.and_then(Answer::version);
+    let version = (call.new_version()).or_else(|| observed.and_then(Answer::version));
     let mut after = Vec::new();
     for live in &from {
         let (expected, next) = answer(live.as_ref(), call, version, now_ms);

@@ -219,7 +219,15 @@ impl<'c> Thread<'c> {
             value: value.into_bytes(),
             flags: (self.stores % 3) as u32,
             expires_at_ms: expires_at_ms.filter(|&at_ms| at_ms > NOW_MS),
+            new_version: self.new_version(),
         }
+    }
+
+    /// Now and then one that nobody chooses again, and the cache does not come to.
+    fn new_version(&mut self) -> Option<u64> {
+        self.stores += 1;
+        let chosen = 1 << 63 | self.number << 32 | self.stores;
+        (self.below(8) == 0).then_some(chosen)
     }
 
     fn about_leases(&mut self, version: Option<u64>) -> Call {
@@ -241,6 +249,7 @@ impl<'c> Thread<'c> {
             unconditional => Call::Invalidate {
                 how: Invalidation {
                     version: version.filter(|_| unconditional == 6),
+                    new_version: self.new_version(),
                     ..Invalidation::default()
                 },
             },
@@ -256,7 +265,11 @@ impl<'c> Thread<'c> {
             value: self.below(1000),
             expires_at_ms: None,
         });
-        Call::Count { by, initial }
+        Call::Count {
+            by,
+            initial,
+            new_version: self.new_version(),
+        }
     }
 
     fn get_many(&mut self, guard: &Guard<'_>, keys: &[u64]) {

@@ -148,6 +148,7 @@ impl Twins {
                     value,
                     flags: 0,
                     expires_at_ms,
+                    new_version: None,
                 });
                 self.call(1, key, &call);
             }
@@ -166,6 +167,7 @@ impl Twins {
                     value: vec![at as u8; value_bytes],
                     flags: 0,
                     expires_at_ms: None,
+                    new_version: None,
                 };
                 self.call(session, first.wrapping_add(at), &call);
             }),
@@ -355,6 +357,7 @@ impl Twins {
                 value,
                 flags: 0,
                 expires_at_ms: None,
+                new_version: None,
             },
             None => Call::Delete {
                 version: Some(version),

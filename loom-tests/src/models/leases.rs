@@ -52,6 +52,7 @@ const LOOK: Terms = Terms {
     refresh_below_ms: None,
     expiry: NewExpiry::Kept,
     reading: crate::engine::lease::Reading::Counts,
+    new_version: None,
 };
 
 /// What a caller was told.

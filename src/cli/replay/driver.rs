@@ -99,9 +99,8 @@ impl Driver {
             return;
         }
         let entry = Entry {
-            value: self.values.of(value_bytes),
-            flags: 0,
             expires_at_ms: request.ttl_ms.map(|ttl_ms| self.now_ms + ttl_ms),
+            ..Entry::of(self.values.of(value_bytes))
         };
         let stored = attempt(&mut self.session, self.now_ms, |guard| {
             let Ok(key) = guard.key(request.key.bytes()) else {

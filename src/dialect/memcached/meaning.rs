@@ -81,6 +81,7 @@ fn of_any<'i>(command: Command<'i>, with: Circumstances<'i>) -> (Tag<'i>, Reques
                 by: arithmetic(delta),
                 initial: None,
                 version: None,
+                new_version: None,
                 touch: Touch::Keep,
             };
             (Tag::Counted(answer), request)
@@ -178,6 +179,7 @@ fn store<'i>(
         value,
         flags: head.client_flags,
         expires_at_ms: expiry.at_ms(with.now_ms),
+        new_version: head.new_version(),
     };
     if let Some(mode) = mode(head) {
         let entry = entry(head.expiry);
@@ -196,6 +198,7 @@ fn store<'i>(
         side,
         value,
         version: wanted(head.version),
+        new_version: head.new_version(),
         vivify: vivify.map(entry),
     };
     (tag, request)
@@ -235,6 +238,7 @@ fn of_meta<'i>(meta: &MetaCommand<'i>, with: Circumstances<'i>) -> (Tag<'i>, Req
                         true => Freshness::Stale,
                         false => Freshness::Fresh,
                     },
+                    new_version: flags.new_version,
                 },
             },
         },
@@ -248,6 +252,7 @@ fn of_meta<'i>(meta: &MetaCommand<'i>, with: Circumstances<'i>) -> (Tag<'i>, Req
                 by: arithmetic(*delta),
                 initial,
                 version: wanted(flags.version),
+                new_version: flags.new_version,
                 touch,
             }
         }
@@ -270,6 +275,7 @@ fn terms(flags: &Flags<'_>, touch: Touch, now_ms: u64) -> Terms {
             true => Reading::Passes,
             false => Reading::Counts,
         },
+        new_version: flags.new_version,
     }
 }
 

@@ -59,6 +59,7 @@ impl Dialect for Memcached {
             value: set.value,
             flags: set.client_flags,
             expires_at_ms: set.expiry.at_ms(now_ms),
+            new_version: None,
         };
         Some(Set {
             tag: Tag::Stored(Answer::Wanted),
@@ -105,6 +106,7 @@ impl Dialect for Memcached {
                 value: b"",
                 flags: head.client_flags,
                 expires_at_ms: head.expiry.at_ms(with.now_ms),
+                new_version: head.new_version(),
             },
             value_bytes: head.value_bytes.into(),
             head_bytes,

@@ -176,7 +176,7 @@ impl ProvenItems {
     /// Counts an item that was proved.
     #[inline]
     pub(crate) fn add(&mut self, item: &Item<'_>, bytes: u64) {
-        self.count(item.version(), item.stored_expiry_ms(), bytes);
+        self.count(item.own_version(), item.stored_expiry_ms(), bytes);
     }
 
     /// Counts one of this version, expiry and length.

@@ -1,8 +1,8 @@
 //! How long an item is that nobody vouches for, and whether all that it says of itself can be.
 
 use crate::engine::item::{
-    HEADER_BYTES, Header, KIND_EXPIRES, KIND_FLAGS, KIND_LARGE, KIND_LONG_KEY, KIND_NUMBER,
-    KIND_PLACEHOLDER, KIND_READ_AT, KINDS,
+    HEADER_BYTES, Header, KIND_CHOSEN, KIND_EXPIRES, KIND_FLAGS, KIND_LARGE, KIND_LONG_KEY,
+    KIND_NUMBER, KIND_PLACEHOLDER, KIND_READ_AT,
 };
 use crate::engine::last_read::LAST_READ_BYTES;
 
@@ -121,8 +121,8 @@ fn is_a_kind(header: Header) -> bool {
     let kind = header.kind();
     let special = kind & (KIND_NUMBER | KIND_LARGE | KIND_PLACEHOLDER);
     let has_no_value = special & (KIND_NUMBER | KIND_PLACEHOLDER) != 0;
-    kind & !KINDS == 0
-        && special.count_ones() <= 1
+    special.count_ones() <= 1
+        && (special != KIND_NUMBER || !header.has(KIND_CHOSEN))
         && (special != KIND_PLACEHOLDER || header.has(KIND_EXPIRES))
         && (!has_no_value || header.value_bytes() == 0)
 }

@@ -270,8 +270,8 @@ impl Musterer<'_> {
         let (header, bytes) = (item.header, item.bytes as u64);
         let is_special = header.has(KIND_NUMBER | KIND_LARGE);
         let version = || match is_special {
-            true => survey.item(offset).version(),
-            false => header.version(),
+            true => survey.item(offset).own_version(),
+            false => header.own_version(),
         };
         // What is not counted has its segment doubted.
         if !is_named || !survey.is_possible(version()) {
@@ -320,7 +320,7 @@ impl Tally {
     #[inline(always)]
     fn count(&mut self, item: &Measured, bytes: &[u8]) {
         self.live_bytes += item.bytes as u64;
-        self.newest_version = self.newest_version.max(item.header.version());
+        self.newest_version = self.newest_version.max(item.header.own_version());
         if item.header.has(KIND_EXPIRES) {
             let field = bytes[HEADER_BYTES..].first_chunk();
             let expires_at_ms = field.map(|&field| u64::from_le_bytes(field));

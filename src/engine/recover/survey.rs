@@ -337,7 +337,7 @@ impl<'a> Survey<'a> {
 
     /// What speaks against an item that can be read, its extents apart.
     pub(super) fn doubt(&self, offset: u64) -> Result<(), Doubt> {
-        if !self.is_possible(self.item(offset).version()) {
+        if !self.is_possible(self.item(offset).own_version()) {
             return Err(Doubt::Version);
         }
         // SAFETY: the item was measured, and nobody else uses the arena.

@@ -190,11 +190,11 @@ impl<'s> Walker<'s> {
         let header = sighting.header;
         if header.has(KIND_NUMBER | KIND_LARGE) || survey.proves_contents() {
             self.prove(sighting, slot);
-        } else if survey.is_possible(header.version()) {
+        } else if survey.is_possible(header.own_version()) {
             // SAFETY: the item was measured, and nobody else uses the arena.
             let expires_at_ms = unsafe { header.stored_expiry_ms(survey.arena, sighting.offset) };
             let items = &mut self.lanes.segments[sighting.place as usize].items;
-            items.count(header.version(), expires_at_ms, sighting.bytes);
+            items.count(header.own_version(), expires_at_ms, sighting.bytes);
             self.marks.set(slot);
         }
     }

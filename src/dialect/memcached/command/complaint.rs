@@ -35,10 +35,6 @@ pub(crate) enum Complaint {
     GetFlagsTooLong,
     FlagsTooLong,
     OpaqueTooLong,
-    /// A flag of the protocol that this server does not serve.
-    NotServed {
-        flag: u8,
-    },
     NoShutdown,
     /// A request of the binary protocol.
     Binary {
@@ -53,11 +49,6 @@ impl Complaint {
         match self {
             Self::Unsaid => {}
             Self::Binary { opcode, opaque } => write_binary(opcode, opaque, out),
-            Self::NotServed { flag } => {
-                out.extend_from_slice(b"CLIENT_ERROR the flag ");
-                out.push(flag);
-                out.extend_from_slice(b" is not served\r\n");
-            }
             _ => {
                 out.extend_from_slice(self.line().as_bytes());
                 out.extend_from_slice(b"\r\n");
@@ -67,7 +58,7 @@ impl Complaint {
 
     fn line(self) -> &'static str {
         match self {
-            Self::Unsaid | Self::Binary { .. } | Self::NotServed { .. } => "",
+            Self::Unsaid | Self::Binary { .. } => "",
             Self::NoCommand => "ERROR",
             Self::BadLine => "CLIENT_ERROR bad command line format",
             Self::BadDelete => {

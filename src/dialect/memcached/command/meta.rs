@@ -58,6 +58,8 @@ pub(crate) struct Flags<'i> {
     pub(crate) key_form: KeyForm,
     /// `C`: the version that the item must have.
     pub(crate) version: Option<u64>,
+    /// `E`: the version that the item gets.
+    pub(crate) new_version: Option<u64>,
     /// `T`: when the item is to expire.
     pub(crate) expiry: Option<Expiry>,
     /// `N`: when an item expires that is made because there is none.
@@ -81,6 +83,7 @@ impl<'i> Flags<'i> {
             seen: 0,
             key_form: KeyForm::Plain,
             version: None,
+            new_version: None,
             expiry: None,
             vivify: None,
             refresh: None,
@@ -147,7 +150,7 @@ impl<'i> Flags<'i> {
             b'R' => self.refresh = Some(expiry()?),
             b'F' => self.client_flags = word::number_32(token).ok_or(Complaint::BadLine)?,
             b'C' => self.version = Some(word::number(token).ok_or(Complaint::BadToken)?),
-            b'E' => drop(word::number(token).ok_or(Complaint::BadToken)?),
+            b'E' => self.new_version = Some(word::number(token).ok_or(Complaint::BadToken)?),
             b'M' => match token {
                 [mode] => self.mode = Some(*mode),
                 _ => return Err(Complaint::ModeLength),
@@ -164,15 +167,6 @@ impl<'i> Flags<'i> {
         let is_long = |word: &[u8]| word[0] == b'O' && word.len() > OPAQUE_BYTES_MAX;
         match self.has(b'O') && words(self.text).any(is_long) {
             true => Err(Complaint::OpaqueTooLong),
-            false => Ok(()),
-        }
-    }
-
-    /// Refuses versions that clients choose: they would have to be told apart from those that the
-    /// cache gives, or a flush would not know what is older.
-    fn check_served(&self) -> Result<(), Complaint> {
-        match self.has(b'E') {
-            true => Err(Complaint::NotServed { flag: b'E' }),
             false => Ok(()),
         }
     }
@@ -205,7 +199,6 @@ fn get(key: &[u8], flags: &mut Flags<'_>, line: &Line<'_>) -> Result<MetaVerb, C
     check_words(key, line, Complaint::GetFlagsTooLong)?;
     flags.read(key)?;
     flags.check_opaque()?;
-    flags.check_served()?;
     Ok(MetaVerb::Get)
 }
 
@@ -214,7 +207,6 @@ fn deletion(key: &[u8], flags: &mut Flags<'_>, line: &Line<'_>) -> Result<MetaVe
     let read = flags.read(key);
     read.map_err(|_| Complaint::InvalidOrDuplicateFlag)?;
     flags.check_opaque()?;
-    flags.check_served()?;
     Ok(MetaVerb::Delete)
 }
 
@@ -228,7 +220,6 @@ fn count(key: &[u8], flags: &mut Flags<'_>, line: &Line<'_>) -> Result<MetaVerb,
         _ => return Err(Complaint::CountMode),
     };
     flags.check_opaque()?;
-    flags.check_served()?;
     Ok(MetaVerb::Count { delta })
 }
 
@@ -284,7 +275,6 @@ pub(super) fn store_head<'i>(rest: &'i [u8], line: &Line<'i>) -> Result<StoreHea
         _ => return Err(known(Complaint::SetMode)),
     };
     flags.check_opaque().map_err(known)?;
-    flags.check_served().map_err(known)?;
     Ok(StoreHead {
         verb,
         key,

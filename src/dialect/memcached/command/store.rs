@@ -49,6 +49,14 @@ impl StoreHead<'_> {
         }
     }
 
+    /// The version that the item gets.
+    pub(crate) fn new_version(&self) -> Option<u64> {
+        match &self.style {
+            StoreStyle::Classic(_) => None,
+            StoreStyle::Meta(flags) => flags.new_version,
+        }
+    }
+
     /// Said, unless no answer is wanted; a meta store is always told.
     fn told(&self, complaint: Complaint) -> Complaint {
         match self.style {
