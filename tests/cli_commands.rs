@@ -315,6 +315,27 @@ fn the_memory_is_a_ledger_that_sums_to_the_budget() {
 }
 
 #[test]
+fn who_is_connected_is_a_table() {
+    let server = ServerProcess::start();
+    let table = server.run(&["stats", "connections"]).stdout;
+    let lines: Vec<Vec<&str>> = (table.lines())
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let names = [
+        "peer", "address", "protocol", "worker", "state", "age", "idle",
+    ];
+    assert_eq!(lines[0], names, "{table}");
+    // Whoever asks is.
+    let asking = lines.last().unwrap();
+    assert_eq!(lines.len(), 2, "{table}");
+    assert_eq!(asking[3], "larder");
+    assert_eq!(asking[5], "idle");
+    let json = server.run(&["stats", "connections", "--json"]).stdout;
+    let figures: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(figures["connection_2.protocol"], "larder", "{json}");
+}
+
+#[test]
 fn each_worker_counts_for_itself_and_the_table_sums_them() {
     let server = ServerProcess::start();
     for _ in 0..3 {

@@ -198,7 +198,7 @@ pub(crate) enum Failure {
     )]
     Quarantined,
     #[error(
-        "there are no statistics of that name; accepted: none, `server`, `cache`, `workers`, `items`, `memory`, `settings`, `since_reset`"
+        "there are no statistics of that name; accepted: none, `server`, `cache`, `workers`, `items`, `memory`, `connections`, `settings`, `since_reset`"
     )]
     NoSuchStats,
 }

@@ -89,6 +89,7 @@ impl Connection {
             number,
             peer,
             tongue,
+            ..
         } = accepted;
         Self {
             stream,

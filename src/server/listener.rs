@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::address::Address;
 use super::tongue::Tongue;
 use crate::blackbox::Peer;
+use crate::sync::Arc;
 
 /// LIMIT: connections the kernel completes before they are accepted; the kernel caps it at
 /// `net.core.somaxconn`, whose usual value this is.
@@ -162,6 +163,7 @@ impl AsFd for Listening {
 #[derive(Debug)]
 pub(crate) struct Listener {
     door: Door,
+    address: Arc<str>,
     tongue: Tongue,
     /// Kept for what its drop does.
     _file: Option<SocketFile>,
@@ -181,6 +183,7 @@ impl Listener {
             stream,
             number: 0,
             peer,
+            address: Arc::clone(&self.address),
             tongue: self.tongue,
         })
     }
@@ -202,6 +205,7 @@ impl From<Entrance> for Listener {
         };
         Self {
             door,
+            address: socket.address.to_string().into(),
             tongue,
             _file: socket.file,
         }
@@ -298,6 +302,8 @@ pub(crate) struct Accepted {
     /// Which of the server's it is, from 1 on; 0 until a worker is given it.
     pub(crate) number: u64,
     pub(crate) peer: Peer,
+    /// Where it was accepted.
+    pub(crate) address: Arc<str>,
     pub(crate) tongue: Tongue,
 }
 

@@ -25,6 +25,7 @@ mod large;
 mod listener;
 mod open_files;
 mod report;
+mod roster;
 mod service;
 mod settings;
 mod shared;
@@ -60,6 +61,7 @@ use crate::sync::{Arc, Mutex};
 use acceptor::Acceptor;
 use counters::{Counters, Counts};
 use listener::Listener;
+use roster::Roster;
 use shared::{Shared, Stage, Station};
 use tongue::Dialects;
 use worker::Worker;
@@ -214,6 +216,7 @@ fn stations(sessions: &[Session], boxes: &Boxes) -> io::Result<(Vec<Poll>, Vec<A
             counters,
             black_box,
             mailbox,
+            roster: Roster::default(),
             waker,
         }));
         polls.push(poll);

@@ -32,6 +32,7 @@ impl Report for Shared {
             b"memory" => Some(self.memory_figures()),
             b"items" => Some(item_figures(&guard.census(SAMPLED_BUCKETS))),
             b"workers" => Some(self.worker_figures()),
+            b"connections" => Some(self.connection_figures()),
             _ => None,
         }
     }
@@ -74,10 +75,6 @@ impl Shared {
     fn setting_figures(&self) -> Vec<(String, String)> {
         let (settings, limits) = (&self.settings, self.cache.limits());
         let idle_timeout_ms = settings.idle_timeout.map_or(0, whole_ms);
-        let list = |addresses: &[Address]| {
-            let texts: Vec<String> = addresses.iter().map(Address::to_string).collect();
-            texts.join(" ")
-        };
         let memory_bytes = self.cache.stats_at(self.clock.now().wall_ms).memory_bytes;
         let numbers = [
             ("memory_bytes", memory_bytes),
@@ -87,12 +84,21 @@ impl Shared {
             ("value_bytes_max", limits.value_bytes_max),
             ("idle_timeout_ms", idle_timeout_ms),
         ];
+        let numbers = numbers.into_iter().map(as_text);
+        numbers.chain(self.address_figures()).collect()
+    }
+
+    /// Where it listens.
+    pub(super) fn address_figures(&self) -> Vec<(String, String)> {
+        let list = |addresses: &[Address]| {
+            let texts: Vec<String> = addresses.iter().map(Address::to_string).collect();
+            texts.join(" ")
+        };
         let texts = [
-            ("addresses", list(&settings.listen)),
-            ("memcached_addresses", list(&settings.memcached)),
+            ("addresses", list(&self.settings.listen)),
+            ("memcached_addresses", list(&self.settings.memcached)),
         ];
-        let texts = texts.map(|(name, text)| (name.to_owned(), text));
-        numbers.into_iter().map(as_text).chain(texts).collect()
+        texts.map(|(name, text)| (name.to_owned(), text)).into()
     }
 
     fn cache_figures(&self) -> Vec<(String, String)> {

@@ -9,6 +9,7 @@ use super::clock::{Clock, Now, whole_ms};
 use super::counters::Counters;
 use super::drill::Deadly;
 use super::listener::Accepted;
+use super::roster::Roster;
 use super::settings::Settings;
 use super::tongue::Dialects;
 use super::tuning::{Tuned, Tuning};
@@ -40,6 +41,8 @@ pub(crate) struct Station {
     pub(crate) black_box: Arc<BlackBox>,
     /// Connections accepted for this worker and not yet taken over.
     pub(crate) mailbox: Mutex<Vec<Accepted>>,
+    /// Its connections, as others may know them.
+    pub(crate) roster: Roster,
     pub(crate) waker: Waker,
 }
 

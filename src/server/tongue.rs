@@ -17,6 +17,14 @@ pub enum Tongue {
 }
 
 impl Tongue {
+    /// What people call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Larder => "larder",
+            Self::Memcached => "memcached",
+        }
+    }
+
     /// Where a connection begins.
     pub(crate) fn first_phase(self) -> Phase {
         match self {

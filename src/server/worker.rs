@@ -192,7 +192,9 @@ impl Worker {
             counters.closed_io_error.add(1);
             return;
         }
-        entry.insert(Connection::new(accepted, self.service.now.uptime_ms));
+        let now_ms = self.service.now.uptime_ms;
+        (self.service.station.roster).add(entry.key(), &accepted, now_ms);
+        entry.insert(Connection::new(accepted, now_ms));
     }
 
     /// A turn for each connection that is ready. Where there are several, one is read before the turn of another.
@@ -284,6 +286,7 @@ impl Worker {
         }
         // Dropping the socket takes it out of the poll, and dropping the buffers frees the budget.
         drop(self.connections.remove(key));
+        self.service.station.roster.remove(key);
         self.note_connections();
     }
 
@@ -295,6 +298,7 @@ impl Worker {
         self.service.pen.enter(Doing::Maintaining);
         self.sweep_at_ms = now_ms + self.sweep_every_ms();
         self.service.rest();
+        self.service.station.roster.note(self.connections.iter());
         let over = self.draining && now_ms >= self.service.shared.drain_deadline_ms();
         for key in 0..self.connections.capacity() {
             let Some(connection) = self.connections.get(key) else {

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
-use larder::server::Address;
+use larder::server::{Address, Settings};
 
 use crate::script::{connect, server};
+use crate::server_harness::{Raw, settings, start};
 
 /// A client that reads lines.
 struct Client {
@@ -178,6 +181,56 @@ fn other_groups_tell_what_there_is_to_tell() {
     let connections = client.stats(" conns");
     assert_eq!(connections["0:addr"], format!("tcp:{address}"));
     assert_eq!(connections["0:state"], "conn_listening");
+}
+
+#[test]
+fn clients_are_told_of_and_what_they_wait_for() {
+    let path = std::env::temp_dir().join(format!("larder-{}-conns.sock", std::process::id()));
+    let running = start(Settings {
+        memcached: vec![
+            Address::Tcp(([127, 0, 0, 1], 0).into()),
+            Address::Unix(path.clone()),
+        ],
+        // So that connections are looked at often.
+        write_timeout: Duration::from_millis(80),
+        ..settings(2)
+    });
+    let mut client = client(&running);
+    let ours = client.reader.get_ref().local_addr().unwrap();
+    let mut sends = UnixStream::connect(&path).unwrap();
+    sends.write_all(b"set k 0 0 9\r\nhalf").unwrap();
+    let native = Raw::greeted(&running);
+    let unix = format!("unix:{}", path.display());
+    let connections = loop {
+        let connections = client.stats(" conns");
+        if connections.values().any(|value| value == "conn_nread") {
+            break connections;
+        }
+    };
+    let of = |number: &str| {
+        let name = |of: &str| format!("{number}:{of}");
+        let value = |of: &str| connections.get(&name(of)).map(String::as_str);
+        ["addr", "listen_addr", "state"].map(value)
+    };
+    let (tcp, larder) = (
+        format!("tcp:{}", running.memcached_addresses()[0]),
+        format!("tcp:{}", running.addresses()[0]),
+    );
+    let listening = Some("conn_listening");
+    assert_eq!(of("0"), [Some(&tcp[..]), None, listening]);
+    assert_eq!(of("1"), [Some(&unix[..]), None, listening]);
+    assert_eq!(of("2"), [Some(&larder[..]), None, listening]);
+    let ours = format!("tcp:{ours}");
+    assert_eq!(of("3"), [Some(&ours[..]), Some(&tcp), Some("conn_read")]);
+    let sending = Some("conn_nread");
+    assert_eq!(of("4"), [Some("unix"), Some(&unix), sending]);
+    assert_eq!(of("5")[1..], [Some(&larder[..]), Some("conn_read")]);
+    assert_eq!(connections["3:secs_since_last_cmd"], "0");
+    // Of one that is gone nothing is told.
+    drop((sends, native));
+    while client.stats(" conns").contains_key("4:addr") {}
+    while client.stats(" conns").contains_key("5:addr") {}
+    assert_eq!(client.stats(" conns")["3:addr"], ours);
 }
 
 #[test]

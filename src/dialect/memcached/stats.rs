@@ -45,7 +45,8 @@ impl Group {
     pub(super) fn asked(self) -> &'static [u8] {
         match self {
             Self::General | Self::Items | Self::Slabs | Self::Reset => b"since_reset",
-            Self::Settings | Self::Connections => b"settings",
+            Self::Settings => b"settings",
+            Self::Connections => b"connections",
             Self::Sizes => b"items",
         }
     }
@@ -263,18 +264,55 @@ fn sizes(mut list: List<'_>) {
     }
 }
 
-/// Those that listen; the others are known to their workers alone.
+/// Sockets that listen, and then those of clients, whatever they speak.
 fn connections(mut list: List<'_>) {
-    let addresses = list
-        .text("memcached_addresses")
-        .unwrap_or_default()
-        .to_owned();
-    for (index, address) in addresses.split(' ').enumerate() {
-        let address = match address.starts_with("unix:") {
-            true => address.to_owned(),
-            false => format!("tcp:{address}"),
+    let mut listening = 0_u64;
+    for name in ["memcached_addresses", "addresses"] {
+        let addresses = list.text(name).unwrap_or_default().to_owned();
+        for address in addresses.split_ascii_whitespace() {
+            list.push(&format!("{listening}:addr"), &with_family(address));
+            list.push(&format!("{listening}:state"), "conn_listening");
+            listening += 1;
+        }
+    }
+    for (name, value) in list.figures {
+        let numbered = (name.strip_prefix("connection_")).and_then(|name| name.split_once('.'));
+        let Some((Ok(number), of)) = numbered.map(|(number, of)| (number.parse::<u64>(), of))
+        else {
+            continue;
         };
-        list.push(&format!("{index}:addr"), &address);
-        list.push(&format!("{index}:state"), "conn_listening");
+        // They are numbered from 1 on.
+        let mut push = |name, value: &str| {
+            list.push(&format!("{}:{name}", number + listening - 1), value);
+        };
+        match of {
+            "peer" => push("addr", &with_family(value)),
+            "address" => push("listen_addr", &with_family(value)),
+            "state" => push("state", state(value)),
+            "idle_ms" => {
+                let idle_ms: u64 = value.parse().unwrap_or(0);
+                push("secs_since_last_cmd", &(idle_ms / 1000).to_string());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// An address as memcached writes it.
+fn with_family(address: &str) -> String {
+    match address.as_bytes() {
+        [b'u', b'n', b'i', b'x', ..] => address.to_owned(),
+        [b'[', ..] => format!("tcp6:{address}"),
+        _ => format!("tcp:{address}"),
+    }
+}
+
+/// What memcached calls the state of a connection.
+fn state(of: &str) -> &'static str {
+    match of {
+        "receiving" => "conn_nread",
+        "sending" => "conn_mwrite",
+        "closing" => "conn_closing",
+        _ => "conn_read",
     }
 }

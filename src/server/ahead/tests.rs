@@ -35,6 +35,7 @@ fn connection(number: u64, sent: &[u8]) -> (Connection, UnixStream) {
         stream: Stream::Unix(mio::net::UnixStream::from_std(ours)),
         number,
         peer: Peer::Unix,
+        address: "unix:here".into(),
         tongue: Tongue::Memcached,
     };
     let mut connection = Connection::new(accepted, 0);

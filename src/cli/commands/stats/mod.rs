@@ -25,6 +25,7 @@ Examples:
   larder stats memory            # where each byte of --memory is
   larder stats workers           # what each thread did, and the sum
   larder stats items             # how often items were read, how large they are
+  larder stats connections       # who is connected, and since when it has been silent
   larder stats --watch           # every second, with rates, until Ctrl-C
   larder stats workers --watch 5s
   larder stats server --json     # for programs: every figure, in whole numbers
@@ -41,7 +42,8 @@ type Figures = [(String, String)];
 #[command(about = "Print a server's figures", after_help = EXAMPLE)]
 pub(crate) struct StatsOptions {
     /// A group of figures: server; cache; settings; memory, the ledger of the budget; items, by
-    /// frequency and size; workers, what each of them counted [default: the first two]
+    /// frequency and size; workers, what each of them counted; connections, who they are and what they
+    /// wait for [default: the first two]
     #[arg(default_value = "", hide_default_value = true)]
     group: String,
 
@@ -94,6 +96,7 @@ impl StatsOptions {
                 }
             },
             "items" => tables::of_items(figures),
+            "connections" => tables::of_connections(figures),
             _ => None,
         };
         let colours = matches!(form, Form::Readable { colours: true });

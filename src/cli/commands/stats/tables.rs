@@ -1,7 +1,8 @@
-//! `larder stats workers` and `larder stats items` as tables.
+//! `larder stats workers`, `larder stats items` and `larder stats connections` as tables.
 
 use std::collections::HashMap;
 
+use super::units_of::{self, Unit};
 use crate::cli::align::aligned;
 use crate::cli::units;
 
@@ -78,6 +79,48 @@ pub(crate) fn of_items(figures: &[(String, String)]) -> Option<String> {
     Some(table)
 }
 
+/// The group `connections`: a line for each; `None` where the figures are no such group.
+pub(crate) fn of_connections(figures: &[(String, String)]) -> Option<String> {
+    let (mut lines, mut left_out) = (Vec::<(&str, Vec<String>)>::new(), "");
+    let mut names = Vec::new();
+    for (figure, value) in figures {
+        let Some((number, name)) =
+            (figure.strip_prefix("connection_")).and_then(|of| of.split_once('.'))
+        else {
+            match figure.as_str() {
+                "connections_left_out" => left_out = value,
+                "addresses" | "memcached_addresses" => {}
+                _ => return None,
+            }
+            continue;
+        };
+        if lines.last().is_none_or(|(last, _)| *last != number) {
+            lines.push((number, Vec::new()));
+        }
+        if lines.len() == 1 {
+            names.push(name.trim_end_matches("_ms").to_owned());
+        }
+        let value = match (units_of::of(name), value.parse()) {
+            (unit @ Unit::Time(_), Ok(number)) => units_of::shown(number, unit),
+            _ => value.clone(),
+        };
+        lines.last_mut()?.1.push(value);
+    }
+    let connections = lines.len();
+    lines.insert(0, ("", names));
+    let is_even = lines
+        .iter()
+        .all(|(_, cells)| cells.len() == lines[0].1.len());
+    let rest = match left_out {
+        "" => String::new(),
+        left_out => format!("and {left_out} that said something longer ago\n"),
+    };
+    match connections {
+        0 => Some("none\n".to_owned()),
+        _ => is_even.then(|| aligned(&lines) + &rest),
+    }
+}
+
 fn bar(name: &str, count: u64, items: u64) -> String {
     let share = count as f64 / items.max(1) as f64;
     let bar = "#".repeat((share * BAR as f64).round() as usize);
@@ -87,7 +130,7 @@ fn bar(name: &str, count: u64, items: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{of_items, of_workers};
+    use super::{of_connections, of_items, of_workers};
 
     fn figures(figures: &[(&str, &str)]) -> Vec<(String, String)> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -118,6 +161,33 @@ get_p99_ns         700       900         900
         let width = table.lines().next().unwrap().len();
         assert!(table.lines().all(|line| line.len() == width), "{table}");
         assert_eq!(of_workers(&figures(&[("items", "17")])), None);
+    }
+
+    #[test]
+    fn each_connection_is_a_line() {
+        let mut all = vec![
+            ("addresses", "127.0.0.1:5273"),
+            ("connection_2.peer", "127.0.0.1:9"),
+            ("connection_2.worker", "0"),
+            ("connection_2.idle_ms", "90000"),
+            ("connection_17.peer", "unix"),
+            ("connection_17.worker", "1"),
+            ("connection_17.idle_ms", "0"),
+        ];
+        let expected = "
+           peer  worker    idle
+2   127.0.0.1:9       0  1m 30s
+17         unix       1     0ms
+";
+        assert_eq!(of_connections(&figures(&all)).unwrap(), expected[1..]);
+        all.push(("connections_left_out", "5"));
+        let table = of_connections(&figures(&all)).unwrap();
+        assert!(
+            table.ends_with("and 5 that said something longer ago\n"),
+            "{table}"
+        );
+        assert_eq!(of_connections(&figures(&all[..1])).unwrap(), "none\n");
+        assert_eq!(of_connections(&figures(&[("items", "17")])), None);
     }
 
     #[test]

@@ -1,0 +1,149 @@
+//! Who is connected, for others than the worker that serves them.
+//!
+//! A worker writes a connection down when it takes it over, strikes it out when it closes it, and notes at
+//! each sweep how its connections are. A turn does nothing for it: what is told was so at the last sweep, a
+//! second ago at most.
+
+use super::connection::{Connection, NEVER_MS, Phase};
+use super::listener::Accepted;
+use super::shared::Shared;
+use super::tongue::Tongue;
+use crate::blackbox::Peer;
+use crate::sync::{Arc, Mutex};
+
+/// LIMIT: connections that are told of, so that a reply is no longer than others are. Of more, those that
+/// said something last.
+const TOLD_MAX: usize = 1000;
+
+/// The connections of a worker, at the places that they have there.
+#[derive(Debug, Default)]
+pub(crate) struct Roster(Mutex<Vec<Option<Entry>>>);
+
+/// What is known of a connection.
+#[derive(Debug, Clone)]
+struct Entry {
+    number: u64,
+    peer: Peer,
+    /// Where it came to.
+    address: Arc<str>,
+    tongue: Tongue,
+    since_ms: u64,
+    /// When bytes last came.
+    active_ms: u64,
+    state: State,
+}
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// A request.
+    Idle,
+    /// The rest of one.
+    Receiving,
+    /// That its client reads what it was answered.
+    Sending,
+    /// Its end.
+    Closing,
+}
+
+impl State {
+    fn of(connection: &Connection) -> Self {
+        match connection.phase {
+            Phase::Finishing | Phase::Lingering => Self::Closing,
+            Phase::Greeting | Phase::Open if connection.waits_for_reader() => Self::Sending,
+            Phase::Greeting | Phase::Open if connection.begun_ms != NEVER_MS => Self::Receiving,
+            Phase::Greeting | Phase::Open => Self::Idle,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Receiving => "receiving",
+            Self::Sending => "sending",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+impl Roster {
+    /// Writes the connection down that is taken over, at its place.
+    pub(crate) fn add(&self, place: usize, accepted: &Accepted, now_ms: u64) {
+        let mut entries = self.0.lock();
+        if place >= entries.len() {
+            entries.resize(place + 1, None);
+        }
+        entries[place] = Some(Entry {
+            number: accepted.number,
+            peer: accepted.peer,
+            address: Arc::clone(&accepted.address),
+            tongue: accepted.tongue,
+            since_ms: now_ms,
+            active_ms: now_ms,
+            state: State::Idle,
+        });
+    }
+
+    /// Strikes the connection out that has this place; where none has any, all memory goes back.
+    pub(crate) fn remove(&self, place: usize) {
+        let mut entries = self.0.lock();
+        entries[place] = None;
+        while let Some(None) = entries.last() {
+            entries.pop();
+        }
+        if entries.is_empty() {
+            entries.shrink_to_fit();
+        }
+    }
+
+    /// Notes how the worker's connections are.
+    pub(crate) fn note<'c>(&self, connections: impl Iterator<Item = (usize, &'c Connection)>) {
+        let mut entries = self.0.lock();
+        for (place, connection) in connections {
+            if let Some(Some(entry)) = entries.get_mut(place) {
+                entry.active_ms = connection.active_ms;
+                entry.state = State::of(connection);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// The connections, by their numbers.
+    pub(super) fn connection_figures(&self) -> Vec<(String, String)> {
+        let mut all: Vec<(usize, Entry)> = Vec::new();
+        for (worker, station) in self.stations.iter().enumerate() {
+            let entries = station.roster.0.lock();
+            all.extend(
+                entries
+                    .iter()
+                    .flatten()
+                    .map(|entry| (worker, entry.clone())),
+            );
+        }
+        let left_out = all.len().saturating_sub(TOLD_MAX);
+        all.sort_unstable_by_key(|(_, entry)| std::cmp::Reverse(entry.active_ms));
+        all.truncate(TOLD_MAX);
+        all.sort_unstable_by_key(|(_, entry)| entry.number);
+        let now_ms = self.clock.now().uptime_ms;
+        let mut figures = self.address_figures();
+        for (worker, entry) in all {
+            let since = |ms: u64| now_ms.saturating_sub(ms).to_string();
+            let of_one = [
+                ("peer", entry.peer.to_string()),
+                ("address", entry.address.to_string()),
+                ("protocol", entry.tongue.name().to_owned()),
+                ("worker", worker.to_string()),
+                ("state", entry.state.name().to_owned()),
+                ("age_ms", since(entry.since_ms)),
+                ("idle_ms", since(entry.active_ms)),
+            ];
+            let named = |(of, value)| (format!("connection_{}.{of}", entry.number), value);
+            figures.extend(of_one.map(named));
+        }
+        if left_out > 0 {
+            figures.push(("connections_left_out".to_owned(), left_out.to_string()));
+        }
+        figures
+    }
+}
