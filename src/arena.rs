@@ -146,6 +146,11 @@ impl Arena {
         self.mapping.pages()
     }
 
+    /// What the system could come to give this process.
+    pub(crate) fn system_bytes(&self) -> Option<u64> {
+        self.mapping.system_bytes()
+    }
+
     /// The atomic word at `offset`, which must be a multiple of 8 inside the arena.
     ///
     /// # Panics

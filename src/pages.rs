@@ -110,6 +110,16 @@ pub enum PagesError {
         /// What the machine and the control group have left.
         available_bytes: u64,
     },
+    /// The system could not hold the memory once it is full.
+    #[error(
+        "{wanted_bytes} bytes cannot be had: the machine and the control group have {limit_bytes} bytes for this process, swap included; accepted: less memory"
+    )]
+    MoreThanThereIs {
+        /// What was asked for.
+        wanted_bytes: u64,
+        /// What there is.
+        limit_bytes: u64,
+    },
     /// The system refused to touch pages ahead.
     #[error("the system refused to touch {wanted_bytes} bytes ahead: {reason}")]
     Touch {

@@ -242,6 +242,10 @@ fn settings_that_cannot_work_are_refused_with_what_is_accepted() {
         ),
         (&["--memory", "5TiB"], "(4 TiB)"),
         (
+            &["--memory", "4TiB"],
+            "bytes for this process, swap included; accepted: less memory",
+        ),
+        (
             &["--memory", "4TiB", "--prefault"],
             "bytes cannot be touched ahead",
         ),

@@ -105,6 +105,10 @@ impl Arena {
         Pages::Base
     }
 
+    pub(crate) fn system_bytes(&self) -> Option<u64> {
+        None
+    }
+
     pub(crate) fn word(&self, offset: u64) -> &AtomicU64 {
         assert!(offset & 7 == 0 && offset < self.bytes, "word outside arena");
         let granule = (offset / 8) as usize;

@@ -269,6 +269,12 @@ impl Cache {
         self.shared.arena.pages()
     }
 
+    /// All the memory that this process could come to have, swap included, as far as the machine and its control
+    /// groups let it, in bytes; `None` where the system does not say.
+    pub fn system_bytes(&self) -> Option<u64> {
+        self.shared.arena.system_bytes()
+    }
+
     /// Checks and hashes a key.
     ///
     /// # Errors

@@ -200,6 +200,11 @@ impl Mapping {
         }
     }
 
+    /// What the system could come to give this process.
+    pub(crate) fn system_bytes(&self) -> Option<u64> {
+        system::limit_bytes()
+    }
+
     /// Carries out what was asked for, before anybody else uses the mapping.
     ///
     /// # Errors
@@ -213,7 +218,9 @@ impl Mapping {
         let ahead = match (plan.prefault, plan.huge_pages) {
             (Prefault::Ahead, _) => &plan.in_use,
             (Prefault::OnFirstUse, HugePages::Always) => &whole,
-            (Prefault::OnFirstUse, HugePages::Auto | HugePages::Never) => return Ok(()),
+            (Prefault::OnFirstUse, HugePages::Auto | HugePages::Never) => {
+                return self.could_be_had(&plan.in_use);
+            }
         };
         self.are_available(ahead)?;
         // Before the others, which would have to be copied.
@@ -243,12 +250,30 @@ impl Mapping {
         }
     }
 
+    /// Whether the system has as much memory as these ranges take, unless they have some already: who goes on in
+    /// them is not to be refused what is there.
+    ///
+    /// Where it has less, it would end the process as they fill.
+    fn could_be_had(&self, ranges: &[Range<u64>]) -> Result<(), PagesError> {
+        let wanted_bytes = bytes_of(ranges);
+        match self.system_bytes() {
+            Some(limit_bytes)
+                if limit_bytes < wanted_bytes && self.missing_bytes(ranges) == wanted_bytes =>
+            {
+                Err(PagesError::MoreThanThereIs {
+                    wanted_bytes,
+                    limit_bytes,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What these ranges come to, less all that the memory has already: whoever goes on in it asks for the
     /// rest.
     fn missing_bytes(&self, ranges: &[Range<u64>]) -> u64 {
-        let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         let blocks = rustix::fs::fstat(&self.memory).map_or(0, |stat| stat.st_blocks);
-        bytes.saturating_sub(blocks.unsigned_abs() * BLOCK_BYTES)
+        bytes_of(ranges).saturating_sub(blocks.unsigned_abs() * BLOCK_BYTES)
     }
 
     /// Brings the pages of these ranges into being.
@@ -333,6 +358,10 @@ impl Drop for Reserved {
         let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.bytes) };
         debug_assert!(unmapped.is_ok());
     }
+}
+
+fn bytes_of(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|range| range.end - range.start).sum()
 }
 
 /// The size of memory that can be mapped.

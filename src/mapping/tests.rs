@@ -95,6 +95,16 @@ fn more_than_there_is_cannot_be_touched_ahead() {
         "{error}"
     );
     assert_eq!(held_bytes(&mapping), 0);
+    plan.prefault = Prefault::OnFirstUse;
+    let error = mapping.arrange(&plan).unwrap_err().to_string();
+    assert!(
+        error.contains("17592186044416 bytes cannot be had"),
+        "{error}"
+    );
+    // What has come to be is not refused.
+    // SAFETY: it lies within the mapping, which nobody else uses.
+    unsafe { mapping.start().write(1_u8) };
+    assert!(mapping.arrange(&plan).is_ok());
 }
 
 #[test]

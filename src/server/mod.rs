@@ -146,6 +146,7 @@ impl Server {
         let tended_by = upkeep.as_ref().map(Session::number);
         let shared = Shared::new(settings, dialects, cache, waker, stations, boxes, tended_by);
         let shared = Arc::new(shared);
+        shared.warn_if_memory_is_short();
         let acceptor = Acceptor::new(poll, listeners, Arc::clone(&shared)).map_err(system)?;
         let mut running = Running {
             shared: Arc::clone(&shared),

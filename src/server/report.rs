@@ -174,20 +174,36 @@ impl Shared {
     /// what the process has in memory, and what it may come to have.
     fn memory_figures(&self) -> Vec<(String, String)> {
         let stats = self.cache.stats_at(self.clock.now().wall_ms);
-        let boxes_bytes = (self.stations.len() as u64 + 2) * BOX_BYTES;
-        let rss_bytes_max =
-            stats.memory_bytes + self.settings.buffer_bytes_max + boxes_bytes + PROCESS_BYTES_MAX;
         let process = [
             ("memory_bytes", stats.memory_bytes),
             ("rss_bytes", ProcessFigures::read().rss_bytes),
-            ("rss_bytes_max", rss_bytes_max),
+            ("rss_bytes_max", self.rss_bytes_max()),
         ];
-        stats
-            .ledger()
-            .into_iter()
-            .chain(process)
-            .map(as_text)
-            .collect()
+        // Nothing is said where the system says nothing.
+        let system = (self.cache.system_bytes()).map(|bytes| ("system_bytes", bytes));
+        let ledger = stats.ledger().into_iter();
+        ledger.chain(process).chain(system).map(as_text).collect()
+    }
+
+    /// What the process may come to have in memory.
+    fn rss_bytes_max(&self) -> u64 {
+        let memory_bytes = self.cache.stats_at(self.clock.now().wall_ms).memory_bytes;
+        let boxes_bytes = (self.stations.len() as u64 + 2) * BOX_BYTES;
+        memory_bytes + self.settings.buffer_bytes_max + boxes_bytes + PROCESS_BYTES_MAX
+    }
+
+    /// Warns where the system would end the process before it has what it may come to have.
+    pub(super) fn warn_if_memory_is_short(&self) {
+        let rss_bytes_max = self.rss_bytes_max();
+        if let Some(system_bytes) = self.cache.system_bytes()
+            && system_bytes < rss_bytes_max
+        {
+            tracing::warn!(
+                rss_bytes_max,
+                system_bytes,
+                "the process may come to need more memory than the machine and the control group have for it"
+            );
+        }
     }
 
     /// All figures, a line of `name=value` each.
