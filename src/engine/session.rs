@@ -171,6 +171,11 @@ impl Session {
         self.writer.overflow.is_some()
     }
 
+    /// Entries added less entries removed that it has not reported.
+    pub(crate) fn unreported(&self) -> i64 {
+        self.writer.tally.unreported()
+    }
+
     /// What all sessions share, and a pin.
     pub(crate) fn parts(&mut self) -> (&Shared, Pin<'_>) {
         let mut pin = self.handle.pin();

@@ -7,7 +7,7 @@
 //!
 //! | word | writer | reader | pairs | caught by |
 //! |---|---|---|---|---|
-//! | entries | `report`, Relaxed | each other, `main_items` | nothing: a count, of which nothing is lost | `two_splits_do_not_meet` |
+//! | entries | `report`, `count_lone_removal`, Relaxed | each other, `main_items` | nothing: a count, of which nothing is lost | `two_splits_do_not_meet`, `a_read_removes_what_is_damaged_as_a_session_ends` |
 
 use crate::engine::cache::Shared;
 use crate::engine::config::Geometry;
@@ -44,6 +44,11 @@ impl Tally {
     #[inline]
     pub(crate) fn session(&self) -> u32 {
         self.session
+    }
+
+    /// Entries added less entries removed that it has not reported.
+    pub(crate) fn unreported(&self) -> i64 {
+        self.unreported
     }
 
     #[inline]

@@ -3,11 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::engine::cache::Shared;
+use crate::engine::header;
 use crate::engine::index::word::Entry;
 use crate::engine::item::Item;
 use crate::engine::log::extents::Extent;
 use crate::engine::log::segment::State;
 use crate::engine::session::Session;
+use crate::sync::Ordering;
 
 /// What the index says about the segments.
 #[derive(Default)]
@@ -29,7 +31,7 @@ impl Session {
     ///
     /// What does not agree, as a sentence.
     pub fn verify(&mut self) -> Result<(), String> {
-        let own = u64::from(self.holds_overflow());
+        let (own, unreported) = (u64::from(self.holds_overflow()), self.unreported());
         let (shared, pin) = self.parts();
         let mut findings = Findings::default();
         for bucket in 0..shared.index.buckets() {
@@ -44,6 +46,9 @@ impl Session {
         drop(pin);
         // Each session may hold one for its next insertion.
         let others = u64::from(shared.live_sessions()) - 1;
+        if others == 0 {
+            findings.agree_with_count(shared, unreported)?;
+        }
         shared.index.verify_overflow(own..=own + others)?;
         findings.agree_with_segments(shared)?;
         agree_with_figures(shared, findings.keys.len() as u64)
@@ -91,6 +96,19 @@ impl Findings {
         }
         *self.live_bytes.entry(id).or_default() += item.bytes();
         Ok(())
+    }
+
+    /// The count by which the index grows, where no other session has anything to report to it.
+    fn agree_with_count(&self, shared: &Shared, unreported: i64) -> Result<(), String> {
+        // ORDERING: Relaxed; nobody else is at work.
+        let reported = shared.arena.word(header::ENTRIES).load(Ordering::Relaxed);
+        let (counted, entries) = (reported.wrapping_add_signed(unreported), self.keys.len());
+        match counted == entries as u64 {
+            true => Ok(()),
+            false => Err(format!(
+                "{counted} entries are counted, and the index has {entries}"
+            )),
+        }
     }
 
     fn agree_with_segments(&self, shared: &Shared) -> Result<(), String> {

@@ -14,6 +14,7 @@ use crate::sync::Ordering;
 
 models! {
     Some(3) => a_read_never_finds_what_is_damaged,
+    Some(3) => a_read_removes_what_is_damaged_as_a_session_ends,
     Some(3) => a_read_finds_what_is_whole,
     Some(2) => an_overwrite_meets_the_scrub_of_what_is_damaged,
     Some(2) => an_overwrite_meets_the_scrub,
@@ -136,6 +137,20 @@ fn a_read_never_finds_what_is_damaged() {
     assert_eq!(found, None);
     expect_absent(&mut sessions[1], b"a");
     expect_scrubbed(&cache, sessions);
+}
+
+/// Both count what has left the index or come into it: one by itself, one at its end.
+fn a_read_removes_what_is_damaged_as_a_session_ends() {
+    let Scene {
+        scrubber: mut writer,
+        mut other,
+        ..
+    } = damaged(ROOMY);
+    set(&mut writer, b"c", b"new");
+    let ending = spawn(move || drop(writer));
+    assert_eq!(get(&mut other, b"a"), None);
+    ending.join().expect("it ended");
+    verify(&mut other);
 }
 
 fn a_read_finds_what_is_whole() {

@@ -10,7 +10,10 @@ const BESIDE: &[(&str, &str)] = &[
     (BUDGET, "the budget"),
     ("rss_bytes", "measured: the whole process in memory"),
     ("rss_bytes_max", "its bound: budget, buffers, and the rest"),
-    ("system_bytes", "what the machine and the control group have for it"),
+    (
+        "system_bytes",
+        "what the machine and the control group have for it",
+    ),
 ];
 
 /// The group `memory` as a table; `None` where the figures are no ledger.
