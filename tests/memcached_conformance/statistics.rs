@@ -105,6 +105,9 @@ fn counts_go_with_what_was_done() {
         ("curr_items", 1),
         ("total_items", 2),
         ("evictions", 0),
+        ("expired_unfetched", 0),
+        ("evicted_unfetched", 0),
+        ("reclaimed", 0),
         ("cmd_flush", 0),
         ("curr_connections", 1),
         ("total_connections", 1),
@@ -125,6 +128,29 @@ fn counts_go_with_what_was_done() {
     for name in ["bytes", "bytes_read", "bytes_written"] {
         assert!(stats[name].parse::<u64>().unwrap() > 0, "{name}");
     }
+}
+
+/// Items leave by themselves, within a second or two.
+#[test]
+fn what_expired_without_being_read_is_counted() {
+    let running = server(1);
+    let mut client = client(&running);
+    client.ask("set read 0 0 1\r\n1\r\n");
+    client.ask("set unread 0 0 1\r\n1\r\n");
+    assert!(client.ask("mg read v T-1\r\n").starts_with("VA"));
+    client.line();
+    assert_eq!(client.ask("touch unread -1\r\n"), "TOUCHED");
+    let stats = loop {
+        let stats = client.stats("");
+        if stats["reclaimed"] == "2" {
+            break stats;
+        }
+    };
+    assert_eq!(stats["expired_unfetched"], "0", "a touch counts as well");
+    client.ask("set unread 0 -1 1\r\n1\r\n");
+    while client.stats("")["reclaimed"] != "3" {}
+    assert_eq!(client.stat("expired_unfetched"), 1);
+    assert_eq!(client.stats(" items")["items:1:reclaimed"], "3");
 }
 
 #[test]

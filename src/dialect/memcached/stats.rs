@@ -98,6 +98,11 @@ impl List<'_> {
         names.iter().map(|name| self.number(name)).sum()
     }
 
+    /// A figure less a part of it, if both are known.
+    fn difference(&self, all: &str, part: &str) -> Option<u64> {
+        Some(self.number(all)?.saturating_sub(self.number(part)?))
+    }
+
     fn push(&mut self, name: &str, value: &str) {
         for part in ["STAT ", name, " ", value, "\r\n"] {
             self.out.extend_from_slice(part.as_bytes());
@@ -161,13 +166,14 @@ fn general(mut list: List<'_>) {
         ("delete_misses", "delete_misses"),
         ("delete_hits", "delete_hits"),
     ]);
-    let without = |list: &List<'_>, all: &str, others: &str| {
-        Some(list.number(all)?.saturating_sub(list.number(others)?))
-    };
-    let increments = without(&list, "counter_misses", "decrement_misses");
-    list.push_some("incr_misses", increments);
-    let increments = without(&list, "counter_hits", "decrement_hits");
-    list.push_some("incr_hits", increments);
+    list.push_some(
+        "incr_misses",
+        list.difference("counter_misses", "decrement_misses"),
+    );
+    list.push_some(
+        "incr_hits",
+        list.difference("counter_hits", "decrement_hits"),
+    );
     list.push_all(&[
         ("decr_misses", "decrement_misses"),
         ("decr_hits", "decrement_hits"),
@@ -182,6 +188,8 @@ fn general(mut list: List<'_>) {
         ("limit_maxbytes", "memory_bytes"),
     ]);
     list.push("accepting_conns", "1");
+    // It never stops listening.
+    list.push("listen_disabled_num", "0");
     list.push_all(&[
         ("threads", "workers"),
         ("conn_yields", "slices_exhausted"),
@@ -191,7 +199,10 @@ fn general(mut list: List<'_>) {
     list.push_all(&[
         ("curr_items", "items"),
         ("total_items", "stored"),
+        ("expired_unfetched", "expired_unfetched"),
+        ("evicted_unfetched", "evicted_unfetched"),
         ("evictions", "evicted"),
+        ("reclaimed", "expired"),
     ]);
 }
 
@@ -236,8 +247,13 @@ fn items(mut list: List<'_>) {
         "items:1:mem_requested",
         list.sum(&["live_bytes", "large_bytes"]),
     );
-    list.push_some("items:1:evicted", list.number("evicted"));
-    list.push_some("items:1:outofmemory", list.number("no_space"));
+    list.push_all(&[
+        ("items:1:evicted", "evicted"),
+        ("items:1:outofmemory", "no_space"),
+        ("items:1:reclaimed", "expired"),
+        ("items:1:expired_unfetched", "expired_unfetched"),
+        ("items:1:evicted_unfetched", "evicted_unfetched"),
+    ]);
 }
 
 fn slabs(mut list: List<'_>) {
@@ -245,12 +261,18 @@ fn slabs(mut list: List<'_>) {
         ("1:get_hits", "get_hits"),
         ("1:cmd_set", "stored"),
         ("1:delete_hits", "delete_hits"),
+        ("1:decr_hits", "decrement_hits"),
         ("1:cas_hits", "cas_hits"),
         ("1:cas_badval", "cas_mismatches"),
         ("1:touch_hits", "touch_hits"),
     ];
-    list.push_all(&[("1:total_pages", "segments")]);
+    list.push_all(&[("1:total_pages", "segments"), ("1:used_chunks", "items")]);
+    list.push_some("1:mem_requested", list.sum(&["live_bytes", "large_bytes"]));
     list.push_all(&hits);
+    list.push_some(
+        "1:incr_hits",
+        list.difference("counter_hits", "decrement_hits"),
+    );
     list.push("active_slabs", "1");
     list.push_some("total_malloced", list.number("memory_bytes"));
 }
