@@ -94,6 +94,8 @@ pub struct Leased<'g> {
     /// When the item was last read before, or stored, where the cache keeps
     /// [`AccessTimes`](crate::engine::config::AccessTimes).
     pub read_at_ms: Option<u64>,
+    /// When the item was to expire before this read; `None`: never, as what this read has made.
+    pub expires_at_ms_before: Option<u64>,
 }
 
 /// Who is to store a new value.
@@ -174,6 +176,7 @@ struct Seen<'s> {
     marks: Marks,
     lease: Lease,
     read_at_ms: Option<u64>,
+    expires_at_ms_before: Option<u64>,
 }
 
 impl Terms {
@@ -232,6 +235,7 @@ impl<'s> Guard<'s> {
                                 marks,
                                 lease,
                                 read_at_ms,
+                                expires_at_ms_before: item.expires_at_ms(),
                             })
                         }
                     }
@@ -265,6 +269,7 @@ impl<'s> Guard<'s> {
             marks: found.entry.marks(),
             lease: Lease::Won,
             read_at_ms,
+            expires_at_ms_before: item.expires_at_ms(),
         })
     }
 
@@ -289,6 +294,7 @@ impl<'s> Guard<'s> {
             marks: Marks::NONE,
             lease: Lease::Won,
             read_at_ms: None,
+            expires_at_ms_before: None,
         }))
     }
 
@@ -302,7 +308,8 @@ impl<'s> Guard<'s> {
     ) -> Result<Option<Seen<'s>>, StoreError> {
         let (now_ms, shared) = (self.now_ms, self.shared);
         let read = terms.reading.marks();
-        let (mut marks, mut lease, mut read_at_ms) = (Marks::NONE, Lease::None, None);
+        let (mut marks, mut lease) = (Marks::NONE, Lease::None);
+        let (mut read_at_ms, mut expires_at_ms_before) = (None, None);
         let written = self.write_over(key, &[], |old, entry| {
             let Some(old) = old else {
                 return Plan::Answer(());
@@ -310,6 +317,7 @@ impl<'s> Guard<'s> {
             marks = entry.marks();
             lease = terms.decide(old, marks, now_ms);
             read_at_ms = read_at(shared, entry, old);
+            expires_at_ms_before = old.expires_at_ms();
             let won = match lease {
                 Lease::Won => Marks::LEASED,
                 Lease::None | Lease::Taken => Marks::NONE,
@@ -324,6 +332,7 @@ impl<'s> Guard<'s> {
             marks,
             lease,
             read_at_ms,
+            expires_at_ms_before,
         }))
     }
 
@@ -345,6 +354,7 @@ impl<'s> Guard<'s> {
             freshness: Freshness::Fresh,
             history: History::Unread,
             read_at_ms: None,
+            expires_at_ms_before: None,
         }
     }
 
@@ -354,6 +364,7 @@ impl<'s> Guard<'s> {
             marks,
             lease,
             read_at_ms,
+            expires_at_ms_before,
         } = seen;
         let freshness = match marks.has(Marks::STALE) {
             true => Freshness::Stale,
@@ -379,6 +390,7 @@ impl<'s> Guard<'s> {
                 false => History::Unread,
             },
             read_at_ms,
+            expires_at_ms_before,
         }
     }
 

@@ -180,6 +180,7 @@ fn a_read_on_terms_may_change_the_expiry() {
         assert_eq!(item.expires_at_ms(), Some(NOW_MS + 5000));
         assert_eq!((item.version(), item.flags()), (version, 7));
         assert_eq!(leased.lease, Won, "by the expiry that it had");
+        assert_eq!(leased.expires_at_ms_before, Some(NOW_MS + 100));
         assert_eq!(told(guard, key, &soon), (Taken, Fresh));
         // A stale one is won as it is touched, once.
         marked(guard, key, &STALE);

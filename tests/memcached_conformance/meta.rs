@@ -46,6 +46,27 @@ const GETS: &[Script] = &[
         ],
     },
     Script {
+        name: "the flags of mg take effect in their order",
+        steps: &[
+            ("set k 0 20 1\r\na\r\n", "STORED\r\n"),
+            ("mg k t T100\r\n", "HD t20\r\n"),
+            ("mg k T90 t N5\r\n", "HD t90\r\n"),
+            ("mg k T90 R30\r\n", "HD\r\n"),
+            ("mg k R100 T40\r\n", "HD W\r\n"),
+            ("mg k T10 R30 t\r\n", "HD t10 Z\r\n"),
+            ("set k 0 0 1\r\na\r\n", "STORED\r\n"),
+            ("mg k t T10\r\n", "HD t-1\r\n"),
+            ("mg new t N50\r\n", "HD t-1 W\r\n"),
+            ("mg new t\r\n", "HD t50 Z\r\n"),
+            ("mg newer N50 T100\r\n", "HD W\r\n"),
+            ("mg newer t\r\n", "HD t100 Z\r\n"),
+            ("mg newest T100 N50 t\r\n", "HD t50 W\r\n"),
+            ("mg newest T0 t\r\n", "HD t-1 Z\r\n"),
+            ("ma n N50 T100\r\n", "HD\r\n"),
+            ("mg n t\r\n", "HD t100\r\n"),
+        ],
+    },
+    Script {
         name: "mg leaves out a value that the client has",
         steps: &[
             ("ms k 2 c\r\nva\r\n", "HD c{cas}\r\n"),

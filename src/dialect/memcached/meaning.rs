@@ -266,7 +266,14 @@ fn of_meta<'i>(meta: &MetaCommand<'i>, with: Circumstances<'i>) -> (Tag<'i>, Req
 fn terms(flags: &Flags<'_>, touch: Touch, now_ms: u64) -> Terms {
     let placeholder_until_ms =
         (flags.vivify).map(|expiry| expiry.at_ms(now_ms).unwrap_or(u64::MAX));
-    let refresh_at_ms = flags.refresh.and_then(|expiry| expiry.at_ms(now_ms));
+    let mut refresh_at_ms = flags.refresh.and_then(|expiry| expiry.at_ms(now_ms));
+    // Flags take effect in their order: what expires later since T is not due by an R behind it.
+    if let Touch::To { expires_at_ms } = touch
+        && flags.is_before(b'T', b'R')
+    {
+        let due = |at_ms: &u64| expires_at_ms.is_some_and(|expires_at_ms| expires_at_ms < *at_ms);
+        refresh_at_ms = refresh_at_ms.filter(due).map(|_| u64::MAX);
+    }
     Terms {
         placeholder_until_ms,
         refresh_below_ms: refresh_at_ms.map(|at_ms| at_ms.saturating_sub(now_ms)),

@@ -72,6 +72,10 @@ struct Facts {
     client_flags: Option<u32>,
     version: Option<u64>,
     expiry: Option<ExpiryKnown>,
+    /// What that was before the command changed it.
+    expiry_before: Option<ExpiryKnown>,
+    /// Whether the command has made the item.
+    is_new: bool,
     /// Whether the value was read before.
     history: Option<History>,
     /// When it was.
@@ -100,6 +104,8 @@ impl Facts {
         Self {
             history: Some(leased.history),
             read_at_ms: leased.read_at_ms,
+            expiry_before: Some(ExpiryKnown(leased.expires_at_ms_before)),
+            is_new: item.is_placeholder() && leased.lease == Lease::Won,
             marks: match (leased.lease, leased.freshness) {
                 (Lease::None, Freshness::Fresh) => b"",
                 (Lease::Won, Freshness::Fresh) => b" W",
@@ -219,8 +225,12 @@ impl MemcachedReply<'_> {
 
     /// What the flags ask for, and the end of the line.
     fn finish_line(&mut self, tag: &MetaTag<'_>, facts: &Facts) {
+        let mut expiry = facts.expiry_before.or(facts.expiry);
         for word in words(tag.text) {
             match word[0] {
+                // Flags take effect in their order.
+                b'T' => expiry = facts.expiry,
+                b'N' if facts.is_new => expiry = facts.expiry,
                 b'O' => {
                     self.out.push(b' ');
                     self.out.extend_from_slice(word);
@@ -235,7 +245,7 @@ impl MemcachedReply<'_> {
                 b's' => self.fact(b's', facts.value_bytes),
                 b'f' => self.fact(b'f', facts.client_flags.map(u64::from)),
                 b'c' => self.fact(b'c', facts.version),
-                b't' => self.seconds_left(facts.expiry),
+                b't' => self.seconds_left(expiry),
                 b'h' => self.fact(b'h', facts.history.map(|h| u64::from(h == History::Read))),
                 b'l' => self.fact(
                     b'l',

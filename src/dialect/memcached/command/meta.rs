@@ -162,6 +162,19 @@ impl<'i> Flags<'i> {
         Ok(())
     }
 
+    /// Has an item that is made expire as the last of `N` and `T` says: flags take effect in their order.
+    fn apply_in_order(&mut self) {
+        if self.is_before(b'N', b'T') {
+            self.vivify = self.expiry;
+        }
+    }
+
+    /// Whether both flags are there, in this order.
+    pub(crate) fn is_before(&self, one: u8, other: u8) -> bool {
+        let place = |flag: u8| words(self.text).position(|word| word[0] == flag);
+        self.has(one) && self.has(other) && place(one) < place(other)
+    }
+
     /// Refuses opaque tokens that are too long.
     fn check_opaque(&self) -> Result<(), Complaint> {
         let is_long = |word: &[u8]| word[0] == b'O' && word.len() > OPAQUE_BYTES_MAX;
@@ -198,6 +211,7 @@ pub(super) fn command<'i>(name: &[u8], rest: &'i [u8], line: &Line<'i>) -> Front
 fn get(key: &[u8], flags: &mut Flags<'_>, line: &Line<'_>) -> Result<MetaVerb, Complaint> {
     check_words(key, line, Complaint::GetFlagsTooLong)?;
     flags.read(key)?;
+    flags.apply_in_order();
     flags.check_opaque()?;
     Ok(MetaVerb::Get)
 }
@@ -219,6 +233,7 @@ fn count(key: &[u8], flags: &mut Flags<'_>, line: &Line<'_>) -> Result<MetaVerb,
         Some(b'D' | b'-') => Delta::Down(flags.delta),
         _ => return Err(Complaint::CountMode),
     };
+    flags.apply_in_order();
     flags.check_opaque()?;
     Ok(MetaVerb::Count { delta })
 }
