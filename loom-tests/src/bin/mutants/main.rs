@@ -9,6 +9,8 @@
 //! models, whose names contain one. Then a line is stale if its mutant was killed, or if all models ran
 //! and none reaches its site: `--only` something that no name contains looks for such lines alone.
 //!
+//! Built without debug assertions it refuses: some mutants are caught by those of the engine alone.
+//!
 //! A mutant meets the models that reach its site, until the first that fails: before the others those
 //! that have killed a mutant of the same function, then those that have killed one of the same file or
 //! that the file's ordering ledger names, and of equals the quickest.
@@ -102,7 +104,16 @@ fn main() -> ExitCode {
         run_models(&arguments[1..]);
         return ExitCode::SUCCESS;
     }
-    match options(&arguments).and_then(|options| drive(&options)) {
+    let is_checked = match cfg!(debug_assertions) {
+        true => Ok(()),
+        false => {
+            Err("built without debug assertions; accepted: a build for development".to_owned())
+        }
+    };
+    match is_checked
+        .and_then(|()| options(&arguments))
+        .and_then(|options| drive(&options))
+    {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(message) => {
