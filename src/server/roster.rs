@@ -108,22 +108,28 @@ impl Roster {
     }
 }
 
+/// Leaves those that are to be told of, in any order; says how many others there are.
+fn keep_latest<T>(entries: &mut Vec<T>, active_ms: impl Fn(&T) -> u64) -> usize {
+    let left_out = entries.len().saturating_sub(TOLD_MAX);
+    if left_out > 0 {
+        entries.select_nth_unstable_by_key(TOLD_MAX, |entry| std::cmp::Reverse(active_ms(entry)));
+        entries.truncate(TOLD_MAX);
+    }
+    left_out
+}
+
 impl Shared {
     /// The connections, by their numbers.
     pub(super) fn connection_figures(&self) -> Vec<(String, String)> {
-        let mut all: Vec<(usize, Entry)> = Vec::new();
+        let (mut all, mut left_out): (Vec<(usize, Entry)>, _) = (Vec::new(), 0);
         for (worker, station) in self.stations.iter().enumerate() {
             let entries = station.roster.0.lock();
-            all.extend(
-                entries
-                    .iter()
-                    .flatten()
-                    .map(|entry| (worker, entry.clone())),
-            );
+            let mut told: Vec<&Entry> = entries.iter().flatten().collect();
+            // The worker may wait for this: no more is copied than may be told.
+            left_out += keep_latest(&mut told, |entry| entry.active_ms);
+            all.extend(told.into_iter().map(|entry| (worker, entry.clone())));
         }
-        let left_out = all.len().saturating_sub(TOLD_MAX);
-        all.sort_unstable_by_key(|(_, entry)| std::cmp::Reverse(entry.active_ms));
-        all.truncate(TOLD_MAX);
+        left_out += keep_latest(&mut all, |(_, entry)| entry.active_ms);
         all.sort_unstable_by_key(|(_, entry)| entry.number);
         let now_ms = self.clock.now().uptime_ms;
         let mut figures = self.address_figures();
@@ -145,5 +151,21 @@ impl Shared {
             figures.push(("connections_left_out".to_owned(), left_out.to_string()));
         }
         figures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TOLD_MAX, keep_latest};
+
+    #[test]
+    fn of_many_the_latest_are_told_of() {
+        let mut few = vec![3, 1, 2];
+        assert_eq!(keep_latest(&mut few, |ms| *ms), 0);
+        assert_eq!(few, [3, 1, 2]);
+        let mut many: Vec<u64> = (0..2 * TOLD_MAX as u64).map(|n| n * 7 % 2000).collect();
+        assert_eq!(keep_latest(&mut many, |ms| *ms), TOLD_MAX);
+        many.sort_unstable();
+        assert!(many.into_iter().eq(TOLD_MAX as u64..2 * TOLD_MAX as u64));
     }
 }
