@@ -243,7 +243,7 @@ fn of_meta<'i>(meta: &MetaCommand<'i>, with: Circumstances<'i>) -> (Tag<'i>, Req
             },
         },
         (MetaVerb::Count { delta }, touch) => {
-            let initial = flags.vivify.map(|expiry| Initial {
+            let initial = made_expiry(flags).map(|expiry| Initial {
                 value: flags.initial,
                 expires_at_ms: expiry.at_ms(now_ms),
             });
@@ -262,12 +262,21 @@ fn of_meta<'i>(meta: &MetaCommand<'i>, with: Circumstances<'i>) -> (Tag<'i>, Req
     (tag, request)
 }
 
+/// When an item expires that is made because there is none, if one is. Flags take effect in their order: of N and T
+/// the last counts.
+fn made_expiry(flags: &Flags<'_>) -> Option<Expiry> {
+    match flags.is_before(b'N', b'T') {
+        true => flags.expiry,
+        false => flags.vivify,
+    }
+}
+
 /// On which terms `mg` reads.
 fn terms(flags: &Flags<'_>, touch: Touch, now_ms: u64) -> Terms {
     let placeholder_until_ms =
-        (flags.vivify).map(|expiry| expiry.at_ms(now_ms).unwrap_or(u64::MAX));
+        made_expiry(flags).map(|expiry| expiry.at_ms(now_ms).unwrap_or(u64::MAX));
     let mut refresh_at_ms = flags.refresh.and_then(|expiry| expiry.at_ms(now_ms));
-    // Flags take effect in their order: what expires later since T is not due by an R behind it.
+    // What expires later since T is not due by an R behind it.
     if let Touch::To { expires_at_ms } = touch
         && flags.is_before(b'T', b'R')
     {

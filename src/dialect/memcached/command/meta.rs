@@ -162,13 +162,6 @@ impl<'i> Flags<'i> {
         Ok(())
     }
 
-    /// Has an item that is made expire as the last of `N` and `T` says: flags take effect in their order.
-    fn apply_in_order(&mut self) {
-        if self.is_before(b'N', b'T') {
-            self.vivify = self.expiry;
-        }
-    }
-
     /// Whether both flags are there, in this order.
     pub(crate) fn is_before(&self, one: u8, other: u8) -> bool {
         let place = |flag: u8| words(self.text).position(|word| word[0] == flag);
@@ -211,7 +204,6 @@ pub(super) fn command<'i>(name: &[u8], rest: &'i [u8], line: &Line<'i>) -> Front
 fn get(key: &[u8], flags: &mut Flags<'_>, line: &Line<'_>) -> Result<MetaVerb, Complaint> {
     check_words(key, line, Complaint::GetFlagsTooLong)?;
     flags.read(key)?;
-    flags.apply_in_order();
     flags.check_opaque()?;
     Ok(MetaVerb::Get)
 }
@@ -233,7 +225,6 @@ fn count(key: &[u8], flags: &mut Flags<'_>, line: &Line<'_>) -> Result<MetaVerb,
         Some(b'D' | b'-') => Delta::Down(flags.delta),
         _ => return Err(Complaint::CountMode),
     };
-    flags.apply_in_order();
     flags.check_opaque()?;
     Ok(MetaVerb::Count { delta })
 }
