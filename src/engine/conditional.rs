@@ -177,7 +177,8 @@ impl Guard<'_> {
     }
 
     /// Adds the entry's value to that of a present item, which keeps its flags and expiry, and gets the
-    /// entry's version; with a `version`, only if the item has it. Gives how that ended, and the length of the value where it is stored.
+    /// entry's version; with a `version`, only if the item has it. Gives how that ended, and the length
+    /// of the value where it is stored.
     ///
     /// # Errors
     ///
