@@ -1,6 +1,9 @@
 //! Counters that change in place, against readers and against everything that replaces them.
 
-use crate::engine::{Arithmetic, Cache, Counter, Deletion, Mode, Outcome, Session};
+use crate::engine::{
+    Arithmetic, Cache, Calculated, Calculation, Counter, Deletion, Mode, NewExpiry, Outcome,
+    Session,
+};
 use crate::model::{models, spawn};
 use crate::models::scene::{
     Layout, NOW_MS, delete, expect_absent, expect_single, get, increment, session, set, store,
@@ -17,6 +20,7 @@ models! {
     Some(3) => an_increment_in_place_meets_a_deletion,
     Some(3) => one_of_an_increment_and_a_conditional_store_sees_the_other,
     Some(3) => an_append_to_a_counter_loses_no_increment,
+    Some(3) => a_count_under_a_chosen_version_loses_no_increment,
 }
 
 /// Room for a few counters in a segment.
@@ -204,5 +208,44 @@ fn an_append_to_a_counter_loses_no_increment() {
         value => panic!("counted to {value}"),
     };
     expect_single(&mut two, b"a", &[expected]);
+    drop(one);
+}
+
+/// The one writes the number anew, as digits, and the other in place, or makes digits a number again.
+fn a_count_under_a_chosen_version_loses_no_increment() {
+    const CHOSEN: u64 = 1 << 60;
+    let (_cache, mut one, mut two) = with_counter();
+    let counting = spawn(move || {
+        {
+            let mut guard = one.pin(NOW_MS);
+            let key = guard.key(b"a").expect("a key");
+            let calculation = Calculation {
+                by: Arithmetic::Increment(10),
+                initial: None,
+                version: None,
+                expiry: NewExpiry::Kept,
+                new_version: Some(CHOSEN),
+            };
+            let counted = guard.calculate(&key, &calculation);
+            assert!(
+                matches!(
+                    counted,
+                    Ok(Calculated::Value {
+                        version: CHOSEN,
+                        ..
+                    })
+                ),
+                "{counted:?}"
+            );
+        }
+        one
+    });
+    let counted = count(&mut two);
+    let one = counting.join().expect("counter");
+    verify(&mut two);
+    let (value, version) = read(&mut two);
+    assert_eq!(value, 19);
+    let is_last = counted.is_some_and(|(value, _)| value == 19);
+    assert_eq!(version == CHOSEN, !is_last);
     drop(one);
 }
