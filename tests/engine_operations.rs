@@ -471,3 +471,16 @@ fn a_flush_takes_what_has_a_version_that_was_chosen() {
         assert_eq!(value(guard, key).as_deref(), Some("b"));
     });
 }
+
+#[test]
+fn versions_of_an_earlier_cache_are_not_those_of_another() {
+    let first_version = || {
+        let mut session = session();
+        let mut guard = session.pin(NOW_MS);
+        let key = guard.key(b"k").expect("a key");
+        set(&mut guard, &key, "a")
+    };
+    let [one, other] = [first_version(), first_version()];
+    assert_ne!(one, other);
+    assert!(one.max(other) < 1 << 53, "{one}, {other}");
+}

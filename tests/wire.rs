@@ -269,8 +269,8 @@ const SCRIPTS: &[Script] = &[
             ),
             (
                 "04 00 0:2 6:4 0:4 4:4 'none'",
-                "04 00 1:2 6:4 0:4 128:4 \
-                 'there are no statistics of that name; accepted: none, `server`, `cache`, `workers`, `items`, `memory`, `settings`, `since_reset`'",
+                "04 00 1:2 6:4 0:4 143:4 \
+                 'there are no statistics of that name; accepted: none, `server`, `cache`, `workers`, `items`, `memory`, `connections`, `settings`, `since_reset`'",
             ),
         ],
     },

@@ -194,7 +194,7 @@ impl Scene {
     pub(crate) fn new(layout: Layout, keys: &Keys) -> Self {
         let geometry = layout.geometry();
         let arena = Arena::new(geometry.arena_bytes).expect("an arena");
-        let cache = Cache::in_arena(arena.again(), geometry, HASH_SEED);
+        let cache = Cache::in_arena(arena.again(), geometry, HASH_SEED, 1);
         Self {
             arena,
             geometry,

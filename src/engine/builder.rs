@@ -58,7 +58,8 @@ impl CacheBuilder {
         self
     }
 
-    /// The seed of the key hash, so that two caches do the same; without this it is drawn at random.
+    /// The seed of the key hash, so that two caches do the same, and begin with version 1; without this
+    /// both are drawn at random.
     pub fn hash_seed(mut self, hash_seed: u64) -> Self {
         self.config.hash_seed = Some(hash_seed);
         self

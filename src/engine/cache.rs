@@ -5,10 +5,12 @@
 //! item that was made from another one must go with it: it either has a version up to the mark as
 //! well, or whoever made it can see the mark and finds its base gone.
 //!
-//! So a version is not for callers to choose: one below the mark would be flushed before it is stored,
-//! one far above it would outlive flushes to come, one that was given before would let a
-//! compare-and-set through that it should stop, and one above 56 bits has no place. A number of the
-//! caller's own beside an item (its row's version, say) needs a field of its own.
+//! So these versions are not for callers to choose: one below the mark would be flushed before it is
+//! stored, and one far above it would outlive flushes to come. One that a caller chooses is a field of
+//! the item beside its own version, and only compared with what callers name.
+//!
+//! A new cache begins with a version drawn at random, below 2^52: callers may still hold versions of an
+//! earlier cache that they knew by the same address, and a compare-and-set with one of those is to fail.
 //!
 //! # Ordering ledger
 //!
@@ -39,6 +41,10 @@ use crate::pages::{PagePlan, Pages};
 use crate::reclaim::Collector;
 use crate::shape;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, is_unwinding, unique_number};
+
+/// LIMIT: the version that a new cache begins with. So no version comes to 2^53 for a long while, up to which all
+/// programs can tell numbers apart that read them as JSON.
+const FIRST_VERSION_MAX: u64 = (1 << 52) - 1;
 
 /// LIMIT: versions that a flush leaves unused, so that sessions rarely take more of them than that
 /// while it is under way.
@@ -178,17 +184,25 @@ impl Cache {
             memory_bytes: config.memory_bytes,
             reason,
         };
-        let seed = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
-        let hash_seed = config.hash_seed.unwrap_or_else(seed);
+        let random = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+        let (hash_seed, first_version) = match config.hash_seed {
+            Some(hash_seed) => (hash_seed, 1),
+            None => (random(), (random() & FIRST_VERSION_MAX).max(1)),
+        };
         let mut arena = Arena::new(geometry.arena_bytes).map_err(system)?;
         arena.arrange_pages(&page_plan(&config, &geometry))?;
-        Ok(Self::in_arena(arena, geometry, hash_seed))
+        Ok(Self::in_arena(arena, geometry, hash_seed, first_version))
     }
 
     /// Creates an empty cache of a given layout in an arena of its size.
-    pub(crate) fn in_arena(arena: Arena, geometry: Geometry, hash_seed: u64) -> Self {
+    pub(crate) fn in_arena(
+        arena: Arena,
+        geometry: Geometry,
+        hash_seed: u64,
+        first_version: u64,
+    ) -> Self {
         let arena = Arc::new(arena);
-        header::write(&arena, &geometry, hash_seed);
+        header::write(&arena, &geometry, hash_seed, first_version);
         let index = Index::new(Arc::clone(&arena), geometry);
         let segments = Segments::new(Arc::clone(&arena), geometry);
         Self::of(arena, index, (segments, Scrub::default()), hash_seed)

@@ -85,7 +85,8 @@ pub struct Config {
     pub value_bytes_max: Option<u64>,
     /// How many sessions may exist at a time. Default 16.
     pub sessions_max: u32,
-    /// Seed of the key hash; `None` (the default) draws one at random.
+    /// Seed of the key hash; `None` (the default) draws one at random, and the first version as well,
+    /// which is 1 otherwise.
     pub hash_seed: Option<u64>,
     /// Whether items lie in huge pages. Default [`HugePages::Auto`].
     pub huge_pages: HugePages,

@@ -101,8 +101,8 @@ fn identity(geometry: &Geometry, hash_seed: u64) -> Identity {
     ]
 }
 
-/// Writes the header of a new cache.
-pub(crate) fn write(arena: &Arena, geometry: &Geometry, hash_seed: u64) {
+/// Writes the header of a new cache, whose versions begin with one above 0.
+pub(crate) fn write(arena: &Arena, geometry: &Geometry, hash_seed: u64, first_version: u64) {
     let identity = identity(geometry, hash_seed);
     for (at, (_, value)) in identity.iter().enumerate() {
         store(arena, AT_IDENTITY + at as u64 * 8, *value);
@@ -114,7 +114,7 @@ pub(crate) fn write(arena: &Arena, geometry: &Geometry, hash_seed: u64) {
         checksum(identity.iter().map(|(_, value)| *value)),
     );
     // Version 0 is flushed from the start, so no item has it.
-    store(arena, NEXT_VERSION, 1);
+    store(arena, NEXT_VERSION, first_version);
     store(arena, AT_MAGIC, MAGIC);
 }
 

@@ -198,7 +198,7 @@ fn a_hidden_placeholder_is_nothing_to_other_operations() {
         for mode in [Mode::Replace, Mode::Append, Mode::Prepend] {
             assert_eq!(store(guard, key, mode, "x"), Outcome::NotStored);
         }
-        let cas = Mode::CompareAndSet { version: 1 << 50 };
+        let cas = Mode::CompareAndSet { version: 1 << 60 };
         assert_eq!(store(guard, key, cas, "x"), Outcome::NotFound);
         assert_eq!(guard.touch(key, None), Ok(false));
         let by = Arithmetic::Increment(1);
@@ -206,7 +206,7 @@ fn a_hidden_placeholder_is_nothing_to_other_operations() {
         let mut seen = 0;
         guard.scan(0, 1000, |_| seen += 1);
         assert_eq!(seen, 0);
-        assert_eq!(guard.delete(key, Some(1 << 50)), Deletion::NotFound);
+        assert_eq!(guard.delete(key, Some(1 << 60)), Deletion::NotFound);
         assert_eq!(told(guard, key, &FILL), (Taken, Fresh));
 
         let initial = Some(Initial {

@@ -201,7 +201,7 @@ fn a_store_that_names_an_earlier_version_may_be_taken_as_stale() {
         let second = put(guard, key, &entry("second", 7, expires_at_ms));
         assert_eq!(told(guard, key, &LOOK), (Lease::None, Fresh));
         // Never given out.
-        for version in [0, 1 << 50, u64::MAX] {
+        for version in [0, 1 << 60, u64::MAX] {
             assert_eq!(store(guard, key, stale(version), "x"), Outcome::Exists);
         }
         let third = entry("third", 9, Some(NOW_MS + 5000));

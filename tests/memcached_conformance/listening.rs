@@ -87,3 +87,25 @@ fn a_drain_answers_what_has_come_and_ends_without_a_word() {
     assert_eq!(rest, b"");
     running.join().unwrap();
 }
+
+/// A client may still hold a version from before, and find another server at the address.
+#[test]
+fn a_version_of_one_server_is_none_of_the_next() {
+    let stored = |running: &_| {
+        let mut stream = connect(running);
+        stream
+            .write_all(b"set k 0 0 1\r\na\r\ngets k\r\nquit\r\n")
+            .unwrap();
+        let mut told = String::new();
+        stream.read_to_string(&mut told).unwrap();
+        let version = told.lines().nth(1).and_then(|line| line.rsplit(' ').next());
+        version.unwrap().to_owned()
+    };
+    let version = stored(&server(1));
+    let next = server(1);
+    stored(&next);
+    let mut stream = connect(&next);
+    let cas = format!("cas k 0 0 1 {version}\r\nb\r\n");
+    stream.write_all(cas.as_bytes()).unwrap();
+    hear(&mut stream, b"EXISTS\r\n");
+}

@@ -79,14 +79,14 @@ impl Layout {
     pub(crate) fn cache(self) -> Cache {
         let geometry = self.geometry();
         let arena = Arena::new(geometry.arena_bytes).expect("an arena");
-        Cache::in_arena(arena, geometry, HASH_SEED)
+        Cache::in_arena(arena, geometry, HASH_SEED, 1)
     }
 
     /// A cache of which nobody has proved anything: all that is ever stored is still to be scrubbed.
     pub(crate) fn unproven_cache(self) -> Cache {
         let geometry = self.geometry();
         let arena = Arc::new(Arena::new(geometry.arena_bytes).expect("an arena"));
-        header::write(&arena, &geometry, HASH_SEED);
+        header::write(&arena, &geometry, HASH_SEED, 1);
         let index = Index::new(Arc::clone(&arena), geometry);
         let mut segments = Segments::new(Arc::clone(&arena), geometry);
         let all: Vec<u32> = (0..self.segments).collect();
