@@ -27,6 +27,8 @@ pub(crate) mod in_place;
 pub(crate) mod index;
 #[path = "../../src/engine/item.rs"]
 pub(crate) mod item;
+#[path = "../../src/engine/item_header.rs"]
+pub(crate) mod item_header;
 #[path = "../../src/engine/large.rs"]
 pub(crate) mod large;
 #[path = "../../src/engine/last_read.rs"]

@@ -3,9 +3,10 @@
 
 use crate::arena::Arena;
 use crate::engine::in_place::{IN_PLACE_BYTES, Versioned};
-use crate::engine::item::{
+use crate::engine::item::{checksum, number_at};
+use crate::engine::item_header::{
     HEADER_BYTES, KIND_CHOSEN, KIND_EXPIRES, KIND_FLAGS, KIND_LARGE, KIND_LONG_KEY, KIND_NUMBER,
-    KIND_PLACEHOLDER, KIND_READ_AT, VALUE_BYTES_MAX, VERSION_MAX, checksum, number_at,
+    KIND_PLACEHOLDER, KIND_READ_AT, VALUE_BYTES_MAX, VERSION_MAX,
 };
 use crate::engine::large;
 use crate::engine::last_read::{LAST_READ_BYTES, LastRead};

@@ -21,7 +21,7 @@
 //! | value | `update`, Release | `read`, Acquire | who sees a later value sees that the first word has changed | `a_reader_of_a_counter_sees_value_and_version_together` |
 
 use crate::arena::Arena;
-use crate::engine::item::VERSION_MAX;
+use crate::engine::item_header::VERSION_MAX;
 use crate::sync::Ordering;
 
 /// Bytes of a number that changes in place.

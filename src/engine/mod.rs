@@ -5,7 +5,7 @@
 //! no clock.
 //!
 //! What lies where: [`builder`] and [`config`] say what a cache is built with, and the latter lays the
-//! arena out; [`item`] is the bytes of an item, [`in_place`] of
+//! arena out; [`item`] is the bytes of an item, which its [header](item_header) measures, [`in_place`] of
 //! a counter, [`large`] of a value too large for the log, [`last_read`] when that was; [`log`] the segments that hold items;
 //! [`index`] finds them. [`writer`] is a session's own part of both, with its [`appender`] and its
 //! [`tally`]; [`upkeep`] evicts, cleans and expires, and [`ghosts`] remembers what was evicted.
@@ -30,6 +30,7 @@ mod huge;
 mod in_place;
 mod index;
 mod item;
+mod item_header;
 mod large;
 mod last_read;
 mod lease;

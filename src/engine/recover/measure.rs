@@ -1,6 +1,6 @@
 //! How long an item is that nobody vouches for, and whether all that it says of itself can be.
 
-use crate::engine::item::{
+use crate::engine::item_header::{
     HEADER_BYTES, Header, KIND_CHOSEN, KIND_EXPIRES, KIND_FLAGS, KIND_LARGE, KIND_LONG_KEY,
     KIND_NUMBER, KIND_PLACEHOLDER, KIND_READ_AT,
 };

@@ -49,7 +49,7 @@ use crate::engine::cache::{Cache, page_plan};
 use crate::engine::config::{Config, ConfigError, Geometry, SEGMENT_LINE_BYTES};
 use crate::engine::header;
 use crate::engine::index::recovered::Chains;
-use crate::engine::item::VERSION_MAX;
+use crate::engine::item_header::VERSION_MAX;
 use crate::engine::log::Segments;
 use crate::engine::log::recovered::Restored;
 use crate::engine::log::segment::{Proven, Segment, State};

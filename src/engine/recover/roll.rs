@@ -19,7 +19,7 @@ use crate::engine::cache::hash_of;
 use crate::engine::index::recovered::{Chains, Hands};
 use crate::engine::index::visit::Visitor;
 use crate::engine::index::word::{Entry, Extent};
-use crate::engine::item::{HEADER_BYTES, KIND_EXPIRES, KIND_LARGE, KIND_NUMBER};
+use crate::engine::item_header::{HEADER_BYTES, KIND_EXPIRES, KIND_LARGE, KIND_NUMBER};
 use crate::engine::log::segment::Lifetime;
 use crate::engine::recover::lanes::{Lanes, Turn, Walked};
 use crate::engine::recover::measure::{Measured, measured, usual};

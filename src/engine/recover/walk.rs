@@ -19,7 +19,7 @@
 use crate::engine::cache::hash_of;
 use crate::engine::index::recovered::{Chains, Marks, Slot};
 use crate::engine::index::word::KeyHash;
-use crate::engine::item::{Header, KIND_LARGE, KIND_NUMBER};
+use crate::engine::item_header::{Header, KIND_LARGE, KIND_NUMBER};
 use crate::engine::recover::lanes::{LANES, Lanes, Turn, Walked};
 use crate::engine::recover::survey::Survey;
 use crate::sync::AtomicU64;
