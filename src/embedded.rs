@@ -105,7 +105,7 @@ impl Backend for Embedded {
             desk.scratch.clear();
             let setting = Setting {
                 now_ms,
-                answered_bytes: 0,
+                answered: 0,
                 scratch: &desk.scratch,
                 report: self,
                 quarantine: &[],

@@ -33,5 +33,6 @@ pub use engine::{
     History, HugePages, Initial, Invalidated, Invalidation, Item, Key, KeyError, LargeDraft,
     LargeValue, LastOwner, Lease, Leased, Limits, LockWait, Lookout, Mode, NewExpiry, OldValue,
     OpenSegment, Outcome, Pages, PagesError, Placeholders, Prefault, Proof, Reading, Receipt,
-    RecoverError, Session, SessionSeen, Side, Stats, StoreError, Terms, TooManySessions, WrittenBy,
+    RecoverError, Scanned, Session, SessionSeen, Side, Stats, StoreError, Terms, TooManySessions,
+    WrittenBy,
 };

@@ -109,6 +109,7 @@ const PARTS: &[Part] = &[
             "itoa",
             "larder_protocol",
             "memchr",
+            "percent_encoding",
             "thiserror",
         ],
         never: BELOW_THE_SERVER,

@@ -45,6 +45,8 @@ pub(crate) mod operations;
 pub(crate) mod plain;
 #[path = "../../src/engine/recover/mod.rs"]
 pub(crate) mod recover;
+#[path = "../../src/engine/scan.rs"]
+pub(crate) mod scan;
 #[path = "../../src/engine/scrub.rs"]
 pub(crate) mod scrub;
 #[path = "../../src/engine/session.rs"]

@@ -43,6 +43,8 @@ pub(crate) mod number;
 pub(crate) mod operations;
 #[path = "../../src/engine/plain.rs"]
 pub(crate) mod plain;
+#[path = "../../src/engine/scan.rs"]
+pub(crate) mod scan;
 #[path = "../../src/engine/scrub.rs"]
 pub(crate) mod scrub;
 #[path = "../../src/engine/session.rs"]

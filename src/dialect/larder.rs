@@ -16,7 +16,7 @@ use super::{
 };
 use crate::engine::{
     Arithmetic, Entry, Freshness, Initial, Invalidation, Item, LargeValue, Lease, Leased, Mode,
-    NewExpiry, Terms,
+    NewExpiry, Scanned, Terms,
 };
 use tag::Tag;
 
@@ -513,10 +513,11 @@ impl Reply for LarderReply<'_> {
         self.draft = Draft::Page(reply);
     }
 
-    fn push_key(&mut self, item: &Item<'_>) -> Room {
+    fn push_key(&mut self, scanned: &Scanned<'_>) -> Room {
         let Draft::Page(reply) = &mut self.draft else {
             return Room::Full;
         };
+        let item = &scanned.item;
         let entry = ScanEntry {
             key: item.key(),
             value_bytes: u32::try_from(item.value_bytes()).unwrap_or(u32::MAX),

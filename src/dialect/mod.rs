@@ -16,8 +16,8 @@ mod scratch;
 use larder_protocol::{Entries, Keys};
 
 use crate::engine::{
-    Arithmetic, Entry, Initial, Invalidation, Item, LargeValue, Leased, Mode, Placeholders, Side,
-    Terms,
+    Arithmetic, Entry, Initial, Invalidation, Item, LargeValue, Leased, Mode, Placeholders,
+    Scanned, Side, Terms,
 };
 
 use memcached::command::first_word;
@@ -80,7 +80,8 @@ pub(crate) enum Request<'i> {
         key: &'i [u8],
         version: u64,
     },
-    /// Many keys, each of which is answered by itself. Such a request may be answered in parts.
+    /// Many keys, each of which is answered by itself. Such a request may be answered in parts, of which each
+    /// ends so many bytes from the request's beginning.
     GetEach {
         keys: SpacedKeys<'i>,
         touch: Touch,
@@ -94,6 +95,10 @@ pub(crate) enum Request<'i> {
     Scan {
         cursor: u64,
         keys_max: u32,
+    },
+    /// All keys from a cursor of a scan on. Such a request may be answered in parts, of which each ends at a cursor.
+    ScanAll {
+        cursor: u64,
     },
     Stats {
         group: &'i [u8],
@@ -270,7 +275,7 @@ pub(crate) trait Reply {
 
     /// A page of a scan: one `push_key` per key, until it says that it is full.
     fn begin_page(&mut self);
-    fn push_key(&mut self, item: &Item<'_>) -> Room;
+    fn push_key(&mut self, scanned: &Scanned<'_>) -> Room;
     fn end_page(&mut self, next_cursor: Option<u64>);
 }
 
@@ -373,9 +378,9 @@ pub(crate) enum FailedSet {
 pub(crate) struct Circumstances<'i> {
     /// Relative expiries count from here.
     pub(crate) now_ms: u64,
-    /// How much of the request at the front is answered already; 0 unless it is one that is
-    /// answered in parts.
-    pub(crate) answered_bytes: usize,
+    /// How far the request at the front is answered already, in the request's own measure; 0 unless it is
+    /// one that is answered in parts.
+    pub(crate) answered: u64,
     /// For what does not lie in the input as it is meant.
     pub(crate) scratch: &'i Scratch,
 }

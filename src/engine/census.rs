@@ -34,9 +34,7 @@ impl Guard<'_> {
         for sample in 0..sampled_buckets {
             let bucket =
                 (u128::from(sample) * u128::from(buckets) / u128::from(sampled_buckets)) as u64;
-            index.visit(bucket, |found| {
-                self.shared.arena.prefetch(found.entry.offset());
-            });
+            self.prefetch_all(bucket);
             index.visit(bucket, |found| {
                 if let Some(item) = self.live(found) {
                     census.add(found.entry.frequency(), item.value_bytes());

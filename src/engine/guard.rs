@@ -1,7 +1,5 @@
 //! Guards: proof of a pin, and the reads that it allows.
 
-use std::ops::ControlFlow;
-
 use arrayvec::ArrayVec;
 
 use crate::engine::cache::{Key, KeyError, Limits, Shared};
@@ -18,12 +16,6 @@ use crate::shape;
 /// LIMIT: keys whose lines are fetched together. More gain nothing, and overflow the core's queue
 /// of outstanding misses.
 const BATCH: usize = 32;
-/// LIMIT: buckets that one step of a scan visits for each item wanted, where buckets are empty.
-const BUCKETS_PER_ITEM: u64 = 4;
-
-/// A scan's cursor is a bucket's number, and in its lowest bits that of a slot in the bucket's chain.
-const SLOT_BITS: u32 = 8;
-const SLOT: u64 = (1 << SLOT_BITS) - 1;
 
 /// Proof of a pin; all operations of a batch run on one guard.
 ///
@@ -271,51 +263,6 @@ impl<'s> Guard<'s> {
             }
             self.count_hits(hits);
         }
-    }
-
-    /// Visits about `items` live items, starting at `cursor` (0 to begin), and gives the cursor to
-    /// go on with; `None` at the end.
-    ///
-    /// A scan that is carried to its end visits every key that was there from its beginning to its
-    /// end, at least once, also when the index grows meanwhile. It may visit a key more than once,
-    /// and a single step may visit none.
-    pub fn scan(&self, cursor: u64, items: usize, mut visit: impl FnMut(Item<'_>)) -> Option<u64> {
-        self.scan_while(cursor, items, |item| {
-            visit(item);
-            ControlFlow::Continue(())
-        })
-    }
-
-    /// [`Guard::scan`] that ends where `visit` breaks off: the item that it broke off at is the
-    /// first that the next step visits.
-    pub fn scan_while(
-        &self,
-        cursor: u64,
-        items: usize,
-        mut visit: impl FnMut(Item<'_>) -> ControlFlow<()>,
-    ) -> Option<u64> {
-        let (mut bucket, mut slot) = (cursor >> SLOT_BITS, cursor & SLOT);
-        let items = items.max(1);
-        let last = bucket.saturating_add(items as u64 * BUCKETS_PER_ITEM);
-        let mut visited = 0;
-        // A split moves keys from a bucket to a later one, so what is passed here is done.
-        while bucket < self.shared.index.buckets() {
-            if visited >= items || bucket >= last {
-                return Some(bucket << SLOT_BITS);
-            }
-            let refused = self.shared.index.visit_from(bucket, slot, |found| {
-                let Some(item) = self.live(found) else {
-                    return ControlFlow::Continue(());
-                };
-                visited += 1;
-                visit(item)
-            });
-            if let Some(refused) = refused {
-                return Some(bucket << SLOT_BITS | refused);
-            }
-            (bucket, slot) = (bucket + 1, 0);
-        }
-        None
     }
 
     /// Notes that an item was read, and when, where the cache keeps that.

@@ -130,6 +130,15 @@ pub enum History {
     Read,
 }
 
+impl History {
+    pub(crate) fn by(marks: Marks) -> Self {
+        match marks.has(Marks::FETCHED) {
+            true => Self::Read,
+            false => Self::Unread,
+        }
+    }
+}
+
 /// How [`Guard::invalidate`] marks an item.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Invalidation {
@@ -385,10 +394,7 @@ impl<'s> Guard<'s> {
             large: hold(self.shared, &item),
             lease,
             freshness,
-            history: match marks.has(Marks::FETCHED) {
-                true => History::Read,
-                false => History::Unread,
-            },
+            history: History::by(marks),
             read_at_ms,
             expires_at_ms_before,
         }

@@ -40,6 +40,7 @@ mod number;
 mod operations;
 mod plain;
 mod recover;
+mod scan;
 mod scrub;
 mod session;
 mod stats;
@@ -66,6 +67,7 @@ pub use operations::{Arithmetic, Counter, Deletion, Entry, Initial, Mode, Outcom
 pub use recover::{
     Dropped, Examination, Hands, LastOwner, OpenSegment, Proof, Receipt, RecoverError, WrittenBy,
 };
+pub use scan::Scanned;
 pub use session::{Foreseen, Session};
 pub use stats::Stats;
 pub use write::StoreError;

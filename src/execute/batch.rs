@@ -119,7 +119,7 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
         pen,
         large: None,
     };
-    let (mut done, mut answered_bytes) = (0, 0);
+    let (mut done, mut answered) = (0, 0);
     while done < prepared.len() && !bench.is_over(done) {
         if let Act::Get(_) = prepared[done].act {
             let reads = bench.read_plain(&prepared[done..]);
@@ -128,11 +128,8 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
                 continue;
             }
         }
-        if let Executed::Part {
-            answered_bytes: part,
-        } = bench.execute(&prepared[done], requests)
-        {
-            answered_bytes = part;
+        if let Executed::Part { answered: part } = bench.execute(&prepared[done], requests) {
+            answered = part;
             break;
         }
         done += 1;
@@ -144,7 +141,7 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
             0 => 0,
             _ => prepared[done - 1].end,
         },
-        answered_bytes,
+        answered,
         requests: done as u64,
         quarantined,
         next: if is_whole { next } else { Next::More },
@@ -194,13 +191,13 @@ fn parse_batch<'i, D: Dialect>(
             });
             continue;
         }
-        let answered_bytes = match batch.prepared.is_empty() {
-            true => setting.answered_bytes,
+        let answered = match batch.prepared.is_empty() {
+            true => setting.answered,
             false => 0,
         };
         let with = Circumstances {
             now_ms: setting.now_ms,
-            answered_bytes,
+            answered,
             scratch: setting.scratch,
         };
         match parse_request(dialect, guard, with, rest, batch) {

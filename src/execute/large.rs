@@ -104,7 +104,7 @@ pub(crate) fn begin_store<D: Dialect>(
 fn circumstances(now_ms: u64, scratch: &Scratch) -> Circumstances<'_> {
     Circumstances {
         now_ms,
-        answered_bytes: 0,
+        answered: 0,
         scratch,
     }
 }

@@ -208,11 +208,39 @@ pub(super) fn scan(guard: &Guard<'_>, cursor: u64, keys_max: u32, reply: &mut im
         asked => asked.min(SCAN_KEYS_MAX),
     };
     reply.begin_page();
-    let next = guard.scan_while(cursor, wanted as usize, |item| {
-        match reply.push_key(&item) {
+    let next = guard.scan_while(cursor, wanted as usize, |scanned| {
+        match reply.push_key(&scanned) {
             Room::Taken => ControlFlow::Continue(()),
             Room::Full => ControlFlow::Break(()),
         }
     });
     reply.end_page(next);
+}
+
+/// Goes on with a scan that is to come to its end, until the replies are as long as they may be or many keys were
+/// come to; gives the cursor at which the next part begins, or none at the end.
+pub(super) fn scan_all(
+    guard: &Guard<'_>,
+    cursor: u64,
+    out_bytes_max: usize,
+    reply: &mut impl Reply,
+) -> Option<u64> {
+    if cursor == 0 {
+        reply.begin_page();
+    }
+    let mut has_any = false;
+    let next = guard.scan_while(cursor, KEYS_AT_ONCE, |scanned| {
+        // Whatever was there before, a part has one key at least.
+        if has_any && reply.written_bytes() >= out_bytes_max {
+            return ControlFlow::Break(());
+        }
+        has_any = true;
+        // INVARIANT: replies of this kind have no bound of their own.
+        let _ = reply.push_key(&scanned);
+        ControlFlow::Continue(())
+    });
+    if next.is_none() {
+        reply.end_page(None);
+    }
+    next
 }

@@ -20,7 +20,7 @@ use crate::engine::{
 pub(crate) use batch::{execute_batch, foresee};
 use large::reply_with;
 pub(crate) use large::{Begun, Received, begin_store, fail_store, finish_store};
-use many::{Answered, get_each, multi_delete, multi_get, multi_set, scan};
+use many::{Answered, get_each, multi_delete, multi_get, multi_set, scan, scan_all};
 
 /// LIMIT: enough to hide memory's latency; measured, longer batches bring no more.
 const BATCH: usize = 32;
@@ -39,8 +39,8 @@ pub(crate) trait Report {
 pub(crate) struct Round<D: Dialect> {
     /// Bytes of the input that it took.
     pub(crate) consumed_bytes: usize,
-    /// How much of the request behind those is answered already.
-    pub(crate) answered_bytes: usize,
+    /// How far the request behind those is answered already, in its own measure.
+    pub(crate) answered: u64,
     /// Requests that it executed.
     pub(crate) requests: u64,
     /// Of these, the ones that were refused for what their like has done.
@@ -61,8 +61,8 @@ pub(crate) struct Follow {
 #[derive(Clone, Copy)]
 pub(crate) struct Setting<'s> {
     pub(crate) now_ms: u64,
-    /// How much of the first request is answered already.
-    pub(crate) answered_bytes: usize,
+    /// How far the first request is answered already, in its own measure.
+    pub(crate) answered: u64,
     pub(crate) scratch: &'s Scratch,
     pub(crate) report: &'s dyn Report,
     /// What is not executed.
@@ -86,9 +86,10 @@ pub(crate) enum Next<D: Dialect> {
 /// How far the execution of one request has come.
 enum Executed {
     Whole,
-    /// Some of its keys are answered; the rest follows when the replies are sent.
+    /// Some of its keys are answered, up to this mark of its own measure; the rest follows when the replies are
+    /// sent.
     Part {
-        answered_bytes: usize,
+        answered: u64,
     },
 }
 
@@ -209,7 +210,7 @@ fn execute_other(
             let answered = get_each(guard, (keys, touch), out_bytes_max, reply, large, pen);
             if let Answered::UpTo { bytes } = answered {
                 return Executed::Part {
-                    answered_bytes: bytes,
+                    answered: bytes as u64,
                 };
             }
         }
@@ -221,6 +222,11 @@ fn execute_other(
             reply.done();
         }
         Request::Scan { cursor, keys_max } => scan(guard, cursor, keys_max, reply),
+        Request::ScanAll { cursor } => {
+            if let Some(answered) = scan_all(guard, cursor, setting.out_bytes_max, reply) {
+                return Executed::Part { answered };
+            }
+        }
         Request::Stats { group } => match setting.report.figures(group, guard) {
             Some(figures) => reply.stats(&figures),
             None => reply.failed(Failure::NoSuchStats),

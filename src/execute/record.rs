@@ -2,7 +2,7 @@
 
 use crate::blackbox::{Operation, Outcome, Pen};
 use crate::dialect::{Failure, Reply, Request, Room};
-use crate::engine::{Arithmetic, Item, Key, LargeValue, Leased, Mode, Side};
+use crate::engine::{Arithmetic, Item, Key, LargeValue, Leased, Mode, Scanned, Side};
 
 /// Begins to record an operation on one key.
 #[inline]
@@ -35,7 +35,7 @@ pub(super) fn operation_of(request: &Request<'_>) -> Operation {
         Request::MultiSet(_) => Operation::MultiSet,
         Request::MultiDelete(_) => Operation::MultiDelete,
         Request::Flush { .. } => Operation::Flush,
-        Request::Scan { .. } => Operation::Scan,
+        Request::Scan { .. } | Request::ScanAll { .. } => Operation::Scan,
         Request::Stats { .. } => Operation::Stats,
         Request::ResetStats => Operation::ResetStats,
         Request::Ping { .. } => Operation::Ping,
@@ -247,8 +247,8 @@ impl<R: Reply> Reply for Noted<R> {
         self.reply.begin_page();
     }
 
-    fn push_key(&mut self, item: &Item<'_>) -> Room {
-        self.reply.push_key(item)
+    fn push_key(&mut self, scanned: &Scanned<'_>) -> Room {
+        self.reply.push_key(scanned)
     }
 
     fn end_page(&mut self, next_cursor: Option<u64>) {

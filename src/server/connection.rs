@@ -66,8 +66,9 @@ pub(crate) struct Connection {
     pub(crate) held: HeldBuffer,
     /// The length of `held` at which looking at it again makes sense.
     pub(crate) needed_bytes: usize,
-    /// How much of the request at the front of the input is answered already.
-    pub(crate) answered_bytes: u32,
+    /// How far the request at the front of the input is answered already, in the request's own measure; 0
+    /// where nothing of it is.
+    pub(crate) answered: u64,
     /// Input to drop before requests begin again.
     pub(crate) skip_bytes: u64,
     backlog: HeldBuffer,
@@ -103,7 +104,7 @@ impl Connection {
             queued: false,
             held: HeldBuffer::default(),
             needed_bytes: 0,
-            answered_bytes: 0,
+            answered: 0,
             skip_bytes: 0,
             backlog: HeldBuffer::default(),
             backlog_sent: 0,

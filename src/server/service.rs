@@ -384,7 +384,7 @@ impl Service {
             }
             let has_room = self.output.len() < OUTPUT_BYTES && !connection.is_sending();
             // A request that is answered in part although there is room for more has had its share.
-            let had_its_share = has_room && connection.answered_bytes > 0;
+            let had_its_share = has_room && connection.answered > 0;
             if has_room && !had_its_share {
                 if self.pen.is_batch_full() {
                     self.end_batch();
@@ -433,7 +433,7 @@ impl Service {
         self.scratch.clear();
         let setting = Setting {
             now_ms: self.now.wall_ms,
-            answered_bytes: connection.answered_bytes as usize,
+            answered: connection.answered,
             scratch: &self.scratch,
             report: shared,
             quarantine: shared.quarantine(self.now),
@@ -444,7 +444,11 @@ impl Service {
         let (out, pen) = (&mut self.output, &mut self.pen);
         let round = execute_batch(dialect, &mut guard, setting, bytes, out, pen);
         drop(guard);
-        connection.answered_bytes = round.answered_bytes as u32;
+        connection.answered = round.answered;
+        if round.answered > 0 {
+            // What is still to be answered of it is not for the client to bring.
+            connection.begun_ms = self.now.uptime_ms;
+        }
         if let Some(follow) = round.large {
             connection.transfer = Some(Box::new(Transfer::sending(follow)));
         }

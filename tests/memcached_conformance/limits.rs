@@ -3,10 +3,10 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use larder::server::{Address, Running, Server, Settings};
+use larder::server::{Address, Server, Settings};
 use larder::{Cache, Config};
 
-use crate::script::{Script, connect, run_in_every_way, server};
+use crate::script::{Script, connect, hear, run_in_every_way, say, server, server_with};
 use crate::server_harness::{Raw, settings};
 
 const LENGTHS: &[Script] = &[
@@ -96,23 +96,6 @@ fn lengths_have_their_limits() {
     run_in_every_way(LENGTHS);
 }
 
-fn say(stream: &mut TcpStream, bytes: &[u8]) {
-    stream.write_all(bytes).unwrap();
-}
-
-/// Reads exactly what is expected.
-fn hear(stream: &mut TcpStream, expected: &[u8]) {
-    let mut got = vec![0; expected.len()];
-    stream.read_exact(&mut got).unwrap();
-    let shown = got.len().min(200);
-    assert!(
-        got == expected,
-        "expected {:?}\ngot {:?}",
-        String::from_utf8_lossy(&expected[..shown]),
-        String::from_utf8_lossy(&got[..shown])
-    );
-}
-
 /// Whatever comes until the end.
 fn hear_all(stream: &mut TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
@@ -135,19 +118,6 @@ fn set(key: &str, value: &[u8]) -> Vec<u8> {
 fn found(key: &str, value: &[u8]) -> Vec<u8> {
     let line = format!("VALUE {key} 3 {}\r\n", value.len());
     [line.as_bytes(), value, b"\r\n"].concat()
-}
-
-/// A server whose cache has so much memory.
-fn server_with(memory_bytes: u64, change: impl FnOnce(&mut Config)) -> Running {
-    let mut config = Config::new(memory_bytes);
-    config.sessions_max = 2;
-    change(&mut config);
-    let memcached = vec![Address::Tcp(([127, 0, 0, 1], 0).into())];
-    let settings = Settings {
-        memcached,
-        ..settings(1)
-    };
-    Server::start(settings, Cache::new(config).unwrap()).unwrap()
 }
 
 #[test]

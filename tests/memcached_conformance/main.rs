@@ -5,6 +5,7 @@
 #![cfg(feature = "server")]
 
 mod classic;
+mod dump;
 mod errors;
 mod limits;
 mod listening;

@@ -9,7 +9,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use larder::server::{Address, Running, Settings};
+use larder::server::{Address, Running, Server, Settings};
+use larder::{Cache, Config};
 
 use crate::server_harness::{PATIENCE, Raw, settings, start};
 
@@ -50,6 +51,36 @@ pub(crate) fn connect(running: &Running) -> TcpStream {
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
+}
+
+/// A server whose cache has so much memory.
+pub(crate) fn server_with(memory_bytes: u64, change: impl FnOnce(&mut Config)) -> Running {
+    let mut config = Config::new(memory_bytes);
+    config.sessions_max = 2;
+    change(&mut config);
+    let memcached = vec![Address::Tcp(([127, 0, 0, 1], 0).into())];
+    let settings = Settings {
+        memcached,
+        ..settings(1)
+    };
+    Server::start(settings, Cache::new(config).unwrap()).unwrap()
+}
+
+pub(crate) fn say(stream: &mut TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).unwrap();
+}
+
+/// Reads exactly what is expected.
+pub(crate) fn hear(stream: &mut TcpStream, expected: &[u8]) {
+    let mut got = vec![0; expected.len()];
+    stream.read_exact(&mut got).unwrap();
+    let shown = got.len().min(200);
+    assert!(
+        got == expected,
+        "expected {:?}\ngot {:?}",
+        String::from_utf8_lossy(&expected[..shown]),
+        String::from_utf8_lossy(&got[..shown])
+    );
 }
 
 /// Runs all scripts in every way.

@@ -1,8 +1,9 @@
 //! What the real parser says, in the words of the second one.
 
 use crate::command::{
-    Answer, Bounds, Command, Delta, Flags, Front, KeyForm, MetaCommand, MetaVerb, StoreHead,
-    StoreStyle, StoreVerb, Then, Versions, decode_key, first_word, read, read_head, words,
+    Answer, Bounds, Command, Delta, DumpStyle, Flags, Front, KeyForm, MetaCommand, MetaVerb,
+    StoreHead, StoreStyle, StoreVerb, Then, Versions, decode_key, first_word, read, read_head,
+    words,
 };
 use crate::oracle::{Limits, Told, shown};
 
@@ -75,6 +76,10 @@ fn described(command: &Command<'_>) -> String {
         }
         Command::Stats { group, .. } => format!("stats {}", shown(group)),
         Command::Verbosity { answer } => format!("verbosity told={}", told(*answer)),
+        Command::Dump { style } => match style {
+            DumpStyle::Metadata => "dump metadata".to_owned(),
+            DumpStyle::Gets => "dump gets".to_owned(),
+        },
         Command::Version => "version".to_owned(),
         Command::Quit => "quit".to_owned(),
         Command::MetaNoop => "mn".to_owned(),

@@ -239,7 +239,7 @@ fn other(name: &str, words: &Words<'_>) -> Result<String, Wrong> {
         "incr" | "decr" | "touch" => (2, 3),
         "delete" => (1, 3),
         "flush_all" => (0, 2),
-        "verbosity" => (1, 2),
+        "verbosity" | "lru_crawler" => (1, 2),
         "version" | "quit" | "stats" | "shutdown" => (0, usize::MAX),
         _ => {
             let is_browser = words.last().is_some_and(|last| last.starts_with(b"HTTP/"));
@@ -290,6 +290,18 @@ fn other(name: &str, words: &Words<'_>) -> Result<String, Wrong> {
         "verbosity" => {
             number(words[1], u32::MAX.into()).ok_or(wrong(BAD_LINE))?;
             format!("verbosity told={told}")
+        }
+        "lru_crawler" => {
+            let style = match words[1] {
+                b"metadump" => "metadata",
+                b"mgdump" => "gets",
+                _ => return Err(ERROR),
+            };
+            match words.get(2) {
+                Some(&b"all" | &b"hash" | &b"1") => format!("dump {style}"),
+                Some(_) => return Err(wrong(Wrong::Said("BADCLASS invalid class id"))),
+                None => return Err(ERROR),
+            }
         }
         "shutdown" => return Err(Wrong::Said("ERROR: shutdown not enabled")),
         "stats" => {

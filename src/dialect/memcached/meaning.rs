@@ -1,8 +1,8 @@
 //! Which request a command is, and what its answer needs to know.
 
 use super::command::{
-    Answer, Command, Delta, Expiry, Flags, GetStyle, KeyForm, MetaCommand, MetaVerb, StoreHead,
-    StoreStyle, StoreVerb, Versions, decode_key,
+    Answer, Command, Delta, DumpStyle, Expiry, Flags, GetStyle, KeyForm, MetaCommand, MetaVerb,
+    StoreHead, StoreStyle, StoreVerb, Versions, decode_key,
 };
 use super::meta_reply::MetaTag;
 use super::stats::Group;
@@ -28,6 +28,7 @@ pub(crate) enum Tag<'i> {
     /// These bytes, whatever comes of it.
     Said(&'static [u8]),
     Stats(Group),
+    Dump(DumpStyle),
     Meta(&'i MetaTag<'i>),
 }
 
@@ -64,7 +65,7 @@ fn of_any<'i>(command: Command<'i>, with: Circumstances<'i>) -> (Tag<'i>, Reques
             style,
         } => {
             // INVARIANT: what is answered of a command lies in its keys.
-            let answered = with.answered_bytes.saturating_sub(keys_at);
+            let answered = (with.answered as usize).saturating_sub(keys_at);
             let keys = SpacedKeys {
                 text: &keys[answered..],
                 at: keys_at + answered,
@@ -104,6 +105,10 @@ fn of_any<'i>(command: Command<'i>, with: Circumstances<'i>) -> (Tag<'i>, Reques
             (Tag::Ok(answer), Request::Flush { at_ms })
         }
         Command::Stats { group, rest } => stats(group, rest),
+        Command::Dump { style } => {
+            let cursor = with.answered;
+            (Tag::Dump(style), Request::ScanAll { cursor })
+        }
         Command::Verbosity { answer } => (Tag::Ok(answer), noop),
         Command::Version => (Tag::Said(super::stats::VERSION_LINE), noop),
         Command::MetaNoop => (Tag::Said(b"MN\r\n"), noop),

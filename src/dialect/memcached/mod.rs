@@ -4,11 +4,12 @@
 //! bytes ── command ──> Command ── meaning ──> Request + Tag ── execute ──> reply ──> bytes
 //! ```
 //!
-//! [`command`] is the grammar, [`meaning`] says which request a command is, and [`reply`] and
-//! [`meta_reply`] write what came of it. What is said differently than memcached says it is listed
+//! [`command`] is the grammar, [`meaning`] says which request a command is, and [`reply`],
+//! [`meta_reply`] and [`dump`] write what came of it. What is said differently than memcached says it is listed
 //! in README.md.
 
 pub(super) mod command;
+mod dump;
 mod meaning;
 mod meta_reply;
 mod reply;

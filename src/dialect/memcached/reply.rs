@@ -3,10 +3,10 @@
 use super::VALUE_END;
 use super::command::{Answer, Versions};
 use super::meaning::Tag;
-use super::stats;
+use super::{dump, stats};
 use crate::dialect::pen::Pen;
 use crate::dialect::{Failure, Reply, Room};
-use crate::engine::{Item, LargeValue, Leased};
+use crate::engine::{Item, LargeValue, Leased, Scanned};
 
 const LIST_END: &[u8] = b"END\r\n";
 const VALUE_AND_LIST_END: &[u8] = b"\r\nEND\r\n";
@@ -115,7 +115,9 @@ impl<'o> MemcachedReply<'o> {
             | Tag::Touched(answer)
             | Tag::Deleted(answer)
             | Tag::Ok(answer) => answer,
-            Tag::Values(_) | Tag::Said(_) | Tag::Stats(_) | Tag::Meta(_) => Answer::Wanted,
+            Tag::Values(_) | Tag::Said(_) | Tag::Stats(_) | Tag::Dump(_) | Tag::Meta(_) => {
+                Answer::Wanted
+            }
         };
         match failure {
             Failure::NoSpace => self.say_out_of_memory(),
@@ -284,6 +286,23 @@ impl Reply for MemcachedReply<'_> {
         self.out.len()
     }
 
+    fn begin_page(&mut self) {
+        self.out.extend_from_slice(b"OK\r\n");
+    }
+
+    fn push_key(&mut self, scanned: &Scanned<'_>) -> Room {
+        if let Tag::Dump(style) = self.tag {
+            dump::push(style, scanned, self.out);
+        }
+        Room::Taken
+    }
+
+    fn end_page(&mut self, _next_cursor: Option<u64>) {
+        if let Tag::Dump(style) = self.tag {
+            self.out.extend_from_slice(dump::end(style));
+        }
+    }
+
     // The requests that these belong to are none of this protocol.
 
     fn begin_items(&mut self, _asked: u32) {}
@@ -299,12 +318,4 @@ impl Reply for MemcachedReply<'_> {
     fn push_outcome(&mut self, _outcome: Result<(), Failure>) {}
 
     fn end_outcomes(&mut self) {}
-
-    fn begin_page(&mut self) {}
-
-    fn push_key(&mut self, _item: &Item<'_>) -> Room {
-        Room::Full
-    }
-
-    fn end_page(&mut self, _next_cursor: Option<u64>) {}
 }

@@ -234,7 +234,7 @@ fn settings(mut list: List<'_>) {
     list.push_some("item_size_max", list.number("value_bytes_max"));
     list.push("maxconns_fast", "yes");
     list.push("flush_enabled", "yes");
-    list.push("dump_enabled", "no");
+    list.push("dump_enabled", "yes");
     let idle = list.number("idle_timeout_ms").map(|ms| ms.div_ceil(1000));
     list.push_some("idle_timeout", idle);
 }

@@ -2,7 +2,8 @@
 
 use super::word::{self, Words};
 use super::{
-    Answer, Command, Complaint, Delta, Expiry, Front, GetStyle, KEY_BYTES_MAX, Line, Then, Versions,
+    Answer, Command, Complaint, Delta, DumpStyle, Expiry, Front, GetStyle, KEY_BYTES_MAX, Line,
+    Then, Versions,
 };
 
 const GET: &[u8] = b"get ";
@@ -75,7 +76,7 @@ pub(super) fn command<'i>(name: &[u8], rest: &'i [u8], line: &Line<'i>) -> Front
         b"incr" | b"decr" | b"touch" => 2..=3,
         b"delete" => 1..=3,
         b"flush_all" => 0..=2,
-        b"verbosity" => 1..=2,
+        b"verbosity" | b"lru_crawler" => 1..=2,
         b"version" | b"quit" | b"stats" | b"shutdown" => 0..=usize::MAX,
         _ => return unknown(line),
     };
@@ -102,6 +103,7 @@ pub(super) fn command<'i>(name: &[u8], rest: &'i [u8], line: &Line<'i>) -> Front
             Some(_) => Ok(Command::Verbosity { answer }),
             None => Err(Complaint::BadLine),
         },
+        b"lru_crawler" => dump(&words),
         b"version" => return line.is(Command::Version),
         b"quit" => return line.is(Command::Quit),
         b"stats" => return stats(rest, line),
@@ -172,6 +174,20 @@ fn flush<'i>(words: &Words<'i, WORDS_MAX>, answer: Answer) -> Result<Command<'i>
         false => Expiry(word::signed_32(words.at(0)).ok_or(Complaint::BadExpiry)?),
     };
     Ok(Command::Flush { delay, answer })
+}
+
+/// Of what memcached's crawler does, the lists that it makes. Items are of one class, which has the number 1.
+fn dump<'i>(words: &Words<'i, WORDS_MAX>) -> Result<Command<'i>, Complaint> {
+    let style = match words.at(0) {
+        b"metadump" => DumpStyle::Metadata,
+        b"mgdump" => DumpStyle::Gets,
+        _ => return Err(Complaint::NoCommand),
+    };
+    match words.at(1) {
+        b"" => Err(Complaint::NoCommand),
+        b"all" | b"hash" | b"1" => Ok(Command::Dump { style }),
+        _ => Err(Complaint::BadClass),
+    }
 }
 
 fn stats<'i>(rest: &'i [u8], line: &Line<'i>) -> Front<'i> {

@@ -36,6 +36,8 @@ pub(crate) enum Complaint {
     FlagsTooLong,
     OpaqueTooLong,
     NoShutdown,
+    /// There is no such class of items.
+    BadClass,
     /// A request of the binary protocol.
     Binary {
         opcode: u8,
@@ -83,6 +85,7 @@ impl Complaint {
             Self::FlagsTooLong => "CLIENT_ERROR options flags too long",
             Self::OpaqueTooLong => "CLIENT_ERROR opaque token too long",
             Self::NoShutdown => "ERROR: shutdown not enabled",
+            Self::BadClass => "BADCLASS invalid class id",
         }
     }
 }

@@ -113,6 +113,10 @@ pub(crate) enum Command<'i> {
     Verbosity {
         answer: Answer,
     },
+    /// All items there are.
+    Dump {
+        style: DumpStyle,
+    },
     Version,
     Quit,
     Meta(MetaCommand<'i>),
@@ -139,6 +143,15 @@ pub(crate) enum Versions {
 pub(crate) enum Answer {
     Wanted,
     Unwanted,
+}
+
+/// What is told of each item of a dump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DumpStyle {
+    /// All that is known about it.
+    Metadata,
+    /// The command that reads it.
+    Gets,
 }
 
 /// What is added to a number or subtracted from it.
