@@ -446,7 +446,7 @@ fn a_number_has_the_version_that_was_chosen_until_it_is_counted() {
                 new_version,
             };
             match guard.calculate(key, &calculation).expect("there is memory") {
-                Calculated::Value { value, version, .. } => (value, version),
+                Calculated::Value(counted) => (counted.value, counted.version),
                 other => panic!("{other:?}"),
             }
         };

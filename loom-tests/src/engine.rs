@@ -63,7 +63,7 @@ pub(crate) mod write;
 pub(crate) mod writer;
 
 pub(crate) use cache::Cache;
-pub(crate) use conditional::{Calculated, Calculation};
+pub(crate) use conditional::{Calculated, Calculation, Counted};
 pub(crate) use lease::{Freshness, Invalidated, Invalidation, Lease, NewExpiry, Terms};
 pub(crate) use operations::{Arithmetic, Counter, Deletion, Entry, Mode, Outcome};
 pub(crate) use session::Session;

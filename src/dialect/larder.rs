@@ -15,8 +15,8 @@ use super::{
     Room, Set, Touch,
 };
 use crate::engine::{
-    Arithmetic, Entry, Freshness, Initial, Invalidation, Item, LargeValue, Lease, Leased, Mode,
-    NewExpiry, Scanned, Terms,
+    Arithmetic, Counted, Entry, Freshness, Initial, Invalidation, Item, LargeValue, Lease, Leased,
+    Mode, NewExpiry, Scanned, Terms,
 };
 use tag::Tag;
 
@@ -396,10 +396,10 @@ impl Reply for LarderReply<'_> {
         }
     }
 
-    fn counter(&mut self, value: u64, version: u64, _expires_at_ms: Option<u64>) {
+    fn counter(&mut self, counted: &Counted) {
         if !self.is_silent(Status::OK) {
             let Tag { opcode, id, .. } = self.tag;
-            larder_protocol::encode_counter(self.out, opcode, id, value, version);
+            larder_protocol::encode_counter(self.out, opcode, id, counted.value, counted.version);
         }
     }
 

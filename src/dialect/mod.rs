@@ -16,8 +16,8 @@ mod scratch;
 use larder_protocol::{Entries, Keys};
 
 use crate::engine::{
-    Arithmetic, Entry, Initial, Invalidation, Item, LargeValue, Leased, Mode, Placeholders,
-    Scanned, Side, Terms,
+    Arithmetic, Counted, Entry, Initial, Invalidation, Item, LargeValue, Leased, Mode,
+    Placeholders, Scanned, Side, Terms,
 };
 
 use memcached::command::first_word;
@@ -229,7 +229,7 @@ pub(crate) trait Reply {
         let _ = value_bytes;
         self.stored(version);
     }
-    fn counter(&mut self, value: u64, version: u64, expires_at_ms: Option<u64>);
+    fn counter(&mut self, counted: &Counted);
     fn done(&mut self);
     fn failed(&mut self, failure: Failure);
     fn echo(&mut self, bytes: &[u8]);

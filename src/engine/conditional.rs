@@ -30,21 +30,29 @@ pub struct Calculation {
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Calculated {
-    /// The counter now has this value.
-    Value {
-        /// The value after the operation.
-        value: u64,
-        /// The item's new version.
-        version: u64,
-        /// When the item expires.
-        expires_at_ms: Option<u64>,
-    },
+    /// The counter has a new value.
+    Value(Counted),
     /// There is no such key, and no initial value was given.
     NotFound,
     /// The item's value is not an unsigned 64-bit number in decimal digits.
     NotANumber,
     /// The item has another version.
     Exists,
+}
+
+/// A counter after a calculation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// The value after the operation.
+    pub value: u64,
+    /// The item's new version.
+    pub version: u64,
+    /// When the item expires; `None`: never.
+    pub expires_at_ms: Option<u64>,
+    /// When the item was to expire before; `None`: never, as one that is new.
+    pub expires_at_ms_before: Option<u64>,
+    /// Whether the operation has made the item.
+    pub is_new: bool,
 }
 
 /// The end of a value that something is added at.
@@ -75,7 +83,7 @@ impl Guard<'_> {
             self.note(calculation.by, calculated);
             return Ok(calculated);
         }
-        let (mut value, mut expires_at_ms) = (0, None);
+        let mut counted = Counted::default();
         let written = self.write(key, &[], |old| {
             Plan::Put(match (old, calculation.initial) {
                 (Some(old), _) if differs(old, calculation.version) => {
@@ -85,29 +93,34 @@ impl Guard<'_> {
                     let Some(number) = old.number() else {
                         return Plan::Answer(Calculated::NotANumber);
                     };
-                    value = calculation.by.apply(number);
-                    expires_at_ms = match calculation.expiry {
-                        NewExpiry::Kept => old.expires_at_ms(),
-                        NewExpiry::At(expires_at_ms) => expires_at_ms,
+                    let before = old.expires_at_ms();
+                    counted = Counted {
+                        value: calculation.by.apply(number),
+                        version: 0,
+                        expires_at_ms: match calculation.expiry {
+                            NewExpiry::Kept => before,
+                            NewExpiry::At(expires_at_ms) => expires_at_ms,
+                        },
+                        expires_at_ms_before: before,
+                        is_new: false,
                     };
-                    let number = NewValue::Number(value);
-                    let put = Put::new(number, old.flags(), expires_at_ms).made_from_value();
-                    put.chosen(calculation.new_version)
+                    counted.put(old.flags(), calculation).made_from_value()
                 }
                 (None, Some(initial)) => {
-                    (value, expires_at_ms) = (initial.value, initial.expires_at_ms);
-                    let number = NewValue::Number(value);
-                    Put::new(number, 0, expires_at_ms).chosen(calculation.new_version)
+                    counted = Counted {
+                        value: initial.value,
+                        version: 0,
+                        expires_at_ms: initial.expires_at_ms,
+                        expires_at_ms_before: None,
+                        is_new: true,
+                    };
+                    counted.put(0, calculation)
                 }
                 (None, None) => return Plan::Answer(Calculated::NotFound),
             })
         })?;
         let calculated = match written {
-            Written::Put { version, .. } => Calculated::Value {
-                value,
-                version,
-                expires_at_ms,
-            },
+            Written::Put { version, .. } => Calculated::Value(Counted { version, ..counted }),
             Written::Answer(calculated) => calculated,
         };
         self.note(calculation.by, calculated);
@@ -118,7 +131,7 @@ impl Guard<'_> {
     fn note(&self, by: Arithmetic, calculated: Calculated) {
         let (figure, of_decrements) = match calculated {
             Calculated::NotFound => (Figure::CounterMisses, Figure::DecrementMisses),
-            Calculated::Value { .. } | Calculated::NotANumber => {
+            Calculated::Value(_) | Calculated::NotANumber => {
                 (Figure::CounterHits, Figure::DecrementHits)
             }
             Calculated::Exists => return self.count(Figure::CasMismatches),
@@ -167,11 +180,13 @@ impl Guard<'_> {
                 number.update(Versioned { value, version });
                 shared.index.bump(&found);
                 let expires_at_ms = old.expires_at_ms();
-                return Some(Calculated::Value {
+                return Some(Calculated::Value(Counted {
                     value,
                     version,
                     expires_at_ms,
-                });
+                    expires_at_ms_before: expires_at_ms,
+                    is_new: false,
+                }));
             }
         }
     }
@@ -209,6 +224,14 @@ impl Guard<'_> {
             }
         })?;
         Ok((self.stored(written), value_bytes))
+    }
+}
+
+impl Counted {
+    /// The item to be stored.
+    fn put(&self, flags: u32, calculation: &Calculation) -> Put {
+        let number = NewValue::Number(self.value);
+        Put::new(number, flags, self.expires_at_ms).chosen(calculation.new_version)
     }
 }
 

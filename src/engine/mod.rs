@@ -53,7 +53,7 @@ mod writer;
 pub use builder::CacheBuilder;
 pub use cache::{Cache, Key, KeyError, Limits, TooManySessions};
 pub use census::Census;
-pub use conditional::{Calculated, Calculation, Side};
+pub use conditional::{Calculated, Calculation, Counted, Side};
 pub use config::{AccessTimes, Config, ConfigError};
 pub use guard::{Guard, Placeholders};
 pub use item::Item;

@@ -257,7 +257,10 @@ impl Guard<'_> {
             new_version: None,
         };
         Ok(match self.calculate(key, &calculation)? {
-            Calculated::Value { value, version, .. } => Counter::Value { value, version },
+            Calculated::Value(counted) => Counter::Value {
+                value: counted.value,
+                version: counted.version,
+            },
             Calculated::NotANumber => Counter::NotANumber,
             // INVARIANT: without a version there is none that could differ.
             Calculated::NotFound | Calculated::Exists => Counter::NotFound,

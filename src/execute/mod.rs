@@ -336,11 +336,7 @@ fn join(
 
 fn count(guard: &mut Guard<'_>, key: &Key<'_>, calculation: &Calculation, reply: &mut impl Reply) {
     match guard.calculate(key, calculation) {
-        Ok(Calculated::Value {
-            value,
-            version,
-            expires_at_ms,
-        }) => reply.counter(value, version, expires_at_ms),
+        Ok(Calculated::Value(counted)) => reply.counter(&counted),
         Ok(Calculated::NotFound) => reply.failed(Failure::NotFound),
         Ok(Calculated::NotANumber) => reply.failed(Failure::NotANumber),
         Ok(Calculated::Exists) => reply.failed(Failure::Exists),

@@ -2,7 +2,7 @@
 
 use crate::blackbox::{Operation, Outcome, Pen};
 use crate::dialect::{Failure, Reply, Request, Room};
-use crate::engine::{Arithmetic, Item, Key, LargeValue, Leased, Mode, Scanned, Side};
+use crate::engine::{Arithmetic, Counted, Item, Key, LargeValue, Leased, Mode, Scanned, Side};
 
 /// Begins to record an operation on one key.
 #[inline]
@@ -169,9 +169,9 @@ impl<R: Reply> Reply for Noted<R> {
         self.reply.joined(version, value_bytes);
     }
 
-    fn counter(&mut self, value: u64, version: u64, expires_at_ms: Option<u64>) {
+    fn counter(&mut self, counted: &Counted) {
         self.note.outcome = Outcome::Stored;
-        self.reply.counter(value, version, expires_at_ms);
+        self.reply.counter(counted);
     }
 
     fn done(&mut self) {

@@ -238,6 +238,10 @@ const OTHERS: &[Script] = &[
             ("mg n v t\r\n", "VA 1 t-1\r\n0\r\n"),
             ("ma m N90 J13 v t\r\n", "VA 2 t90\r\n13\r\n"),
             ("ma m N30 J13 v t\r\n", "VA 2 t90\r\n14\r\n"),
+            // Flags take effect in their order.
+            ("ma p t N90 v\r\n", "VA 1 t-1\r\n0\r\n"),
+            ("ma p t T60\r\n", "HD t90\r\n"),
+            ("ma p T30 t\r\n", "HD t30\r\n"),
             (
                 "ma o N0 J18446744073709551615 v q\r\nma o v\r\n",
                 "VA 1\r\n0\r\n",

@@ -82,9 +82,9 @@ pub(crate) fn try_execute(
                 new_version,
             };
             match guard.calculate(key, &calculation)? {
-                Calculated::Value { value, version, .. } => Answer::Counted {
-                    value,
-                    version: Some(version),
+                Calculated::Value(counted) => Answer::Counted {
+                    value: counted.value,
+                    version: Some(counted.version),
                 },
                 Calculated::NotFound => Answer::NotFound,
                 Calculated::NotANumber => Answer::NotANumber,

@@ -1,8 +1,8 @@
 //! Counters that change in place, against readers and against everything that replaces them.
 
 use crate::engine::{
-    Arithmetic, Cache, Calculated, Calculation, Counter, Deletion, Mode, NewExpiry, Outcome,
-    Session,
+    Arithmetic, Cache, Calculated, Calculation, Counted, Counter, Deletion, Mode, NewExpiry,
+    Outcome, Session,
 };
 use crate::model::{models, spawn};
 use crate::models::scene::{
@@ -230,10 +230,10 @@ fn a_count_under_a_chosen_version_loses_no_increment() {
             assert!(
                 matches!(
                     counted,
-                    Ok(Calculated::Value {
+                    Ok(Calculated::Value(Counted {
                         version: CHOSEN,
                         ..
-                    })
+                    }))
                 ),
                 "{counted:?}"
             );

@@ -8,7 +8,7 @@ use super::VALUE_END;
 use super::command::{Answer, Flags, KeyForm, MetaVerb, words};
 use super::reply::{MemcachedReply, push_number, rare_line};
 use crate::dialect::Failure;
-use crate::engine::{Freshness, History, Item, Lease, Leased};
+use crate::engine::{Counted, Freshness, History, Item, Lease, Leased};
 
 /// What the answer to a meta command needs to know about it.
 #[derive(Debug, Clone, Copy)]
@@ -157,23 +157,19 @@ impl MemcachedReply<'_> {
         self.ordinary(tag, b"HD", &facts);
     }
 
-    pub(super) fn meta_counter(
-        &mut self,
-        tag: &MetaTag<'_>,
-        value: u64,
-        version: u64,
-        expires_at_ms: Option<u64>,
-    ) {
+    pub(super) fn meta_counter(&mut self, tag: &MetaTag<'_>, counted: &Counted) {
         if tag.is_silent() {
             return;
         }
         let facts = Facts {
-            version: Some(version),
-            expiry: Some(ExpiryKnown(expires_at_ms)),
+            version: Some(counted.version),
+            expiry: Some(ExpiryKnown(counted.expires_at_ms)),
+            expiry_before: Some(ExpiryKnown(counted.expires_at_ms_before)),
+            is_new: counted.is_new,
             ..Facts::default()
         };
         let mut buffer = itoa::Buffer::new();
-        let digits = buffer.format(value).as_bytes();
+        let digits = buffer.format(counted.value).as_bytes();
         if tag.value == ValueWanted::No {
             return self.coded(tag, b"HD", &facts);
         }

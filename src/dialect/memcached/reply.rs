@@ -6,7 +6,7 @@ use super::meaning::Tag;
 use super::{dump, stats};
 use crate::dialect::pen::Pen;
 use crate::dialect::{Failure, Reply, Room};
-use crate::engine::{Item, LargeValue, Leased, Scanned};
+use crate::engine::{Counted, Item, LargeValue, Leased, Scanned};
 
 const LIST_END: &[u8] = b"END\r\n";
 const VALUE_AND_LIST_END: &[u8] = b"\r\nEND\r\n";
@@ -224,13 +224,13 @@ impl Reply for MemcachedReply<'_> {
         }
     }
 
-    fn counter(&mut self, value: u64, version: u64, expires_at_ms: Option<u64>) {
+    fn counter(&mut self, counted: &Counted) {
         match self.tag {
             Tag::Counted(Answer::Wanted) => {
-                push_number(self.out, value);
+                push_number(self.out, counted.value);
                 self.out.extend_from_slice(b"\r\n");
             }
-            Tag::Meta(tag) => self.meta_counter(tag, value, version, expires_at_ms),
+            Tag::Meta(tag) => self.meta_counter(tag, counted),
             _ => {}
         }
     }
