@@ -30,9 +30,9 @@ mod sync;
 pub use engine::{
     AccessTimes, Arithmetic, Cache, CacheBuilder, Calculated, Calculation, Census, Config,
     ConfigError, Counted, Counter, Deletion, Dropped, Entry, Examination, Foreseen, Freshness,
-    Guard, Hands, History, HugePages, Initial, Invalidated, Invalidation, Item, Key, KeyError,
-    LargeDraft, LargeValue, LastOwner, Lease, Leased, Limits, LockWait, Lookout, Mode, NewExpiry,
-    OldValue, OpenSegment, Outcome, Pages, PagesError, Placeholders, Prefault, Proof, Reading,
-    Receipt, RecoverError, Scanned, Session, SessionSeen, Side, Stats, StoreError, Terms,
+    Guard, Hands, History, HugePages, Initial, Inspected, Invalidated, Invalidation, Item, Key,
+    KeyError, LargeDraft, LargeValue, LastOwner, Lease, Leased, Limits, LockWait, Lookout, Mode,
+    NewExpiry, OldValue, OpenSegment, Outcome, Pages, PagesError, Placeholders, Prefault, Proof,
+    Reading, Receipt, RecoverError, Session, SessionSeen, Side, Stats, StoreError, Terms,
     TooManySessions, WrittenBy,
 };

@@ -65,6 +65,9 @@ pub(crate) const CLEANED_BELOW_SHARE: u32 = 16;
 /// cache was last in use.
 pub(crate) const IS_WATCHED: bool = true;
 
+/// Whether whoever looks at all items of a bucket asks the processor for them first.
+pub(crate) const BUCKETS_ARE_FETCHED: bool = true;
+
 /// Entries of a set of ghosts: a cache line of them.
 pub(crate) const GHOST_WAYS: u64 = 16;
 

@@ -1,6 +1,9 @@
 //! What the cache says about itself: figures of each session, who is pinned, and the census.
 
-use larder::{Cache, Config, Entry, Guard, Mode, Outcome};
+use larder::{
+    AccessTimes, Arithmetic, Cache, Calculated, Calculation, Config, Deletion, Entry, Guard,
+    History, Initial, Mode, NewExpiry, Outcome, Side, Terms,
+};
 
 fn set(guard: &mut Guard<'_>, name: &str, value: &[u8], expires_at_ms: Option<u64>) {
     let key = guard.key(name.as_bytes()).expect("a key");
@@ -86,6 +89,118 @@ fn evicted_large_values_are_counted_apart() {
     let stats = cache.stats();
     assert!(stats.evicted_large > 20, "{stats:#?}");
     assert!(stats.evicted_large <= stats.evicted_small + stats.evicted_main);
+}
+
+#[test]
+fn operations_on_a_version_are_counted_once_however_long_the_value_is() {
+    for value in [&b"1"[..], &[b'1'; 100_000]] {
+        let cache = Cache::new(Config::new(64 << 20)).expect("a cache");
+        let mut session = cache.session().expect("a session");
+        let mut guard = session.pin(1);
+        set(&mut guard, "k", value, None);
+        let key = guard.key(b"k").expect("a key");
+        let version = guard.get(&key).expect("it is there").version();
+        let mut join = |version| {
+            let joined = guard.join(&key, Side::Back, &Entry::of(b"2"), version);
+            joined.expect("there is memory").0
+        };
+        assert_eq!(join(Some(version + 1)), Outcome::Exists);
+        assert!(matches!(join(Some(version)), Outcome::Stored { .. }));
+        assert!(matches!(join(None), Outcome::Stored { .. }));
+        assert_eq!(guard.delete(&key, Some(1)), Deletion::Exists);
+        let stats = cache.stats();
+        let counted = (
+            stats.cas_mismatches,
+            stats.store_mismatches,
+            stats.delete_mismatches,
+        );
+        assert_eq!((counted, stats.cas_hits), ((2, 1, 1), 1));
+        assert_eq!(
+            (stats.stored, stats.not_stored, stats.delete_misses),
+            (3, 0, 0)
+        );
+    }
+}
+
+#[test]
+fn reads_on_terms_are_counted_as_other_reads_and_touches_are() {
+    let cache = Cache::new(Config::new(2 << 20)).expect("a cache");
+    let mut session = cache.session().expect("a session");
+    let mut guard = session.pin(1);
+    set(&mut guard, "k", b"v", Some(10));
+    let key = guard.key(b"k").expect("a key");
+    let touching = Terms {
+        expiry: NewExpiry::At(Some(20)),
+        ..Terms::default()
+    };
+    for terms in [Terms::default(), touching] {
+        assert!(guard.get_or_lease(&key, &terms).unwrap().item.is_some());
+    }
+    guard.set_now(20);
+    assert!(guard.get_or_lease(&key, &touching).unwrap().item.is_none());
+    assert!(guard.peek(&key).is_none());
+    let stats = cache.stats();
+    assert_eq!((stats.get_hits, stats.touch_hits), (1, 1));
+    assert_eq!((stats.get_misses, stats.get_expired), (1, 1));
+    // A placeholder that runs out was no item.
+    let placeholder = Terms {
+        placeholder_until_ms: Some(30),
+        ..Terms::default()
+    };
+    let _ = guard.get_or_lease(&key, &placeholder).unwrap();
+    drop(guard);
+    session.rest(30);
+    while session.maintain(30) {}
+    assert_eq!((cache.stats().items, cache.stats().expired), (0, 0));
+}
+
+#[test]
+fn counting_is_no_reading_whichever_way_it_goes() {
+    let mut config = Config::new(2 << 20);
+    config.access_times = AccessTimes::Kept;
+    let cache = Cache::new(config).expect("a cache");
+    let mut session = cache.session().expect("a session");
+    let mut known = Vec::new();
+    // The first makes a counter, the second and third count in place; the last cannot.
+    for (now_ms, new_version) in [
+        (1_000, None),
+        (9_000, None),
+        (17_000, None),
+        (25_000, Some(7)),
+    ] {
+        let mut guard = session.pin(now_ms);
+        let key = guard.key(b"k").expect("a key");
+        let counted = guard.calculate(
+            &key,
+            &Calculation {
+                by: Arithmetic::Increment(1),
+                initial: Some(Initial {
+                    value: 1,
+                    expires_at_ms: None,
+                }),
+                version: None,
+                expiry: NewExpiry::Kept,
+                new_version,
+            },
+        );
+        assert!(matches!(counted, Ok(Calculated::Value(_))), "{counted:?}");
+        let inspected = guard.peek(&key).expect("it is there");
+        known.push((inspected.history, inspected.read_at_ms == Some(now_ms)));
+        if now_ms == 17_000 {
+            assert!(guard.get(&key).is_some());
+        }
+    }
+    let unread = (History::Unread, true);
+    assert_eq!(known, [unread, unread, unread, (History::Read, true)]);
+    let stats = cache.stats();
+    assert_eq!(
+        (
+            stats.counters_created,
+            stats.counter_hits,
+            stats.counted_in_place
+        ),
+        (1, 3, 2)
+    );
 }
 
 #[test]

@@ -142,6 +142,72 @@ fn a_value_that_is_too_large_is_refused_with_what_fits_and_what_is_there_stays()
 }
 
 #[test]
+fn a_limit_of_values_holds_for_short_ones_too() {
+    let mut config = Config::new(4 << 20);
+    config.value_bytes_max = Some(100);
+    let cache = Cache::new(config).expect("the configuration is accepted");
+    let mut session = cache.session().expect("a session is free");
+    let mut guard = session.pin(0);
+    let too_large = |value_bytes| {
+        Err(StoreError::TooLarge {
+            value_bytes,
+            value_bytes_max: 100,
+        })
+    };
+    assert!(set(&mut guard, b"k", &[1; 100]).is_ok());
+    assert_eq!(set(&mut guard, b"k", &[1; 101]), too_large(101));
+    let key = guard.key(b"k").expect("a key");
+    let appended = guard.store(&key, Mode::Append, &Entry::of(b"1"));
+    assert_eq!(appended, too_large(101));
+    assert_eq!(cache.stats().too_large, 2);
+}
+
+#[test]
+fn the_longest_value_fits_with_the_longest_key_in_the_smallest_segments() {
+    for memory_bytes in [2 << 20, 16 << 20] {
+        for sessions_max in [1, 32] {
+            let mut config = Config::new(memory_bytes);
+            config.sessions_max = sessions_max;
+            config.key_bytes_max = 4096;
+            let cache = Cache::new(config).expect("the configuration is accepted");
+            let mut session = cache.session().expect("a session is free");
+            let mut guard = session.pin(0);
+            let key = guard.key(&[b'k'; 4096]).expect("a key");
+            let entry = Entry {
+                value: &vec![1; cache.limits().value_bytes_max as usize],
+                flags: 1,
+                expires_at_ms: Some(u64::MAX),
+                new_version: Some(1),
+            };
+            let stored = guard.store(&key, Mode::Set, &entry);
+            assert_eq!(stored, Ok(Outcome::Stored { version: 1 }));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a draft of another cache")]
+fn a_draft_of_another_cache_is_not_stored() {
+    let caches = [(); 2].map(|()| cache(8 << 20, 250));
+    let mut sessions = caches.each_ref().map(|cache| cache.session().unwrap());
+    let [one, other] = &mut sessions;
+    let mut draft = one.pin(0).begin_large(100_000).expect("there is memory");
+    let _ = other.pin(0).extend_large(&mut draft);
+}
+
+#[test]
+#[should_panic(expected = "an item of another cache")]
+fn an_item_of_another_cache_is_not_held() {
+    let caches = [(); 2].map(|()| cache(8 << 20, 250));
+    let mut sessions = caches.each_ref().map(|cache| cache.session().unwrap());
+    let [one, other] = &mut sessions;
+    assert!(set(&mut one.pin(0), b"k", &[0; 100_000]).is_ok());
+    let guard = one.pin(0);
+    let item = guard.get(&guard.key(b"k").expect("a key")).expect("there");
+    let _ = other.pin(0).hold(&item);
+}
+
+#[test]
 fn a_configuration_that_cannot_work_is_refused_with_what_can() {
     for memory_bytes in [0, 1 << 20, 5 << 40, u64::MAX] {
         let refused = Cache::new(Config::new(memory_bytes)).unwrap_err();
@@ -196,6 +262,16 @@ fn a_scan_visits_every_key_that_lives_through_it_though_the_index_grows() {
     assert_eq!(cache.stats().evicted, 0);
     let missed = (0..5000).filter(|&n| !visits.contains_key(&name(n)[..]));
     assert_eq!(missed.collect::<Vec<_>>(), Vec::<u32>::new());
+}
+
+#[test]
+fn a_scan_may_ask_for_everything_at_once() {
+    let cache = cache(2 << 20, 250);
+    let mut session = cache.session().expect("a session is free");
+    assert!(set(&mut session.pin(0), b"k", b"v").is_ok());
+    let mut visited = 0;
+    assert_eq!(session.pin(0).scan(0, usize::MAX, |_| visited += 1), None);
+    assert_eq!(visited, 1);
 }
 
 #[test]

@@ -370,6 +370,17 @@ fn a_later_flush_takes_the_place_of_one_that_is_to_come() {
 }
 
 #[test]
+fn a_flush_now_takes_the_place_of_one_that_is_to_come() {
+    with_key(|guard, key| {
+        guard.flush(Some(NOW_MS + 10));
+        guard.flush(None);
+        set(guard, key, "a");
+        guard.set_now(NOW_MS + 10);
+        assert_eq!(value(guard, key).as_deref(), Some("a"));
+    });
+}
+
+#[test]
 fn many_reads_at_once_find_what_single_reads_find() {
     let mut session = session();
     let mut guard = session.pin(NOW_MS);

@@ -1,7 +1,8 @@
 //! What stays and what goes: eviction, ghosts, cleaning, expiry, counters in place.
 
 use larder::{
-    Arithmetic, Cache, Config, Counter, Entry, Guard, Initial, Mode, Outcome, Session, Stats,
+    Arithmetic, Cache, Config, Counter, Deletion, Entry, Guard, Initial, Mode, Outcome, Session,
+    Stats,
 };
 
 const NOW_MS: u64 = 1_000_000;
@@ -239,8 +240,57 @@ fn flushed_items_give_their_memory_back() {
     maintain(&mut session, NOW_MS + 1);
     let stats = verified(&cache, &mut session);
     assert_eq!(stats.evicted, 0);
-    // But for what is in segments that are still open.
-    assert!(stats.items < 40, "{stats:#?}");
+    // What is in segments that are still open among them.
+    assert_eq!(stats.items, 0, "{stats:#?}");
+}
+
+#[test]
+fn what_is_gone_leaves_segments_that_are_open() {
+    let cache = cache(64 << 20);
+    let mut session = cache.session().expect("a session is free");
+    let mut keeper = cache.session().expect("another is free");
+    let large = vec![5; 1 << 20];
+    let fill = |session: &mut Session, name: &str, expires_at_ms| {
+        let mut guard = session.pin(NOW_MS);
+        set(&mut guard, name, &large, expires_at_ms);
+    };
+    // Flushed, and the session goes on with other items: those are not in the same segment.
+    fill(&mut session, "flushed", None);
+    session.pin(NOW_MS).flush(None);
+    fill(&mut session, "later", None);
+    // The table of segments is looked through no more often than this.
+    maintain(&mut keeper, NOW_MS + 200);
+    assert_eq!(cache.stats().items, 1);
+    // Flushed, and the session does nothing more than to rest.
+    assert!(session.has_contents());
+    session.pin(NOW_MS).flush(None);
+    session.rest(NOW_MS);
+    assert!(!session.has_contents());
+    maintain(&mut keeper, NOW_MS + 400);
+    assert_eq!(cache.stats().items, 0);
+    // Expired, in a segment that the session has open that maintains.
+    fill(&mut keeper, "expires", Some(NOW_MS + 500));
+    maintain(&mut keeper, NOW_MS + 600);
+    assert_eq!(verified(&cache, &mut keeper).items, 0);
+}
+
+#[test]
+fn keys_that_come_and_go_by_different_sessions_do_not_make_the_index_grow() {
+    const SESSIONS: usize = 4;
+    let cache = cache_for(16 << 20, SESSIONS as u32);
+    let mut sessions: Vec<_> = (0..SESSIONS).map(|_| cache.session().unwrap()).collect();
+    let before = cache.stats().buckets;
+    for n in 0..100_000 {
+        // What one stores another deletes, and one session reports more than another.
+        let (stores, deletes) = (n * n % SESSIONS, n % SESSIONS);
+        let mut guard = sessions[stores].pin(NOW_MS);
+        set(&mut guard, "lock", b"held", None);
+        drop(guard);
+        let mut guard = sessions[deletes].pin(NOW_MS);
+        let key = guard.key(b"lock").expect("a key");
+        assert_eq!(guard.delete(&key, None), Deletion::Deleted);
+    }
+    assert_eq!(cache.stats().buckets, before);
 }
 
 #[test]

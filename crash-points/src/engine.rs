@@ -25,6 +25,8 @@ pub(crate) mod huge;
 pub(crate) mod in_place;
 #[path = "../../src/engine/index/mod.rs"]
 pub(crate) mod index;
+#[path = "../../src/engine/inspect.rs"]
+pub(crate) mod inspect;
 #[path = "../../src/engine/item.rs"]
 pub(crate) mod item;
 #[path = "../../src/engine/item_header.rs"]
@@ -45,8 +47,6 @@ pub(crate) mod operations;
 pub(crate) mod plain;
 #[path = "../../src/engine/recover/mod.rs"]
 pub(crate) mod recover;
-#[path = "../../src/engine/scan.rs"]
-pub(crate) mod scan;
 #[path = "../../src/engine/scrub.rs"]
 pub(crate) mod scrub;
 #[path = "../../src/engine/session.rs"]

@@ -352,7 +352,7 @@ impl Scene {
                 let key = self.keys.0[key].0.clone();
                 let guard = self.session(session).pin(given.now_ms);
                 let key = guard.key(&key).expect("a key");
-                let held = guard.peek(&key).and_then(|item| guard.hold(&item));
+                let held = guard.peek(&key).and_then(|seen| guard.hold(&seen.item));
                 drop(guard);
                 self.held.extend(held);
             }
@@ -491,7 +491,7 @@ impl Scene {
         let guard = self.session(0).pin(now_ms);
         let read = |key: &Vec<u8>| {
             let key = guard.key(key).expect("a key");
-            guard.peek(&key).map(|item| item.value().into_owned())
+            guard.peek(&key).map(|seen| seen.item.value().into_owned())
         };
         keys.iter().map(read).collect()
     }

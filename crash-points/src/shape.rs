@@ -54,5 +54,8 @@ pub(crate) const CLEANED_BELOW_SHARE: u32 = 1;
 /// As in production: a process may die while it is pinned, and says so.
 pub(crate) const IS_WATCHED: bool = true;
 
+/// As in production.
+pub(crate) const BUCKETS_ARE_FETCHED: bool = true;
+
 /// LIMIT: so that a segment of two items has room for three sets.
 pub(crate) const GHOST_WAYS: u64 = 4;

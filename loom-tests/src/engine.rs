@@ -25,6 +25,8 @@ pub(crate) mod huge;
 pub(crate) mod in_place;
 #[path = "../../src/engine/index/mod.rs"]
 pub(crate) mod index;
+#[path = "../../src/engine/inspect.rs"]
+pub(crate) mod inspect;
 #[path = "../../src/engine/item.rs"]
 pub(crate) mod item;
 #[path = "../../src/engine/item_header.rs"]
@@ -43,8 +45,6 @@ pub(crate) mod number;
 pub(crate) mod operations;
 #[path = "../../src/engine/plain.rs"]
 pub(crate) mod plain;
-#[path = "../../src/engine/scan.rs"]
-pub(crate) mod scan;
 #[path = "../../src/engine/scrub.rs"]
 pub(crate) mod scrub;
 #[path = "../../src/engine/session.rs"]

@@ -52,6 +52,9 @@ pub(crate) const CLEANED_BELOW_SHARE: u32 = 1;
 /// LIMIT: a note that nothing depends on; each store would be one more step to interleave.
 pub(crate) const IS_WATCHED: bool = false;
 
+/// LIMIT: nothing depends on it; each entry would be read once more.
+pub(crate) const BUCKETS_ARE_FETCHED: bool = false;
+
 /// LIMIT: so that a segment of two items has room for three sets.
 pub(crate) const GHOST_WAYS: u64 = 4;
 

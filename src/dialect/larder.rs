@@ -15,8 +15,8 @@ use super::{
     Room, Set, Touch,
 };
 use crate::engine::{
-    Arithmetic, Counted, Entry, Freshness, Initial, Invalidation, Item, LargeValue, Lease, Leased,
-    Mode, NewExpiry, Scanned, Terms,
+    Arithmetic, Counted, Entry, Freshness, Initial, Inspected, Invalidation, Item, LargeValue,
+    Lease, Leased, Mode, NewExpiry, Terms,
 };
 use tag::Tag;
 
@@ -366,6 +366,10 @@ impl Reply for LarderReply<'_> {
         larder_protocol::encode_value_head(self.out, opcode, id, &meta, value_bytes);
     }
 
+    fn inspected(&mut self, _inspected: &Inspected<'_>) {
+        // INVARIANT: no request of this protocol asks for it.
+    }
+
     fn leased(&mut self, leased: &Leased<'_>) {
         let Some(item) = &leased.item else {
             return self.failed(Failure::NotFound);
@@ -513,11 +517,11 @@ impl Reply for LarderReply<'_> {
         self.draft = Draft::Page(reply);
     }
 
-    fn push_key(&mut self, scanned: &Scanned<'_>) -> Room {
+    fn push_key(&mut self, inspected: &Inspected<'_>) -> Room {
         let Draft::Page(reply) = &mut self.draft else {
             return Room::Full;
         };
-        let item = &scanned.item;
+        let item = &inspected.item;
         let entry = ScanEntry {
             key: item.key(),
             value_bytes: u32::try_from(item.value_bytes()).unwrap_or(u32::MAX),

@@ -16,8 +16,8 @@ mod scratch;
 use larder_protocol::{Entries, Keys};
 
 use crate::engine::{
-    Arithmetic, Counted, Entry, Initial, Invalidation, Item, LargeValue, Leased, Mode,
-    Placeholders, Scanned, Side, Terms,
+    Arithmetic, Counted, Entry, Initial, Inspected, Invalidation, Item, LargeValue, Leased, Mode,
+    Placeholders, Side, Terms,
 };
 
 use memcached::command::first_word;
@@ -30,7 +30,7 @@ pub(crate) enum Request<'i> {
     Get {
         key: &'i [u8],
     },
-    /// A read that does not count as a use.
+    /// What is known about an item, without its value.
     Peek {
         key: &'i [u8],
     },
@@ -221,6 +221,7 @@ pub(crate) trait Reply {
     fn item(&mut self, item: &Item<'_>);
     /// An item whose value follows the reply, from where it lies.
     fn large_item(&mut self, item: &Item<'_>);
+    fn inspected(&mut self, inspected: &Inspected<'_>);
     /// What a read on terms found, an item or a placeholder. A large value follows the reply.
     fn leased(&mut self, leased: &Leased<'_>);
     fn stored(&mut self, version: u64);
@@ -275,7 +276,7 @@ pub(crate) trait Reply {
 
     /// A page of a scan: one `push_key` per key, until it says that it is full.
     fn begin_page(&mut self);
-    fn push_key(&mut self, scanned: &Scanned<'_>) -> Room;
+    fn push_key(&mut self, inspected: &Inspected<'_>) -> Room;
     fn end_page(&mut self, next_cursor: Option<u64>);
 }
 

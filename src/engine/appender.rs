@@ -39,6 +39,13 @@ struct Open {
     newest_version: u64,
 }
 
+impl Open {
+    fn fits(&self, geometry: &Geometry, bytes: u64) -> bool {
+        self.used_bytes + bytes <= geometry.segment_bytes
+            && (self.parts == 0 || self.parts < geometry.named_parts_max())
+    }
+}
+
 /// What is known of an item that is about to be committed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Commitment {
@@ -80,14 +87,20 @@ impl Appender {
         &mut self.open[label.log as usize][label.class]
     }
 
-    /// Whether the open segment for `label` has room for `bytes`.
+    /// Whether the open segment for `label` has room for `bytes`, and is to take more. One of which everything
+    /// was flushed is to leave whole.
     pub(crate) fn has_room(&self, shared: &Shared, label: Label, bytes: u64) -> bool {
         let open = &self.open[label.log as usize][label.class];
-        let geometry = &shared.geometry;
         open.as_ref().is_some_and(|open| {
-            open.used_bytes + bytes <= geometry.segment_bytes
-                && (open.parts == 0 || open.parts < geometry.named_parts_max())
+            open.fits(&shared.geometry, bytes)
+                && (open.used_bytes == 0 || open.newest_version > shared.flushed_version())
         })
+    }
+
+    /// Whether anything is open that has something in it.
+    pub(crate) fn has_contents(&self) -> bool {
+        let mut open = self.open.iter().flatten().flatten();
+        open.any(|open| open.used_bytes > 0)
     }
 
     /// Opens a segment for `label` in place of the one that is open, which is sealed; false if the
@@ -121,12 +134,15 @@ impl Appender {
         }
     }
 
-    /// Seals what is open and has nothing in it that has not expired.
-    pub(crate) fn seal_expired(&mut self, shared: &Shared, now_ms: u64, pin: &Pin<'_>) {
+    /// Seals what is open and has nothing in it that has not expired and was not flushed.
+    pub(crate) fn seal_gone(&mut self, shared: &Shared, now_ms: u64, pin: &Pin<'_>) {
+        let flushed_version = shared.flushed_version();
         for place in self.open.iter_mut().flatten() {
-            let is_expired =
-                |open: &mut Open| open.used_bytes > 0 && open.lifetime.last_ms <= now_ms;
-            if let Some(open) = place.take_if(is_expired) {
+            let is_gone = |open: &mut Open| {
+                open.used_bytes > 0
+                    && (open.lifetime.last_ms <= now_ms || open.newest_version <= flushed_version)
+            };
+            if let Some(open) = place.take_if(is_gone) {
                 shared.segments.seal(open.id, open.newest_version, pin);
             }
         }
@@ -143,9 +159,10 @@ impl Appender {
     }
 
     /// Where the next item of `label` goes; there is room for it.
-    fn end(&self, label: Label) -> u64 {
+    fn end(&self, shared: &Shared, label: Label, bytes: u64) -> u64 {
         let open = &self.open[label.log as usize][label.class];
         let open = open.as_ref().expect("room was made");
+        debug_assert!(open.fits(&shared.geometry, bytes));
         open.start + open.used_bytes
     }
 
@@ -158,8 +175,7 @@ impl Appender {
         draft: &Draft<'_>,
         version: u64,
     ) -> u64 {
-        debug_assert!(self.has_room(shared, label, draft.bytes()));
-        let offset = self.end(label);
+        let offset = self.end(shared, label, draft.bytes());
         // SAFETY: the segment is open and the owner's; bytes behind the last committed item are
         // reachable for nobody.
         unsafe { draft.write(&shared.arena, offset, version) };
@@ -178,8 +194,7 @@ impl Appender {
         from: u64,
         bytes: u64,
     ) -> u64 {
-        debug_assert!(self.has_room(shared, label, bytes));
-        let offset = self.end(label);
+        let offset = self.end(shared, label, bytes);
         // SAFETY: as in `append`; the caller answers for the item.
         unsafe { item::copy(&shared.arena, from, offset, bytes) };
         offset

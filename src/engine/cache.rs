@@ -511,21 +511,30 @@ impl Shared {
         due_ms != 0 && due_ms <= now_ms
     }
 
-    /// Carries out a flush that is due, unless another session just did; true if it was this one.
+    /// Flushes, in place of a flush that was set for later.
+    pub(crate) fn flush_at_once(&self) {
+        let _held = self.later_flush.lock();
+        self.end_later_flush();
+    }
+
+    /// Carries out a flush that is due, unless another session just did.
     ///
     /// Whoever comes when it is due waits here until it is done: a session that went ahead would
     /// store what the flush then takes away.
     #[cold]
-    pub(crate) fn flush_if_due(&self, now_ms: u64) -> bool {
+    pub(crate) fn flush_if_due(&self, now_ms: u64) {
         let _held = self.later_flush.lock();
-        if !self.is_flush_due(now_ms) {
-            return false;
+        if self.is_flush_due(now_ms) {
+            self.end_later_flush();
         }
+    }
+
+    /// Flushes; then none is set for later any more. The caller holds that lock.
+    fn end_later_flush(&self) {
         self.flush_now();
         let due = self.arena.word(header::FLUSH_DUE_MS);
         // ORDERING: Release, with `is_flush_due`.
         due.store(0, Ordering::Release);
-        true
     }
 
     /// A figure of all sessions together.

@@ -7,7 +7,7 @@ use crate::engine::in_place::Versioned;
 use crate::engine::index::word::Marks;
 use crate::engine::item::{self, Item};
 use crate::engine::lease::NewExpiry;
-use crate::engine::operations::{Arithmetic, Entry, Initial, Mode, Outcome};
+use crate::engine::operations::{Arithmetic, Entry, Initial, Outcome};
 use crate::engine::stats::Figure;
 use crate::engine::write::{NewValue, Plan, Put, StoreError, Written};
 
@@ -104,7 +104,9 @@ impl Guard<'_> {
                         expires_at_ms_before: before,
                         is_new: false,
                     };
-                    counted.put(old.flags(), calculation).made_from_value()
+                    let put = counted.put(old.flags(), calculation);
+                    // Counting is no reading, and takes no reading back.
+                    put.keeping(Marks::STALE.and(Marks::FETCHED))
                 }
                 (None, Some(initial)) => {
                     counted = Counted {
@@ -130,10 +132,12 @@ impl Guard<'_> {
     /// Counts how a calculation ended.
     fn note(&self, by: Arithmetic, calculated: Calculated) {
         let (figure, of_decrements) = match calculated {
-            Calculated::NotFound => (Figure::CounterMisses, Figure::DecrementMisses),
-            Calculated::Value(_) | Calculated::NotANumber => {
-                (Figure::CounterHits, Figure::DecrementHits)
+            Calculated::Value(Counted { is_new: true, .. }) => {
+                return self.count(Figure::CountersCreated);
             }
+            Calculated::Value(_) => (Figure::CounterHits, Figure::DecrementHits),
+            Calculated::NotFound => (Figure::CounterMisses, Figure::DecrementMisses),
+            Calculated::NotANumber => return,
             Calculated::Exists => return self.count(Figure::CasMismatches),
         };
         self.count(figure);
@@ -178,7 +182,8 @@ impl Guard<'_> {
                 let value = calculation.by.apply(old.number()?);
                 let number = item::number_at(&shared.arena, found.entry.offset());
                 number.update(Versioned { value, version });
-                shared.index.bump(&found);
+                shared.index.bump_unread(&found);
+                self.note_read_at(&found, &old);
                 let expires_at_ms = old.expires_at_ms();
                 return Some(Calculated::Value(Counted {
                     value,
@@ -205,25 +210,51 @@ impl Guard<'_> {
         entry: &Entry<'_>,
         version: Option<u64>,
     ) -> Result<(Outcome, u64), StoreError> {
-        let given = entry.value;
-        let (mode, value) = match side {
-            Side::Front => (Mode::Prepend, NewValue::GivenThenOld),
-            Side::Back => (Mode::Append, NewValue::OldThenGiven),
+        let joined = loop {
+            let joined = match self.join_large(key, side, entry, version) {
+                None => self.join_inline(key, side, entry, version)?,
+                Some(joined) => Some(joined?),
+            };
+            // Whether the result is a large value can change in between.
+            if let Some(joined) = joined {
+                break joined;
+            }
         };
-        if let Some(done) = self.join_large(key, mode, entry, version) {
-            return done;
-        }
+        self.note_store(joined.0, version.is_some());
+        Ok(joined)
+    }
+
+    /// [`Guard::join`] of what lies beside its key in the end; `None` if it would not.
+    fn join_inline(
+        &mut self,
+        key: &Key<'_>,
+        side: Side,
+        entry: &Entry<'_>,
+        version: Option<u64>,
+    ) -> Result<Option<(Outcome, u64)>, StoreError> {
+        let given = entry.value;
+        let value = match side {
+            Side::Front => NewValue::GivenThenOld,
+            Side::Back => NewValue::OldThenGiven,
+        };
+        let inline_bytes_max = self.shared.geometry.inline_bytes_max;
         let mut value_bytes = 0;
         let written = self.write(key, given, |old| match old {
-            None => Plan::Answer(Outcome::NotStored),
-            Some(old) if differs(old, version) => Plan::Answer(Outcome::Exists),
+            None => Plan::Answer(Some(Outcome::NotStored)),
+            Some(old) if differs(old, version) => Plan::Answer(Some(Outcome::Exists)),
             Some(old) => {
                 value_bytes = old.value_bytes() + given.len() as u64;
+                if value_bytes > inline_bytes_max {
+                    return Plan::Answer(None);
+                }
                 let joined = Put::new(value, old.flags(), old.expires_at_ms());
                 Plan::Put(joined.made_from_value().chosen(entry.new_version))
             }
         })?;
-        Ok((self.stored(written), value_bytes))
+        Ok(match written {
+            Written::Put { version, .. } => Some((Outcome::Stored { version }, value_bytes)),
+            Written::Answer(outcome) => outcome.map(|outcome| (outcome, 0)),
+        })
     }
 }
 

@@ -15,6 +15,7 @@
 //! beyond the first of buckets and the first of overflow buckets is paid for with a segment that
 //! leaves the pool and gives its pages back. So what is in use never exceeds `memory_bytes`.
 
+use crate::engine::large;
 use crate::pages::{HugePages, PagesError, Prefault};
 use crate::shape;
 
@@ -81,7 +82,7 @@ pub struct Config {
     /// The longest key that is accepted, in bytes: 1 to 65,536. Default 250.
     pub key_bytes_max: u32,
     /// The longest value that is accepted, in bytes; `None` (the default) is as long as can be, a
-    /// quarter of the memory.
+    /// quarter of the memory, or less where a small memory is to have long keys.
     pub value_bytes_max: Option<u64>,
     /// How many sessions may exist at a time. Default 16.
     pub sessions_max: u32,
@@ -148,7 +149,7 @@ pub enum ConfigError {
     },
     /// `value_bytes_max` is out of range for this memory.
     #[error(
-        "values of up to {value_bytes_max} bytes cannot work with {memory_bytes} bytes of memory: the limit must be between 1 and {accepted}, a quarter of it"
+        "values of up to {value_bytes_max} bytes cannot work with {memory_bytes} bytes of memory: the limit must be between 1 and {accepted}, which is a quarter of it, or less where keys are long"
     )]
     ValueBytes {
         /// What was asked for.
@@ -252,7 +253,10 @@ impl Geometry {
                 accepted,
             });
         }
-        let accepted = memory_bytes / VALUE_SHARE;
+        // The item that describes a long value has to fit into a segment, with the longest key.
+        let beside_bytes = u64::from(config.key_bytes_max) + INLINE_MARGIN_BYTES;
+        let described = large::described_bytes_max(segment_bytes, PARTS, beside_bytes);
+        let accepted = (memory_bytes / VALUE_SHARE).min(described);
         let value_bytes_max = config.value_bytes_max.unwrap_or(accepted);
         if !(1..=accepted).contains(&value_bytes_max) {
             return Err(ConfigError::ValueBytes {
@@ -283,6 +287,8 @@ impl Geometry {
         Ok(Self {
             memory_bytes,
             value_bytes_max,
+            // What is longer than the limit goes the way of large values, which refuses it.
+            inline_bytes_max: geometry.inline_bytes_max.min(value_bytes_max),
             access_times: config.access_times,
             ..geometry
         })

@@ -79,7 +79,7 @@ impl<'s> Guard<'s> {
         now_ms: u64,
     ) -> Self {
         writer.note_pin(&pin);
-        flush_if_due(shared, writer, now_ms);
+        flush_if_due(shared, now_ms);
         if shape::IS_WATCHED {
             let since_ms = now_ms.max(1);
             writer.tally.set(shared, Figure::PinnedSinceMs, since_ms);
@@ -104,7 +104,7 @@ impl<'s> Guard<'s> {
     /// Moves the guard's time on.
     pub fn set_now(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
-        flush_if_due(self.shared, self.writer, now_ms);
+        flush_if_due(self.shared, now_ms);
     }
 
     /// What the cache accepts.
@@ -207,11 +207,6 @@ impl<'s> Guard<'s> {
         Some(item)
     }
 
-    /// Reads an item without noting that it was read: what stays in the cache does not depend on it.
-    pub fn peek(&self, key: &Key<'_>) -> Option<Item<'_>> {
-        Some(self.look(key)?.1)
-    }
-
     fn look(&self, key: &Key<'_>) -> Option<(Found, Item<'_>)> {
         let mut place = None;
         let key = self.shared.own(key, &mut place);
@@ -226,13 +221,20 @@ impl<'s> Guard<'s> {
                 self.count(Figure::GetHits);
                 return Some((found, item));
             }
-            Standing::Expired => self.count(Figure::GetExpired),
-            Standing::Flushed => self.count(Figure::GetFlushed),
-            Standing::Hidden => {}
             Standing::Damaged => self.remove_damaged(key, &found),
+            Standing::Expired | Standing::Flushed | Standing::Hidden => self.count_gone(&found),
         }
         self.count(Figure::GetMisses);
         None
+    }
+
+    /// Counts why a read of an entry finds no item.
+    pub(crate) fn count_gone(&self, found: &Found) {
+        match self.judge(found, &self.named(found)) {
+            Standing::Expired => self.count(Figure::GetExpired),
+            Standing::Flushed => self.count(Figure::GetFlushed),
+            Standing::Live | Standing::Hidden | Standing::Damaged => {}
+        }
     }
 
     /// Reads many items: faster than one at a time, since the memory that they need is fetched
@@ -369,23 +371,21 @@ impl<'s> Guard<'s> {
 
     /// Flushes: what is stored now, or will be until `at_ms`, is gone from then on.
     ///
-    /// `None`, or a time that has come, is now. A later flush that is asked for replaces an earlier
-    /// one that is not due yet.
+    /// `None`, or a time that has come, is now. Either replaces a flush that was asked for earlier and is not
+    /// due yet.
     pub fn flush(&mut self, at_ms: Option<u64>) {
+        self.count(Figure::Flushes);
         match at_ms.filter(|&at_ms| at_ms > self.now_ms) {
             Some(at_ms) => self.shared.flush_at(at_ms),
-            None => {
-                self.shared.flush_now();
-                self.count(Figure::Flushes);
-            }
+            None => self.shared.flush_at_once(),
         }
     }
 }
 
 #[inline]
-fn flush_if_due(shared: &Shared, writer: &Writer, now_ms: u64) {
-    if shared.is_flush_due(now_ms) && shared.flush_if_due(now_ms) {
-        writer.count(shared, Figure::Flushes);
+fn flush_if_due(shared: &Shared, now_ms: u64) {
+    if shared.is_flush_due(now_ms) {
+        shared.flush_if_due(now_ms);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::sync::Ordering;
 /// "LARDER" and two digits, as a little-endian word.
 const MAGIC: u64 = u64::from_le_bytes(*b"LARDER01");
 /// Raised whenever the meaning of any byte of the arena changes.
-const LAYOUT_VERSION: u64 = 6;
+const LAYOUT_VERSION: u64 = 7;
 
 const AT_MAGIC: u64 = 0;
 const AT_LAYOUT_VERSION: u64 = 8;

@@ -26,6 +26,7 @@
 
 use crate::arena::Arena;
 use crate::engine::cache::{Key, Shared};
+use crate::engine::conditional::Side;
 use crate::engine::config::Geometry;
 use crate::engine::guard::Guard;
 use crate::engine::item::{Item, Value};
@@ -104,6 +105,14 @@ impl<'g> Extents<'g> {
             Some(unsafe { arena.read(offset, bytes as usize) })
         })
     }
+}
+
+/// The longest value whose description fits into a segment of `parts` parts, together with `beside_bytes`.
+pub(crate) fn described_bytes_max(segment_bytes: u64, parts: u64, beside_bytes: u64) -> u64 {
+    let room_bytes = segment_bytes.saturating_sub(beside_bytes + HEAD_BYTES as u64);
+    let extents = room_bytes / size_of::<Extent>() as u64;
+    // What is less than a segment may lie in as many extents as it has parts.
+    extents.saturating_sub(parts) * segment_bytes
 }
 
 fn described(description: &[u8]) -> impl Iterator<Item = Extent> {
@@ -330,10 +339,7 @@ impl Guard<'_> {
         assert!(self.is_large(value_bytes), "lies beside its key");
         let geometry: &Geometry = &self.shared.geometry;
         if value_bytes > geometry.value_bytes_max {
-            return Err(StoreError::TooLarge {
-                value_bytes,
-                value_bytes_max: geometry.value_bytes_max,
-            });
+            return Err(self.too_large(value_bytes, geometry.value_bytes_max));
         }
         let promised = geometry.parts(value_bytes);
         if !self.shared.segments.promise_parts(promised) {
@@ -359,7 +365,12 @@ impl Guard<'_> {
     /// # Errors
     ///
     /// If no memory could be freed; the draft is as it was.
+    ///
+    /// # Panics
+    ///
+    /// If the draft is one of another cache.
     pub fn extend_large(&mut self, draft: &mut LargeDraft) -> Result<bool, StoreError> {
+        self.shared.expect_own(draft);
         self.pay_for_large(draft);
         if draft.room_bytes() > 0 || draft.missing_bytes() == 0 {
             return Ok(self.writer.owes_upkeep());
@@ -388,7 +399,8 @@ impl Guard<'_> {
     ///
     /// # Panics
     ///
-    /// If something is missing, or `mode` is [`Mode::Append`] or [`Mode::Prepend`].
+    /// If something is missing, or `mode` is [`Mode::Append`] or [`Mode::Prepend`], or the draft is one of another
+    /// cache.
     pub fn store_large(
         &mut self,
         key: &Key<'_>,
@@ -397,9 +409,10 @@ impl Guard<'_> {
         draft: LargeDraft,
     ) -> Result<Outcome, StoreError> {
         assert!(!matches!(mode, Mode::Append | Mode::Prepend));
+        self.shared.expect_own(&draft);
         let plan = self.store_plan(mode, entry, NewValue::Described);
         let outcome = self.publish_large(key, draft, |old| plan.decide(old))?;
-        self.note_comparison(mode, outcome);
+        self.note_store(outcome, mode.compares());
         Ok(outcome)
     }
 
@@ -424,7 +437,15 @@ impl Guard<'_> {
     }
 
     /// A reference to an item's large value that outlives the guard; `None` for any other item.
+    ///
+    /// # Panics
+    ///
+    /// If the item is one of another cache.
     pub fn hold(&self, item: &Item<'_>) -> Option<LargeValue> {
+        if let Some(extents) = item.extents() {
+            let is_own = std::ptr::eq(extents.arena, &raw const *self.shared.arena);
+            assert!(is_own, "an item of another cache");
+        }
         hold(self.shared, item)
     }
 
@@ -467,11 +488,11 @@ impl Guard<'_> {
 
     /// Joins the entry's value to a present value where the result, or that value, is a large one, and gives
     /// the length of the result; `None` if neither is. With `wanted`, only if the item has that
-    /// version.
+    /// version. Counts nothing.
     pub(crate) fn join_large(
         &mut self,
         key: &Key<'_>,
-        mode: Mode,
+        side: Side,
         entry: &Entry<'_>,
         wanted: Option<u64>,
     ) -> Option<Result<(Outcome, u64), StoreError>> {
@@ -491,10 +512,7 @@ impl Guard<'_> {
             }
             let value_bytes_max = JOINED_BYTES_MAX.min(self.shared.geometry.value_bytes_max);
             if value_bytes > value_bytes_max {
-                return Some(Err(StoreError::TooLarge {
-                    value_bytes,
-                    value_bytes_max,
-                }));
+                return Some(Err(self.too_large(value_bytes, value_bytes_max)));
             }
             let version = item.own_version();
             let held = self.hold(&item);
@@ -507,9 +525,9 @@ impl Guard<'_> {
             if let Some(held) = &held {
                 pieces.extend(held.pieces());
             }
-            match mode {
-                Mode::Prepend => pieces.insert(0, given),
-                _ => pieces.push(given),
+            match side {
+                Side::Front => pieces.insert(0, given),
+                Side::Back => pieces.push(given),
             }
             match self.store_pieces(key, &pieces, |old| plan_joined(version, entry, old)) {
                 Ok(Outcome::Exists) => {}
@@ -517,6 +535,13 @@ impl Guard<'_> {
                 other => return Some(other.map(|outcome| (outcome, value_bytes))),
             }
         }
+    }
+}
+
+impl Shared {
+    fn expect_own(&self, draft: &LargeDraft) {
+        let is_own = Arc::ptr_eq(&draft.segments, &self.segments);
+        assert!(is_own, "a draft of another cache");
     }
 }
 

@@ -226,6 +226,9 @@ impl<'s> Guard<'s> {
             // write, which may renew the pin.
             let found = unsafe { self.shared.index.find(key.hash, key.bytes) };
             let standing = found.and_then(|found| Some((found, self.standing(&found)?)));
+            if let (Some(found), None) = (&found, &standing) {
+                self.count_gone(found);
+            }
             let seen = match (standing, terms.placeholder_until_ms, terms.expiry) {
                 (None, None, _) => return Ok(self.missed()),
                 (None, Some(until_ms), _) => self.leave_placeholder(key, until_ms, terms)?,
@@ -251,7 +254,7 @@ impl<'s> Guard<'s> {
                 }
             };
             if let Some(seen) = seen {
-                return Ok(self.leased(seen));
+                return Ok(self.leased(seen, terms));
             }
         }
     }
@@ -367,7 +370,7 @@ impl<'s> Guard<'s> {
         }
     }
 
-    fn leased(&self, seen: Seen<'s>) -> Leased<'s> {
+    fn leased(&self, seen: Seen<'s>, terms: &Terms) -> Leased<'s> {
         let Seen {
             item,
             marks,
@@ -379,9 +382,10 @@ impl<'s> Guard<'s> {
             true => Freshness::Stale,
             false => Freshness::Fresh,
         };
-        self.count(match item.is_placeholder() {
-            true => Figure::GetMisses,
-            false => Figure::GetHits,
+        self.count(match (item.is_placeholder(), terms.expiry) {
+            (true, _) => Figure::GetMisses,
+            (false, NewExpiry::At(_)) => Figure::TouchHits,
+            (false, NewExpiry::Kept) => Figure::GetHits,
         });
         if lease == Lease::Won {
             self.count(Figure::LeasesWon);

@@ -29,6 +29,7 @@ mod header;
 mod huge;
 mod in_place;
 mod index;
+mod inspect;
 mod item;
 mod item_header;
 mod large;
@@ -40,7 +41,6 @@ mod number;
 mod operations;
 mod plain;
 mod recover;
-mod scan;
 mod scrub;
 mod session;
 mod stats;
@@ -56,6 +56,7 @@ pub use census::Census;
 pub use conditional::{Calculated, Calculation, Counted, Side};
 pub use config::{AccessTimes, Config, ConfigError};
 pub use guard::{Guard, Placeholders};
+pub use inspect::Inspected;
 pub use item::Item;
 pub use large::{LargeDraft, LargeValue};
 pub use lease::{
@@ -67,7 +68,6 @@ pub use operations::{Arithmetic, Counter, Deletion, Entry, Initial, Mode, Outcom
 pub use recover::{
     Dropped, Examination, Hands, LastOwner, OpenSegment, Proof, Receipt, RecoverError, WrittenBy,
 };
-pub use scan::Scanned;
 pub use session::{Foreseen, Session};
 pub use stats::Stats;
 pub use write::StoreError;

@@ -43,6 +43,16 @@ pub enum Mode {
     },
 }
 
+impl Mode {
+    /// Whether the store depends on a version.
+    pub(crate) fn compares(self) -> bool {
+        matches!(
+            self,
+            Self::CompareAndSet { .. } | Self::CompareAndSetStale { .. }
+        )
+    }
+}
+
 /// What is stored under a key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Entry<'v> {
@@ -169,30 +179,32 @@ impl Guard<'_> {
         if self.is_large(entry.value.len() as u64) {
             let plan = self.store_plan(mode, entry, NewValue::Described);
             let outcome = self.store_pieces(key, &[entry.value], |old| plan.decide(old))?;
-            self.note_comparison(mode, outcome);
+            self.note_store(outcome, mode.compares());
             return Ok(outcome);
         }
         let plan = self.store_plan(mode, entry, NewValue::Given);
         let written = self.write_over(key, entry.value, |old, _| plan.decide(old))?;
-        let outcome = self.stored(written);
-        self.note_comparison(mode, outcome);
+        let outcome = written.outcome();
+        self.note_store(outcome, mode.compares());
         Ok(outcome)
     }
 
-    /// Counts how a conditional store ended; one that found another version is counted already.
+    /// Counts how a store ended that depended on a version, or did not.
     #[inline]
-    pub(crate) fn note_comparison(&self, mode: Mode, outcome: Outcome) {
-        let figure = match (mode, outcome) {
-            (
-                Mode::CompareAndSet { .. } | Mode::CompareAndSetStale { .. },
-                Outcome::Stored { .. },
-            ) => Figure::CasHits,
-            (Mode::CompareAndSet { .. } | Mode::CompareAndSetStale { .. }, Outcome::NotFound) => {
-                Figure::CasMisses
+    pub(crate) fn note_store(&self, outcome: Outcome, compares: bool) {
+        self.count(match outcome {
+            Outcome::Stored { .. } => Figure::Stored,
+            Outcome::Exists => {
+                self.count(Figure::CasMismatches);
+                Figure::StoreMismatches
             }
-            _ => return,
-        };
-        self.count(figure);
+            Outcome::NotStored | Outcome::NotFound => Figure::NotStored,
+        });
+        match (compares, outcome) {
+            (true, Outcome::Stored { .. }) => self.count(Figure::CasHits),
+            (true, Outcome::NotStored | Outcome::NotFound) => self.count(Figure::CasMisses),
+            _ => {}
+        }
     }
 
     pub(crate) fn store_plan(&self, mode: Mode, entry: &Entry<'_>, value: NewValue) -> StorePlan {
@@ -223,18 +235,7 @@ impl Guard<'_> {
             Written::Put { entry, .. } => Some(self.shared.segments.label_at(entry.offset()).log),
             Written::Answer(_) => None,
         };
-        Ok((self.stored(written), log))
-    }
-
-    #[inline]
-    pub(crate) fn stored(&self, written: Written<Outcome>) -> Outcome {
-        let (outcome, figure) = match written {
-            Written::Put { version, .. } => (Outcome::Stored { version }, Figure::Stored),
-            Written::Answer(outcome @ Outcome::Exists) => (outcome, Figure::CasMismatches),
-            Written::Answer(outcome) => (outcome, Figure::NotStored),
-        };
-        self.count(figure);
-        outcome
+        Ok((written.outcome(), log))
     }
 
     /// Adds to, or subtracts from, a number in decimal digits. The item keeps its flags and expiry;
@@ -312,7 +313,10 @@ impl Guard<'_> {
         self.count(match deletion {
             Deletion::Deleted => Figure::DeleteHits,
             Deletion::NotFound => Figure::DeleteMisses,
-            Deletion::Exists => Figure::CasMismatches,
+            Deletion::Exists => {
+                self.count(Figure::CasMismatches);
+                Figure::DeleteMismatches
+            }
         });
         deletion
     }

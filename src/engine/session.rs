@@ -133,13 +133,18 @@ impl Session {
 }
 
 impl Session {
-    /// Lets go of the segments that this session has open and all of whose items have expired, so that
-    /// upkeep can free them. For a session that has nothing else to do.
+    /// Lets go of the segments that this session has open and all of whose items have expired or were flushed,
+    /// so that upkeep can free them. For a session that has nothing else to do, now and then, while it
+    /// [has contents](Session::has_contents).
     pub fn rest(&mut self, now_ms: u64) {
         let pin = self.handle.pin();
-        self.writer
-            .appender
-            .seal_expired(&self.shared, now_ms, &pin);
+        self.writer.appender.seal_gone(&self.shared, now_ms, &pin);
+    }
+
+    /// Whether this session has a segment open that has something in it: what expires there, or is flushed, stays
+    /// until the session writes or [rests](Session::rest).
+    pub fn has_contents(&self) -> bool {
+        self.writer.appender.has_contents()
     }
 
     /// Whether a thread that [maintains](Session::maintain) the cache has something to do: this session has

@@ -21,6 +21,7 @@ pub(crate) enum Figure {
     Overwritten,
     CounterHits,
     CounterMisses,
+    CountersCreated,
     CountedInPlace,
     DecrementHits,
     DecrementMisses,
@@ -28,7 +29,9 @@ pub(crate) enum Figure {
     TouchMisses,
     DeleteHits,
     DeleteMisses,
+    DeleteMismatches,
     CasMismatches,
+    StoreMismatches,
     CasHits,
     CasMisses,
     Flushes,
@@ -36,6 +39,7 @@ pub(crate) enum Figure {
     StaleServed,
     Invalidated,
     NoSpace,
+    TooLarge,
     /// Entries that the session added to the index.
     Inserted,
     /// Entries that it removed from the index, for whatever reason.
@@ -167,13 +171,15 @@ stats! {
     overwritten = Overwritten,
     /// Stores whose condition on the key's presence did not hold.
     not_stored = NotStored,
-    /// Increments and decrements that found their key, or created it.
+    /// Increments and decrements that found their key, and counted.
     counter_hits = CounterHits,
-    /// Of these, those that changed the number in place.
+    /// Counters that increments and decrements created, since their key was absent.
+    counters_created = CountersCreated,
+    /// Of the counter's hits, those that changed the number in place.
     counted_in_place = CountedInPlace,
     /// Of the counter's hits, those of decrements.
     decrement_hits = DecrementHits,
-    /// Increments and decrements that did not.
+    /// Increments and decrements that did not find their key, and created nothing.
     counter_misses = CounterMisses,
     /// Of these, those of decrements.
     decrement_misses = DecrementMisses,
@@ -185,13 +191,17 @@ stats! {
     delete_hits = DeleteHits,
     /// Deletes that did not.
     delete_misses = DeleteMisses,
-    /// Conditional stores and deletes that found another version.
+    /// Operations that depend on a version and found another one.
     cas_mismatches = CasMismatches,
-    /// Conditional stores that found the version that they wanted.
+    /// Of these, stores and appends.
+    store_mismatches = StoreMismatches,
+    /// Of these, deletes.
+    delete_mismatches = DeleteMismatches,
+    /// Stores and appends that found the version that they wanted.
     cas_hits = CasHits,
-    /// Conditional stores that found no item.
+    /// Stores and appends that wanted a version and found no item.
     cas_misses = CasMisses,
-    /// Flushes carried out.
+    /// Flushes asked for, at once or for later.
     flushes = Flushes,
     /// Leases given: callers that were told to store a new value.
     leases_won = LeasesWon,
@@ -201,6 +211,8 @@ stats! {
     invalidated = Invalidated,
     /// Writes refused because no memory could be freed at once.
     no_space = NoSpace,
+    /// Writes refused because the value is too long.
+    too_large = TooLarge,
     /// Items that left to make space.
     evicted,
     /// Of these, those that left the small log, not read twice.

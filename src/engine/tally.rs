@@ -135,7 +135,18 @@ impl Tally {
         let entries = shared.arena.word(header::ENTRIES);
         // ORDERING: Relaxed; a count. Two's complement: adding a negative number lowers it.
         let before = entries.fetch_add(unreported as u64, Ordering::Relaxed);
-        // Other sessions' removals may be reported before these insertions.
-        before.saturating_add_signed(unreported)
+        count_of(before.wrapping_add_signed(unreported))
     }
+
+    /// How many entries the index has, as far as that is reported.
+    pub(crate) fn entries(shared: &Shared) -> u64 {
+        // ORDERING: Relaxed; a count.
+        count_of(shared.arena.word(header::ENTRIES).load(Ordering::Relaxed))
+    }
+}
+
+/// The count that a word stands for: where other sessions' removals are reported before the insertions, it is below
+/// 0 for a while.
+fn count_of(word: u64) -> u64 {
+    word.cast_signed().max(0).cast_unsigned()
 }

@@ -33,7 +33,6 @@
 use crate::engine::appender::{self, Appender, Commitment};
 use crate::engine::cache::Shared;
 use crate::engine::evict_open::Passed;
-use crate::engine::header;
 use crate::engine::index::word::{Entry, KeyHash, Marks};
 use crate::engine::item::{self, Item};
 use crate::engine::log::segment::{Label, Lifetime, Log};
@@ -41,7 +40,6 @@ use crate::engine::log::{Due, Place, Wanted};
 use crate::engine::stats::Figure;
 use crate::engine::tally::Tally;
 use crate::reclaim::Pin;
-use crate::sync::Ordering;
 
 /// LIMIT: items whose buckets are fetched together during a walk.
 const BATCH: usize = 8;
@@ -362,11 +360,16 @@ impl<'a> Step<'a> {
             return;
         };
         let item = self.item(offset);
+        let is_placeholder = item.is_placeholder();
         let parts = item.extents().map_or(0, |extents| extents.parts());
         walk.freed_bytes += u64::from(parts) * self.shared.geometry.part_bytes;
         self.tally
             .removed_item(self.shared, self.pin, &item, offset);
         self.tally.count_removal(self.shared);
+        if is_placeholder && matches!(why, Figure::Expired) {
+            // There was no item.
+            return;
+        }
         self.tally.count(self.shared, why);
         let is_evicted = matches!(why, Figure::EvictedSmall | Figure::EvictedMain);
         if is_evicted && parts > 0 {
@@ -458,6 +461,12 @@ impl<'a> Step<'a> {
         let Some(mut caretaker) = self.shared.caretaker.try_lock() else {
             return Upkeep::Busy;
         };
+        if demand == Demand::Maintenance {
+            // Nobody else comes by for these.
+            let (shared, now_ms, pin) = (self.shared, self.now_ms, self.pin);
+            caretaker.appender.seal_gone(shared, now_ms, pin);
+            own.seal_gone(shared, now_ms, pin);
+        }
         let Some(mut walk) = caretaker.walk.take().or_else(|| self.next_walk(demand)) else {
             return Upkeep::Done;
         };
@@ -573,15 +582,14 @@ impl<'a> Step<'a> {
         };
         let step_ms = (span_ms / EXPIRY_STEPS).max(EXPIRY_STEP_MS_MIN);
         Lifetime {
-            first_ms: left.first_ms.max(self.now_ms + step_ms),
+            first_ms: left.first_ms.max(self.now_ms.saturating_add(step_ms)),
             ..left
         }
     }
 
     /// About how many items main has: small is a tenth.
     pub(crate) fn main_items(shared: &Shared) -> u64 {
-        // ORDERING: Relaxed; a count.
-        let entries = shared.arena.word(header::ENTRIES).load(Ordering::Relaxed);
+        let entries = Tally::entries(shared);
         entries - entries / 10
     }
 }

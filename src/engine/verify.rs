@@ -32,6 +32,7 @@ impl Session {
     /// What does not agree, as a sentence.
     pub fn verify(&mut self) -> Result<(), String> {
         let (own, unreported) = (u64::from(self.holds_overflow()), self.unreported());
+        self.reclaim_all();
         let (shared, pin) = self.parts();
         let mut findings = Findings::default();
         for bucket in 0..shared.index.buckets() {
@@ -52,6 +53,21 @@ impl Session {
         shared.index.verify_overflow(own..=own + others)?;
         findings.agree_with_segments(shared)?;
         agree_with_figures(shared, findings.keys.len() as u64)
+    }
+}
+
+/// LIMIT: steps of reclamation, each of which is for some of what was put off, until all of it is done.
+const RECLAIM_STEPS_MAX: u32 = 10_000;
+
+impl Session {
+    /// Reclaims all that nobody can see any more. What is left after so many steps is held by somebody.
+    fn reclaim_all(&mut self) {
+        for _ in 0..RECLAIM_STEPS_MAX {
+            let (shared, _pin) = self.parts();
+            if !shared.segments.has_leaving() {
+                return;
+            }
+        }
     }
 }
 

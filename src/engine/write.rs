@@ -20,7 +20,7 @@ use crate::engine::lease::read_at;
 use crate::engine::log::extents::{Extent, parts};
 use crate::engine::log::segment::{Label, Log};
 use crate::engine::number::Number;
-use crate::engine::operations::Entry;
+use crate::engine::operations::{Entry, Outcome};
 use crate::engine::stats::Figure;
 use crate::engine::upkeep::Step;
 use crate::engine::writer::NoSpace;
@@ -75,6 +75,17 @@ pub(crate) enum Depends {
 pub(crate) enum Written<T> {
     Put { version: u64, entry: IndexEntry },
     Answer(T),
+}
+
+impl Written<Outcome> {
+    /// How a store ended.
+    #[inline]
+    pub(crate) fn outcome(self) -> Outcome {
+        match self {
+            Self::Put { version, .. } => Outcome::Stored { version },
+            Self::Answer(outcome) => outcome,
+        }
+    }
 }
 
 /// Why a write was refused. Nothing was changed.
@@ -306,6 +317,14 @@ impl Guard<'_> {
         StoreError::NoSpace
     }
 
+    pub(crate) fn too_large(&self, value_bytes: u64, value_bytes_max: u64) -> StoreError {
+        self.count(Figure::TooLarge);
+        StoreError::TooLarge {
+            value_bytes,
+            value_bytes_max,
+        }
+    }
+
     fn make_room(&mut self, label: Label, bytes: u64) -> Result<(), StoreError> {
         self.writer
             .make_room(self.shared, &mut self.pin, label, bytes, self.now_ms)
@@ -498,10 +517,12 @@ impl Put {
 
     /// The same, made from a value: it is as stale as that, and nobody was told to renew it yet.
     pub(crate) fn made_from_value(self) -> Self {
-        Self {
-            keeps: Marks::STALE,
-            ..self
-        }
+        self.keeping(Marks::STALE)
+    }
+
+    /// The same that keeps these marks of the entry that it takes the place of.
+    pub(crate) fn keeping(self, keeps: Marks) -> Self {
+        Self { keeps, ..self }
     }
 
     /// The same with the version that its writer chose, if it did.

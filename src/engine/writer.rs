@@ -117,6 +117,8 @@ impl Writer {
         bytes: u64,
         now_ms: u64,
     ) -> Result<(), NoSpace> {
+        // There would never be room for it.
+        assert!(bytes <= shared.geometry.segment_bytes);
         for attempt in 0..self.attempts() {
             if self.appender.open(shared, label, Place::New, now_ms, pin) {
                 self.begin_upkeep(shared);

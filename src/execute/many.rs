@@ -208,8 +208,8 @@ pub(super) fn scan(guard: &Guard<'_>, cursor: u64, keys_max: u32, reply: &mut im
         asked => asked.min(SCAN_KEYS_MAX),
     };
     reply.begin_page();
-    let next = guard.scan_while(cursor, wanted as usize, |scanned| {
-        match reply.push_key(&scanned) {
+    let next = guard.scan_while(cursor, wanted as usize, |inspected| {
+        match reply.push_key(&inspected) {
             Room::Taken => ControlFlow::Continue(()),
             Room::Full => ControlFlow::Break(()),
         }
@@ -229,14 +229,14 @@ pub(super) fn scan_all(
         reply.begin_page();
     }
     let mut has_any = false;
-    let next = guard.scan_while(cursor, KEYS_AT_ONCE, |scanned| {
+    let next = guard.scan_while(cursor, KEYS_AT_ONCE, |inspected| {
         // Whatever was there before, a part has one key at least.
         if has_any && reply.written_bytes() >= out_bytes_max {
             return ControlFlow::Break(());
         }
         has_any = true;
         // INVARIANT: replies of this kind have no bound of their own.
-        let _ = reply.push_key(&scanned);
+        let _ = reply.push_key(&inspected);
         ControlFlow::Continue(())
     });
     if next.is_none() {

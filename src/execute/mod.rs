@@ -102,7 +102,10 @@ fn execute_keyed<D: Dialect>(
 ) {
     match *request {
         Request::Get { .. } => answer_read(guard, guard.get(key), reply, large),
-        Request::Peek { .. } => answer_read(guard, guard.peek(key), reply, large),
+        Request::Peek { .. } => match guard.peek(key) {
+            Some(inspected) => reply.inspected(&inspected),
+            None => reply.failed(Failure::NotFound),
+        },
         Request::Store {
             mode, ref entry, ..
         } => match store(guard, key, mode, entry) {
@@ -253,7 +256,8 @@ fn delete_after_failed_set<D: Dialect>(
 ) {
     let no_memory = matches!(failure, Failure::TooLarge { .. } | Failure::NoSpace);
     if D::FAILED_SET == FailedSet::Deletes && mode == Mode::Set && no_memory {
-        let _ = guard.delete(key, None);
+        // The client has not asked for this: it is no delete of the statistics.
+        let _ = guard.delete_uncounted(key, None);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::blackbox::{Operation, Outcome, Pen};
 use crate::dialect::{Failure, Reply, Request, Room};
-use crate::engine::{Arithmetic, Counted, Item, Key, LargeValue, Leased, Mode, Scanned, Side};
+use crate::engine::{Arithmetic, Counted, Inspected, Item, Key, LargeValue, Leased, Mode, Side};
 
 /// Begins to record an operation on one key.
 #[inline]
@@ -150,6 +150,11 @@ impl<R: Reply> Reply for Noted<R> {
         self.reply.large_item(item);
     }
 
+    fn inspected(&mut self, inspected: &Inspected<'_>) {
+        self.note.outcome = Outcome::Hit;
+        self.reply.inspected(inspected);
+    }
+
     fn leased(&mut self, leased: &Leased<'_>) {
         match &leased.item {
             Some(item) if !item.is_placeholder() => self.hit(item),
@@ -247,8 +252,8 @@ impl<R: Reply> Reply for Noted<R> {
         self.reply.begin_page();
     }
 
-    fn push_key(&mut self, scanned: &Scanned<'_>) -> Room {
-        self.reply.push_key(scanned)
+    fn push_key(&mut self, inspected: &Inspected<'_>) -> Room {
+        self.reply.push_key(inspected)
     }
 
     fn end_page(&mut self, next_cursor: Option<u64>) {

@@ -139,9 +139,14 @@ impl Service {
         }
     }
 
-    /// Lets go of what has expired in the worker's own open segments.
+    /// Lets go of what has expired or was flushed in the worker's own open segments.
     pub(crate) fn rest(&mut self) {
         self.session.rest(self.now.wall_ms);
+    }
+
+    /// Whether there is anything in these.
+    pub(crate) fn has_contents(&self) -> bool {
+        self.session.has_contents()
     }
 
     /// Serves what the connection has to be served, where something was read ahead that first. A panic ends this

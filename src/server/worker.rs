@@ -125,13 +125,19 @@ impl Worker {
         if is_busy || !self.run_queue.is_empty() {
             return Some(Duration::ZERO);
         }
-        if self.connections.is_empty() {
+        if !self.has_deadlines() {
             return None;
         }
         let now_ms = self.service.now.uptime_ms;
         Some(Duration::from_millis(
             self.sweep_at_ms.saturating_sub(now_ms).max(1),
         ))
+    }
+
+    /// Whether there is something that ends by itself: a connection's patience, or the life of what the worker
+    /// has stored in segments that nobody else can free.
+    fn has_deadlines(&self) -> bool {
+        !self.connections.is_empty() || self.service.has_contents()
     }
 
     /// Whether this worker's part of the server is over.
@@ -292,7 +298,7 @@ impl Worker {
 
     fn sweep_if_due(&mut self) {
         let now_ms = self.service.now.uptime_ms;
-        if now_ms < self.sweep_at_ms || self.connections.is_empty() {
+        if now_ms < self.sweep_at_ms || !self.has_deadlines() {
             return;
         }
         self.service.pen.enter(Doing::Maintaining);

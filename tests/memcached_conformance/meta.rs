@@ -79,11 +79,14 @@ const GETS: &[Script] = &[
         steps: &[
             ("me k\r\n", "EN\r\n"),
             ("ms k 1 c\r\na\r\n", "HD c{cas}\r\n"),
-            ("me k\r\n", "ME k exp=-1 cas={cas} size={}\r\n"),
+            (
+                "me k\r\n",
+                "ME k exp=-1 cas={cas} fetch=no cls=1 size={}\r\n",
+            ),
             ("ms aGVsbG8= 1 b T60 c\r\na\r\n", "HD c{other}\r\n"),
             (
                 "me aGVsbG8= b\r\n",
-                "ME aGVsbG8= exp={} cas={other} size={}\r\n",
+                "ME aGVsbG8= exp={} cas={other} fetch=no cls=1 size={}\r\n",
             ),
             ("me {k*251}\r\n", "CLIENT_ERROR bad command line format\r\n"),
             ("me _ b\r\n", "CLIENT_ERROR bad command line format\r\n"),

@@ -154,6 +154,71 @@ fn what_expired_without_being_read_is_counted() {
 }
 
 #[test]
+fn attempts_are_counted_as_what_they_were() {
+    let running = server(1);
+    let mut client = client(&running);
+    client.ask("set k 0 0 1\r\nx\r\n");
+    for (request, expected) in [
+        ("cas k 0 0 1 1\r\ny\r\n", "EXISTS"),
+        ("md k C1\r\n", "EX"),
+        ("ma k C1\r\n", "EX"),
+        (
+            "incr k 1\r\n",
+            "CLIENT_ERROR cannot increment or decrement non-numeric value",
+        ),
+        ("mg k T0\r\n", "HD"),
+        ("ma n N0\r\n", "HD"),
+        ("flush_all 1000\r\n", "OK"),
+        (
+            "set l 0 0 20000000\r\n",
+            "SERVER_ERROR object too large for cache",
+        ),
+    ] {
+        assert_eq!(client.ask(request), expected, "{request}");
+    }
+    client.say(&format!("{}\r\nmn\r\n", "x".repeat(20_000_000)));
+    assert_eq!(client.line(), "MN");
+    assert!(client.ask("me k\r\n").starts_with("ME k exp=-1 "));
+    let stats = client.stats("");
+    for (name, expected) in [
+        ("cmd_set", 2),
+        ("cas_badval", 1),
+        ("delete_misses", 1),
+        ("delete_hits", 0),
+        ("incr_hits", 0),
+        ("cmd_touch", 1),
+        ("touch_hits", 1),
+        ("cmd_get", 0),
+        ("total_items", 2),
+        ("cmd_flush", 1),
+        ("store_too_large", 1),
+    ] {
+        assert_eq!(stats[name], expected.to_string(), "{name}");
+    }
+    let slabs = client.stats(" slabs");
+    assert_eq!(
+        (&slabs["1:cmd_set"][..], &slabs["1:cas_badval"][..]),
+        ("2", "1")
+    );
+}
+
+#[test]
+fn what_was_flushed_leaves_the_figures_though_nobody_writes() {
+    let running = server(2);
+    let mut client = client(&running);
+    for n in 0..100 {
+        client.ask(&format!("set k{n} 0 0 1\r\nx\r\n"));
+    }
+    client.ask("flush_all\r\n");
+    while client.stat("curr_items") > 0 {}
+    // Also where the one who has stored it is gone, and nobody is connected to that worker.
+    client.ask("set k 0 1 1\r\nx\r\n");
+    drop(client);
+    let mut control = Raw::greeted(&running);
+    control.wait_for_figure("items", |items| items == 0);
+}
+
+#[test]
 fn counts_begin_anew_and_states_stay() {
     let running = server(1);
     let mut client = client(&running);

@@ -299,7 +299,7 @@ fn other(name: &str, words: &Words<'_>) -> Result<String, Wrong> {
             };
             match words.get(2) {
                 Some(&b"all" | &b"hash" | &b"1") => format!("dump {style}"),
-                Some(_) => return Err(wrong(Wrong::Said("BADCLASS invalid class id"))),
+                Some(_) => return Err(Wrong::Said("BADCLASS invalid class id")),
                 None => return Err(ERROR),
             }
         }

@@ -422,9 +422,10 @@ impl Twins {
         self.is_timeless = false;
         let at_ms = self.now_ms + ms;
         self.guard(2).flush(Some(at_ms));
-        match ms {
-            0 => self.model.clear(),
-            _ => self.flush_due_ms = Some(at_ms),
+        // Either takes the place of one that is still to come.
+        self.flush_due_ms = (ms > 0).then_some(at_ms);
+        if ms == 0 {
+            self.model.clear();
         }
     }
 

@@ -26,6 +26,7 @@ models! {
     Some(3) => a_large_value_that_is_touched_is_deleted,
     Some(2) => a_large_value_that_is_touched_is_touched_again,
     Some(2) => an_append_to_a_large_value_keeps_a_touch,
+    Some(3) => an_append_meets_a_value_that_becomes_large,
     Some(3) => an_abandoned_draft_leaves_nothing_behind,
     Some(2) => two_large_values_of_one_key_leave_one,
     Some(3) => two_values_share_a_segment_that_one_of_them_leaves,
@@ -359,6 +360,23 @@ fn an_append_to_a_large_value_keeps_a_touch() {
     let item = guard.get(&key).expect("the key is there all the time");
     assert_eq!(*item.value(), [large(b'x'), b"more".to_vec()].concat());
     assert_eq!(item.expires_at_ms(), Some(NOW_MS + 1), "a touch was lost");
+}
+
+fn an_append_meets_a_value_that_becomes_large() {
+    let cache = ROOMY.cache();
+    let (mut one, mut two) = (session(&cache), session(&cache));
+    set(&mut one, b"a", b"short");
+    let storing = spawn(move || {
+        set(&mut one, b"a", &large(b'x'));
+        one
+    });
+    let outcome = store(&mut two, b"a", Mode::Append, b"y");
+    assert!(matches!(outcome, Outcome::Stored { .. }));
+    drop(storing.join().expect("storer"));
+    verify(&mut two);
+    // The append came before the other store, or behind it.
+    let found = get(&mut two, b"a").expect("the key is there all the time");
+    assert!(found == large(b'x') || found == [large(b'x'), b"y".to_vec()].concat());
 }
 
 fn receive_some(session: &mut Session) -> Option<LargeDraft> {

@@ -14,7 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::command::{DumpStyle, KEY_BYTES_MAX};
 use super::reply::push_number;
-use crate::engine::{History, Scanned};
+use crate::engine::{History, Inspected};
 
 /// What stands for itself in the key of a line of metadata.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -24,10 +24,10 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 
 /// Writes the line of an item.
-pub(super) fn push(style: DumpStyle, scanned: &Scanned<'_>, out: &mut Vec<u8>) {
+pub(super) fn push(style: DumpStyle, inspected: &Inspected<'_>, out: &mut Vec<u8>) {
     match style {
-        DumpStyle::Metadata => metadata(scanned, out),
-        DumpStyle::Gets => get(scanned.item.key(), out),
+        DumpStyle::Metadata => metadata(inspected, out),
+        DumpStyle::Gets => get(inspected.item.key(), out),
     }
 }
 
@@ -39,8 +39,8 @@ pub(super) fn end(style: DumpStyle) -> &'static [u8] {
     }
 }
 
-fn metadata(scanned: &Scanned<'_>, out: &mut Vec<u8>) {
-    let item = &scanned.item;
+fn metadata(inspected: &Inspected<'_>, out: &mut Vec<u8>) {
+    let item = &inspected.item;
     out.extend_from_slice(b"key=");
     for piece in percent_encode(item.key(), ENCODED) {
         out.extend_from_slice(piece.as_bytes());
@@ -50,11 +50,11 @@ fn metadata(scanned: &Scanned<'_>, out: &mut Vec<u8>) {
         Some(at_ms) => fact(b" exp=", at_ms.div_ceil(1000), out),
         None => out.extend_from_slice(b" exp=-1"),
     }
-    if let Some(at_ms) = scanned.read_at_ms {
+    if let Some(at_ms) = inspected.read_at_ms {
         fact(b" la=", at_ms / 1000, out);
     }
     fact(b" cas=", item.version(), out);
-    out.extend_from_slice(match scanned.history {
+    out.extend_from_slice(match inspected.history {
         History::Read => &b" fetch=yes"[..],
         History::Unread => b" fetch=no",
     });

@@ -8,7 +8,7 @@ use super::VALUE_END;
 use super::command::{Answer, Flags, KeyForm, MetaVerb, words};
 use super::reply::{MemcachedReply, push_number, rare_line};
 use crate::dialect::Failure;
-use crate::engine::{Counted, Freshness, History, Item, Lease, Leased};
+use crate::engine::{Counted, Freshness, History, Inspected, Item, Lease, Leased};
 
 /// What the answer to a meta command needs to know about it.
 #[derive(Debug, Clone, Copy)]
@@ -280,7 +280,8 @@ impl MemcachedReply<'_> {
     }
 
     /// All that is known about an item: the answer to `me`.
-    pub(super) fn debug(&mut self, tag: &MetaTag<'_>, item: &Item<'_>) {
+    pub(super) fn debug(&mut self, tag: &MetaTag<'_>, inspected: &Inspected<'_>) {
+        let item = &inspected.item;
         self.out.extend_from_slice(b"ME ");
         self.out.extend_from_slice(tag.key);
         self.out.extend_from_slice(b" exp=");
@@ -288,9 +289,16 @@ impl MemcachedReply<'_> {
             None => self.out.extend_from_slice(b"-1"),
             Some(at_ms) => push_number(self.out, self.seconds_to(at_ms)),
         }
+        if let Some(at_ms) = inspected.read_at_ms {
+            self.out.extend_from_slice(b" la=");
+            push_number(self.out, self.seconds_since(at_ms));
+        }
         self.out.extend_from_slice(b" cas=");
         push_number(self.out, item.version());
-        self.out.extend_from_slice(b" size=");
+        self.out.extend_from_slice(match inspected.history {
+            History::Read => b" fetch=yes cls=1 size=",
+            History::Unread => b" fetch=no cls=1 size=",
+        });
         push_number(self.out, item.bytes());
         self.out.extend_from_slice(VALUE_END);
     }

@@ -6,7 +6,7 @@ use super::meaning::Tag;
 use super::{dump, stats};
 use crate::dialect::pen::Pen;
 use crate::dialect::{Failure, Reply, Room};
-use crate::engine::{Counted, Item, LargeValue, Leased, Scanned};
+use crate::engine::{Counted, Inspected, Item, LargeValue, Leased};
 
 const LIST_END: &[u8] = b"END\r\n";
 const VALUE_AND_LIST_END: &[u8] = b"\r\nEND\r\n";
@@ -69,15 +69,6 @@ impl<'o> MemcachedReply<'o> {
         self.value_head(&item, versions);
         item.append_value_to(self.out);
         self.out.extend_from_slice(end);
-    }
-
-    /// An answer to a read that is none with a value, for which see there.
-    #[cold]
-    fn other_item(&mut self, item: Item<'_>) {
-        // Of the meta commands, `me` alone reads without terms.
-        if let Tag::Meta(tag) = self.tag {
-            self.debug(tag, &item);
-        }
     }
 
     #[inline]
@@ -172,9 +163,16 @@ pub(super) fn rare_line(failure: Failure) -> &'static [u8] {
 impl Reply for MemcachedReply<'_> {
     #[inline(always)]
     fn item(&mut self, item: &Item<'_>) {
-        match self.tag {
-            Tag::Value(versions) => self.value(item, versions, VALUE_AND_LIST_END),
-            _ => self.other_item(*item),
+        // INVARIANT: meta commands read on terms, or look.
+        if let Tag::Value(versions) = self.tag {
+            self.value(item, versions, VALUE_AND_LIST_END);
+        }
+    }
+
+    fn inspected(&mut self, inspected: &Inspected<'_>) {
+        // INVARIANT: only `me` looks.
+        if let Tag::Meta(tag) = self.tag {
+            self.debug(tag, inspected);
         }
     }
 
@@ -188,7 +186,6 @@ impl Reply for MemcachedReply<'_> {
     fn large_item(&mut self, item: &Item<'_>) {
         match self.tag {
             Tag::Value(versions) | Tag::Values(versions) => self.value_head(item, versions),
-            Tag::Meta(tag) => self.debug(tag, item),
             _ => {}
         }
     }
@@ -290,9 +287,9 @@ impl Reply for MemcachedReply<'_> {
         self.out.extend_from_slice(b"OK\r\n");
     }
 
-    fn push_key(&mut self, scanned: &Scanned<'_>) -> Room {
+    fn push_key(&mut self, inspected: &Inspected<'_>) -> Room {
         if let Tag::Dump(style) = self.tag {
-            dump::push(style, scanned, self.out);
+            dump::push(style, inspected, self.out);
         }
         Room::Taken
     }

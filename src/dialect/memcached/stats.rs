@@ -11,6 +11,9 @@ use super::reply::push_number;
 /// from its beginning and some from its end, and tell from it what they may use.
 pub(super) const VERSION_LINE: &[u8] = b"VERSION 1.6.0\r\n";
 
+/// All stores, whatever came of them.
+const SETS: &[&str] = &["stored", "not_stored", "store_mismatches"];
+
 /// A list that `stats` gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Group {
@@ -152,10 +155,9 @@ fn general(mut list: List<'_>) {
         ("rejected_connections", "connections_refused"),
     ]);
     let gets = ["get_hits", "get_misses"];
-    let sets = ["stored", "not_stored", "cas_mismatches"];
     let touches = ["touch_hits", "touch_misses"];
     list.push_some("cmd_get", list.sum(&gets));
-    list.push_some("cmd_set", list.sum(&sets));
+    list.push_some("cmd_set", list.sum(SETS));
     list.push_some("cmd_flush", list.number("flushes"));
     list.push_some("cmd_touch", list.sum(&touches));
     list.push_all(&[
@@ -163,9 +165,10 @@ fn general(mut list: List<'_>) {
         ("get_misses", "get_misses"),
         ("get_expired", "get_expired"),
         ("get_flushed", "get_flushed"),
-        ("delete_misses", "delete_misses"),
         ("delete_hits", "delete_hits"),
     ]);
+    let deletes = ["delete_misses", "delete_mismatches"];
+    list.push_some("delete_misses", list.sum(&deletes));
     list.push_some(
         "incr_misses",
         list.difference("counter_misses", "decrement_misses"),
@@ -179,10 +182,11 @@ fn general(mut list: List<'_>) {
         ("decr_hits", "decrement_hits"),
         ("cas_misses", "cas_misses"),
         ("cas_hits", "cas_hits"),
-        ("cas_badval", "cas_mismatches"),
+        ("cas_badval", "store_mismatches"),
         ("touch_hits", "touch_hits"),
         ("touch_misses", "touch_misses"),
         ("store_no_memory", "no_space"),
+        ("store_too_large", "too_large"),
         ("bytes_read", "bytes_in"),
         ("bytes_written", "bytes_out"),
         ("limit_maxbytes", "memory_bytes"),
@@ -196,9 +200,9 @@ fn general(mut list: List<'_>) {
         ("hash_bytes", "index_bytes"),
     ]);
     list.push_some("bytes", list.sum(&["live_bytes", "large_bytes"]));
+    list.push_all(&[("curr_items", "items")]);
+    list.push_some("total_items", list.sum(&["stored", "counters_created"]));
     list.push_all(&[
-        ("curr_items", "items"),
-        ("total_items", "stored"),
         ("expired_unfetched", "expired_unfetched"),
         ("evicted_unfetched", "evicted_unfetched"),
         ("evictions", "evicted"),
@@ -259,16 +263,16 @@ fn items(mut list: List<'_>) {
 fn slabs(mut list: List<'_>) {
     let hits = [
         ("1:get_hits", "get_hits"),
-        ("1:cmd_set", "stored"),
         ("1:delete_hits", "delete_hits"),
         ("1:decr_hits", "decrement_hits"),
         ("1:cas_hits", "cas_hits"),
-        ("1:cas_badval", "cas_mismatches"),
+        ("1:cas_badval", "store_mismatches"),
         ("1:touch_hits", "touch_hits"),
     ];
     list.push_all(&[("1:total_pages", "segments"), ("1:used_chunks", "items")]);
     list.push_some("1:mem_requested", list.sum(&["live_bytes", "large_bytes"]));
     list.push_all(&hits);
+    list.push_some("1:cmd_set", list.sum(SETS));
     list.push_some(
         "1:incr_hits",
         list.difference("counter_hits", "decrement_hits"),

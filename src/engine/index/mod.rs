@@ -342,6 +342,15 @@ impl Index {
         note_read(self.arena.word(found.slot), found.entry);
     }
 
+    /// Notes that an item was used, though its value was not read.
+    pub(crate) fn bump_unread(&self, found: &Found) {
+        note(
+            self.arena.word(found.slot),
+            found.entry,
+            found.entry.used_again(),
+        );
+    }
+
     /// Locks the bucket that the hash belongs to, for the session of this number.
     pub(crate) fn lock(&self, hash: KeyHash, session: u32) -> LockedBucket<'_> {
         loop {
@@ -473,7 +482,12 @@ impl Index {
 /// Notes in its slot that the item of this entry was read.
 #[inline(always)]
 fn note_read(slot: &AtomicU64, entry: Entry) {
-    if let Some(next) = entry.read_again() {
+    note(slot, entry, entry.read_again());
+}
+
+#[inline(always)]
+fn note(slot: &AtomicU64, entry: Entry, next: Option<Entry>) {
+    if let Some(next) = next {
         // ORDERING: Relaxed; it changes a count, and continues the release sequence of the store that
         // published the entry. Losing the race loses one count.
         let _ = slot.compare_exchange(entry.0, next.0, Ordering::Relaxed, Ordering::Relaxed);

@@ -144,6 +144,11 @@ impl Entry {
         })
     }
 
+    /// The same entry used once more, though its value was not read; `None` once the count is full.
+    pub(crate) fn used_again(self) -> Option<Self> {
+        (self.frequency() < FREQUENCY_MAX).then_some(Self(self.0 + (1 << FREQUENCY_SHIFT)))
+    }
+
     #[inline]
     pub(crate) fn marks(self) -> Marks {
         Marks(self.0).within(Marks::ALL)

@@ -132,6 +132,16 @@ impl Lists {
         }
     }
 
+    /// Notes when something of a sealed segment will have expired, or that all of it was flushed.
+    fn look_at(&mut self, segment: Segment<'_>) {
+        self.due.look_at(
+            match segment.newest_version() <= self.due.flushed_version() {
+                true => 0,
+                false => segment.lifetime().first_ms,
+            },
+        );
+    }
+
     /// Takes a segment from the pool, if that leaves as many as are kept for moving items to.
     fn take(&mut self, kept: u32) -> Option<u32> {
         if self.free.len() as u32 <= kept {
@@ -220,7 +230,7 @@ impl Segments {
                 if !lists.queues.contains(id) {
                     lists.queues.push(segment.label().log, id);
                 }
-                lists.due.look_at(segment.lifetime().first_ms);
+                lists.look_at(segment);
             }
             Emptied::Retired => {
                 self.note_retired(&mut lists, id);
@@ -331,11 +341,7 @@ impl Segments {
         }
         let mut lists = self.lists.lock();
         // Walks of the table have passed over it while it was claimed.
-        let look_ms = match segment.newest_version() <= lists.due.flushed_version() {
-            true => 0,
-            false => segment.lifetime().first_ms,
-        };
-        lists.due.look_at(look_ms);
+        lists.look_at(segment);
         if segment.unclaim() == Emptied::Retired {
             self.note_retired(&mut lists, id);
             drop(lists);
@@ -387,6 +393,12 @@ impl Segments {
         let awaited = lists.awaited / u64::from(self.geometry.parts_per_segment());
         let most = AHEAD_SEGMENTS_MAX.min(self.geometry.segments / AHEAD_SHARE);
         awaited.min(most.into()) as u32
+    }
+
+    /// Whether anything is retired and not yet free.
+    pub(crate) fn has_leaving(&self) -> bool {
+        let lists = self.lists.lock();
+        lists.limbo > 0 || lists.leaving > 0
     }
 
     /// Segments' worth of the extents that are leaving.

@@ -103,7 +103,7 @@ pub(super) fn command<'i>(name: &[u8], rest: &'i [u8], line: &Line<'i>) -> Front
             Some(_) => Ok(Command::Verbosity { answer }),
             None => Err(Complaint::BadLine),
         },
-        b"lru_crawler" => dump(&words),
+        b"lru_crawler" => return dump(&words, line),
         b"version" => return line.is(Command::Version),
         b"quit" => return line.is(Command::Quit),
         b"stats" => return stats(rest, line),
@@ -177,16 +177,16 @@ fn flush<'i>(words: &Words<'i, WORDS_MAX>, answer: Answer) -> Result<Command<'i>
 }
 
 /// Of what memcached's crawler does, the lists that it makes. Items are of one class, which has the number 1.
-fn dump<'i>(words: &Words<'i, WORDS_MAX>) -> Result<Command<'i>, Complaint> {
+fn dump<'i>(words: &Words<'i, WORDS_MAX>, line: &Line<'i>) -> Front<'i> {
     let style = match words.at(0) {
         b"metadump" => DumpStyle::Metadata,
         b"mgdump" => DumpStyle::Gets,
-        _ => return Err(Complaint::NoCommand),
+        _ => return line.refused(Complaint::NoCommand),
     };
     match words.at(1) {
-        b"" => Err(Complaint::NoCommand),
-        b"all" | b"hash" | b"1" => Ok(Command::Dump { style }),
-        _ => Err(Complaint::BadClass),
+        b"" => line.refused(Complaint::NoCommand),
+        b"all" | b"hash" | b"1" => line.is(Command::Dump { style }),
+        _ => line.refused(Complaint::BadClass),
     }
 }
 

@@ -150,7 +150,11 @@ impl<'i> Flags<'i> {
             b'R' => self.refresh = Some(expiry()?),
             b'F' => self.client_flags = word::number_32(token).ok_or(Complaint::BadLine)?,
             b'C' => self.version = Some(word::number(token).ok_or(Complaint::BadToken)?),
-            b'E' => self.new_version = Some(word::number(token).ok_or(Complaint::BadToken)?),
+            b'E' => {
+                let version = word::number(token).ok_or(Complaint::BadToken)?;
+                // No item has version 0: it is as if none were chosen.
+                self.new_version = (version != 0).then_some(version);
+            }
             b'M' => match token {
                 [mode] => self.mode = Some(*mode),
                 _ => return Err(Complaint::ModeLength),
