@@ -15,6 +15,7 @@ use larder_protocol::{
 
 use crate::ending::Ending;
 use crate::pending::Answer;
+use crate::reply::is_unasked;
 
 /// LIMIT: longer answers are not copied; a value that is kept keeps no more than this beside it.
 const COPY_BYTES_MAX: usize = 4096;
@@ -139,7 +140,7 @@ impl Inbox {
                 None
             }
             Response::Close { message } => closed(message),
-            Response::Failed { message } => {
+            Response::Failed { message } if !is_unasked(frame.opcode) => {
                 let frame = Bytes::copy_from_slice(&self.buffer[..frame_bytes]);
                 self.notes.answers.push((id, Answer::Frame(frame)));
                 closed(message)
@@ -166,7 +167,9 @@ fn is_answer(header: &ResponseHeader) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use larder_protocol::{ExpiryLeft, Opcode, Status, ValueMeta, encode_status, encode_value};
+    use larder_protocol::{
+        ExpiryLeft, Opcode, ResponseHeader, Status, ValueMeta, encode_status, encode_value,
+    };
 
     use super::Inbox;
     use crate::ending::Ending;
@@ -219,6 +222,27 @@ mod tests {
             let expected: Vec<_> = (1..).zip(sizes).collect();
             assert_eq!(values(&mut inbox), expected);
         }
+    }
+
+    #[test]
+    fn what_is_unasked_and_unknown_is_skipped_whatever_its_status() {
+        let mut bytes = Vec::new();
+        for status in [Status::OK, Status::INTERNAL, Status(0x0300), Status(0x01ff)] {
+            let unasked = ResponseHeader {
+                opcode: 0xE9,
+                flags: 0,
+                status,
+                id: 0,
+                word: 0,
+                body_bytes: 4,
+            };
+            bytes.extend(unasked.to_bytes());
+            bytes.extend(b"news");
+        }
+        value(&mut bytes, 0, 10);
+        let mut inbox = Inbox::new(BytesMut::from(&bytes[..]), FRAME_BYTES_MAX);
+        inbox.take_frames().expect("the frames are good");
+        assert_eq!(values(&mut inbox), [(0, 10)]);
     }
 
     #[test]

@@ -105,7 +105,9 @@ impl Client {
                 })
                 .await?;
             // An answer may be short only where it says so, and never empty.
-            if found.is_empty() || found.len() != asked.count() as usize && !partial {
+            let asked = asked.count() as usize;
+            let is_short = found.len() < asked;
+            if found.is_empty() || found.len() > asked || is_short && !partial {
                 return Err(Error::misfit());
             }
             for lookup in found {
@@ -123,7 +125,6 @@ impl Client {
                 });
             }
         }
-        items.truncate(keys.len());
         Ok(items)
     }
 

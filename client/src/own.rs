@@ -15,8 +15,7 @@ use crate::allowance::Allowance;
 use crate::client::ServerInfo;
 use crate::connector::{Connector, Opened};
 use crate::error::Cause;
-use crate::reply::Reply;
-use crate::reply::{Answered, Failure};
+use crate::reply::{Answered, Failure, Reply, is_unasked};
 use crate::{ConnectError, Error};
 
 /// LIMIT: the longest answer that is gathered here: a header and a sentence, with room to spare.
@@ -173,6 +172,7 @@ impl Incoming {
                             _ => NoAnswer::Lost(cause),
                         });
                     }
+                    Response::Failed { .. } if is_unasked(frame.opcode) => None,
                     Response::Failed { .. } if status == Status::DRAINING => {
                         return Err(NoAnswer::NotExecuted(Cause::Draining));
                     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use larder_protocol::{
-    Decoded, ExpiryLeft, Lookup, Response, Status, Value, ValueMeta, decode_response,
+    Decoded, ExpiryLeft, Lookup, Opcode, Response, Status, Value, ValueMeta, decode_response,
 };
 
 use crate::lease::Leased;
@@ -55,6 +55,11 @@ pub(crate) enum Reply {
         keys: Vec<ScanKey>,
     },
     Stats(Vec<(String, String)>),
+}
+
+/// Whether frames with this opcode answer no request, whether it is known or not.
+pub(crate) fn is_unasked(opcode: u8) -> bool {
+    opcode >= Opcode::Drain as u8
 }
 
 /// Reads a response that is there whole, and makes it own what it says: `own` turns a slice of it into

@@ -296,6 +296,17 @@ async fn a_server_of_another_protocol_is_recognised() {
 }
 
 #[tokio::test]
+async fn a_server_that_takes_no_keys_in_a_frame_is_refused() {
+    let mut fake = Fake::start().await;
+    fake.limits.keys_per_frame_max = 0;
+    let url = fake.url();
+    let (client, _peer) = tokio::join!(larder_client::Client::connect(&url), fake.accept());
+    let error = client.expect_err("nothing could be asked of it");
+    assert!(matches!(error, ConnectError::NotLarder { .. }), "{error}");
+    assert!(error.to_string().contains("at least 1 key"), "{error}");
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_greet_in_time_is_given_up() {
     let fake = Fake::start().await;
     let config = Config {

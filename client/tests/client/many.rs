@@ -1,6 +1,6 @@
 //! Many keys: split by the limits, put together again in order.
 
-use larder_client::{Config, SetItem, Status};
+use larder_client::{Cause, Config, Error, SetItem, Status};
 use larder_protocol::{
     ExpiryLeft, Fit, Opcode, OutcomesReply, Request, ValueMeta, ValuesAsked, ValuesReply,
 };
@@ -72,6 +72,35 @@ async fn what_an_answer_had_no_room_for_is_asked_again() {
             false => assert_eq!(item.as_ref().expect("it is there").value, *key),
         }
     }
+}
+
+#[tokio::test]
+async fn an_answer_of_more_than_was_asked_breaks_the_protocol() {
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake.client(Config::default()).await;
+    let serve = async {
+        let id = peer.expect().await.frame().id;
+        let mut output = Vec::new();
+        let values_asked = ValuesAsked {
+            id,
+            // So that the answer says that it is short.
+            keys: 3,
+            want_expiry: false,
+            frame_bytes_max: u32::MAX,
+        };
+        let mut reply = ValuesReply::begin(&mut output, values_asked);
+        for status in [Status::NOT_FOUND, Status::TOO_LARGE] {
+            assert_eq!(reply.push_miss(&mut output, status), Fit::Added);
+        }
+        reply.finish(&mut output);
+        peer.send(&output).await;
+    };
+    let (found, ()) = tokio::join!(client.get_many(["a"]), serve);
+    let error = found.expect_err("one key was asked for");
+    assert!(
+        matches!(error, Error::Unknown(Cause::Protocol(_))),
+        "{error}"
+    );
 }
 
 #[tokio::test]

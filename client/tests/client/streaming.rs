@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use larder_client::{Cause, Client, Config, Error, Status};
 use larder_protocol::{
-    ExpiryLeft, Opcode, Request, ValueMeta, encode_close, encode_drain, encode_stored,
-    encode_value_head,
+    ExpiryLeft, Opcode, Request, ResponseHeader, ValueMeta, encode_close, encode_drain,
+    encode_stored, encode_value_head,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
@@ -286,6 +286,28 @@ async fn a_value_is_read_as_it_comes() {
     };
     let (read, ()) = tokio::join!(read, serve);
     assert!(read == value);
+}
+
+#[tokio::test]
+async fn what_is_unasked_and_unknown_answers_no_stream() {
+    let fake = Fake::start().await;
+    let client = client(&fake);
+    let serve = async {
+        let mut peer = fake.accept().await;
+        let asked = peer.expect().await;
+        let unasked = ResponseHeader {
+            opcode: 0xE9,
+            flags: 0,
+            status: Status::DRAINING,
+            id: 0,
+            word: 0,
+            body_bytes: 0,
+        };
+        peer.send(&unasked.to_bytes()).await;
+        peer.failed(&asked, Status::NOT_FOUND).await;
+    };
+    let (stream, ()) = tokio::join!(client.get_stream("key"), serve);
+    assert!(stream.expect("answered").is_none());
 }
 
 #[tokio::test]
