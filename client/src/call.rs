@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Span;
 
 use crate::allowance::Allowance;
+use crate::config::bounded;
 use crate::connector::Connector;
 use crate::desk::Time;
 use crate::error::{Cause, Error};
@@ -45,9 +46,6 @@ pub(crate) trait Outcome: Sized {
         })?))
     }
 }
-
-/// LIMIT: more time than this is as good as for ever, and keeps the sum in range.
-const LONGEST: Duration = Duration::from_secs(3600 * 24 * 365);
 
 /// A request to one server, and what comes of it.
 #[must_use = "nothing is sent until this is awaited"]
@@ -158,7 +156,7 @@ impl Exchange<'_> {
         self.after = self.allowance.left(self.connector.config.request_timeout);
         self.time = match self.allowance {
             Allowance::Until(deadline) => Time::Deadline(deadline),
-            _ => Time::For(self.after.min(LONGEST)),
+            _ => Time::For(bounded(self.after)),
         };
         self.stage = Stage::Ready;
     }

@@ -136,8 +136,8 @@ impl Client {
     /// There is no connection to be had.
     pub async fn server(&self) -> Result<ServerInfo, Error> {
         Ok(match &self.way {
-            Way::Server(connector) => (*connector.link().await?.server()).clone(),
-            Way::Servers(servers) => (*servers.first().link().await?.server()).clone(),
+            Way::Server(connector) => (*self.link(connector).await?.server()).clone(),
+            Way::Servers(servers) => (*self.link(servers.first()).await?.server()).clone(),
             Way::Embedded(backend) => backend.server().clone(),
         })
     }

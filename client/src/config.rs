@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::WhenGone;
 
+/// LIMIT: more time than this is as good as for ever, and keeps the sum in range.
+const LONGEST: Duration = Duration::from_secs(3600 * 24 * 365);
+
 /// How a client behaves. Change what you like and take the rest from [`Config::default`].
 ///
 /// ```
@@ -59,4 +62,9 @@ impl Default for Config {
             name: concat!("larder-client ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
+}
+
+/// A time that can be added to now, whatever was asked for.
+pub(crate) fn bounded(time: Duration) -> Duration {
+    time.min(LONGEST)
 }

@@ -87,13 +87,20 @@ impl<T: Outcome> Future for Executing<'_, T> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.allowance.is_over() {
-            let after = Duration::ZERO;
-            return Poll::Ready(Err(Error::NotExecuted(Cause::Timeout { after })));
-        }
+        check_time(self.allowance)?;
         // What is never waited for would otherwise never let other tasks run.
         ready!(pin!(consume_budget()).poll(context));
         Poll::Ready(answer(self.backend, &self.request).and_then(T::from_answer))
+    }
+}
+
+/// Refuses what begins without any time.
+#[inline]
+pub(crate) fn check_time(allowance: Allowance) -> Result<(), Error> {
+    let after = Duration::ZERO;
+    match allowance.is_used_up() {
+        true => Err(Error::NotExecuted(Cause::Timeout { after })),
+        false => Ok(()),
     }
 }
 
@@ -157,8 +164,9 @@ impl Client {
     ///
     /// `larder::Cache` is one such cache. All operations are there and mean the same; a program moves
     /// to a server by making its client with [`connect`](Self::connect) instead. What belongs to
-    /// connections is not: such a client has no [metrics](Self::metrics), and no timeout but the one
-    /// that is over before a request begins ([`until`](Self::until)).
+    /// connections is not: such a client has no [metrics](Self::metrics), and a request that has begun
+    /// has no timeout; one that has no time when it begins ([`until`](Self::until),
+    /// [`within`](Self::within)) is not executed.
     ///
     /// # Errors
     ///

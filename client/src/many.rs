@@ -280,12 +280,7 @@ impl<'s, T> Parts<'s, T> {
         let asked = parts.map(|(number, (server, (places, list)))| {
             let ask = &ask;
             async move {
-                let answers = match servers.is_left_alone(number) {
-                    Some(error) => Err(error),
-                    None => ask(server, list).await,
-                };
-                servers.note(number, &answers);
-                match answers {
+                match servers.ask(number, ask(server, list)).await {
                     Err(error) if A::MISSED.is_some() && servers.is_miss(&error) => {
                         (places, Ok(vec![]))
                     }

@@ -9,14 +9,14 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use larder_protocol::{Class, Decoded, Response, Status, decode_response};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
-use crate::allowance::Allowance;
+use crate::Error;
+use crate::allowance::{Allowance, Patience};
 use crate::client::ServerInfo;
 use crate::connector::{Connector, Opened};
 use crate::error::Cause;
 use crate::reply::{Answered, Failure, Reply, is_unasked};
-use crate::{ConnectError, Error};
 
 /// LIMIT: the longest answer that is gathered here: a header and a sentence, with room to spare.
 const ANSWER_BYTES_MAX: u32 = 64 * 1024;
@@ -36,8 +36,8 @@ pub(crate) struct Incoming {
     pub(crate) reader: Reader,
     /// What was read and not looked at.
     pub(crate) buffer: BytesMut,
-    /// How long the server may be silent while it is waited for.
-    pub(crate) patience: Duration,
+    /// How long the server is waited for.
+    pub(crate) patience: Patience,
 }
 
 /// A frame of the server.
@@ -56,9 +56,16 @@ pub(crate) enum NoAnswer {
 }
 
 impl Connector {
-    /// Opens a connection for one caller.
-    pub(crate) async fn open_own(&self, allowance: Allowance) -> Result<Own, ConnectError> {
-        let (server, reader, writer, buffer): (_, Reader, Writer, _) = match self.open().await? {
+    /// Opens a connection for one caller, if there is one before its time is over.
+    pub(crate) async fn open_own(&self, allowance: Allowance) -> Result<Own, Error> {
+        let patience = allowance.patience(self.config.request_timeout);
+        let not_in_time = || Error::NotExecuted(patience.timeout());
+        if patience.is_none() {
+            return Err(not_in_time());
+        }
+        let opened = timeout_at(patience.end(), self.open()).await;
+        let opened = opened.map_err(|_| not_in_time())??;
+        let (server, reader, writer, buffer): (_, Reader, Writer, _) = match opened {
             Opened::Tcp(open) => (
                 open.server,
                 Box::new(open.reader),
@@ -72,7 +79,6 @@ impl Connector {
                 open.buffer,
             ),
         };
-        let patience = allowance.left(self.config.request_timeout);
         let incoming = Incoming {
             reader,
             buffer,
@@ -91,14 +97,14 @@ impl Own {
     pub(crate) async fn write_all(
         writer: &mut Writer,
         mut bytes: &[u8],
-        patience: Duration,
+        patience: Patience,
     ) -> Result<(), Cause> {
         while !bytes.is_empty() {
-            match timeout(patience, writer.write(bytes)).await {
+            match timeout_at(patience.end(), writer.write(bytes)).await {
                 Ok(Ok(count)) if count > 0 => bytes = &bytes[count..],
                 Ok(Ok(_)) => return Err(lost("it takes no more bytes")),
                 Ok(Err(error)) => return Err(Cause::ConnectionLost(error.to_string())),
-                Err(_) => return Err(Cause::Timeout { after: patience }),
+                Err(_) => return Err(patience.timeout()),
             }
         }
         Ok(())
@@ -111,20 +117,19 @@ impl Incoming {
         Self {
             reader: Box::new(tokio::io::empty()),
             buffer,
-            patience: Duration::ZERO,
+            // There is nothing to wait for.
+            patience: Allowance::Configured.patience(Duration::ZERO),
         }
     }
 
     /// Reads on, and says how much came.
     pub(crate) async fn read_more(&mut self) -> Result<(), Cause> {
-        let read = timeout(self.patience, self.reader.read_buf(&mut self.buffer)).await;
-        match read {
+        let end = self.patience.end();
+        match timeout_at(end, self.reader.read_buf(&mut self.buffer)).await {
             Ok(Ok(0)) => Err(lost("the server closed it")),
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(Cause::ConnectionLost(error.to_string())),
-            Err(_) => Err(Cause::Timeout {
-                after: self.patience,
-            }),
+            Err(_) => Err(self.patience.timeout()),
         }
     }
 

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::allowance::Allowance;
 use crate::call::{Call, Outcome};
+use crate::config::bounded;
 use crate::connector::Connector;
 use crate::error::Cause;
 use crate::ketama::Continuum;
@@ -243,7 +244,12 @@ impl Servers {
         Ok(Self {
             continuum: Continuum::new(places),
             nodes,
-            when_gone: config.when_gone,
+            when_gone: match config.when_gone {
+                WhenGone::Miss { retry_after } => WhenGone::Miss {
+                    retry_after: bounded(retry_after),
+                },
+                WhenGone::Fail => WhenGone::Fail,
+            },
         })
     }
 
@@ -269,8 +275,8 @@ impl Servers {
         &self.nodes[0].connector
     }
 
-    pub(crate) fn connector_of(&self, key: &[u8]) -> &Arc<Connector> {
-        &self.nodes[self.server_of(key)].connector
+    pub(crate) fn connector(&self, number: usize) -> &Arc<Connector> {
+        &self.nodes[number].connector
     }
 
     pub(crate) fn connectors(&self) -> impl Iterator<Item = &Arc<Connector>> {
@@ -299,6 +305,21 @@ impl Servers {
         }
     }
 
+    /// Asks a server something that takes more than one request, unless it is not asked at this moment,
+    /// and notes whether it is there.
+    pub(crate) async fn ask<T>(
+        &self,
+        number: usize,
+        ask: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let answered = match self.is_left_alone(number) {
+            Some(error) => Err(error),
+            None => ask.await,
+        };
+        self.note(number, &answered);
+        answered
+    }
+
     /// Whether a read that ended with this error found nothing instead. That the caller had no more
     /// time tells nothing about the server.
     pub(crate) fn is_miss(&self, error: &Error) -> bool {
@@ -311,7 +332,7 @@ impl Servers {
     }
 
     /// Why a server is not asked at this moment, if it is not.
-    pub(crate) fn is_left_alone(&self, number: usize) -> Option<Error> {
+    fn is_left_alone(&self, number: usize) -> Option<Error> {
         match self.when_gone {
             WhenGone::Miss { retry_after } => self.nodes[number].is_left_alone(retry_after),
             WhenGone::Fail => None,
@@ -319,7 +340,7 @@ impl Servers {
     }
 
     /// Notes from how a request ended whether its server is there.
-    pub(crate) fn note<T>(&self, number: usize, answered: &Result<T, Error>) {
+    fn note<T>(&self, number: usize, answered: &Result<T, Error>) {
         if let WhenGone::Miss { retry_after } = self.when_gone {
             match answered {
                 Err(error) if error.is_unreachable() => self.nodes[number].note_gone(retry_after),

@@ -10,12 +10,14 @@ use larder_protocol::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::allowance::Patience;
 use crate::call::Outcome;
+use crate::connector::Connector;
 use crate::error::Cause;
 use crate::own::{Incoming, NoAnswer, Own, Writer};
 use crate::read::{Boxed, whole_ms};
 use crate::way::Way;
-use crate::{Client, Error};
+use crate::{Client, Error, embedded};
 
 /// LIMIT: what is read from the source before it is sent; all that a stream keeps in memory.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -45,9 +47,9 @@ impl Client {
     ///
     /// It travels on a connection of its own, and no more than some 64 KiB of it are in memory.
     /// In this process ([`Client::embedded`]) there is no connection, and all of it is gathered first.
-    /// There is no limit to the time it takes in all: it ends when nothing moves for
-    /// [`request_timeout`](crate::Config::request_timeout), or when the server has waited too long
-    /// for the source. It is never sent again by itself.
+    /// There is no limit to the time it takes in all, but for a [deadline](Self::until): it ends when
+    /// nothing moves for [`request_timeout`](crate::Config::request_timeout), or when the server has
+    /// waited too long for the source. It is never sent again by itself.
     ///
     /// A source that fails, or ends early, is [`Error::NotExecuted`]; what it holds beyond
     /// `value_bytes` is not read.
@@ -137,45 +139,74 @@ impl<'c, R: AsyncRead + Send + 'c, T: Outcome + 'c> IntoFuture for StoreFrom<'c,
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let connector = match &self.client.way {
-                Way::Server(connector) => connector,
-                Way::Servers(servers) => servers.connector_of(&self.key),
-                Way::Embedded(backend) => {
-                    check_length(self.value_bytes, &backend.server().limits)?;
-                    let value = gather(self.source, self.value_bytes).await?;
-                    let store = StoreRequest {
-                        mode: self.mode,
-                        key: &self.key,
-                        value: &value,
-                        client_flags: self.flags,
-                        expire_in_ms: self.expire_in.map(whole_ms),
-                    };
-                    return self.client.call(Request::Store(store)).await;
+            let client = self.client;
+            match &client.way {
+                Way::Server(connector) => self.send_to(connector).await,
+                Way::Servers(servers) => {
+                    let number = servers.server_of(&self.key);
+                    let sent = self.send_to(servers.connector(number));
+                    servers.ask(number, sent).await
                 }
-            };
-            let Own {
-                server,
-                mut incoming,
-                mut writer,
-            } = connector.open_own(self.client.allowance).await?;
-            check_length(self.value_bytes, &server.limits)?;
-            let head = self.head();
-            let patience = incoming.patience;
-            let feed = feed(&mut writer, &head, self.source, self.value_bytes, patience);
-            let fed = tokio::select! {
-                biased;
-                fed = feed => fed,
-                // A server that refuses the value says so before it has seen all of it.
-                answered = incoming.early_answer() => {
-                    return T::from_answer(answered.map_err(not_executed)?);
-                }
-            };
-            match fed {
-                Ok(()) => T::from_answer(incoming.answer().await?),
-                Err(Unfed::Source(cause)) => Err(Error::NotExecuted(cause)),
-                Err(Unfed::Connection(cause)) => last_words(&mut incoming, cause).await,
+                Way::Embedded(backend) => self.gathered(&backend.server().limits).await,
             }
         })
+    }
+}
+
+impl<R: AsyncRead + Send, T> StoreFrom<'_, R, T> {
+    /// Sends it on a connection of its own.
+    async fn send_to(self, connector: &Connector) -> Result<T, Error>
+    where
+        T: Outcome,
+    {
+        let Own {
+            server,
+            mut incoming,
+            mut writer,
+        } = connector.open_own(self.client.allowance).await?;
+        check_length(self.value_bytes, &server.limits)?;
+        let head = self.head();
+        let patience = incoming.patience;
+        let feed = feed(&mut writer, &head, self.source, self.value_bytes, patience);
+        let fed = tokio::select! {
+            biased;
+            // Before the rest, since a source that always has more never lets it come to that.
+            () = patience.over() => return Err(Error::NotExecuted(patience.timeout())),
+            fed = feed => fed,
+            // A server that refuses the value says so before it has seen all of it.
+            answered = incoming.early_answer() => {
+                return T::from_answer(answered.map_err(not_executed)?);
+            }
+        };
+        match fed {
+            Ok(()) => T::from_answer(incoming.answer().await?),
+            Err(Unfed::Source(cause)) => Err(Error::NotExecuted(cause)),
+            Err(Unfed::Connection(cause)) => last_words(&mut incoming, cause).await,
+        }
+    }
+
+    /// Gathers the value, and has it stored in this process.
+    async fn gathered(self, limits: &Limits) -> Result<T, Error>
+    where
+        T: Outcome,
+    {
+        let allowance = self.client.allowance;
+        embedded::check_time(allowance)?;
+        check_length(self.value_bytes, limits)?;
+        let patience = allowance.patience(Duration::MAX);
+        let value = tokio::select! {
+            biased;
+            () = patience.over() => return Err(Error::NotExecuted(patience.timeout())),
+            value = gather(self.source, self.value_bytes) => value?,
+        };
+        let store = StoreRequest {
+            mode: self.mode,
+            key: &self.key,
+            value: &value,
+            client_flags: self.flags,
+            expire_in_ms: self.expire_in.map(whole_ms),
+        };
+        self.client.call(Request::Store(store)).await
     }
 }
 
@@ -226,7 +257,7 @@ async fn feed(
     head: &[u8],
     source: impl AsyncRead,
     value_bytes: u64,
-    patience: Duration,
+    patience: Patience,
 ) -> Result<(), Unfed> {
     let mut source = pin!(source.take(value_bytes));
     let mut chunk = vec![0; CHUNK_BYTES];
@@ -253,7 +284,7 @@ async fn feed(
 
 /// A connection that takes no more bytes may still have the reason; the value was not whole.
 async fn last_words<T: Outcome>(incoming: &mut Incoming, cause: Cause) -> Result<T, Error> {
-    incoming.patience = incoming.patience.min(LAST_WORDS);
+    incoming.patience = incoming.patience.at_most(LAST_WORDS);
     match incoming.answer().await {
         Ok(answered) => T::from_answer(answered),
         Err(NoAnswer::NotExecuted(said)) => Err(Error::NotExecuted(said)),

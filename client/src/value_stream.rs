@@ -10,8 +10,9 @@ use larder_protocol::{
     decode_value_head,
 };
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep_until};
 
+use crate::allowance::Patience;
 use crate::connector::Connector;
 use crate::error::Cause;
 use crate::own::{Heard, Incoming, Own};
@@ -24,7 +25,7 @@ use crate::{Client, Error, embedded};
 /// It has a connection of its own, which waits for as long as nothing is read from it: not for ever,
 /// since the server closes the connection of a reader that is too slow. Reading fails with an
 /// [`io::Error`] where the value does not arrive whole; it ends with the last byte of the value and
-/// never before.
+/// never before. What was asked for until a [deadline](Client::until) has to be read by then.
 pub struct ValueStream {
     incoming: Incoming,
     head: ValueHead,
@@ -50,27 +51,65 @@ impl Client {
     ///
     /// Any [`Error`]; a stream that nothing comes of is never tried again by itself.
     pub async fn get_stream(&self, key: impl AsRef<[u8]>) -> Result<Option<ValueStream>, Error> {
+        let key = key.as_ref();
         let request = Request::Get {
-            key: key.as_ref(),
+            key,
             want_expiry: true,
         };
-        let (limits, mut incoming) = match &self.way {
-            Way::Server(connector) => self.begin_stream(connector, request).await?,
+        match &self.way {
+            Way::Server(connector) => self.stream_from(connector, request).await,
             Way::Servers(servers) => {
-                let connector = servers.connector_of(key.as_ref());
-                self.begin_stream(connector, request).await?
+                let number = servers.server_of(key);
+                let stream = self.stream_from(servers.connector(number), request);
+                match servers.ask(number, stream).await {
+                    Err(error) if servers.is_miss(&error) => Ok(None),
+                    begun => begun,
+                }
             }
             Way::Embedded(backend) => {
+                embedded::check_time(self.allowance)?;
                 let response = embedded::response(&**backend, &request);
-                (backend.server().limits, Incoming::whole(response))
+                let incoming = Incoming::whole(response);
+                ValueStream::begin(backend.server().limits, incoming).await
             }
-        };
+        }
+    }
+
+    /// Asks on a connection of its own.
+    async fn stream_from(
+        &self,
+        connector: &Connector,
+        request: Request<'_>,
+    ) -> Result<Option<ValueStream>, Error> {
+        let Own {
+            server,
+            incoming,
+            mut writer,
+        } = connector.open_own(self.allowance).await?;
+        let mut frame = Vec::new();
+        let (id, quiet) = (0, false);
+        RequestFrame { id, quiet, request }.encode(&mut frame);
+        let sent = Own::write_all(&mut writer, &frame, incoming.patience).await;
+        sent.map_err(Error::NotExecuted)?;
+        ValueStream::begin(server.limits, incoming).await
+    }
+}
+
+/// Whether the next frame is the value that was asked for.
+fn is_value(incoming: &Incoming) -> bool {
+    ResponseHeader::read(&incoming.buffer)
+        .is_some_and(|header| header.status == Status::OK && header.opcode == Opcode::Get as u8)
+}
+
+impl ValueStream {
+    /// Reads up to the value, if there is one.
+    async fn begin(limits: Limits, mut incoming: Incoming) -> Result<Option<Self>, Error> {
         loop {
             if is_value(&incoming) {
                 match decode_value_head(&incoming.buffer, limits.frame_bytes_max) {
                     Decoded::Frame { frame, consumed } => {
                         incoming.buffer.advance(consumed);
-                        return Ok(Some(ValueStream::new(incoming, frame)));
+                        return Ok(Some(Self::new(incoming, frame)));
                     }
                     Decoded::Incomplete { .. } => {}
                     Decoded::Refused(refusal) => return Err(Error::Unknown(refusal.into())),
@@ -90,37 +129,10 @@ impl Client {
         }
     }
 
-    /// Asks on a connection of its own.
-    async fn begin_stream(
-        &self,
-        connector: &Connector,
-        request: Request<'_>,
-    ) -> Result<(Limits, Incoming), Error> {
-        let Own {
-            server,
-            incoming,
-            mut writer,
-        } = connector.open_own(self.allowance).await?;
-        let mut frame = Vec::new();
-        let (id, quiet) = (0, false);
-        RequestFrame { id, quiet, request }.encode(&mut frame);
-        let sent = Own::write_all(&mut writer, &frame, incoming.patience).await;
-        sent.map_err(Error::NotExecuted)?;
-        Ok((server.limits, incoming))
-    }
-}
-
-/// Whether the next frame is the value that was asked for.
-fn is_value(incoming: &Incoming) -> bool {
-    ResponseHeader::read(&incoming.buffer)
-        .is_some_and(|header| header.status == Status::OK && header.opcode == Opcode::Get as u8)
-}
-
-impl ValueStream {
     fn new(incoming: Incoming, head: ValueHead) -> Self {
         Self {
             left_bytes: head.value_bytes.into(),
-            deadline: Box::pin(sleep(incoming.patience)),
+            deadline: Box::pin(sleep_until(incoming.patience.end())),
             is_waiting: false,
             incoming,
             head,
@@ -157,12 +169,16 @@ impl ValueStream {
         self.head.meta.expiry_left
     }
 
-    /// Reads from the socket; fails where it has been silent for too long.
+    /// Reads from the socket; fails where it has been silent for too long, or the deadline is over.
     fn poll_socket(
         &mut self,
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<usize>> {
+        let patience = self.incoming.patience;
+        if patience.is_over() {
+            return Poll::Ready(Err(overdue(patience)));
+        }
         let before = into.filled().len();
         match Pin::new(&mut self.incoming.reader).poll_read(cx, into) {
             Poll::Ready(read) => {
@@ -172,16 +188,17 @@ impl ValueStream {
             Poll::Pending => {
                 if !self.is_waiting {
                     self.is_waiting = true;
-                    let patience = self.incoming.patience;
-                    self.deadline.as_mut().reset(Instant::now() + patience);
+                    self.deadline.as_mut().reset(patience.end());
                 }
                 ready!(self.deadline.as_mut().poll(cx));
-                let after = self.incoming.patience;
-                let error = Error::Unknown(Cause::Timeout { after });
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, error)))
+                Poll::Ready(Err(overdue(patience)))
             }
         }
     }
+}
+
+fn overdue(patience: Patience) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, Error::Unknown(patience.timeout()))
 }
 
 impl AsyncRead for ValueStream {

@@ -13,6 +13,7 @@ use crate::call::{Call, Outcome};
 use crate::connector::Connector;
 use crate::embedded::{Backend, Executing};
 use crate::error::Cause;
+use crate::link::Link;
 use crate::servers::{AskingOne, Servers};
 use crate::{Client, Error};
 
@@ -68,13 +69,22 @@ impl Client {
             Way::Servers(servers) => servers.first(),
             Way::Embedded(backend) => return Ok(backend.server().limits),
         };
-        if let Some(link) = connector.open_link() {
-            return Ok(link.server().limits);
+        match connector.open_link() {
+            Some(link) => Ok(link.server().limits),
+            None => Ok(self.link(connector).await?.server().limits),
         }
+    }
+
+    /// A connection to a server, if there is one before the time is over.
+    pub(crate) async fn link<'c>(&self, connector: &'c Arc<Connector>) -> Result<&'c Link, Error> {
         let after = self.time_left();
+        let not_in_time = || Error::NotExecuted(Cause::Timeout { after });
+        if after.is_zero() {
+            return connector.open_link().ok_or_else(not_in_time);
+        }
         match timeout(after, connector.link()).await {
-            Ok(link) => Ok(link?.server().limits),
-            Err(_) => Err(Error::NotExecuted(Cause::Timeout { after })),
+            Ok(link) => Ok(link?),
+            Err(_) => Err(not_in_time()),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Values that are read and sent piece by piece.
 
+use std::time::{Duration, Instant};
+
 use larder_client::{Cause, Error, Status};
 use tokio::io::AsyncReadExt;
 
@@ -10,6 +12,7 @@ over_every_way! {
     a_stream_brings_what_a_stream_sent
     a_source_that_ends_early_stores_nothing
     a_stream_is_refused_like_anything_else
+    nothing_is_done_without_any_time
 }
 
 async fn a_stream_brings_what_a_stream_sent(ground: &Ground) {
@@ -73,4 +76,24 @@ async fn a_stream_is_refused_like_anything_else(ground: &Ground) {
         ),
         "{no_key:?}"
     );
+}
+
+async fn nothing_is_done_without_any_time(ground: &Ground) {
+    let client = ground.client().await;
+    for late in [client.until(Instant::now()), client.within(Duration::ZERO)] {
+        let asked = [
+            late.get("k").await.map(drop),
+            late.set("k", "v").await.map(drop),
+            late.get_stream("k").await.map(drop),
+            late.set_from("k", 1, &b"v"[..]).await.map(drop),
+        ];
+        for asked in asked {
+            let error = asked.expect_err("no time");
+            assert!(
+                matches!(error, Error::NotExecuted(Cause::Timeout { .. })),
+                "{error}"
+            );
+        }
+    }
+    assert_eq!(client.get("k").await, Ok(None));
 }

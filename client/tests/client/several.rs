@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_client::{Client, Config, ConnectError, Error, Server, Status, WhenGone};
+use larder_client::{Cause, Client, Config, ConnectError, Error, Server, Status, WhenGone};
 use larder_protocol::{Fit, Request, ValuesAsked, ValuesReply};
 
 use crate::fake::{Asked, Fake, Peer};
@@ -76,13 +76,63 @@ async fn keys_of_a_server_that_is_gone_miss() {
     );
     assert!(matches!(
         stored,
-        Error::NotExecuted(larder_client::Cause::Unreachable(
-            ConnectError::LeftAlone { .. }
-        ))
+        Error::NotExecuted(Cause::Unreachable(ConnectError::LeftAlone { .. }))
     ));
     client.delete(&gone).await.expect_err("it is gone");
     assert_eq!(client.get_many([&gone, &gone]).await, Ok(vec![None, None]));
     client.delete_many([&gone]).await.expect_err("it is gone");
+}
+
+#[tokio::test]
+async fn streams_of_a_server_that_is_gone_miss_and_note_it() {
+    let is_left_alone = |error: &Error| {
+        matches!(
+            error,
+            Error::NotExecuted(Cause::Unreachable(ConnectError::LeftAlone { .. }))
+        )
+    };
+    for begins_with_a_write in [false, true] {
+        let when_gone = WhenGone::Miss { retry_after: LONG };
+        let (client, mut leaving) = client_of_two(when_gone).await;
+        let (_, gone) = keys(&client, &mut leaving).await;
+        drop(leaving);
+        if begins_with_a_write {
+            let stored = client.set_from(&gone, 1, &b"v"[..]).await;
+            let error = stored.expect_err("it is gone");
+            assert!(error.is_unreachable() && !is_left_alone(&error), "{error}");
+        } else {
+            let stream = client.get_stream(&gone).await;
+            assert!(stream.expect("a miss").is_none());
+        }
+        let error = client.set(&gone, "v").await.expect_err("it is gone");
+        assert!(is_left_alone(&error), "{error}");
+        let stream = client.get_stream(&gone).await;
+        assert!(stream.expect("a miss").is_none());
+        let stored = client.set_from(&gone, 1, &b"v"[..]).await;
+        let error = stored.expect_err("it is gone");
+        assert!(is_left_alone(&error), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_may_be_left_alone_for_ever() {
+    let for_ever = WhenGone::Miss {
+        retry_after: Duration::MAX,
+    };
+    let nobody = Fake::start().await;
+    let there = Fake::start().await;
+    let urls = [there.url(), nobody.url()];
+    drop(nobody);
+    let connecting = Client::connect_many_with(urls, config(for_ever));
+    let (client, _peer) = tokio::join!(connecting, there.accept());
+    client.expect("one of them is there");
+
+    let (client, mut leaving) = client_of_two(for_ever).await;
+    let (_, gone) = keys(&client, &mut leaving).await;
+    drop(leaving);
+    for _ in 0..2 {
+        assert_eq!(client.get(&gone).await, Ok(None));
+    }
 }
 
 #[tokio::test]

@@ -3,18 +3,21 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use larder_client::{Cause, Client, Config, Error, Status};
 use larder_protocol::{
     ExpiryLeft, Opcode, Request, ResponseHeader, ValueMeta, encode_close, encode_drain,
     encode_stored, encode_value_head,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::sync::Notify;
 
 use crate::fake::{Fake, Peer};
 
 const KIB: usize = 1024;
+
+const LONG: Duration = Duration::from_secs(3600);
 
 /// A source of so many bytes that then does what its end says.
 struct Source {
@@ -374,4 +377,145 @@ async fn the_shared_connection_does_not_wait_for_a_stream() {
     let ((stream, small), _own) = tokio::join!(read, serve);
     assert_eq!(&small[..], b"small");
     drop(stream);
+}
+
+fn is_not_in_time(error: &Error) -> bool {
+    matches!(error, Error::NotExecuted(Cause::Timeout { after }) if *after < LONG)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_waits_for_a_connection_no_longer_than_it_may() {
+    let fake = Fake::start().await;
+    let config = Config {
+        connect_timeout: LONG,
+        ..Config::default()
+    };
+    let client = Client::lazy(&fake.url(), config).expect("a good address");
+    let time = Duration::from_millis(100);
+    // Nobody greets.
+    for hurried in [
+        client.within(time),
+        client.until(Instant::now() + time),
+        client.clone(),
+    ] {
+        let read = hurried.get_stream("key").await.map(drop);
+        let stored = hurried.set_from("key", 1, &b"v"[..]).await.map(drop);
+        let server = hurried.server().await.map(drop);
+        for asked in [read, stored, server] {
+            let error = asked.expect_err("no connection");
+            assert!(is_not_in_time(&error), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_without_any_time_is_not_begun() {
+    let fake = Fake::start().await;
+    let client = client(&fake);
+    for late in [client.until(Instant::now()), client.within(Duration::ZERO)] {
+        let read = late.get_stream("key").await.map(drop);
+        let stored = late.set_from("key", 1, &b"v"[..]).await.map(drop);
+        let server = late.server().await.map(drop);
+        for asked in [read, stored, server] {
+            let error = asked.expect_err("no time");
+            assert!(is_not_in_time(&error), "{error}");
+        }
+    }
+}
+
+/// Lets a long time pass.
+async fn wait_long() {
+    tokio::time::pause();
+    tokio::time::advance(2 * LONG).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_deadline_is_kept_by_a_value_that_is_still_coming() {
+    let fake = Fake::start().await;
+    let client = client(&fake);
+    let (goes_on, gone_on) = (Notify::new(), Notify::new());
+    let serve = async {
+        let mut peer = fake.accept().await;
+        drop(peer.expect().await);
+        let mut output = Vec::new();
+        encode_value_head(&mut output, Opcode::Get, 0, &meta(9), 3);
+        output.push(b'x');
+        peer.send(&output).await;
+        goes_on.notified().await;
+        peer.send(b"yz").await;
+        gone_on.notify_one();
+        peer
+    };
+    let read = async {
+        let hurried = client.until(Instant::now() + LONG);
+        let stream = hurried.get_stream("key").await.expect("answered");
+        let mut stream = stream.expect("found");
+        assert_eq!(stream.read_u8().await.expect("in time"), b'x');
+        goes_on.notify_one();
+        gone_on.notified().await;
+        wait_long().await;
+        stream.read_u8().await
+    };
+    let (read, _peer) = tokio::join!(read, serve);
+    let error = read.expect_err("not in time");
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+}
+
+#[tokio::test]
+async fn a_deadline_is_kept_by_a_value_that_is_still_sent() {
+    let fake = Fake::start().await;
+    let client = client(&fake);
+    let (mut sink, source) = tokio::io::duplex(KIB);
+    let serve = async {
+        let mut peer = fake.accept().await;
+        swallow(&mut peer, 1).await;
+        wait_long().await;
+        // The source is gone, since the time is over.
+        let _ = sink.write_all(b"value").await;
+        if let Some(asked) = peer.next().await {
+            let mut output = Vec::new();
+            encode_stored(&mut output, Opcode::Set, asked.frame().id, 17);
+            peer.send(&output).await;
+        }
+    };
+    let hurried = client.until(Instant::now() + LONG);
+    let store = async { hurried.set_from("key", 5, source).await };
+    let (stored, ()) = tokio::join!(store, serve);
+    let error = stored.expect_err("not in time");
+    assert!(
+        matches!(error, Error::NotExecuted(Cause::Timeout { .. })),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_stream_may_stand_still_for_ever() {
+    let fake = Fake::start().await;
+    let config = Config {
+        request_timeout: Duration::MAX,
+        ..Config::default()
+    };
+    let client = Client::lazy(&fake.url(), config).expect("a good address");
+    let stands_still = Notify::new();
+    let serve = async {
+        let mut peer = fake.accept().await;
+        drop(peer.expect().await);
+        let mut output = Vec::new();
+        encode_value_head(&mut output, Opcode::Get, 0, &meta(9), 5);
+        peer.send(&output).await;
+        stands_still.notified().await;
+        peer.send(b"value").await;
+    };
+    let read = async {
+        let stream = client.get_stream("key").await.expect("answered");
+        let mut read = Vec::new();
+        // Looked at once before it goes on.
+        stands_still.notify_one();
+        let outcome = stream.expect("found").read_to_end(&mut read).await;
+        outcome.expect("whole");
+        read
+    };
+    let (read, ()) = tokio::join!(read, serve);
+    assert_eq!(read, b"value");
 }
