@@ -3,10 +3,10 @@
 //! Answers are told from the rest by their headers alone, and go to whoever asked as they came: what
 //! is in them is read by the caller's task. What concerns the connection is read here.
 //!
-//! A large answer is cut out of the buffer that it was read into. Small ones are copied, a
-//! [handful](GROUP_BYTES_MAX) into one piece of memory of just their size: an allocation for each would
-//! cost more than all else that is done for it, and pieces of the buffer would have a small value that
-//! is kept for long keep all of it.
+//! Nothing is cut out of the buffer that all is read into: a value that is kept for long would keep all
+//! of it. Small answers are copied, a [handful](GROUP_BYTES_MAX) into one piece of memory of just their
+//! size, since an allocation for each would cost more than all else that is done for it. Longer ones
+//! have one each, and one that is [large](OWN_BYTES_MIN) is read into it, but for its beginning.
 
 use bytes::{Buf, Bytes, BytesMut};
 use larder_protocol::{
@@ -17,16 +17,23 @@ use crate::ending::Ending;
 use crate::pending::Answer;
 use crate::reply::is_unasked;
 
-/// LIMIT: longer answers are not copied; a value that is kept keeps no more than this beside it.
-const COPY_BYTES_MAX: usize = 4096;
+/// LIMIT: longer answers have memory of their own.
+const SMALL_BYTES_MAX: usize = 4096;
 
 /// LIMIT: what a small value that is kept may keep beside it.
 const GROUP_BYTES_MAX: usize = 2048;
 
+/// LIMIT: a frame that is longer, and not there whole, is read into memory of its own. It also bounds
+/// what the common buffer grows to: room for a read behind the beginning of a frame, doubled.
+const OWN_BYTES_MIN: usize = 64 * 1024;
+
 /// What was read and not handed out.
 #[derive(Debug)]
 pub(crate) struct Inbox {
+    /// What is read into: what all frames share, or what a large one has for itself, of its length.
     pub(crate) buffer: BytesMut,
+    /// What all share, meanwhile; empty.
+    shared: Option<BytesMut>,
     frame_bytes_max: usize,
     notes: Notes,
     /// Small answers at the front of the buffer that are still to be copied, by their ids and lengths.
@@ -47,6 +54,7 @@ impl Inbox {
     pub(crate) fn new(buffer: BytesMut, frame_bytes_max: u32) -> Self {
         Self {
             buffer,
+            shared: None,
             frame_bytes_max: frame_bytes_max as usize,
             notes: Notes::default(),
             group: Vec::new(),
@@ -61,8 +69,27 @@ impl Inbox {
 
     /// Makes room for what is read next, and for all of a frame that is there in part.
     pub(crate) fn make_room(&mut self, read_bytes: usize, needed_bytes: usize) {
+        if needed_bytes > OWN_BYTES_MIN {
+            return self.make_room_of_its_own(needed_bytes);
+        }
+        if let Some(shared) = self.shared.take() {
+            let rest = std::mem::replace(&mut self.buffer, shared);
+            self.buffer.extend_from_slice(&rest);
+        }
         self.buffer
             .reserve(read_bytes.max(needed_bytes - self.buffer.len()));
+    }
+
+    /// Has the frame at the front read into memory of its length, so that nothing else gets there.
+    fn make_room_of_its_own(&mut self, frame_bytes: usize) {
+        if self.shared.is_some() && self.buffer.capacity() >= frame_bytes {
+            return;
+        }
+        let mut own = BytesMut::with_capacity(frame_bytes);
+        own.extend_from_slice(&self.buffer);
+        let mut shared = std::mem::replace(&mut self.buffer, own);
+        shared.clear();
+        self.shared.get_or_insert(shared);
     }
 
     /// Takes all whole frames from the front of the buffer, and returns how many bytes it must hold
@@ -82,7 +109,7 @@ impl Inbox {
             if is_answer && frame_bytes > rest.len() {
                 break Ok(frame_bytes);
             }
-            if is_answer && frame_bytes <= COPY_BYTES_MAX {
+            if is_answer && frame_bytes <= SMALL_BYTES_MAX {
                 if self.group_bytes + frame_bytes > GROUP_BYTES_MAX {
                     self.end_group();
                 }
@@ -92,7 +119,7 @@ impl Inbox {
             }
             self.end_group();
             if is_answer {
-                let frame = self.buffer.split_to(frame_bytes).freeze();
+                let frame = self.take_longer(frame_bytes);
                 self.notes.answers.push((header.id, Answer::Frame(frame)));
             } else if let Some(taken) = self.take_other(header.id) {
                 break taken;
@@ -100,6 +127,16 @@ impl Inbox {
         };
         self.end_group();
         taken
+    }
+
+    /// Takes an answer that has memory of its own.
+    fn take_longer(&mut self, frame_bytes: usize) -> Bytes {
+        if self.shared.is_some() && self.buffer.len() == frame_bytes {
+            return std::mem::take(&mut self.buffer).freeze();
+        }
+        let frame = Bytes::copy_from_slice(&self.buffer[..frame_bytes]);
+        self.buffer.advance(frame_bytes);
+        frame
     }
 
     /// Copies the small answers at the front of the buffer.
@@ -171,7 +208,7 @@ mod tests {
         ExpiryLeft, Opcode, ResponseHeader, Status, ValueMeta, encode_status, encode_value,
     };
 
-    use super::Inbox;
+    use super::{HEADER_BYTES, Inbox, OWN_BYTES_MIN};
     use crate::ending::Ending;
     use crate::pending::Answer;
     use crate::reply::{Reply, read_answer};
@@ -221,6 +258,46 @@ mod tests {
             }
             let expected: Vec<_> = (1..).zip(sizes).collect();
             assert_eq!(values(&mut inbox), expected);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_kept_keeps_nothing_else() {
+        /// LIMIT: what the driver asks room for.
+        const READ_BYTES: usize = 64 * 1024;
+        let sizes = [
+            100, 6000, 1_000_000, 6000, 200_000, 70_000, 3000, 60_000, 6000,
+        ];
+        let mut bytes = Vec::new();
+        for (id, size) in (1..).zip(sizes) {
+            value(&mut bytes, id, size);
+        }
+        for piece in [1000, READ_BYTES, bytes.len()] {
+            let mut inbox = Inbox::new(BytesMut::new(), FRAME_BYTES_MAX);
+            let (mut rest, mut needed_bytes) = (&bytes[..], HEADER_BYTES);
+            while !rest.is_empty() {
+                inbox.make_room(READ_BYTES, needed_bytes);
+                let room = inbox.buffer.capacity() - inbox.buffer.len();
+                let (read, unread) = rest.split_at(room.min(piece).min(rest.len()));
+                inbox.buffer.extend_from_slice(read);
+                rest = unread;
+                needed_bytes = inbox.take_frames().expect("the frames are good");
+            }
+            inbox.make_room(READ_BYTES, needed_bytes);
+            assert!(inbox.buffer.capacity() <= 4 * OWN_BYTES_MIN);
+            let answers = std::mem::take(&mut inbox.notes().answers);
+            assert_eq!(answers.len(), sizes.len());
+            let mut whole = &bytes[..];
+            for (_, answer) in answers {
+                let Answer::Frame(frame) = answer else {
+                    panic!("{answer:?}");
+                };
+                let frame_bytes = frame.len();
+                assert!(whole.starts_with(&frame));
+                whole = &whole[frame_bytes..];
+                let memory = frame.try_into_mut().expect("nobody else has it");
+                assert_eq!(memory.capacity(), frame_bytes);
+            }
         }
     }
 
