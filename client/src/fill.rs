@@ -19,7 +19,7 @@ use tokio::time::timeout_at;
 
 use crate::allowance::Allowance;
 use crate::error::Cause;
-use crate::flights::{Flight, Flights};
+use crate::flights::{End, Flight, Flights};
 use crate::lease::{Freshness, Lease};
 use crate::pause::Pauses;
 use crate::store::Conditional;
@@ -171,7 +171,8 @@ where
             if let Some(left) = self.refresh_below {
                 asked = asked.refresh_below(left);
             }
-            let awaited = match asked.await {
+            let mut was_in_vain = false;
+            let mut awaited = match asked.await {
                 Ok(found) => match (found.lease, found.item) {
                     (Lease::Won { version }, _) => {
                         // Those who wait for this task already wait on.
@@ -204,20 +205,30 @@ where
                 Err(error) if client.allowance.is_over() => return Err(FillError::Cache(error)),
                 Err(error) => {
                     tracing::warn!(%error, "the cache cannot be asked; the value is made without it");
+                    was_in_vain = true;
                     match join(flights, key, leading.take()) {
                         Ok(flight) => return self.make_alone(flight).await,
                         Err(awaited) => awaited,
                     }
                 }
             };
-            if let Some(value) = awaited.end().await {
-                return Ok(value);
+            loop {
+                match awaited.end().await {
+                    End::Value(value) => return Ok(value),
+                    // To ask again would take as long again, for each of those who waited in turn.
+                    End::NothingAlone if was_in_vain => match flights.join(key) {
+                        Ok(flight) => return self.make_alone(flight).await,
+                        Err(next) => awaited = next,
+                    },
+                    End::Nothing | End::NothingAlone => break,
+                }
             }
         }
     }
 
     /// Makes the value without the cache.
     async fn make_alone(self, flight: Flight) -> Result<Bytes, FillError<E>> {
+        flight.go_alone();
         let made = (self.make)().await;
         let value: Bytes = made.map_err(FillError::Fill)?.into();
         flight.land(value.clone());

@@ -5,7 +5,9 @@
 //! its end. It ends with the value, if that was stored under the lease that it was made for: then
 //! nobody has stored, deleted or invalidated anything under the key since, so that it is as good as
 //! read at that moment. In every other case, and when the leader fails, panics or is dropped, those
-//! who waited ask for themselves, and one of them leads the next flight.
+//! who waited ask for themselves, and one of them leads the next flight. Where the cache cannot be
+//! reached, the value is made without it, [alone](Flight::go_alone), and counts all the same; if that
+//! fails, those who had asked in vain do not ask again, since each would wait for the cache anew.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +19,28 @@ use tokio::sync::watch;
 /// All flights of a client and its clones.
 #[derive(Debug, Default)]
 pub(crate) struct Flights {
-    by_key: Mutex<HashMap<Bytes, watch::Receiver<Option<Bytes>>>>,
+    by_key: Mutex<HashMap<Bytes, watch::Receiver<Stage>>>,
+}
+
+/// Where a flight is.
+#[derive(Clone, Debug)]
+enum Stage {
+    /// Under way, with the cache.
+    UnderWay,
+    /// Under way, without the cache.
+    Alone,
+    /// It has ended with a value.
+    Landed(Bytes),
+}
+
+/// How a flight ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Value(Bytes),
+    /// With nothing, as the cache may say why.
+    Nothing,
+    /// With nothing, and the cache could not be reached.
+    NothingAlone,
 }
 
 /// A flight, as its leader holds it. Dropped, it ends with nothing.
@@ -25,19 +48,19 @@ pub(crate) struct Flights {
 pub(crate) struct Flight {
     flights: Arc<Flights>,
     key: Bytes,
-    landed: watch::Sender<Option<Bytes>>,
+    stage: watch::Sender<Stage>,
 }
 
 /// A flight, as those who wait for its end hold it.
 #[derive(Debug)]
-pub(crate) struct Awaited(watch::Receiver<Option<Bytes>>);
+pub(crate) struct Awaited(watch::Receiver<Stage>);
 
 impl Flights {
     /// Leads the flight for a key, or waits for the one that there is.
     pub(crate) fn join(self: &Arc<Self>, key: &Bytes) -> Result<Flight, Awaited> {
         let mut by_key = self.by_key();
         match by_key.get(key) {
-            Some(landed) => Err(Awaited(landed.clone())),
+            Some(stage) => Err(Awaited(stage.clone())),
             None => Ok(self.begin(&mut by_key, key)),
         }
     }
@@ -49,27 +72,32 @@ impl Flights {
 
     fn begin(
         self: &Arc<Self>,
-        by_key: &mut HashMap<Bytes, watch::Receiver<Option<Bytes>>>,
+        by_key: &mut HashMap<Bytes, watch::Receiver<Stage>>,
         key: &Bytes,
     ) -> Flight {
-        let (landed, receiver) = watch::channel(None);
+        let (stage, receiver) = watch::channel(Stage::UnderWay);
         by_key.insert(key.clone(), receiver);
         Flight {
             flights: self.clone(),
             key: key.clone(),
-            landed,
+            stage,
         }
     }
 
-    fn by_key(&self) -> MutexGuard<'_, HashMap<Bytes, watch::Receiver<Option<Bytes>>>> {
+    fn by_key(&self) -> MutexGuard<'_, HashMap<Bytes, watch::Receiver<Stage>>> {
         self.by_key.lock()
     }
 }
 
 impl Flight {
+    /// Goes on without the cache, which cannot be reached.
+    pub(crate) fn go_alone(&self) {
+        self.stage.send_replace(Stage::Alone);
+    }
+
     /// Ends it with a value.
     pub(crate) fn land(self, value: Bytes) {
-        self.landed.send_replace(Some(value));
+        self.stage.send_replace(Stage::Landed(value));
     }
 }
 
@@ -77,7 +105,7 @@ impl Drop for Flight {
     fn drop(&mut self) {
         let mut by_key = self.flights.by_key();
         // Another may have taken its place.
-        let is_this = |landed: &watch::Receiver<_>| landed.same_channel(&self.landed.subscribe());
+        let is_this = |stage: &watch::Receiver<_>| stage.same_channel(&self.stage.subscribe());
         if by_key.get(&self.key).is_some_and(is_this) {
             by_key.remove(&self.key);
         }
@@ -85,10 +113,18 @@ impl Drop for Flight {
 }
 
 impl Awaited {
-    /// Waits for the end; the value, if there is one.
-    pub(crate) async fn end(mut self) -> Option<Bytes> {
-        let landed = self.0.wait_for(Option::is_some).await;
-        landed.ok().and_then(|value| value.clone())
+    /// Waits for the end.
+    pub(crate) async fn end(mut self) -> End {
+        // An error says that the leader is gone.
+        let _ = self
+            .0
+            .wait_for(|stage| matches!(stage, Stage::Landed(_)))
+            .await;
+        match &*self.0.borrow() {
+            Stage::Landed(value) => End::Value(value.clone()),
+            Stage::Alone => End::NothingAlone,
+            Stage::UnderWay => End::Nothing,
+        }
     }
 }
 
@@ -98,7 +134,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::{Flight, Flights};
+    use super::{End, Flight, Flights};
 
     fn lead(flights: &Arc<Flights>, key: &Bytes) -> Flight {
         flights.join(key).expect("there is no flight")
@@ -110,7 +146,7 @@ mod tests {
         let flight = lead(&flights, &key);
         let waits = flights.join(&key).expect_err("there is a flight");
         flight.land(Bytes::from("v"));
-        assert_eq!(waits.end().await, Some(Bytes::from("v")));
+        assert_eq!(waits.end().await, End::Value(Bytes::from("v")));
         drop(lead(&flights, &key));
         assert!(flights.by_key().is_empty());
     }
@@ -121,7 +157,29 @@ mod tests {
         let flight = lead(&flights, &key);
         let waits = flights.join(&key).expect_err("there is a flight");
         drop(flight);
-        assert_eq!(waits.end().await, None);
+        assert_eq!(waits.end().await, End::Nothing);
+    }
+
+    #[tokio::test]
+    async fn one_that_goes_on_alone_says_so_if_it_ends_with_nothing() {
+        let (flights, key) = (Arc::new(Flights::default()), Bytes::from("k"));
+        for lands in [false, true] {
+            let flight = lead(&flights, &key);
+            let waits = flights.join(&key).expect_err("there is a flight");
+            flight.go_alone();
+            let value = Bytes::from("v");
+            let end = match lands {
+                true => {
+                    flight.land(value.clone());
+                    End::Value(value)
+                }
+                false => {
+                    drop(flight);
+                    End::NothingAlone
+                }
+            };
+            assert_eq!(waits.end().await, end);
+        }
     }
 
     #[tokio::test]
@@ -132,6 +190,6 @@ mod tests {
         drop(old);
         let waits = flights.join(&key).expect_err("there is a flight");
         new.land(Bytes::from("v"));
-        assert_eq!(waits.end().await, Some(Bytes::from("v")));
+        assert_eq!(waits.end().await, End::Value(Bytes::from("v")));
     }
 }

@@ -4,6 +4,7 @@
 mod blocking;
 mod endings;
 mod fake;
+mod filling;
 mod leases;
 mod many;
 mod operations;

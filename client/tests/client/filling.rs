@@ -1,0 +1,42 @@
+//! `get_or_fill` where there is no cache to be asked.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use larder_client::{Client, Config, FillError};
+use tokio::time::Instant;
+
+use crate::fake::Fake;
+
+const CALLERS: usize = 12;
+
+#[tokio::test(start_paused = true)]
+async fn those_who_fail_without_the_cache_do_not_wait_for_it_one_after_the_other() {
+    let nobody = Fake::start().await;
+    let config = Config::default();
+    let once = config.connect_timeout;
+    let client = Client::lazy(&nobody.url(), config).expect("a good address");
+    drop(nobody);
+    let made = Arc::new(AtomicUsize::new(0));
+    let begun = Instant::now();
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let (client, made) = (client.clone(), made.clone());
+            tokio::spawn(async move {
+                let filled = client.get_or_fill("k", async || {
+                    made.fetch_add(1, Ordering::Relaxed);
+                    tokio::task::yield_now().await;
+                    Err::<&str, _>("no database")
+                });
+                filled.await
+            })
+        })
+        .collect();
+    for caller in callers {
+        let filled = caller.await.expect("no panic");
+        assert_eq!(filled, Err(FillError::Fill("no database")));
+    }
+    assert_eq!(made.load(Ordering::Relaxed), CALLERS);
+    let waited = begun.elapsed();
+    assert!(waited < 2 * once, "{waited:?} on the clock of the test");
+}
