@@ -42,6 +42,7 @@ use self::progress::Progress;
 use self::report::Report;
 use self::site::Site;
 use self::stop::Stop;
+use super::commands::conclude_in_json;
 use super::ending::{Ending, Failure, conclude, print, say};
 
 pub(crate) use self::options::BenchOptions;
@@ -51,7 +52,10 @@ const PREPARING_DEPTH: usize = 64;
 
 /// Runs a load and reports.
 pub(crate) fn run(options: &BenchOptions) -> ExitCode {
-    conclude("bench", bench(options))
+    match bench(options) {
+        Err(failure) if options.json => conclude_in_json("bench", &failure),
+        ended => conclude("bench", ended),
+    }
 }
 
 fn bench(options: &BenchOptions) -> Result<Ending, Failure> {

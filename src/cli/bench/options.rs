@@ -164,7 +164,7 @@ pub(crate) struct BenchOptions {
     #[arg(long, value_name = "FILE", conflicts_with = "idle")]
     pub(super) plot: Option<PathBuf>,
 
-    /// Report as one JSON object
+    /// Report as one JSON object, a failure as well
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -112,6 +112,17 @@ impl<R: Read> Lines<R> {
     }
 }
 
+/// Whether text begins with the name of a column, and goes on as a line of them does.
+pub(super) fn names_a_column(first: &[u8]) -> bool {
+    let line = first.trim_ascii_start();
+    let end = line.iter().position(|byte| matches!(byte, b',' | b'\n'));
+    let name = end.map(|end| line[..end].trim_ascii());
+    name.is_some_and(|name| {
+        let mut columns = ACCEPTED.split(", ").map(str::as_bytes);
+        columns.any(|column| column.eq_ignore_ascii_case(name))
+    })
+}
+
 impl Places {
     fn of(names: &ByteRecord) -> Result<Self, String> {
         let [mut time, mut key, mut size, mut operation, mut ttl] = [None; 5];

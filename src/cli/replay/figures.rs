@@ -11,13 +11,21 @@ const EVICT_MOVED: &str = "evict_moved_bytes";
 const CLEAN_MOVED: &str = "clean_moved_bytes";
 /// The whole budget.
 const MEMORY: &str = "memory_bytes";
-/// Of the budget, what live items take.
+/// Of the budget, what live items take, and what the large ones among them do.
 const LIVE: &str = "live_bytes";
+const LARGE: &str = "large_bytes";
 /// What the name of every line of the ledger ends in.
 const LEDGER_ENDING: &str = "_bytes";
-/// What ends so too, and is no part of the budget: counts since the start, a unit, and figures of
-/// the process around the cache.
-const NOT_IN_THE_LEDGER: &[&str] = &[STORED, EVICT_MOVED, CLEAN_MOVED, "segment_bytes"];
+/// What ends so too, and is no part of the budget: counts since the start, a unit, and how much of it the
+/// system keeps in huge pages.
+const NOT_IN_THE_LEDGER: &[&str] = &[
+    STORED,
+    EVICT_MOVED,
+    CLEAN_MOVED,
+    "scrubbed_bytes",
+    "segment_bytes",
+    "huge_page_bytes",
+];
 
 /// The group of a server's figures that tells about its cache.
 pub(super) const GROUP: &str = "cache";
@@ -69,15 +77,19 @@ impl Figures {
         self.find(CLEAN_MOVED)
     }
 
-    /// The share of the budget that live items take.
+    /// The share of the budget that live items take, large ones included.
     pub(super) fn live_share(&self) -> Option<f64> {
-        ratio(self.find(LIVE)?, self.find(MEMORY)?)
+        let live_bytes = self.find(LIVE)? + self.find(LARGE).unwrap_or(0);
+        ratio(live_bytes, self.find(MEMORY)?)
     }
 
-    /// The lines of the memory ledger.
+    /// The lines of the memory ledger, and at their end the budget, which is their sum.
     pub(super) fn ledger(&self) -> impl Iterator<Item = (&str, u64)> {
-        let lines = self.0.iter().map(|(name, value)| (&name[..], *value));
-        lines.filter(|(name, _)| name.ends_with(LEDGER_ENDING) && !NOT_IN_THE_LEDGER.contains(name))
+        let figures = self.0.iter().map(|(name, value)| (&name[..], *value));
+        let lines = figures.filter(|(name, _)| {
+            name.ends_with(LEDGER_ENDING) && *name != MEMORY && !NOT_IN_THE_LEDGER.contains(name)
+        });
+        lines.chain(self.memory_bytes().map(|bytes| (MEMORY, bytes)))
     }
 
     fn find(&self, name: &str) -> Option<u64> {

@@ -9,6 +9,7 @@ mod columns;
 mod compressed;
 mod driver;
 mod figures;
+mod foreign;
 mod in_process;
 mod options;
 mod oracle;
@@ -32,6 +33,7 @@ use self::options::{Form, Plan, Source, Target};
 use self::progress::Progress;
 use self::report::{Report, RunReport};
 use self::trace::{Trace, TraceError};
+use super::commands::conclude_in_json;
 use super::ending::{Ending, Failure, conclude, print};
 use crate::sync::Arc;
 
@@ -52,7 +54,10 @@ pub struct TraceSummary {
 
 /// Replays a trace and reports.
 pub(crate) fn run(options: &ReplayOptions) -> ExitCode {
-    conclude("replay", replay(options))
+    match replay(options) {
+        Err(failure) if options.json => conclude_in_json("replay", &failure),
+        ended => conclude("replay", ended),
+    }
 }
 
 fn replay(options: &ReplayOptions) -> Result<Ending, Failure> {

@@ -30,8 +30,8 @@ Traces:
                   there is no such column. cas is run as replace.
   oracle-general  libCacheSim's binary: records of 24 bytes, little-endian: time
                   (u32), object (u64), size (u32), next access (i64, not used).
-  Both may be compressed with zstd, which is found out by itself. A trace is read
-  as a stream.
+  Both may be compressed with zstd, which is found out by itself; what another
+  program compressed goes through that. A trace is read as a stream.
 
 Sizes and keys:
   size is the bytes of key and value together, and so many are stored. A key that
@@ -104,9 +104,9 @@ pub(crate) struct ReplayOptions {
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 
-    /// Print one JSON object
+    /// Print one JSON object, of a failure as well
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Options that can work.

@@ -44,7 +44,7 @@ pub(super) struct RunReport {
     ledger: Ledger,
 }
 
-/// Lines of the memory ledger, in the cache's order.
+/// Lines of the memory ledger, in the cache's order, and the budget that they sum to.
 #[derive(Debug)]
 struct Ledger(Vec<(String, u64)>);
 
@@ -254,9 +254,12 @@ mod tests {
         let after = figures(&[
             ("version", "0.1.0"),
             ("memory_bytes", "4000"),
-            ("live_bytes", "3000"),
+            ("live_bytes", "2000"),
             ("ghost_bytes", "1000"),
+            ("large_bytes", "1000"),
             ("segment_bytes", "100"),
+            ("scrubbed_bytes", "70"),
+            ("huge_page_bytes", "4000"),
             ("stored_bytes", "2000"),
             ("evict_moved_bytes", "107"),
             ("clean_moved_bytes", "50"),
@@ -267,7 +270,10 @@ mod tests {
         assert!(text.contains(moved), "{text}");
         assert_eq!(report.live_share, Some(0.75));
         let names: Vec<_> = report.ledger.0.iter().map(|(name, _)| &name[..]).collect();
-        assert_eq!(names, ["memory_bytes", "live_bytes", "ghost_bytes"]);
+        assert_eq!(
+            names,
+            ["live_bytes", "ghost_bytes", "large_bytes", "memory_bytes"]
+        );
     }
 
     #[test]

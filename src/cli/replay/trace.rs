@@ -1,16 +1,18 @@
 //! Traces: requests out of bytes, one after the other, whatever their format and compression.
 //!
-//! Both are told by their first bytes. A zstd frame begins with a magic number; a record of
-//! libCacheSim's binary has in its first 24 bytes always one that no line of text has, since the
-//! last 8 of them are either a number below 2^56 or one of its two words for "never again".
+//! Both are told by their first bytes. A zstd frame begins with a magic number; a line that names
+//! columns does so; a record of libCacheSim's binary has in its first 24 bytes always one that no line
+//! of text has, since the last 8 of them are either a number below 2^56 or one of its two words for
+//! "never again".
 
 use std::fmt;
 use std::io::{self, BufReader, Chain, Cursor, Read};
 
 use clap::ValueEnum;
 
-use super::columns::Columns;
+use super::columns::{Columns, names_a_column};
 use super::compressed::{self, Frames};
+use super::foreign;
 use super::oracle::{self, OracleGeneral};
 use super::request::Request;
 
@@ -98,7 +100,11 @@ impl<'r> Trace<'r> {
         if first.is_empty() {
             return Err(TraceError::empty());
         }
-        let is_text = !first.iter().any(|byte| matches!(byte, 0 | 0xff));
+        if let Some(complaint) = foreign::complaint(&first) {
+            return Err(TraceError::at(Place::Trace, complaint));
+        }
+        // Keys may have any bytes: those behind the first line say nothing.
+        let is_text = names_a_column(&first) || !first.iter().any(|byte| matches!(byte, 0 | 0xff));
         let source: Box<dyn Read + 'r> = Box::new(source);
         Ok(match (format, is_text) {
             (Format::Csv, _) | (Format::Auto, true) => {
