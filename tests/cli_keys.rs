@@ -158,6 +158,10 @@ fn a_scan_lists_what_matches() {
         (&"page:1".into(), &5.into())
     );
     assert!(item["expires_in_ms"].as_u64().unwrap() <= 600_000);
+    server.run(&["set", "ünï", "v"]);
+    for pattern in ["ün?", "[ü]nï", "???"] {
+        assert_eq!(listed(&[pattern]), set(&["ünï"]), "{pattern}");
+    }
     let wrong = server.run(&["scan", "[a"]);
     assert_eq!(wrong.code, Some(2));
     assert!(

@@ -189,6 +189,7 @@ const PARTS: &[Part] = &[
             "plotters",
             "rand",
             "rand_distr",
+            "regex_automata",
             "rustix",
             "rustyline",
             "ruzstd",

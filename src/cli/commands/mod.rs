@@ -9,6 +9,7 @@ mod change;
 mod files;
 mod get;
 mod keys;
+mod pattern;
 mod scan;
 mod server;
 mod set;

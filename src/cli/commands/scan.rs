@@ -1,17 +1,15 @@
 //! `larder scan`.
 
-use std::ffi::OsStr;
 use std::ops::ControlFlow;
-use std::os::unix::ffi::OsStrExt;
 
 use clap::Args;
-use globset::{GlobBuilder, GlobMatcher};
 use larder_client::{Client, ExpiryLeft, ScanKey};
 use serde_json::json;
 
 use super::Site;
 use super::answer::{Answer, Form, bytes_as_json, readable_key};
 use super::get::expiry_as_json;
+use super::pattern::Pattern;
 use crate::cli::ending::{Failure, print_on};
 use crate::cli::units;
 
@@ -23,16 +21,17 @@ Examples:
   larder scan 'page:*' --null | larder delete --keys-from - --null
 
 A pattern is a glob: * stands for any characters, ? for one, [ab] for one of those, {ab,cd} for \
-either word. Keys come in no order; one may come twice where the index grows meanwhile. All keys \
-travel to the client, which prints those that match.";
+either word. Characters are those of UTF-8; a key that is none is matched byte by byte. Keys come in \
+no order; one may come twice where the index grows meanwhile. All keys travel to the client, which prints \
+those that match.";
 
 /// The options of `larder scan`.
 #[derive(Debug, Args)]
 #[command(about = "List keys", after_help = EXAMPLE)]
 pub(crate) struct ScanOptions {
     /// List only keys that match
-    #[arg(value_parser = pattern)]
-    pattern: Option<GlobMatcher>,
+    #[arg(value_parser = Pattern::new)]
+    pattern: Option<Pattern>,
 
     /// Stop after so many keys
     #[arg(long, value_name = "N", value_parser = units::number::<u64>)]
@@ -45,18 +44,6 @@ pub(crate) struct ScanOptions {
     /// End each key with a zero byte, not with a line
     #[arg(short = '0', long, conflicts_with = "long")]
     null: bool,
-}
-
-fn pattern(text: &str) -> Result<GlobMatcher, String> {
-    // Keys are no paths: nothing is special about a slash.
-    let glob = GlobBuilder::new(text).literal_separator(false).build();
-    let glob = glob.map_err(|error| {
-        format!(
-            "{}; a backslash before a special character makes it an ordinary one",
-            error.kind()
-        )
-    })?;
-    Ok(glob.compile_matcher())
 }
 
 impl ScanOptions {
@@ -81,8 +68,8 @@ impl ScanOptions {
     }
 
     fn is_wanted(&self, key: &ScanKey) -> bool {
-        let matches = |pattern: &GlobMatcher| pattern.is_match(OsStr::from_bytes(&key.key));
-        self.pattern.as_ref().is_none_or(matches)
+        let pattern = self.pattern.as_ref();
+        pattern.is_none_or(|pattern| pattern.is_match(&key.key))
     }
 
     fn push(&self, page: &mut Vec<u8>, key: &ScanKey, site: Site) {
