@@ -132,9 +132,6 @@ mod tests {
     #[test]
     fn what_is_no_glob_is_refused_with_a_way_out() {
         let refused = Pattern::new("[a").unwrap_err();
-        assert!(
-            refused.contains("unclosed character class"),
-            "{refused}"
-        );
+        assert!(refused.contains("unclosed character class"), "{refused}");
     }
 }
