@@ -2,7 +2,7 @@
 
 use std::io;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::closed_loop;
 use super::keys::Keyspace;
@@ -77,6 +77,14 @@ pub(super) enum Lost {
     /// The socket failed.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// There was no connection in time.
+    #[error("it took longer than {0:?}")]
+    TooLong(Duration),
+    /// Somebody took the connection and said nothing.
+    #[error(
+        "it took the connection and did not answer within {0:?}; does that server hang, or speak another protocol?"
+    )]
+    Silent(Duration),
     /// The server said so, or said what it must not.
     #[error("{0}")]
     Said(String),
@@ -86,14 +94,16 @@ pub(super) enum Lost {
 }
 
 impl Connection {
-    /// Opens a connection and shakes hands.
+    /// Opens a connection and shakes hands; for each there is so much time.
     pub(super) async fn open(
         place: &Place,
         protocol: Protocol,
         keyspace: &Arc<Keyspace>,
+        timeout: Duration,
     ) -> Result<Self, Lost> {
+        let connected = tokio::time::timeout(timeout, place.connect()).await;
         let mut connection = Self {
-            stream: place.connect().await?,
+            stream: connected.map_err(|_| Lost::TooLong(timeout))??,
             wire: Wire::new(protocol, keyspace),
             keyspace: Arc::clone(keyspace),
             outbox: Vec::new(),
@@ -102,24 +112,22 @@ impl Connection {
             end: 0,
         };
         connection.wire.push_hello(&mut connection.outbox);
-        if connection.outbox.is_empty() {
-            return Ok(connection);
+        if !connection.outbox.is_empty() {
+            in_time(timeout, connection.shake_hands()).await?;
         }
-        connection.make_room(INBOX_BYTES_MIN);
+        Ok(connection)
+    }
+
+    async fn shake_hands(&mut self) -> Result<(), Lost> {
+        self.make_room(INBOX_BYTES_MIN);
         let mut written = 0;
         loop {
-            connection.exchange(&mut written).await?;
-            match connection
-                .wire
-                .take_hello(&connection.inbox[..connection.end])
-            {
-                None => {}
-                Some(Err(lost)) => return Err(lost),
-                Some(Ok(())) => break,
+            self.exchange(&mut written).await?;
+            if let Some(taken) = self.wire.take_hello(&self.inbox[..self.end]) {
+                self.end = 0;
+                return taken;
             }
         }
-        connection.end = 0;
-        Ok(connection)
     }
 
     /// Gives the memory for requests and replies back, on a connection that will be idle.
@@ -134,8 +142,12 @@ impl Connection {
             .await
     }
 
-    /// Asks for the server's figures.
-    pub(super) async fn stats(&mut self) -> Result<Vec<(String, String)>, Lost> {
+    /// Asks for the server's figures; for the answer there is so much time.
+    pub(super) async fn stats(&mut self, timeout: Duration) -> Result<Vec<(String, String)>, Lost> {
+        in_time(timeout, self.ask_for_stats()).await
+    }
+
+    async fn ask_for_stats(&mut self) -> Result<Vec<(String, String)>, Lost> {
         self.outbox.clear();
         self.wire.push_stats(&mut self.outbox);
         self.make_room(INBOX_BYTES_MIN);
@@ -256,6 +268,15 @@ impl Connection {
         self.end += bytes;
         Poll::Ready(Ok(()))
     }
+}
+
+/// An answer, if it comes in time.
+async fn in_time<T>(
+    timeout: Duration,
+    answer: impl Future<Output = Result<T, Lost>>,
+) -> Result<T, Lost> {
+    let answer = tokio::time::timeout(timeout, answer).await;
+    answer.map_err(|_| Lost::Silent(timeout))?
 }
 
 /// The operations of the first request: one, or the keys of a multi-get.

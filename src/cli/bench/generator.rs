@@ -19,11 +19,11 @@ use super::tally::Tally;
 use crate::cli::ending::Failure;
 use crate::sync::{Arc, Mutex};
 
-/// LIMIT: how long replies may still come after the end of a run; those that do not are counted.
-const OVERTIME: Duration = Duration::from_secs(5);
+/// How often a thread looks whether its load is over, or its server silent.
+const CHECK: Duration = Duration::from_millis(100);
 
-/// How often a thread looks whether its overtime began.
-const OVERTIME_CHECK: Duration = Duration::from_millis(100);
+/// LIMIT: how long replies may still come once somebody asked for the end.
+const INTERRUPTED_WAIT: Duration = Duration::from_secs(2);
 
 /// LIMIT: connections that a thread opens at a time; servers bound how many may wait to be accepted.
 const CONNECTING_MAX: usize = 64;
@@ -41,6 +41,9 @@ pub(super) struct Load {
     /// Operations per second of all connections together; `None` is as many as there are replies to.
     pub(super) rate: Option<f64>,
     pub(super) threads: usize,
+    /// LIMIT: how long replies may still come after the end of a run; those that do not are counted. So
+    /// long a run without a duration goes on without a reply.
+    pub(super) timeout: Duration,
 }
 
 /// What is done under a load.
@@ -226,7 +229,16 @@ impl Seat<'_> {
     fn connect(&self) -> Result<(Runtime, Vec<Connection>), Failure> {
         let runtime = runtime()?;
         let count = self.connections.clone().step_by(self.step).count();
-        let connections = runtime.block_on(open_all(self.site, &self.load.keyspace, count))?;
+        let Load {
+            keyspace, timeout, ..
+        } = self.load;
+        let opening = open_all(self.site, keyspace, count, *timeout);
+        let connections = runtime.block_on(async {
+            tokio::select! {
+                connections = opening => connections,
+                () = self.stop.wait() => Err(Stop::early()),
+            }
+        })?;
         Ok((runtime, connections))
     }
 
@@ -258,8 +270,44 @@ impl Seat<'_> {
         }
         tokio::select! {
             _ = tasks.join_all() => {}
-            () = overtime(&self.stop, deadline) => {
-                self.tally.lock().count_lost("the last replies did not come in time".to_owned());
+            missing = self.patience(deadline) => {
+                if let Some(why) = missing {
+                    self.tally.lock().count_lost(why);
+                }
+            }
+        }
+    }
+
+    /// Comes to its end when there is no use in waiting for replies any more: with the reason, where some
+    /// are missing.
+    async fn patience(&self, deadline: Option<Instant>) -> Option<String> {
+        let timeout = self.load.timeout;
+        let (mut answered, mut heard_at, mut over_at) = (0, Instant::now(), None);
+        loop {
+            tokio::time::sleep(CHECK.min(timeout)).await;
+            let now = Instant::now();
+            let (last_answered, unanswered) = {
+                let tally = self.tally.lock();
+                (tally.answered, tally.unanswered())
+            };
+            if unanswered == 0 || answered != last_answered {
+                (answered, heard_at) = (last_answered, now);
+            }
+            let is_interrupted = self.stop.is_asked();
+            if is_interrupted || deadline.is_some_and(|deadline| now >= deadline) {
+                let over_at = *over_at.get_or_insert(now);
+                if is_interrupted && unanswered == 0 {
+                    return None;
+                }
+                let left = match is_interrupted {
+                    true => timeout.min(INTERRUPTED_WAIT),
+                    false => timeout,
+                };
+                if now - over_at >= left {
+                    return Some("the last replies did not come in time".to_owned());
+                }
+            } else if deadline.is_none() && now - heard_at >= timeout {
+                return Some(format!("the server did not answer within {timeout:?}"));
             }
         }
     }
@@ -292,6 +340,7 @@ pub(super) async fn open_all(
     site: &Site,
     keyspace: &Arc<Keyspace>,
     count: usize,
+    timeout: Duration,
 ) -> Result<Vec<Connection>, Failure> {
     let mut opened = Vec::with_capacity(count);
     let mut opening = JoinSet::new();
@@ -301,7 +350,7 @@ pub(super) async fn open_all(
         }
         let (place, keyspace) = (site.place.clone(), Arc::clone(keyspace));
         let protocol = site.target.protocol;
-        opening.spawn(async move { Connection::open(&place, protocol, &keyspace).await });
+        opening.spawn(async move { Connection::open(&place, protocol, &keyspace, timeout).await });
     }
     while let Some(connection) = next_opened(site, &mut opening).await? {
         opened.push(connection);
@@ -319,13 +368,4 @@ async fn next_opened(
         Some(Ok(Err(lost))) => Err(cannot_connect(&site.target, &lost)),
         Some(Err(_)) => Err(stopped_early()),
     }
-}
-
-/// Comes to its end when a run is over and the time for its last replies is, too.
-async fn overtime(stop: &Stop, deadline: Option<Instant>) {
-    let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-    while !is_over() && !stop.is_asked() {
-        tokio::time::sleep(OVERTIME_CHECK).await;
-    }
-    tokio::time::sleep(OVERTIME).await;
 }

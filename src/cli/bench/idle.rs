@@ -7,15 +7,12 @@ use serde::Serialize;
 use super::connection::Connection;
 use super::generator;
 use super::plan::{Form, Plan};
-use super::process::Watch;
+use super::process::{ENDED, Watch};
 use super::report::json;
 use super::site::Site;
 use super::stop::Stop;
 use super::text::{grouped, mebibytes};
 use crate::cli::ending::{Ending, Failure, print};
-
-/// How often somebody who waits looks whether an early end was asked for.
-const STOP_CHECK: Duration = Duration::from_millis(50);
 
 /// What idle connections cost.
 #[derive(Debug, Serialize)]
@@ -48,20 +45,28 @@ pub(super) fn run(
     hold: Duration,
     stop: &Stop,
 ) -> Result<Ending, Failure> {
-    let rss_bytes = || {
-        site.watch
-            .as_ref()
-            .map(|watch: &Watch| watch.read().rss_bytes)
+    let rss_bytes = || -> Result<u64, &str> {
+        let watch: &Watch = site.watch.as_ref().map_err(String::as_str)?;
+        let reading = watch.read().ok_or(ENDED)?;
+        Ok(reading.rss_bytes)
     };
     let before = rss_bytes();
     let started = Instant::now();
     let runtime = generator::runtime()?;
-    let connections = generator::open_all(site, &plan.keyspace, plan.connections);
-    let mut connections = runtime.block_on(connections)?;
+    let connections = generator::open_all(site, &plan.keyspace, plan.connections, plan.timeout);
+    let mut connections = runtime.block_on(async {
+        tokio::select! {
+            connections = connections => connections,
+            () = stop.wait() => Err(Stop::early()),
+        }
+    })?;
     connections.iter_mut().for_each(Connection::shrink);
     let (opened, open) = (Instant::now(), rss_bytes());
     let closed = runtime.block_on(async {
-        wait(hold, stop).await;
+        tokio::select! {
+            () = tokio::time::sleep(hold) => {}
+            () = stop.wait() => {}
+        }
         let mut closed = 0;
         for connection in &mut connections {
             closed += usize::from(!connection.is_open().await);
@@ -71,7 +76,7 @@ pub(super) fn run(
     let held = rss_bytes();
     let memory = match (before, open, held) {
         (Ok(before), Ok(open), Ok(held)) => Ok(Memory::new(before, open, held, plan.connections)),
-        (Err(why), ..) | (_, Err(why), _) | (.., Err(why)) => Err(why.clone()),
+        (Err(why), ..) | (_, Err(why), _) | (.., Err(why)) => Err(why.to_owned()),
     };
     let report = IdleReport {
         server: site.target.to_string(),
@@ -92,15 +97,6 @@ pub(super) fn run(
     } else {
         Ending::Unreachable
     })
-}
-
-/// Waits, unless somebody asks for an early end.
-async fn wait(hold: Duration, stop: &Stop) {
-    let until = Instant::now() + hold;
-    while Instant::now() < until && !stop.is_asked() {
-        let left = until.saturating_duration_since(Instant::now());
-        tokio::time::sleep(left.min(STOP_CHECK)).await;
-    }
 }
 
 impl Memory {

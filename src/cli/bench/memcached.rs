@@ -13,6 +13,9 @@ const LINE_END: &[u8] = b"\r\n";
 const VALUE: &[u8] = b"VALUE ";
 const LIST_END: &[u8] = b"END\r\n";
 
+/// What a line begins with that says no.
+const REFUSALS: [&[u8]; 3] = [b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR"];
+
 /// Appends a request.
 #[inline]
 pub(super) fn push_request(
@@ -203,8 +206,13 @@ pub(super) fn push_stats(out: &mut Vec<u8>) {
     out.extend_from_slice(b"stats\r\n");
 }
 
-/// Reads the server's figures; `None` as long as they are not there yet.
+/// Reads the server's figures; `None` as long as they are not there yet. Servers that do not tell any
+/// refuse to.
 pub(super) fn take_stats(received: &[u8]) -> Option<Vec<(String, String)>> {
+    let is_refusal = |line: &[u8]| REFUSALS.iter().any(|word| line.starts_with(word));
+    if line_of(received).is_some_and(is_refusal) {
+        return Some(Vec::new());
+    }
     let list = received.strip_suffix(LIST_END)?;
     let lines = std::str::from_utf8(list).unwrap_or_default().lines();
     let figure = |line: &str| {
@@ -346,5 +354,9 @@ mod tests {
         let figures = figures.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(take_stats(whole), Some(figures.to_vec()));
         assert_eq!(take_stats(&whole[..20]), None);
+        for refused in [&b"ERROR\r\n"[..], b"SERVER_ERROR not here\r\n"] {
+            assert_eq!(take_stats(refused), Some(vec![]));
+            assert_eq!(take_stats(&refused[..5]), None);
+        }
     }
 }

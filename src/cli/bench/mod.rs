@@ -11,6 +11,7 @@ mod connection;
 mod generator;
 mod idle;
 mod keys;
+mod latencies;
 mod memcached;
 mod open_loop;
 mod options;
@@ -42,6 +43,7 @@ use self::progress::Progress;
 use self::report::Report;
 use self::site::Site;
 use self::stop::Stop;
+use self::text::grouped;
 use super::commands::conclude_in_json;
 use super::ending::{Ending, Failure, conclude, print, say};
 
@@ -66,16 +68,12 @@ fn bench(options: &BenchOptions) -> Result<Ending, Failure> {
     if let (Some(contest), Task::Work(work)) = (plan.contest, plan.task) {
         return compare::run(&plan, contest, work, &stop, progress);
     }
-    let site = Site::find(&plan.servers[0], &plan.keyspace)?;
+    let site = Site::find(&plan.servers[0], &plan, &stop)?;
     let work = match plan.task {
         Task::Idle { hold } => return idle::run(&site, &plan, hold, &stop),
         Task::Work(work) => work,
     };
     let prepared = prepare(&site, &plan, &stop, progress)?;
-    if stop.is_asked() && plan.prepare {
-        say("larder bench: ended before the load began");
-        return Ok(Ending::Done);
-    }
     let outcome = generator::run(&site, &load(&plan, work), &stop, progress)?;
     for complaint in outcome.tally.complaints() {
         say(&format!("larder bench: {complaint}"));
@@ -111,7 +109,19 @@ fn prepare(
         rate: None,
         ..load(plan, Work::WriteAll)
     };
-    generator::run(site, &load, stop, progress).map(Some)
+    let outcome = generator::run(site, &load, stop, progress)?;
+    if stop.is_asked() {
+        return Err(Stop::early());
+    }
+    match outcome.tally.lost_sentences.first() {
+        Some(why) => Err(Failure::unreachable(format!(
+            "{} of {} keys could be written to {} before the load: {why}",
+            grouped(outcome.tally.stored),
+            grouped(plan.keyspace.keys),
+            site.target
+        ))),
+        None => Ok(Some(outcome)),
+    }
 }
 
 fn load(plan: &Plan, work: Work) -> Load {
@@ -124,5 +134,6 @@ fn load(plan: &Plan, work: Work) -> Load {
         keys_per_get: plan.keys_per_get,
         rate: plan.rate.map(|rate| rate as f64),
         threads: plan.threads,
+        timeout: plan.timeout,
     }
 }

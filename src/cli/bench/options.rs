@@ -156,6 +156,11 @@ pub(crate) struct BenchOptions {
     #[arg(long, value_name = "[NAME=]COMMAND", help_heading = COMPARING)]
     pub(super) start: Vec<Given>,
 
+    /// How long to wait for a connection, for an answer before the load and after it, and for any answer of
+    /// a load that has no duration
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = units::duration)]
+    pub(super) timeout: Duration,
+
     /// Where the random choices and the values begin
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) seed: u64,

@@ -70,6 +70,8 @@ pub(super) struct Plan {
     /// Operations per second; `None` is as many as there are replies to.
     pub(super) rate: Option<u64>,
     pub(super) threads: usize,
+    /// How long an answer may take where nobody measures it.
+    pub(super) timeout: Duration,
     /// Where a picture of the latencies goes.
     pub(super) plot: Option<PathBuf>,
     pub(super) form: Form,
@@ -128,6 +130,13 @@ impl Plan {
         within("--multi-get", options.multi_get as u64, 1, KEYS_PER_GET_MAX)?;
         let batch = depth as u64 * options.multi_get as u64;
         within("--depth times --multi-get", batch, 1, BATCH_MAX)?;
+        if let Some(requests) = options.requests {
+            within("--requests", requests, 1, u64::MAX)?;
+        }
+        // Connections that are only opened and closed are a measurement as well.
+        let duration = options.duration.filter(|_| options.idle.is_none());
+        lasts("--duration", duration)?;
+        lasts("--timeout", Some(options.timeout))?;
         if let Some(rate) = options.rate {
             within("--rate", rate, 1, RATE_MAX)?;
         }
@@ -174,6 +183,7 @@ impl Plan {
             keys_per_get: options.multi_get,
             rate: options.rate,
             threads: options.threads,
+            timeout: options.timeout,
             plot: options.plot.clone(),
             form: if options.json { Form::Json } else { Form::Text },
         })
@@ -253,6 +263,15 @@ pub(super) fn raise_open_files(plan: &Plan) -> Result<(), Failure> {
     };
     setrlimit(Resource::Nofile, raised)
         .map_err(|error| Failure::usage(format!("cannot raise the limit of open files: {error}")))
+}
+
+fn lasts(option: &str, duration: Option<Duration>) -> Result<(), Failure> {
+    match duration {
+        Some(Duration::ZERO) => Err(Failure::usage(format!(
+            "{option} 0ms cannot work; accepted: more than nothing, such as 100ms"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn within(option: &str, value: u64, min: u64, max: u64) -> Result<(), Failure> {

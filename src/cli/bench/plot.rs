@@ -5,12 +5,12 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use plotters::prelude::{
     BindKeyPoints, ChartBuilder, Color, IntoDrawingArea, IntoLogRange, LineSeries, PathElement,
     SVGBackend, SeriesLabelPosition, WHITE,
 };
 
+use super::latencies::Latencies;
 use super::tally::Tally;
 use super::text::short_time;
 use crate::cli::ending::Failure;
@@ -26,7 +26,7 @@ const POINTS_PER_DECADE: u32 = 40;
 #[derive(Debug)]
 pub(super) struct Curve {
     label: String,
-    latencies: Histogram<u64>,
+    latencies: Latencies,
 }
 
 impl Curve {
@@ -49,8 +49,8 @@ impl Curve {
         steps
             .map(|step| {
                 let rarity = 10f64.powf(f64::from(step) / f64::from(POINTS_PER_DECADE));
-                let latency_ns = self.latencies.value_at_quantile(1.0 - 1.0 / rarity);
-                (rarity, latency_ns.max(1) as f64)
+                let latency = self.latencies.at(1.0 - 1.0 / rarity);
+                (rarity, latency.as_nanos().max(1) as f64)
             })
             .collect()
     }

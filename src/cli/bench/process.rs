@@ -11,21 +11,34 @@ use rustix::time::{ClockId, clock_gettime};
 /// some count in ticks.
 const CLAIM_TOLERANCE: Duration = Duration::from_millis(250);
 
+/// Why a process has no figures any more.
+pub(super) const ENDED: &str = "the server's process has ended";
+
 /// A process on this machine.
 #[derive(Debug)]
 pub(super) struct Watch {
     directory: PathBuf,
 }
 
-/// What a process has used so far, and holds at the moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What the system says of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reading {
+    /// When it was started, which tells it from a later one of the same number.
+    started: u64,
     /// User and system, to the nanosecond, over all threads that are alive.
     cpu: Duration,
     /// To the tick of the system's accounting, as is the next.
     user: Duration,
     system: Duration,
     pub(super) rss_bytes: u64,
+}
+
+/// What the system's accounting says of a process, in ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stat {
+    user: u64,
+    system: u64,
+    started: u64,
 }
 
 /// What a run cost.
@@ -49,9 +62,9 @@ impl Watch {
         let watch = Self {
             directory: PathBuf::from(format!("/proc/{pid}")),
         };
-        match watch.read() == Reading::default() {
-            true => Err(format!("there is no process {pid} on this machine")),
-            false => Ok(watch),
+        match watch.read() {
+            None => Err(format!("there is no process {pid} on this machine")),
+            Some(_) => Ok(watch),
         }
     }
 
@@ -74,32 +87,37 @@ impl Watch {
         let pid = number(figures, "pid").ok_or("the server does not tell its process")?;
         let claimed = claimed_cpu(figures).ok_or("the server does not tell its CPU time")?;
         let watch = Self::of(pid as u32)?;
-        let reading = watch.read();
+        let another = format!("process {pid} on this machine is another one");
+        let reading = watch.read().ok_or_else(|| another.clone())?;
         let used = reading.user + reading.system;
         if used.abs_diff(claimed) > CLAIM_TOLERANCE {
-            return Err(format!("process {pid} on this machine is another one"));
+            return Err(another);
         }
         Ok(watch)
     }
 
-    /// What the process has used so far; nothing where the system does not say.
-    pub(super) fn read(&self) -> Reading {
-        let text = |name| fs::read_to_string(self.directory.join(name)).unwrap_or_default();
-        let (user, system) = cpu_ticks(&text("stat")).unwrap_or_default();
-        let resident = text("statm")
-            .split_ascii_whitespace()
-            .nth(1)
-            .and_then(|pages| pages.parse().ok());
-        let mut reading = Reading {
-            cpu: self.precise_cpu(),
-            user: ticks(user),
-            system: ticks(system),
-            rss_bytes: resident.unwrap_or(0) * rustix::param::page_size() as u64,
-        };
-        if reading.cpu.is_zero() {
-            reading.cpu = reading.user + reading.system;
+    /// What the process has used so far; nothing once it has ended, or is about to: whatever ends gives
+    /// its memory away first, and stays in the tables until its parent has heard of it.
+    pub(super) fn read(&self) -> Option<Reading> {
+        let text = |name| fs::read_to_string(self.directory.join(name)).ok();
+        let cpu = self.precise_cpu();
+        let stat = Stat::parse(&text("stat")?)?;
+        let statm = text("statm")?;
+        let resident: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        if resident == 0 {
+            return None;
         }
-        reading
+        let (user, system) = (ticks(stat.user), ticks(stat.system));
+        Some(Reading {
+            started: stat.started,
+            cpu: match cpu {
+                Duration::ZERO => user + system,
+                precise => precise,
+            },
+            user,
+            system,
+            rss_bytes: resident * rustix::param::page_size() as u64,
+        })
     }
 
     /// The scheduler's own account of each thread.
@@ -122,14 +140,17 @@ impl Cost {
     /// # Errors
     ///
     /// That the process has gone meanwhile.
-    pub(super) fn between(before: Reading, after: Reading) -> Result<Self, String> {
-        if after == Reading::default() {
-            return Err("the server's process has ended".to_owned());
-        }
+    pub(super) fn between(before: Option<Reading>, after: Option<Reading>) -> Result<Self, String> {
+        let both = before.zip(after);
+        let same = both.filter(|(before, after)| before.started == after.started);
+        let (before, after) = same.ok_or(ENDED)?;
+        let user = after.user.saturating_sub(before.user);
+        let system = after.system.saturating_sub(before.system);
         Ok(Self {
-            cpu: after.cpu.saturating_sub(before.cpu),
-            user: after.user.saturating_sub(before.user),
-            system: after.system.saturating_sub(before.system),
+            // Threads that ended meanwhile are in the coarse account alone.
+            cpu: after.cpu.checked_sub(before.cpu).unwrap_or(user + system),
+            user,
+            system,
             rss_bytes_before: before.rss_bytes,
             rss_bytes: after.rss_bytes,
         })
@@ -164,19 +185,27 @@ fn ticks(count: u64) -> Duration {
     Duration::from_nanos(count * (1_000_000_000 / rustix::param::clock_ticks_per_second().max(1)))
 }
 
-/// User and system ticks: the 14th and 15th field; the second is a name in parentheses that may hold
-/// anything.
-fn cpu_ticks(stat: &str) -> Option<(u64, u64)> {
-    let after_name = &stat[stat.rfind(')')? + 1..];
-    let mut fields = after_name.split_ascii_whitespace().skip(11);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+impl Stat {
+    /// Fields of `/proc/PID/stat`; the second is a name in parentheses that may hold anything.
+    fn parse(stat: &str) -> Option<Self> {
+        let after_name = &stat[stat.rfind(')')? + 1..];
+        let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
+        // Counted from 1, as its manual does, and the two first are gone.
+        let field = |number: usize| fields.get(number - 3)?.parse().ok();
+        Some(Self {
+            user: field(14)?,
+            system: field(15)?,
+            started: field(22)?,
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
     use std::time::Duration;
 
-    use super::{Cost, Reading, Watch, own_cpu};
+    use super::{Cost, ENDED, Reading, Watch, own_cpu};
 
     fn figures(pid: u32, cpu_us: u128) -> Vec<(String, String)> {
         [("pid", pid.to_string()), ("cpu_us", cpu_us.to_string())]
@@ -188,6 +217,7 @@ mod tests {
     fn a_process_is_found_by_what_it_says_about_itself() {
         let own = figures(std::process::id(), own_cpu().as_micros());
         let reading = Watch::find(true, &own).expect("this process").read();
+        let reading = reading.expect("it is alive");
         assert!(reading.rss_bytes > 0 && reading.cpu > Duration::ZERO);
     }
 
@@ -207,11 +237,44 @@ mod tests {
 
     #[test]
     fn a_process_that_has_gone_has_no_cost() {
-        let before = Reading {
-            rss_bytes: 1,
-            ..Reading::default()
-        };
+        let before = Watch::of(std::process::id()).unwrap().read();
         assert!(Cost::between(before, before).is_ok());
-        assert!(Cost::between(before, Reading::default()).is_err());
+        assert_eq!(Cost::between(before, None), Err(ENDED.to_owned()));
+        let later = before.map(|reading| Reading {
+            started: reading.started + 1,
+            ..reading
+        });
+        assert_eq!(Cost::between(before, later), Err(ENDED.to_owned()));
+    }
+
+    #[test]
+    fn a_process_that_nobody_waited_for_has_no_figures() {
+        let mut command = Command::new("cat");
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let watch = Watch::of(child.id()).unwrap();
+        assert!(watch.read().is_some());
+        drop(child.stdin.take());
+        while watch.read().is_some() {}
+        // It stays in the tables all the same.
+        assert!(watch.directory.exists());
+        child.wait().unwrap();
+        assert_eq!(watch.read(), None);
+    }
+
+    #[test]
+    fn threads_that_ended_are_in_the_coarse_account() {
+        let ms = Duration::from_millis;
+        let reading = |cpu, user| {
+            Some(Reading {
+                started: 1,
+                cpu: ms(cpu),
+                user: ms(user),
+                system: ms(10),
+                rss_bytes: 1,
+            })
+        };
+        let cost = |before, after| Cost::between(before, after).unwrap().cpu;
+        assert_eq!(cost(reading(95, 90), reading(108, 100)), ms(13));
+        assert_eq!(cost(reading(95, 90), reading(40, 110)), ms(20));
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::generator::{End, Outcome, Work};
+use super::latencies::Latencies;
 use super::plan::Plan;
 use super::process::Cost;
 use super::progress::Interval;
@@ -42,7 +42,8 @@ pub(super) struct Report {
     pub(super) unanswered: u64,
     pub(super) lost_connections: u64,
     pub(super) lost: Vec<String>,
-    pub(super) latency: Latency,
+    /// Nothing where nothing was answered; as with all that is told for each operation.
+    pub(super) latency: Option<Latency>,
     pub(super) get_latency: Option<Latency>,
     pub(super) set_latency: Option<Latency>,
     /// At a given rate: how much later than meant requests were sent that had nothing to wait for.
@@ -51,7 +52,7 @@ pub(super) struct Report {
     pub(super) server_cost: Option<ServerCost>,
     /// Why there are no figures of the server's cost.
     pub(super) server_cost_missing: Option<String>,
-    pub(super) generator_cpu_ns_per_operation: f64,
+    pub(super) generator_cpu_ns_per_operation: Option<f64>,
     /// Second by second.
     pub(super) intervals: Vec<Interval>,
 }
@@ -110,9 +111,9 @@ pub(super) struct SlowestFigures {
 /// What the load cost the server's process.
 #[derive(Debug, Serialize)]
 pub(super) struct ServerCost {
-    pub(super) cpu_ns_per_operation: f64,
-    pub(super) user_ns_per_operation: f64,
-    pub(super) system_ns_per_operation: f64,
+    pub(super) cpu_ns_per_operation: Option<f64>,
+    pub(super) user_ns_per_operation: Option<f64>,
+    pub(super) system_ns_per_operation: Option<f64>,
     /// Of one core.
     pub(super) cpu_share: f64,
     pub(super) rss_bytes_before: u64,
@@ -153,16 +154,10 @@ impl Report {
             unanswered: tally.unanswered(),
             lost_connections: tally.lost_connections,
             lost: tally.lost_sentences.clone(),
-            latency: Latency {
-                // The histogram's own maximum is rounded.
-                max: tally
-                    .slowest
-                    .map_or(0.0, |slowest| slowest.latency.as_secs_f64() * 1e6),
-                ..Latency::of(&tally.latencies())
-            },
-            get_latency: (!tally.gets.is_empty()).then(|| Latency::of(&tally.gets)),
-            set_latency: (!tally.sets.is_empty()).then(|| Latency::of(&tally.sets)),
-            delay: (!tally.delays.is_empty()).then(|| Latency::of(&tally.delays)),
+            latency: Latency::of(&tally.latencies()),
+            get_latency: Latency::of(&tally.gets),
+            set_latency: Latency::of(&tally.sets),
+            delay: Latency::of(&tally.delays),
             slowest: slowest(tally),
             server_cost: outcome
                 .server
@@ -237,17 +232,19 @@ impl LoadFigures {
 }
 
 impl Latency {
-    fn of(latencies: &Histogram<u64>) -> Self {
-        let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e3;
-        Self {
+    /// Nothing where there are none.
+    fn of(latencies: &Latencies) -> Option<Self> {
+        let us = |time: Duration| time.as_secs_f64() * 1e6;
+        let at = |quantile| us(latencies.at(quantile));
+        (!latencies.is_empty()).then(|| Self {
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
             p99_9: at(0.999),
             p99_99: at(0.9999),
-            max: latencies.max() as f64 / 1e3,
-            mean: latencies.mean() / 1e3,
-        }
+            max: us(latencies.max()),
+            mean: us(latencies.mean()),
+        })
     }
 }
 
@@ -271,6 +268,7 @@ pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default() + "\n"
 }
 
-fn per_operation(cpu: Duration, operations: u64) -> f64 {
-    cpu.as_nanos() as f64 / operations.max(1) as f64
+/// Nothing where nothing was answered.
+fn per_operation(cpu: Duration, operations: u64) -> Option<f64> {
+    (operations > 0).then(|| cpu.as_nanos() as f64 / operations as f64)
 }

@@ -1,15 +1,17 @@
 //! A server that was found, and how it can be watched.
 
+use std::io;
+
 use super::connection::{Connection, Lost};
 use super::generator::runtime;
-use super::keys::Keyspace;
 use super::owner;
+use super::plan::Plan;
 use super::process::Watch;
 use super::server::{Process, Server};
 use super::start::{Patience, Started};
+use super::stop::Stop;
 use super::target::{Place, Target};
 use crate::cli::ending::Failure;
-use crate::sync::Arc;
 
 /// A server that was found, and how it can be watched.
 #[derive(Debug)]
@@ -24,7 +26,7 @@ pub(super) struct Site {
 
 impl Site {
     /// Finds the server, or starts it, and asks it who it is.
-    pub(super) fn find(server: &Server, keyspace: &Arc<Keyspace>) -> Result<Self, Failure> {
+    pub(super) fn find(server: &Server, plan: &Plan, stop: &Stop) -> Result<Self, Failure> {
         let target = &server.target;
         let mut started = match &server.process {
             Process::Started(command) => Some(Started::new(command)?),
@@ -39,14 +41,17 @@ impl Site {
         };
         let patience = Patience::begin();
         let (place, figures) = loop {
-            match (ask(target, keyspace), &mut started) {
+            let Some(asked) = ask(target, plan, stop)? else {
+                return Err(Stop::early());
+            };
+            match (asked, &mut started) {
                 (Ok(found), None) => break found,
                 (Ok(found), Some(started)) => {
                     started.still_runs()?;
                     break found;
                 }
-                (Err(Lost::Io(error)), Some(started)) => {
-                    started.not_yet(&patience, &error.to_string())?;
+                (Err(lost @ (Lost::Io(_) | Lost::TooLong(_) | Lost::Silent(_))), Some(started)) => {
+                    started.not_yet(&patience, &lost.to_string())?;
                 }
                 (Err(lost), _) => return Err(cannot_connect(target, &lost)),
             }
@@ -66,14 +71,31 @@ impl Site {
     }
 }
 
-/// Connects and reads what the server says about itself.
-fn ask(target: &Target, keyspace: &Arc<Keyspace>) -> Result<(Place, Vec<(String, String)>), Lost> {
-    runtime()?.block_on(async {
-        let place = target.resolve().await?;
-        let mut connection = Connection::open(&place, target.protocol, keyspace).await?;
-        let figures = connection.stats().await?;
+/// Where a server is, and what it says about itself.
+type Found = (Place, Vec<(String, String)>);
+
+/// Connects and reads what the server says about itself; nothing where an early end was asked for.
+fn ask(target: &Target, plan: &Plan, stop: &Stop) -> io::Result<Option<Result<Found, Lost>>> {
+    let Plan {
+        keyspace, timeout, ..
+    } = plan;
+    let asked = async {
+        let place = tokio::time::timeout(*timeout, target.resolve()).await;
+        let place = place.map_err(|_| Lost::TooLong(*timeout))??;
+        let opened = Connection::open(&place, target.protocol, keyspace, *timeout);
+        let figures = opened.await?.stats(*timeout).await?;
         Ok((place, figures))
-    })
+    };
+    let runtime = runtime()?;
+    let asked = runtime.block_on(async {
+        tokio::select! {
+            asked = asked => Some(asked),
+            () = stop.wait() => None,
+        }
+    });
+    // The system may still look for the name, and cannot be told to leave it.
+    runtime.shutdown_background();
+    Ok(asked)
 }
 
 /// A server that cannot be reached, or not with such a load.

@@ -1,10 +1,15 @@
 //! An early end, asked for by Ctrl-C.
 
+use std::time::Duration;
+
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::cli::ending::Failure;
+use crate::cli::ending::{Ending, Failure};
 use crate::sync::{Arc, AtomicU64, Ordering};
+
+/// How often somebody who waits looks whether an early end was asked for.
+const CHECK: Duration = Duration::from_millis(50);
 
 /// What a process that a signal ends reports: 128 and the number of the signal.
 const ENDED_BY_SIGNAL: i32 = 128;
@@ -45,5 +50,20 @@ impl Stop {
     pub(super) fn is_asked(&self) -> bool {
         // ORDERING: as in `ask`.
         self.asked.load(Ordering::Relaxed) != 0
+    }
+
+    /// Comes to its end when the end was asked for.
+    pub(super) async fn wait(&self) {
+        while !self.is_asked() {
+            tokio::time::sleep(CHECK).await;
+        }
+    }
+
+    /// What there is to say where the end was asked for before there was anything to report: no failure.
+    pub(super) fn early() -> Failure {
+        Failure {
+            ending: Ending::Done,
+            sentence: "ended before the load began".to_owned(),
+        }
     }
 }

@@ -3,19 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-
 use super::generator::Work;
 use super::keys::Keyspace;
+use super::latencies::Latencies;
 use super::source::Operation;
 use super::wire::Reply;
 use crate::cli::ending::Ending;
-
-/// LIMIT: latencies beyond this are recorded as this; no run should see one.
-const LATENCY_NS_MAX: u64 = 60_000_000_000;
-
-/// Three significant digits: no latency is off by more than 0.1 %.
-const DIGITS: u8 = 3;
 
 /// LIMIT: how many sentences about lost connections are kept; the others would say the same.
 const SENTENCES_MAX: usize = 5;
@@ -46,11 +39,11 @@ pub(super) struct Tally {
     pub(super) lost_connections: u64,
     /// Why the first of them ended.
     pub(super) lost_sentences: Vec<String>,
-    pub(super) gets: Histogram<u64>,
-    pub(super) sets: Histogram<u64>,
+    pub(super) gets: Latencies,
+    pub(super) sets: Latencies,
     /// How much later than meant requests were sent that had nothing to wait for, at a given rate: the
     /// generator's own delay, which is in the latencies as well.
-    pub(super) delays: Histogram<u64>,
+    pub(super) delays: Latencies,
     pub(super) slowest: Option<Slowest>,
     /// The slowest since [`Tally::end_interval`].
     interval_slowest: Duration,
@@ -80,9 +73,9 @@ impl Tally {
             refused: BTreeMap::new(),
             lost_connections: 0,
             lost_sentences: Vec::new(),
-            gets: latencies(),
-            sets: latencies(),
-            delays: latencies(),
+            gets: Latencies::new(),
+            sets: Latencies::new(),
+            delays: Latencies::new(),
             slowest: None,
             interval_slowest: Duration::ZERO,
         }
@@ -109,11 +102,11 @@ impl Tally {
             Reply::Stored => self.stored += 1,
             Reply::Refused(why) => self.count_refusal(why),
         }
-        let histogram = match operation {
+        let latencies = match operation {
             Operation::Get(_) | Operation::GetNext(_) => &mut self.gets,
             Operation::Set(_) => &mut self.sets,
         };
-        histogram.saturating_record(latency.as_nanos() as u64);
+        latencies.record(latency);
         if latency > self.interval_slowest {
             self.interval_slowest = latency;
             if self.slowest.is_none_or(|slowest| latency > slowest.latency) {
@@ -148,9 +141,7 @@ impl Tally {
     /// Counts requests of so many operations that were sent, each with its delay.
     pub(super) fn count_sent(&mut self, operations: usize, delays: &[Duration]) {
         self.sent += operations as u64;
-        for delay in delays {
-            self.delays.saturating_record(delay.as_nanos() as u64);
-        }
+        delays.iter().for_each(|delay| self.delays.record(*delay));
     }
 
     #[cold]
@@ -184,10 +175,9 @@ impl Tally {
         self.misses += other.misses;
         self.stored += other.stored;
         self.add_trouble(other);
-        // Histograms of one shape always add up.
-        let _ = self.gets.add(&other.gets);
-        let _ = self.sets.add(&other.sets);
-        let _ = self.delays.add(&other.delays);
+        self.gets.add(&other.gets);
+        self.sets.add(&other.sets);
+        self.delays.add(&other.delays);
         self.slowest = [self.slowest, other.slowest]
             .into_iter()
             .flatten()
@@ -211,10 +201,9 @@ impl Tally {
     }
 
     /// Latencies of all operations.
-    pub(super) fn latencies(&self) -> Histogram<u64> {
+    pub(super) fn latencies(&self) -> Latencies {
         let mut all = self.gets.clone();
-        // Histograms of one shape always add up.
-        let _ = all.add(&self.sets);
+        all.add(&self.sets);
         all
     }
 
@@ -256,10 +245,6 @@ impl Tally {
     pub(super) fn refusals(&self) -> u64 {
         self.refused.values().sum()
     }
-}
-
-fn latencies() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_NS_MAX, DIGITS).expect("constant bounds that work")
 }
 
 #[cfg(test)]

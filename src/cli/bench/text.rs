@@ -40,7 +40,10 @@ impl fmt::Display for Report {
             writeln!(f, "verified       {} values wrong", grouped(wrong))?;
         }
         self.write_errors(f)?;
-        writeln!(f, "latency        {}", self.latency)?;
+        match &self.latency {
+            Some(latency) => writeln!(f, "latency        {latency}")?,
+            None => writeln!(f, "latency        -")?,
+        }
         if let (Some(gets), Some(sets)) = (&self.get_latency, &self.set_latency) {
             writeln!(f, "  of GET       {gets}")?;
             writeln!(f, "  of SET       {sets}")?;
@@ -99,9 +102,9 @@ impl Report {
                 writeln!(
                     f,
                     "server CPU     {} ns per operation (user {}, system {}), {:.2} cores",
-                    grouped(cost.cpu_ns_per_operation as u64),
-                    grouped(cost.user_ns_per_operation as u64),
-                    grouped(cost.system_ns_per_operation as u64),
+                    per_operation(cost.cpu_ns_per_operation),
+                    per_operation(cost.user_ns_per_operation),
+                    per_operation(cost.system_ns_per_operation),
                     cost.cpu_share,
                 )?;
                 let (after, before) = (mebibytes(cost.rss_bytes), mebibytes(cost.rss_bytes_before));
@@ -113,7 +116,7 @@ impl Report {
                 why.as_deref().unwrap_or_default()
             )?,
         }
-        let generator = grouped(self.generator_cpu_ns_per_operation as u64);
+        let generator = per_operation(self.generator_cpu_ns_per_operation);
         writeln!(f, "generator CPU  {generator} ns per operation")
     }
 }
@@ -192,6 +195,11 @@ impl fmt::Display for Latency {
             figures.map(|(name, latency_us)| format!("{name} {}", microseconds(latency_us)));
         f.write_str(&parts.join("   "))
     }
+}
+
+/// A figure that there is none of where nothing was answered.
+fn per_operation(time_ns: Option<f64>) -> String {
+    time_ns.map_or_else(|| "-".to_owned(), |time_ns| grouped(time_ns as u64))
 }
 
 /// A number with its thousands apart: 1,234,567.

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use crate::cli::bench::generator::Outcome;
+use crate::cli::bench::latencies::Latencies;
 use crate::cli::bench::text::{grouped, mebibytes, short_time};
 
 /// A figure of a turn.
@@ -21,7 +20,7 @@ pub(super) struct Figure {
 /// What the figures are taken from.
 struct Turn<'o> {
     outcome: &'o Outcome,
-    latencies: Histogram<u64>,
+    latencies: Latencies,
 }
 
 /// The figures of a server in the order in which they are shown.
@@ -109,6 +108,6 @@ fn time_text(time_us: f64) -> String {
 impl Turn<'_> {
     fn at_us(&self, quantile: f64) -> Option<f64> {
         let latencies = &self.latencies;
-        (!latencies.is_empty()).then(|| latencies.value_at_quantile(quantile) as f64 / 1e3)
+        (!latencies.is_empty()).then(|| latencies.at(quantile).as_secs_f64() * 1e6)
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn run(
     let sites = plan
         .servers
         .iter()
-        .map(|server| Site::find(server, &plan.keyspace))
+        .map(|server| Site::find(server, plan, stop))
         .collect::<Result<Vec<_>, _>>()?;
     let mut standings: Vec<Standing> = plan
         .servers
@@ -45,25 +45,32 @@ pub(super) fn run(
         }
     }
     let load = load(plan, work);
-    let mut is_stable = false;
-    for round in 0..contest.rounds_max {
+    let (mut is_stable, mut failure) = (false, None);
+    'rounds: for round in 0..contest.rounds_max {
         if stop.is_asked() || is_stable {
             break;
         }
         for at in turns(round, sites.len()) {
-            let outcome = generator::run(&sites[at], &load, stop, progress)?;
-            // A turn that was cut short says nothing about its server.
-            if !stop.is_asked() {
-                standings[at].add(&outcome);
+            match generator::run(&sites[at], &load, stop, progress) {
+                // A turn that was cut short says nothing about its server.
+                Ok(_) if stop.is_asked() => {}
+                Ok(outcome) => standings[at].add(&outcome),
+                Err(why) => {
+                    failure = Some(why);
+                    break 'rounds;
+                }
             }
         }
         let rounds = round + 1;
         is_stable =
             rounds >= contest.rounds && standings.iter().all(|server| server.is_stable(&load));
     }
+    let failure = failure.filter(|_| !stop.is_asked());
     if standings.iter().any(Standing::is_empty) {
-        say("larder bench: ended before every server had its turn");
-        return Ok(Ending::Done);
+        return Err(failure.unwrap_or_else(|| Failure {
+            ending: Ending::Done,
+            sentence: "ended before every server had its turn".to_owned(),
+        }));
     }
     let complaints = standings.iter().flat_map(Standing::complaints);
     complaints.for_each(|complaint| say(&format!("larder bench: {complaint}")));
@@ -79,7 +86,14 @@ pub(super) fn run(
         let curves: Vec<Curve> = standings.iter().map(Standing::curve).collect();
         plot::draw(path, &curves)?;
     }
-    Ok(ending(&standings, work))
+    // The rounds that were finished are told, and so is why there are no more.
+    match failure {
+        Some(why) => {
+            say(&format!("larder bench: {why}"));
+            Ok(why.ending)
+        }
+        None => Ok(ending(&standings, work)),
+    }
 }
 
 /// The servers in the order of their turns in a round.
