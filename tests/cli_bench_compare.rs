@@ -99,7 +99,7 @@ fn the_table_names_its_figures_and_the_server_that_ratios_are_told_against() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     for words in [
         "2 servers in turns, 1 round\n",
-        "not stable to 5 % yet",
+        "not yet three in a row within 5 %",
         "operations/s",
         "p99.99",
         "CPU ns/op",

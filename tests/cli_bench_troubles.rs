@@ -277,6 +277,100 @@ fn has_misses(server: &ServerProcess) -> bool {
 }
 
 #[test]
+fn an_open_loop_of_many_keys_and_sets_sends_what_is_due_and_no_more() {
+    let server = ServerProcess::start();
+    for connections in ["1", "7", "50"] {
+        let options = [
+            "--load",
+            "--ratio",
+            "1:1",
+            "--multi-get",
+            "64",
+            "--rate",
+            "5k",
+            "--duration",
+            "200ms",
+            "--connections",
+            connections,
+            "--json",
+        ];
+        let ended = bench(&server.url(), &options);
+        let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let [operations, unsent, unanswered] =
+            ["operations", "unsent", "unanswered"].map(|name| report[name].as_u64().unwrap());
+        assert_eq!(
+            (operations + unsent, unanswered),
+            (1000, 0),
+            "{connections}: {report}"
+        );
+    }
+}
+
+#[test]
+fn what_lost_connections_were_to_send_is_not_sent() {
+    let (listener, address) = listener();
+    let hangs_up = std::thread::spawn(move || {
+        // The first asks who it is, the others bring the load.
+        let (asking, _) = listener.accept().unwrap();
+        answer_stats(&asking);
+        for _ in 0..2 {
+            drop(listener.accept().unwrap());
+        }
+    });
+    let options = [
+        "--rate",
+        "1k",
+        "--duration",
+        "1h",
+        "--connections",
+        "2",
+        "--json",
+    ];
+    let ended = bench(&format!("memcached://{address}"), &options);
+    hangs_up.join().unwrap();
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let [unsent, unanswered] = ["unsent", "unanswered"].map(|name| report[name].as_u64().unwrap());
+    assert_eq!(
+        (ended.code, unsent + unanswered),
+        (Some(3), 3_600_000),
+        "{report}"
+    );
+}
+
+#[test]
+fn finished_rounds_are_told_when_a_server_goes_away() {
+    let (listener, address) = listener();
+    let goes_away = std::thread::spawn(move || {
+        let (asking, _) = listener.accept().unwrap();
+        answer_stats(&asking);
+        let (mut loading, _) = listener.accept().unwrap();
+        // Nobody is there for the second round.
+        drop(listener);
+        let reader = BufReader::new(loading.try_clone().unwrap());
+        for _ in reader.lines() {
+            loading.write_all(b"END\r\n").unwrap();
+        }
+    });
+    let compared = format!("memcached://{address}");
+    let options = [
+        "--rounds",
+        "2",
+        "--requests",
+        "10",
+        "--connections",
+        "1",
+        "--json",
+        "--compare",
+    ];
+    let ended = end_of(larder(&["bench"]).args(options).arg(&compared), b"");
+    goes_away.join().unwrap();
+    let report: Value = serde_json::from_str(&ended.stdout).expect(&ended.stderr);
+    assert_eq!((ended.code, &report["rounds"]), (Some(3), &1.into()));
+    let sentence = format!("larder bench: cannot connect to {compared}: Connection refused");
+    assert!(ended.stderr.contains(&sentence), "{}", ended.stderr);
+}
+
+#[test]
 fn no_percentile_lies_beyond_the_longest_latency() {
     let server = ServerProcess::start();
     let options = [

@@ -46,6 +46,19 @@ pub(super) struct Load {
     pub(super) timeout: Duration,
 }
 
+impl Load {
+    /// How long it lasts, if it ends by time.
+    fn duration(&self) -> Option<Duration> {
+        match self.work {
+            Work::Mixed {
+                end: End::After(duration),
+                ..
+            } => Some(duration),
+            _ => None,
+        }
+    }
+}
+
 /// What is done under a load.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Work {
@@ -148,6 +161,11 @@ pub(super) fn run(
         let after = site.watch.as_ref().map(Watch::read);
         let mut tally = Tally::new(started);
         tallies.iter().for_each(|other| tally.add(&other.lock()));
+        if let Some(duration) = load.duration() {
+            // What connections were to send that were lost before that was due.
+            let is_interrupted = stop.is_asked();
+            tally.count_orphaned(if is_interrupted { elapsed } else { duration });
+        }
         let server = match (before, after) {
             (Ok(before), Ok(after)) => Cost::between(before, after),
             (Err(why), _) | (_, Err(why)) => Err(why.clone()),
@@ -183,7 +201,7 @@ fn watch_progress(
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
     }
-    line.end()
+    line.end(tallies)
 }
 
 /// What a thread tells of itself.
@@ -243,13 +261,7 @@ impl Seat<'_> {
     }
 
     async fn generate(&self, connections: Vec<Connection>, started: Instant) {
-        let deadline = match self.load.work {
-            Work::Mixed {
-                end: End::After(duration),
-                ..
-            } => Some(started + duration),
-            _ => None,
-        };
+        let deadline = self.load.duration().map(|duration| started + duration);
         let mut tasks = JoinSet::new();
         for (number, connection) in self.connections.clone().step_by(self.step).zip(connections) {
             let pace = self.load.rate.map_or(Pace::Closed, |rate| {

@@ -4,7 +4,8 @@
 //! coordinated omission.
 //!
 //! A connection has at most `depth` requests under way; what is due beyond that waits here, and its
-//! waiting counts.
+//! waiting counts. A request of many keys waits for the time of the last; where the load ends before that,
+//! it is sent with those keys whose time has come.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
@@ -33,12 +34,13 @@ struct Flight {
     first_id: u32,
     /// The time that was meant for each request under way.
     meant: VecDeque<Duration>,
-    /// One request on its way into `operations`.
+    /// The next request; empty before it is drawn.
     request: Vec<Operation>,
     /// When there was last no room for another request under way.
     full_until: Duration,
-    /// How late the requests are that are sent at once.
+    /// How late the requests are that are sent at once, and how many operations they have.
     delays: Vec<Duration>,
+    sent: usize,
     supply: Supply,
 }
 
@@ -57,36 +59,55 @@ enum Woken {
 
 /// Works until nothing is left to do, or the time is over and all replies are there.
 pub(super) async fn work(
-    mut connection: Connection,
-    mut source: Source,
+    connection: Connection,
+    source: Source,
     orders: Orders,
     schedule: Schedule,
 ) -> Result<(), Lost> {
-    connection.make_room_for(&orders);
-    connection.outbox.clear();
     let mut flight = Flight::new(schedule, orders.started);
+    let ended = fly(&mut flight, connection, source, &orders).await;
+    if ended.is_err() && flight.supply == Supply::More {
+        orders.tally.lock().add_orphaned(flight.schedule);
+    }
+    ended
+}
+
+async fn fly(
+    flight: &mut Flight,
+    mut connection: Connection,
+    mut source: Source,
+    orders: &Orders,
+) -> Result<(), Lost> {
+    connection.make_room_for(orders);
+    connection.outbox.clear();
+    let keys_per_get = std::mem::replace(
+        &mut source.keys_per_get,
+        flight.schedule.first_keys(orders.keys_per_get),
+    );
+    flight.draw(&mut source);
+    source.keys_per_get = keys_per_get;
     let (mut written, mut now) = (0, Instant::now());
     let mut alarm = Alarm::new()?;
     loop {
         if flight.supply == Supply::More && orders.is_over(now) {
-            flight.stop(&orders, now);
+            flight.stop(&mut connection, orders, now);
         }
         if written == connection.outbox.len() || written >= WRITTEN_BYTES_MAX {
             connection.outbox.drain(..written);
             written = 0;
         }
-        flight.send_due(&mut connection, &mut source, &orders, now);
+        flight.send_due(&mut connection, &mut source, orders, now);
         if flight.is_done() {
             return Ok(());
         }
-        let due = flight.next_due(&orders);
+        let due = flight.next_due(orders);
         let woken = std::future::poll_fn(|cx| {
             poll_either(cx, &mut connection, &mut written, due, &mut alarm)
         });
         let woken = woken.await?;
         now = Instant::now();
         if let Woken::Received = woken {
-            flight.take_replies(&mut connection, &orders, now)?;
+            flight.take_replies(&mut connection, orders, now)?;
         }
     }
 }
@@ -122,16 +143,31 @@ impl Flight {
             request: Vec::new(),
             full_until: Duration::ZERO,
             delays: Vec::new(),
+            sent: 0,
             supply: Supply::More,
         }
     }
 
-    /// Sends no more; what was due and could not be sent is counted.
-    fn stop(&mut self, orders: &Orders, now: Instant) {
+    /// Draws the next request.
+    fn draw(&mut self, source: &mut Source) {
+        source.fill(1, &mut self.request);
+        if self.request.is_empty() {
+            self.supply = Supply::Exhausted;
+        }
+    }
+
+    /// Sends no more than the keys of the next request that are due by now, if there is room; what else was
+    /// due is counted.
+    fn stop(&mut self, connection: &mut Connection, orders: &Orders, now: Instant) {
         self.supply = Supply::Exhausted;
         let until = orders.deadline.map_or(now, |deadline| now.min(deadline));
-        let missed = self.schedule.missed(until - self.started);
-        orders.tally.lock().unsent += missed;
+        let until = until.saturating_duration_since(self.started);
+        let missed = self.schedule.missed(until);
+        if missed > 0 && self.meant.len() < orders.depth {
+            self.request.truncate(missed as usize);
+            self.send(connection, until);
+        }
+        orders.tally.lock().unsent += self.schedule.missed(until);
     }
 
     fn is_done(&self) -> bool {
@@ -144,7 +180,7 @@ impl Flight {
             return None;
         }
         let may_send = self.meant.len() < orders.depth;
-        let due = may_send.then(|| self.started + self.schedule.next());
+        let due = may_send.then(|| self.started + self.schedule.due(self.request.len()));
         // That a load is over must be noticed, too.
         due.into_iter().chain(orders.deadline).min()
     }
@@ -158,30 +194,33 @@ impl Flight {
         now: Instant,
     ) {
         let elapsed = now.saturating_duration_since(self.started);
-        let mut sent = 0;
         while self.supply == Supply::More
             && self.meant.len() < orders.depth
-            && self.schedule.is_due(elapsed)
+            && self.schedule.due(self.request.len()) <= elapsed
         {
-            source.fill(1, &mut self.request);
-            if self.request.is_empty() {
-                self.supply = Supply::Exhausted;
-                break;
-            }
-            let id = self.first_id.wrapping_add(self.operations.len() as u32);
-            let Connection { wire, outbox, .. } = connection;
-            wire.push_request(&self.request, id, outbox);
-            let meant = self.schedule.take(self.request.len());
-            self.meant.push_back(meant);
-            let possible = meant.max(self.full_until);
-            self.delays.push(elapsed.saturating_sub(possible));
-            sent += self.request.len();
-            self.operations.append(&mut self.request);
+            self.send(connection, elapsed);
+            self.draw(source);
         }
-        if sent > 0 {
-            orders.tally.lock().count_sent(sent, &self.delays);
+        if self.sent > 0 {
+            orders.tally.lock().count_sent(self.sent, &self.delays);
             self.delays.clear();
+            self.sent = 0;
         }
+    }
+
+    /// Puts the next request among those to be written.
+    fn send(&mut self, connection: &mut Connection, elapsed: Duration) {
+        let operations = self.request.len();
+        let id = self.first_id.wrapping_add(self.operations.len() as u32);
+        let Connection { wire, outbox, .. } = connection;
+        wire.push_request(&self.request, id, outbox);
+        let meant = self.schedule.due(operations);
+        self.schedule.take(operations);
+        self.meant.push_back(meant);
+        let possible = meant.max(self.full_until);
+        self.delays.push(elapsed.saturating_sub(possible));
+        self.sent += operations;
+        self.operations.append(&mut self.request);
     }
 
     /// Counts the replies that have come.

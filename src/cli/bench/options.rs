@@ -37,12 +37,14 @@ these verify each other's values.
 
 With --rate, every request has its time, and its latency is counted from that time and not from when
 it was sent: what a server's stall holds up counts as well. Requests beyond --depth wait for their turn.
+A request of many keys is sent when the last of them is due, or at the end with those that are.
 How late the generator itself was is told beside that (\"sent late\").
 
 A comparison gives every server its turn in every round, and another one the first turn in each. Its
 figures are medians of the rounds, which are stable when the last three of each server's CPU per
-operation (and with --rate, of its p99) lie within 5 %. Servers are called by their NAME, or else by their protocol, or by
-their URL where two speak the same.
+operation (and with --rate, of its p99) lie within 5 %; the rounds themselves may lie further apart, as
+the spread tells. Servers are called by their NAME, or else by their protocol, or by their URL where two
+speak the same.
 
 Exit codes: 0 done; 1 operations refused, values wrong, or keys missing (--verify-all); 2 wrong
 usage; 3 server not reachable or connections lost";

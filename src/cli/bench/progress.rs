@@ -102,8 +102,12 @@ impl Line {
         }
     }
 
-    /// The run is over: takes the line away.
-    pub(super) fn end(self) -> Vec<Interval> {
+    /// The run is over: takes the line away. A run of whole seconds ends when its last one does, which may
+    /// not have been told yet.
+    pub(super) fn end(mut self, tallies: &[Arc<Mutex<Tally>>]) -> Vec<Interval> {
+        while self.until_next().is_zero() {
+            self.advance(tallies);
+        }
         if self.progress == Progress::Shown {
             show(CLEAR_LINE);
         }
@@ -117,4 +121,36 @@ fn show(text: &str) {
     let _ = stderr
         .write_all(text.as_bytes())
         .and_then(|()| stderr.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Progress, SECOND};
+    use crate::cli::bench::source::Operation;
+    use crate::cli::bench::tally::Tally;
+    use crate::cli::bench::wire::Reply;
+    use crate::sync::{Arc, Mutex};
+
+    #[test]
+    fn the_last_second_of_a_run_that_ends_with_it_is_told() {
+        let now = Instant::now();
+        let started = now - SECOND;
+        let mut tally = Tally::new(started);
+        tally.count(
+            Operation::Get(1),
+            Reply::Miss,
+            Duration::from_millis(3),
+            now,
+        );
+        let line = Progress::Hidden.begin(started);
+        let intervals = line.end(&[Arc::new(Mutex::new(tally))]);
+        let told: Vec<_> = intervals
+            .iter()
+            .map(|interval| (interval.operations, interval.latency_us_max))
+            .collect();
+        assert_eq!(told, [(1, 3000)]);
+        assert_eq!(Progress::Hidden.begin(Instant::now()).end(&[]), []);
+    }
 }

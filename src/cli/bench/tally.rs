@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::generator::Work;
 use super::keys::Keyspace;
 use super::latencies::Latencies;
+use super::schedule::Schedule;
 use super::source::Operation;
 use super::wire::Reply;
 use crate::cli::ending::Ending;
@@ -22,8 +23,11 @@ pub(super) struct Tally {
     started: Instant,
     /// Requests written, or about to be.
     pub(super) sent: u64,
-    /// Operations that were due at a given rate, and for which there was no room before the end.
+    /// Operations that were due at a given rate, and for which there was no room before the end, or no
+    /// connection.
     pub(super) unsent: u64,
+    /// What connections had still to send that were lost.
+    orphaned: Vec<Schedule>,
     /// Replies received.
     pub(super) answered: u64,
     pub(super) hits: u64,
@@ -64,6 +68,7 @@ impl Tally {
             started,
             sent: 0,
             unsent: 0,
+            orphaned: Vec::new(),
             answered: 0,
             hits: 0,
             misses: 0,
@@ -161,6 +166,18 @@ impl Tally {
         }
     }
 
+    /// Keeps what a connection had still to send that was lost.
+    pub(super) fn add_orphaned(&mut self, schedule: Schedule) {
+        self.orphaned.push(schedule);
+    }
+
+    /// Counts what lost connections were to send before the end of the load.
+    pub(super) fn count_orphaned(&mut self, until: Duration) {
+        let orphaned = std::mem::take(&mut self.orphaned);
+        let missed = orphaned.iter().map(|schedule| schedule.missed(until));
+        self.unsent += missed.sum::<u64>();
+    }
+
     /// The slowest operation since the last call.
     pub(super) fn end_interval(&mut self) -> Duration {
         std::mem::take(&mut self.interval_slowest)
@@ -170,6 +187,7 @@ impl Tally {
     pub(super) fn add(&mut self, other: &Self) {
         self.sent += other.sent;
         self.unsent += other.unsent;
+        self.orphaned.extend(&other.orphaned);
         self.answered += other.answered;
         self.hits += other.hits;
         self.misses += other.misses;

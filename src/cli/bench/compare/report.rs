@@ -152,9 +152,9 @@ impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rounds = self.rounds;
         let rest = if self.stable {
-            "stable to 5 %"
+            "the last three within 5 %"
         } else {
-            "not stable to 5 % yet"
+            "not yet three in a row within 5 %"
         };
         writeln!(
             f,
