@@ -177,6 +177,19 @@ fn a_place_that_takes_no_more_is_a_failure_that_is_told() {
 }
 
 #[test]
+fn a_device_that_takes_no_value_is_not_removed_as_a_torn_file_is() {
+    let server = ServerProcess::start();
+    server.run(&["set", "k", "v"]);
+    let link = std::env::temp_dir().join(format!("larder-{}-full", std::process::id()));
+    std::os::unix::fs::symlink("/dev/full", &link).unwrap();
+    let output = link.to_str().unwrap();
+    let mut get = larder(&["get", "k", "--output", output, "--server", &server.url()]);
+    let ended = end_of(&mut get, b"");
+    let is_there = std::fs::remove_file(&link).is_ok();
+    assert_eq!((ended.code, is_there), (Some(1), true), "{}", ended.stderr);
+}
+
+#[test]
 fn complaints_that_nobody_hears_change_nothing() {
     for arguments in [
         "get k --server larder+unix:///no/such",

@@ -67,7 +67,7 @@ pub(super) fn read_standard_input(site: Site) -> Result<Vec<u8>, Failure> {
 }
 
 /// Writes a value into a file, or to standard output. A file that could not be written whole is
-/// removed again.
+/// removed again; a device, or a link to one, stays.
 pub(super) async fn write(mut value: ValueStream, path: &Path) -> Result<(), Failure> {
     if path.as_os_str() == STANDARD_INPUT {
         let mut chunk = vec![0; CHUNK_BYTES];
@@ -85,7 +85,8 @@ pub(super) async fn write(mut value: ValueStream, path: &Path) -> Result<(), Fai
     };
     let mut file = File::create(path).await.map_err(unwritable)?;
     let copied = copy(&mut value, &mut file, unwritable).await;
-    if copied.is_err() {
+    let is_file = |found: std::fs::Metadata| found.is_file();
+    if copied.is_err() && tokio::fs::symlink_metadata(path).await.is_ok_and(is_file) {
         drop(file);
         // Whoever asked is told that it failed in any case.
         let _ = tokio::fs::remove_file(path).await;
