@@ -142,6 +142,10 @@ impl Embedded {
 }
 
 impl Report for Embedded {
+    fn groups(&self) -> &'static str {
+        "none, `cache`, `memory`; a cache without a server has no more"
+    }
+
     fn figures(&self, group: &[u8], _: &Guard<'_>) -> Option<Vec<(String, String)>> {
         let stats = self.cache.stats_at(self.clock.now().wall_ms);
         let figures = match group {

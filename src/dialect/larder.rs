@@ -566,7 +566,7 @@ fn room(fit: Fit) -> Room {
 
 fn status_of(failure: Failure) -> Status {
     match failure {
-        Failure::NotFound | Failure::NoSuchStats => Status::NOT_FOUND,
+        Failure::NotFound | Failure::NoSuchStats { .. } => Status::NOT_FOUND,
         Failure::NotStored => Status::NOT_STORED,
         Failure::Exists => Status::EXISTS,
         Failure::NotANumber => Status::NOT_A_NUMBER,

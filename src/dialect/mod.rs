@@ -202,10 +202,8 @@ pub(crate) enum Failure {
         "requests of this kind for this key have brought the server down; they are refused for a while"
     )]
     Quarantined,
-    #[error(
-        "there are no statistics of that name; accepted: none, `server`, `cache`, `workers`, `items`, `memory`, `connections`, `settings`, `since_reset`"
-    )]
-    NoSuchStats,
+    #[error("there are no statistics of that name; accepted: {accepted}")]
+    NoSuchStats { accepted: &'static str },
 }
 
 /// Whether an entry found room in the reply that is being written.

@@ -27,6 +27,9 @@ const BATCH: usize = 32;
 
 /// Figures for STATS, from whoever runs the dialects.
 pub(crate) trait Report {
+    /// The names of the groups, as a sentence lists them.
+    fn groups(&self) -> &'static str;
+
     /// The figures of a group, by name; `None` where there is no such group. The guard is that of
     /// the batch that asks.
     fn figures(&self, group: &[u8], guard: &Guard<'_>) -> Option<Vec<(String, String)>>;
@@ -232,7 +235,9 @@ fn execute_other(
         }
         Request::Stats { group } => match setting.report.figures(group, guard) {
             Some(figures) => reply.stats(&figures),
-            None => reply.failed(Failure::NoSuchStats),
+            None => reply.failed(Failure::NoSuchStats {
+                accepted: setting.report.groups(),
+            }),
         },
         Request::ResetStats => {
             setting.report.reset();

@@ -96,7 +96,7 @@ fn outcome_of(failure: Failure) -> Outcome {
         Failure::KeyEmpty
         | Failure::KeyTooLong { .. }
         | Failure::Unterminated
-        | Failure::NoSuchStats => Outcome::Refused,
+        | Failure::NoSuchStats { .. } => Outcome::Refused,
     }
 }
 

@@ -18,6 +18,10 @@ const PROCESS_BYTES_MAX: u64 = 32 << 20;
 const SAMPLED_BUCKETS: u64 = 1024;
 
 impl Report for Shared {
+    fn groups(&self) -> &'static str {
+        "none, `server`, `cache`, `workers`, `items`, `memory`, `connections`, `settings`, `since_reset`"
+    }
+
     fn figures(&self, group: &[u8], guard: &Guard<'_>) -> Option<Vec<(String, String)>> {
         match group {
             b"" => {

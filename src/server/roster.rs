@@ -66,6 +66,9 @@ impl State {
     }
 }
 
+/// LIMIT: what a reply has beside connections and addresses: its header, and how many are left out.
+const OTHER_BYTES_MAX: usize = 128;
+
 impl Roster {
     /// Writes the connection down that is taken over, at its place.
     pub(crate) fn add(&self, place: usize, accepted: &Accepted, now_ms: u64) {
@@ -130,33 +133,68 @@ impl Shared {
             all.extend(told.into_iter().map(|entry| (worker, entry.clone())));
         }
         left_out += keep_latest(&mut all, |(_, entry)| entry.active_ms);
-        all.sort_unstable_by_key(|(_, entry)| entry.number);
-        let now_ms = self.clock.now().uptime_ms;
         let mut figures = self.address_figures();
-        for (worker, entry) in all {
-            let since = |ms: u64| now_ms.saturating_sub(ms).to_string();
-            let of_one = [
-                ("peer", entry.peer.to_string()),
-                ("address", entry.address.to_string()),
-                ("protocol", entry.tongue.name().to_owned()),
-                ("worker", worker.to_string()),
-                ("state", entry.state.name().to_owned()),
-                ("age_ms", since(entry.since_ms)),
-                ("idle_ms", since(entry.active_ms)),
-            ];
-            let named = |(of, value)| (format!("connection_{}.{of}", entry.number), value);
-            figures.extend(of_one.map(named));
-        }
+        let room_bytes = self.dialects.larder.limits.frame_bytes_max as usize;
+        let room_bytes = room_bytes.saturating_sub(OTHER_BYTES_MAX + bytes_of(&figures));
+        let now_ms = self.clock.now().uptime_ms;
+        let (told, without_room) = told_of(all, room_bytes, now_ms);
+        left_out += without_room;
         if left_out > 0 {
             figures.push(("connections_left_out".to_owned(), left_out.to_string()));
         }
+        figures.extend(told);
         figures
     }
 }
 
+/// The figures of those connections that said something last, as far as there is room for them, by the numbers of
+/// the connections; and of how many there are none.
+fn told_of(
+    mut all: Vec<(usize, Entry)>,
+    room_bytes: usize,
+    now_ms: u64,
+) -> (Vec<(String, String)>, usize) {
+    all.sort_unstable_by_key(|(_, entry)| std::cmp::Reverse(entry.active_ms));
+    let (mut told, mut used_bytes) = (Vec::new(), 0);
+    for (worker, entry) in &all {
+        let of_one = figures_of(*worker, entry, now_ms);
+        used_bytes += bytes_of(&of_one);
+        if used_bytes > room_bytes {
+            break;
+        }
+        told.push((entry.number, of_one));
+    }
+    let left_out = all.len() - told.len();
+    told.sort_unstable_by_key(|(number, _)| *number);
+    let figures = told.into_iter().flat_map(|(_, of_one)| of_one);
+    (figures.collect(), left_out)
+}
+
+/// What is told of one connection.
+fn figures_of(worker: usize, entry: &Entry, now_ms: u64) -> [(String, String); 7] {
+    let since = |ms: u64| now_ms.saturating_sub(ms).to_string();
+    let of_one = [
+        ("peer", entry.peer.to_string()),
+        ("address", entry.address.to_string()),
+        ("protocol", entry.tongue.name().to_owned()),
+        ("worker", worker.to_string()),
+        ("state", entry.state.name().to_owned()),
+        ("age_ms", since(entry.since_ms)),
+        ("idle_ms", since(entry.active_ms)),
+    ];
+    of_one.map(|(of, value)| (format!("connection_{}.{of}", entry.number), value))
+}
+
+/// The bytes that figures take in a reply of Larder's own protocol.
+fn bytes_of(figures: &[(String, String)]) -> usize {
+    let bytes_of_one = |(name, value): &(String, String)| 4 + name.len() + value.len();
+    figures.iter().map(bytes_of_one).sum()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{TOLD_MAX, keep_latest};
+    use super::{Entry, State, TOLD_MAX, Tongue, bytes_of, figures_of, keep_latest, told_of};
+    use crate::blackbox::Peer;
 
     #[test]
     fn of_many_the_latest_are_told_of() {
@@ -167,5 +205,38 @@ mod tests {
         assert_eq!(keep_latest(&mut many, |ms| *ms), TOLD_MAX);
         many.sort_unstable();
         assert!(many.into_iter().eq(TOLD_MAX as u64..2 * TOLD_MAX as u64));
+    }
+
+    #[test]
+    fn connections_are_told_of_whole_or_not_at_all() {
+        let all: Vec<(usize, Entry)> = (1..=9)
+            .map(|number| {
+                let entry = Entry {
+                    number,
+                    peer: Peer::Unix,
+                    address: "unix:a".into(),
+                    tongue: Tongue::Larder,
+                    since_ms: 0,
+                    // Number 5 was silent for longest.
+                    active_ms: number * 2 % 5,
+                    state: State::Idle,
+                };
+                (0, entry)
+            })
+            .collect();
+        let one = bytes_of(&figures_of(0, &all[0].1, 9));
+        for room in 0..=9 {
+            for spare in [0, one - 1] {
+                let (told, left_out) = told_of(all.clone(), room * one + spare, 9);
+                assert_eq!((told.len(), left_out), (room * 7, 9 - room));
+                assert!(
+                    told.is_sorted_by_key(|(name, _)| name.split('.').next().map(str::to_owned))
+                );
+                let has_silent = told
+                    .iter()
+                    .any(|(name, _)| name.starts_with("connection_5."));
+                assert_eq!(has_silent, room == 9);
+            }
+        }
     }
 }

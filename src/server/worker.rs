@@ -310,7 +310,16 @@ impl Worker {
             let Some(connection) = self.connections.get(key) else {
                 continue;
             };
-            match self.verdict(connection, now_ms) {
+            let mut verdict = self.verdict(connection, now_ms);
+            if verdict == Verdict::Close(Cause::SlowReader) {
+                // The system says late that a client has read some; who tries knows sooner.
+                self.turn(key, None);
+                match self.connections.get(key) {
+                    Some(connection) => verdict = self.verdict(connection, now_ms),
+                    None => continue,
+                }
+            }
+            match verdict {
                 Verdict::Stay if over => self.end(key, Ending::Drained),
                 Verdict::Stay => continue,
                 Verdict::End(ending) => self.end(key, ending),

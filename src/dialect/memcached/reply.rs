@@ -156,7 +156,7 @@ pub(super) fn rare_line(failure: Failure) -> &'static [u8] {
         Failure::Quarantined => {
             b"SERVER_ERROR refused: such requests for this key have brought the server down\r\n"
         }
-        Failure::NoSuchStats => b"ERROR\r\n",
+        Failure::NoSuchStats { .. } => b"ERROR\r\n",
     }
 }
 
