@@ -5,10 +5,17 @@
 mod endpoint;
 #[path = "support/process.rs"]
 mod process;
+#[path = "support/scratch.rs"]
+mod scratch;
 mod server_harness;
 
-use endpoint::Watched;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+
+use endpoint::{Answer, Watched};
+use process::{Ended, ServerProcess, end_of, larder};
 use prometheus_parse::{Sample, Scrape, Value as Figure};
+use scratch::Scratch;
 use serde_json::Value;
 use server_harness::{Raw, get, set};
 
@@ -319,8 +326,171 @@ fn larder_status_is_one_screen_and_says_by_its_code_whether_the_server_serves() 
 #[test]
 fn status_without_a_supervisor_to_ask_says_where_it_looked() {
     let nowhere = "unix:/nowhere/larder.admin";
-    let mut command = process::larder(&["status", "--admin", nowhere]);
-    let ended = process::end_of(&mut command, b"");
+    let ended = end_of(&mut larder(&["status", "--admin", nowhere]), b"");
     assert_eq!(ended.code, Some(3));
     assert!(ended.stderr.contains(nowhere), "{ended:?}");
+}
+
+/// A folder for what runs, with the sockets that servers leave there.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn named(name: &str) -> Self {
+        let name = format!("larder-test-{}-{name}", std::process::id());
+        let folder = Self(std::env::temp_dir().join(name));
+        std::fs::create_dir(&folder.0).unwrap();
+        folder
+    }
+
+    /// Starts a server of two workers whose usual endpoint is here.
+    fn serve(&self, more: &[&str]) -> ServerProcess {
+        let options = ["--memory", "64MiB", "--workers", "2"];
+        ServerProcess::serve_in(&self.0, &[&options[..], more].concat())
+    }
+
+    /// Runs a command that looks for endpoints here.
+    fn run(&self, server: Option<&str>, arguments: &[&str]) -> Ended {
+        let mut command = larder(arguments);
+        command.env_remove("LARDER_ADMIN");
+        command.env("XDG_RUNTIME_DIR", &self.0);
+        if let Some(server) = server {
+            command.env("LARDER_SERVER", server);
+        }
+        end_of(&mut command, b"")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn status_at(socket: &Path) -> Value {
+    let answer = endpoint::ask(socket, "GET", "/status.json");
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+#[test]
+fn what_changes_something_is_taken_on_a_unix_socket_alone() {
+    let folder = Folder::named("tcp");
+    let server = folder.serve(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--allow-drills",
+    ]);
+    let usual = format!("larder-{}.admin", server.address().port());
+    let usual = folder.0.join(usual);
+    let status = status_at(&usual);
+    let addresses = status["admin_addresses"].as_array().unwrap();
+    let addresses: Vec<&str> = addresses.iter().map(|one| one.as_str().unwrap()).collect();
+    let [tcp, unix] = addresses[..] else {
+        panic!("{addresses:?}")
+    };
+    assert_eq!(unix, format!("unix:{}", usual.display()));
+    let ask = |method: &str, path: &str| -> Answer {
+        endpoint::ask_over(TcpStream::connect(tcp).unwrap(), method, path)
+    };
+    let before = server.pid();
+    // What somebody else would have run, who leaves a trace there.
+    let trace = Scratch::named("tcp-trace");
+    let script = format!("touch {}", trace.text());
+    let program = Scratch::program("tcp-program", &script);
+    let upgrade = format!("/upgrade?binary={}", program.text());
+    for (method, path) in [
+        ("POST", &upgrade[..]),
+        ("POST", "/drill?drill=abort&worker=0&for_ms=1"),
+        ("POST", "/deadly-key?drill=abort&key=a"),
+        ("DELETE", "/deadly-key"),
+        ("PUT", "/upgrade"),
+        ("OPTIONS", "/upgrade"),
+        ("POST", "/healthz"),
+    ] {
+        let answer = ask(method, path);
+        assert_eq!(answer.code, 403, "{method} {path}: {answer:?}");
+        assert!(answer.body.contains(unix), "{method} {path}: {answer:?}");
+    }
+    assert!(!trace.0.exists());
+    for (method, path) in [
+        ("GET", "/healthz"),
+        ("HEAD", "/readyz"),
+        ("GET", "/metrics"),
+        ("GET", "/status.json"),
+        ("GET", "/why"),
+    ] {
+        assert_eq!(ask(method, path).code, 200, "{method} {path}");
+    }
+    let url = server.url();
+    let told = folder.run(None, &["status", "--admin", tcp]);
+    assert_eq!(told.code, Some(0), "{told:?}");
+    for command in [
+        &["upgrade"][..],
+        &["drill", "abort"],
+        &["drill", "abort", "--key", "a"],
+    ] {
+        let refused = folder.run(Some(&url), &[command, &["--admin", tcp]].concat());
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        let expected = format!("--admin {unix}");
+        assert!(refused.stderr.contains(&expected), "{refused:?}");
+    }
+    assert_eq!(server.pid(), before);
+    let status = status_at(&usual);
+    assert_eq!(
+        (&status["upgrades_failed"], &status["deaths"]),
+        (&0.into(), &0.into())
+    );
+    // The Unix socket is there as well, and takes it.
+    let done = folder.run(Some(&url), &["upgrade"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_ne!(server.pid(), before);
+}
+
+#[test]
+fn commands_ask_about_the_server_that_is_named() {
+    let folder = Folder::named("named");
+    let socket = folder.0.join("l.sock");
+    let at = format!("unix:{}", socket.display());
+    let one = folder.serve(&["--listen", "127.0.0.1:0", "--listen", &at]);
+    let other = folder.serve(&["--listen", "127.0.0.1:0"]);
+    let by_path = format!("larder+unix://{}", socket.display());
+    let by_name = format!("larder://localhost:{}", one.address().port());
+    let pid = |ended: &Ended| -> u64 {
+        let told: Value =
+            serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"));
+        told["pid"].as_u64().unwrap()
+    };
+    for (url, expected) in [
+        (&one.url(), &one),
+        (&by_path, &one),
+        (&by_name, &one),
+        (&other.url(), &other),
+    ] {
+        for command in ["status", "why"] {
+            let by_variable = folder.run(Some(url), &[command, "--json"]);
+            assert_eq!(pid(&by_variable), u64::from(expected.pid()), "{url}");
+            let by_flag = folder.run(None, &[command, "--json", "--server", url]);
+            assert_eq!(pid(&by_flag), u64::from(expected.pid()), "{url}");
+        }
+    }
+    assert!(folder.0.join("l.sock.admin").exists());
+    let before = (one.pid(), other.pid());
+    let done = folder.run(Some(&by_path), &["upgrade"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_ne!(one.pid(), before.0);
+    assert_eq!(other.pid(), before.1);
+    // Of a network that is for examples.
+    for command in [
+        &["status"][..],
+        &["why"],
+        &["postmortem"],
+        &["upgrade"],
+        &["drill", "abort"],
+    ] {
+        let refused = folder.run(Some("larder://192.0.2.1:5273"), command);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        let expected = "larder://192.0.2.1:5273 is on another machine";
+        assert!(refused.stderr.contains(expected), "{refused:?}");
+    }
 }

@@ -1,6 +1,9 @@
 //! The admin endpoint: HTTP on a socket of the supervisor's own, so that it answers when every
 //! worker hangs.
 //!
+//! Whoever reaches a port can ask over TCP, a page in somebody's browser among them: so what is not GET or
+//! HEAD is taken on Unix sockets alone, where the file says who may connect, and refused over TCP.
+//!
 //! | | |
 //! |---|---|
 //! | `GET /healthz` | the supervisor is alive |
@@ -20,8 +23,9 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
@@ -74,6 +78,8 @@ pub(super) struct Desk {
     /// Where the server listens, and where it does for memcached's protocol.
     pub(super) addresses: Vec<String>,
     pub(super) memcached_addresses: Vec<String>,
+    /// Where this endpoint answers.
+    pub(super) admin_addresses: Vec<String>,
     /// When the supervisor began.
     pub(super) started: Instant,
     /// Whether workers may be asked to fail.
@@ -100,6 +106,7 @@ impl Desk {
             sight: sight.clone(),
             addresses: at(Tongue::Larder),
             memcached_addresses: at(Tongue::Memcached),
+            admin_addresses: Vec::new(),
             started: Instant::now(),
             allow_drills: false,
             orders,
@@ -116,29 +123,49 @@ impl Desk {
     }
 }
 
-/// Serves the endpoint on a socket, beside whatever else the runtime does.
-pub(super) fn open(socket: Option<Listening>, desk: Desk) -> io::Result<()> {
-    let Some(socket) = socket else {
-        return Ok(());
-    };
-    let routes = routes(desk);
-    let is_tcp = matches!(socket.address(), Address::Tcp(_));
-    let descriptor: OwnedFd = socket.as_fd().try_clone_to_owned()?;
-    // Either future ends with the runtime alone.
-    if is_tcp {
-        let listener = tokio::net::TcpListener::from_std(descriptor.into())?;
-        tokio::spawn(async move {
-            let _file = socket;
-            axum::serve(listener, routes).await
-        });
-    } else {
-        let listener = tokio::net::UnixListener::from_std(descriptor.into())?;
-        tokio::spawn(async move {
-            let _file = socket;
-            axum::serve(listener, routes).await
-        });
+/// Serves the endpoint on its sockets, beside whatever else the runtime does.
+pub(super) fn open(sockets: Vec<Listening>, mut desk: Desk) -> io::Result<()> {
+    let addresses = sockets.iter().map(|socket| socket.address().to_string());
+    desk.admin_addresses = addresses.collect();
+    let over_unix = routes(desk.clone());
+    let over_tcp = over_unix.clone().layer(from_fn_with_state(desk, only_tell));
+    for socket in sockets {
+        let descriptor: OwnedFd = socket.as_fd().try_clone_to_owned()?;
+        // Either future ends with the runtime alone.
+        if matches!(socket.address(), Address::Tcp(_)) {
+            let listener = tokio::net::TcpListener::from_std(descriptor.into())?;
+            let routes = over_tcp.clone();
+            tokio::spawn(async move { axum::serve(listener, routes).await });
+        } else {
+            let listener = tokio::net::UnixListener::from_std(descriptor.into())?;
+            let routes = over_unix.clone();
+            tokio::spawn(async move {
+                let _file = socket;
+                axum::serve(listener, routes).await
+            });
+        }
     }
     Ok(())
+}
+
+/// Refuses what would change something.
+async fn only_tell(State(desk): State<Desk>, request: Request, next: Next) -> Response {
+    if [Method::GET, Method::HEAD].contains(request.method()) {
+        return next.run(request).await;
+    }
+    let others = desk.admin_addresses.iter();
+    let unix: Vec<&str> = (others.map(String::as_str))
+        .filter(|address| address.starts_with("unix:"))
+        .collect();
+    let sentence = format!(
+        "over TCP this endpoint only tells, since anybody could ask; what changes something is taken on its \
+         Unix socket alone ({})\n",
+        match &unix[..] {
+            [] => "this server has none".to_owned(),
+            unix => unix.join(", "),
+        }
+    );
+    (StatusCode::FORBIDDEN, sentence).into_response()
 }
 
 fn routes(desk: Desk) -> Router {

@@ -90,8 +90,8 @@ pub(crate) struct Plan {
     pub(crate) reread: Reread,
     /// The sockets that workers serve.
     pub(crate) entrances: Vec<Entrance>,
-    /// Where the admin endpoint answers; `None`: there is none.
-    pub(crate) admin: Option<Listening>,
+    /// Where the admin endpoint answers; nowhere: there is none.
+    pub(crate) admin: Vec<Listening>,
     /// The folder for evidence of hangs and deaths; `None`: there is none.
     pub(crate) evidence: Option<PathBuf>,
     /// The last lines of the log.
@@ -259,7 +259,7 @@ impl Supervisor {
         let mut signals = Signals::new()?;
         let (mut desk, mut orders) = Desk::new(&self.journal, &self.sight, self.kept.entrances());
         desk.allow_drills = self.plan.allow_drills;
-        admin::open(self.plan.admin.take(), desk)?;
+        admin::open(std::mem::take(&mut self.plan.admin), desk)?;
         self.start()?;
         loop {
             let due = self.due();

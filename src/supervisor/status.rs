@@ -21,6 +21,8 @@ pub(super) struct Status {
     /// Where the server listens.
     addresses: Vec<String>,
     memcached_addresses: Vec<String>,
+    /// Where the admin endpoint answers.
+    admin_addresses: Vec<String>,
     /// The program that serves.
     build: Option<String>,
     /// Since when, in milliseconds.
@@ -125,6 +127,7 @@ impl Status {
             },
             addresses: desk.addresses.clone(),
             memcached_addresses: desk.memcached_addresses.clone(),
+            admin_addresses: desk.admin_addresses.clone(),
             uptime_ms: (first.as_ref())
                 .map(|first| seen.cache_ms(now).saturating_sub(first.started_ms)),
             build: first.map(|first| first.build),

@@ -38,7 +38,11 @@ pub struct Answer {
 
 /// Asks the endpoint that listens at a path of the file system.
 pub fn ask(socket: &Path, method: &str, path: &str) -> Answer {
-    let mut stream = UnixStream::connect(socket).unwrap();
+    ask_over(UnixStream::connect(socket).unwrap(), method, path)
+}
+
+/// Asks over a connection that is there.
+pub fn ask_over(mut stream: impl Read + Write, method: &str, path: &str) -> Answer {
     let request = format!("{method} {path} HTTP/1.1\r\nhost: larder\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();

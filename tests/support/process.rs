@@ -7,6 +7,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 /// A server in a process of its own, killed with the test.
@@ -42,14 +43,24 @@ impl ServerProcess {
 
     /// The same, with the log going elsewhere.
     pub fn serve_logging_to(options: &[&str], log: Stdio) -> Self {
+        let mut command = larder(&[&["serve"], options].concat());
         // A server that is killed leaves the socket of its endpoint behind.
-        let mut child = larder(&[&["serve"], options].concat())
-            .env("LARDER_ADMIN", "none")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        command.env("LARDER_ADMIN", "none");
+        Self::run_by(&mut command, log)
+    }
+
+    /// Starts a server with these options, whose endpoint is where it usually is: in this folder, for what runs.
+    pub fn serve_in(folder: &Path, options: &[&str]) -> Self {
+        let mut command = larder(&[&["serve"], options].concat());
+        command.env_remove("LARDER_ADMIN");
+        command.env("XDG_RUNTIME_DIR", folder);
+        Self::run_by(&mut command, Stdio::piped())
+    }
+
+    /// Starts a server by a command and waits for its ready line.
+    pub fn run_by(command: &mut Command, log: Stdio) -> Self {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.stderr(log).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut ready = String::new();
         stdout.read_line(&mut ready).unwrap();

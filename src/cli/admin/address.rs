@@ -2,14 +2,16 @@
 //! follows from where the server listens, so that both sides find it.
 
 use std::env;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::server::{Address, AddressError};
+use larder_client::Address as Url;
 
-/// The port that servers listen on unless told otherwise.
-const DEFAULT_PORT: u16 = 5273;
+use super::ADMIN_VARIABLE;
+use crate::cli::DEFAULT_URL;
+use crate::cli::ending::Failure;
+use crate::server::{Address, AddressError};
 
 /// Where a server's admin endpoint is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +55,32 @@ impl FromStr for EvidencePlace {
 }
 
 /// Where the server is that commands talk to unless told otherwise.
-pub(super) fn default_server() -> Address {
-    Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)))
+pub(super) fn default_server() -> Url {
+    DEFAULT_URL.parse().expect("the address of a server")
+}
+
+/// Where a server of this machine listens, by what its clients call it.
+pub(super) fn of_this_machine(server: &Url) -> Result<Address, Failure> {
+    let (host, port) = match server {
+        Url::Unix { path } => return Ok(Address::Unix(path.clone())),
+        Url::Tcp { host, port } => (&host[..], *port),
+    };
+    let found = (host, port).to_socket_addrs().map_err(|error| {
+        Failure::unreachable(format!("where {server} is cannot be found out: {error}"))
+    })?;
+    let mut here = found.filter(|address| is_of_this_machine(address.ip()));
+    here.next().map(Address::Tcp).ok_or_else(|| {
+        Failure::usage(format!(
+            "{server} is on another machine, and its admin endpoint is a Unix socket there; ask there, or have \
+             it told over TCP as well (`larder serve --admin HOST:PORT`) and name that by --admin or \
+             {ADMIN_VARIABLE}"
+        ))
+    })
+}
+
+/// Whether packets for an address stay here: only then the system lets somebody listen at it.
+fn is_of_this_machine(address: IpAddr) -> bool {
+    address.is_loopback() || UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
 }
 
 /// Where the admin endpoint of a server is that listens at an address: beside its Unix socket, or by
@@ -101,12 +127,28 @@ mod tests {
     #[test]
     fn both_sides_come_to_the_same_place() {
         let listens: Address = "0.0.0.0:5273".parse().unwrap();
-        assert_eq!(usual_address(&listens), usual_address(&default_server()));
+        let asked = of_this_machine(&default_server()).unwrap();
+        assert_eq!(usual_address(&listens), usual_address(&asked));
         let unix: Address = "unix:/somewhere/larder.sock".parse().unwrap();
         assert_eq!(
             usual_address(&unix).to_string(),
             "unix:/somewhere/larder.sock.admin"
         );
+    }
+
+    #[test]
+    fn a_server_is_of_this_machine_or_is_not() {
+        let found = |url: &str| of_this_machine(&url.parse().unwrap());
+        for (url, expected) in [
+            ("larder://127.0.0.1:7301", "127.0.0.1:7301"),
+            ("larder://0.0.0.0:7301", "0.0.0.0:7301"),
+            ("larder+unix:///run/l.sock", "unix:/run/l.sock"),
+        ] {
+            assert_eq!(found(url).unwrap().to_string(), expected);
+        }
+        // Of a network that is for examples.
+        let error = found("larder://192.0.2.1:5273").unwrap_err().to_string();
+        assert!(error.contains("on another machine"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::ADMIN_VARIABLE;
+use crate::cli::SERVER_VARIABLE;
 use crate::cli::ending::Failure;
 use crate::server::Address;
 
@@ -47,8 +49,8 @@ pub(super) async fn ask_beside(
 ) -> Result<Told, Failure> {
     let unreachable = |why: String| {
         Failure::unreachable(format!(
-            "no answer from the admin endpoint {address}: {why}; --admin or LARDER_ADMIN names \
-             another one"
+            "no answer from the admin endpoint {address}: {why}; --server or {SERVER_VARIABLE} names another \
+             server, --admin or {ADMIN_VARIABLE} another endpoint"
         ))
     };
     let asked = async {

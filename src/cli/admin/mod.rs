@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use larder_client::Address as Url;
 
 pub(crate) use address::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
 pub(crate) use drill::{DrillOptions, run as drill};
@@ -22,9 +23,9 @@ pub(crate) use status::StatusOptions;
 pub(crate) use upgrade::UpgradeOptions;
 pub(crate) use why::WhyOptions;
 
-use super::commands::conclude_in_json;
+use super::commands::{conclude_in_json, server_address};
 use super::ending::{Ending, Failure, conclude};
-use super::units;
+use super::{SERVER_VARIABLE, units};
 use crate::server::Address;
 use ask::Told;
 
@@ -34,7 +35,12 @@ pub(crate) const ADMIN_VARIABLE: &str = "LARDER_ADMIN";
 /// Which supervisor is asked, and how long it may take.
 #[derive(Debug, Args)]
 pub(crate) struct AdminOptions {
-    /// The admin endpoint: HOST:PORT or unix:PATH [default: that of the server at port 5273]
+    /// The server, on this machine: larder://HOST:PORT or larder+unix:///PATH. Its admin endpoint is found by
+    /// its port or its path [default: larder://127.0.0.1:5273]
+    #[arg(long, value_name = "URL", env = SERVER_VARIABLE, value_parser = server_address)]
+    server: Option<Url>,
+
+    /// The admin endpoint itself: HOST:PORT or unix:PATH [default: that of the server]
     #[arg(long, value_name = "ADDRESS", env = ADMIN_VARIABLE)]
     admin: Option<Address>,
 
@@ -45,9 +51,34 @@ pub(crate) struct AdminOptions {
 
 impl AdminOptions {
     /// The endpoint to ask.
-    fn address(&self) -> Address {
-        let usual = || usual_address(&address::default_server());
-        self.admin.clone().unwrap_or_else(usual)
+    fn address(&self) -> Result<Address, Failure> {
+        match &self.admin {
+            Some(admin) => Ok(admin.clone()),
+            None => self.usual_address(),
+        }
+    }
+
+    /// The endpoint to ask for something that changes the server: a Unix socket, since no other does that.
+    fn address_to_change(&self) -> Result<Address, Failure> {
+        let address = self.address()?;
+        if let Address::Unix(_) = address {
+            return Ok(address);
+        }
+        let other = match self.usual_address() {
+            Ok(usual) => format!("--admin {usual}, where the server has its usual one"),
+            Err(_) => "--admin unix:PATH, on the machine of the server".to_owned(),
+        };
+        Err(Failure::usage(format!(
+            "the admin endpoint {address} only tells, since anybody could ask over TCP; what changes a server \
+             is taken on its Unix socket alone: {other}"
+        )))
+    }
+
+    /// Where the endpoint of the server is, if nobody says otherwise.
+    fn usual_address(&self) -> Result<Address, Failure> {
+        let server = self.server.clone();
+        let server = server.unwrap_or_else(address::default_server);
+        Ok(usual_address(&address::of_this_machine(&server)?))
     }
 }
 
@@ -75,7 +106,11 @@ pub(crate) trait AdminCommand {
 pub(crate) fn run<C: AdminCommand>(command: &C) -> ExitCode {
     let admin = command.admin();
     let (method, path) = command.request();
-    let told = ask::ask(&admin.address(), method, &path, admin.timeout);
+    let address = match method {
+        "GET" => admin.address(),
+        _ => admin.address_to_change(),
+    };
+    let told = address.and_then(|address| ask::ask(&address, method, &path, admin.timeout));
     let ended = told.and_then(|told| command.told(told));
     match ended {
         Err(failure) if command.is_json() => conclude_in_json(C::NAME, &failure),

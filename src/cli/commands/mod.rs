@@ -64,7 +64,7 @@ pub(crate) struct ServerOptions {
 }
 
 /// The address of a server; where it looks like one that was written in short, the whole is named.
-fn server_address(text: &str) -> Result<Address, String> {
+pub(crate) fn server_address(text: &str) -> Result<Address, String> {
     text.parse().map_err(|error: ConnectError| {
         let whole = format!("{LARDER_SCHEME}{text}");
         match whole.parse::<Address>() {

@@ -8,7 +8,7 @@ use super::log::Level;
 use super::{Refusal, ServeOptions, check};
 use crate::cli::admin::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
 use crate::cli::settings::{Loaded, Loader};
-use crate::server::{Address, Entrance, Listening, StartError};
+use crate::server::{Address, Entrance, Listening, StartError, Tongue};
 use crate::supervisor::{DeathLimits, Plan, Reread, StallLimits, SuperviseError, Terms, run};
 
 /// Serves through worker processes, until one ends as it was told to.
@@ -34,7 +34,7 @@ pub(super) fn supervise(
     let plan = Plan {
         terms: terms(loaded),
         reread: Reread(Box::new(reread)),
-        admin: admin_socket(options, &entrances)?,
+        admin: admin_sockets(options, &entrances)?,
         evidence: evidence(options, &entrances),
         recent_log,
         config,
@@ -91,27 +91,42 @@ fn evidence(options: &ServeOptions, entrances: &[Entrance]) -> Option<PathBuf> {
     }
 }
 
-/// The socket of the admin endpoint. One that was asked for is insisted on; the usual one is done
-/// without where it cannot be had.
-fn admin_socket(
+/// The sockets of the admin endpoint. One that was asked for is insisted on; the usual ones, beside each
+/// entrance so that whoever knows that finds them, are done without where they cannot be had.
+fn admin_sockets(
     options: &ServeOptions,
     entrances: &[Entrance],
-) -> Result<Option<Listening>, Refusal> {
-    let bind = |address: &Address| Listening::bind(address);
+) -> Result<Vec<Listening>, Refusal> {
+    let asked_for = |address| Listening::bind(address).map_err(StartError::from);
     match &options.admin {
-        Some(AdminAddress::Nowhere) => Ok(None),
-        Some(AdminAddress::At(address)) => {
-            let socket = bind(address).map_err(StartError::from)?;
-            Ok(Some(socket))
+        Some(AdminAddress::Nowhere) => Ok(Vec::new()),
+        Some(AdminAddress::At(address @ Address::Unix(_))) => Ok(vec![asked_for(address)?]),
+        // What changes something needs a Unix socket as well.
+        Some(AdminAddress::At(address @ Address::Tcp(_))) => {
+            let socket = asked_for(address)?;
+            Ok([socket]
+                .into_iter()
+                .chain(usual_sockets(entrances))
+                .collect())
         }
-        None => {
-            let first = entrances.first();
-            let usual = first.map(|first| usual_address(first.socket.address()));
-            Ok(usual.and_then(|usual| {
-                bind(&usual)
-                    .inspect_err(|error| tracing::warn!("no admin endpoint: {error}"))
-                    .ok()
-            }))
+        None => Ok(usual_sockets(entrances)),
+    }
+}
+
+fn usual_sockets(entrances: &[Entrance]) -> Vec<Listening> {
+    let larder = entrances.iter();
+    let larder = larder.filter(|entrance| entrance.tongue == Tongue::Larder);
+    let mut addresses: Vec<Address> = Vec::new();
+    for entrance in larder {
+        let usual = usual_address(entrance.socket.address());
+        if !addresses.contains(&usual) {
+            addresses.push(usual);
         }
     }
+    let bind = |address| {
+        Listening::bind(address)
+            .inspect_err(|error| tracing::warn!("no admin endpoint there: {error}"))
+            .ok()
+    };
+    addresses.iter().filter_map(bind).collect()
 }

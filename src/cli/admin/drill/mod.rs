@@ -14,13 +14,12 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use larder_client::Address as Url;
 
 use super::AdminOptions;
 use super::ask::{Told, ask, ask_beside};
 use super::seen::Seen;
 use crate::cli::ending::{Ending, Failure, conclude, print};
-use crate::cli::{SERVER_VARIABLE, style, units};
+use crate::cli::{style, units};
 use crate::server::{Address, DeadlyKey, Drill};
 use probe::Probe;
 use report::Report;
@@ -87,10 +86,6 @@ pub(crate) struct DrillOptions {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
     recovered_within: Duration,
 
-    /// The server that the probe asks [default: where the admin endpoint says that it listens]
-    #[arg(long, value_name = "URL", env = SERVER_VARIABLE)]
-    server: Option<Url>,
-
     /// The report as JSON
     #[arg(long)]
     json: bool,
@@ -153,7 +148,7 @@ fn make_deadly(options: &DrillOptions, key: &str) -> Result<Ending, Failure> {
             ),
         ),
     };
-    let admin = options.admin.address();
+    let admin = options.admin.address_to_change()?;
     let Told { is_done, text } = ask(&admin, method, &path, REPLACE_TIMEOUT)?;
     if !is_done {
         return Err(Failure::not_done(text.trim_end()));
@@ -163,10 +158,10 @@ fn make_deadly(options: &DrillOptions, key: &str) -> Result<Ending, Failure> {
 }
 
 async fn carry_out(options: &DrillOptions) -> Result<Report, Failure> {
-    let admin = options.admin.address();
+    let admin = options.admin.address_to_change()?;
     let before = look(&admin).await?;
     may_begin(options, &before)?;
-    let url = match &options.server {
+    let url = match &options.admin.server {
         Some(url) => url.to_string(),
         None => url_of(&before)?,
     };
