@@ -46,7 +46,8 @@ alarms_listen() {
     local status
     while :; do
         [[ -e $work/over ]] && touch "$work/last-look"
-        if status=$("$larder" status --admin "unix:$work/admin" --json 2>>"$work/status-errors"); then
+        # 1: no worker goes on, as while the process is stopped.
+        if status=$("$larder" status --admin "unix:$work/admin" --json 2>>"$work/status-errors") || [[ $? == 1 ]]; then
             grep -o '{"at_ms":[0-9]*,"pid":[^{}]*"step":[^{}]*}' <<<"$status" >>"$work/steps" || true
             # Those of the first process: if there is a second, that is a failure anyway.
             [[ -s $work/threads ]] ||

@@ -218,7 +218,7 @@ fn all_figures_of_stats_are_metrics_once_the_server_has_written_them_down() {
 
 #[test]
 fn the_endpoint_answers_while_no_worker_does() {
-    let watched = Watched::serve("stopped", &[]);
+    let watched = Watched::serve("stopped", &["--stall-warn", "100ms"]);
     use_it(&watched);
     let pid = watched.server.pid().to_string();
     let signal = |name: &str| {
@@ -230,7 +230,23 @@ fn the_endpoint_answers_while_no_worker_does() {
     let samples = scrape(&watched);
     assert_eq!(figure(&samples, "larder_get_hits_total", &[]), 1.0);
     assert_eq!(watched.status()["threads"][0]["name"], "worker-0");
+    // Once it is seen that nobody goes on, all that tell of it say the same.
+    let is_ready = |status: &Value| status["ready"].as_bool().unwrap();
+    let why_not = watched.wait_for(|status| {
+        (!is_ready(status)).then(|| status["why_not_ready"].as_str().unwrap().to_owned())
+    });
+    assert_eq!(why_not, "no worker goes on");
+    let ready = watched.ask("GET", "/readyz");
+    assert_eq!((ready.code, ready.body.trim_end()), (503, &why_not[..]));
+    assert_eq!(figure(&scrape(&watched), "larder_up", &[]), 0.0);
+    let ended = watched.run(&["status"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let expected = " does not serve: no worker goes on (`larder why` tells";
+    assert!(ended.stdout.contains(expected), "{}", ended.stdout);
+    assert_eq!(watched.run(&["status", "--json"]).code, Some(1));
     signal("-CONT");
+    watched.wait_for(|status| is_ready(status).then_some(()));
+    assert_eq!(watched.run(&["status"]).code, Some(0));
 }
 
 #[test]

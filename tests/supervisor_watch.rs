@@ -235,12 +235,14 @@ fn a_server_that_is_stopped_is_named_not_ready_and_goes_on_as_if_nothing_had_bee
 #[test]
 fn there_is_no_such_worker() {
     let watched = Watched::serve("none", &[]);
-    let ended = watched.ask(&["why", "7"]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(
-        ended.stderr.contains("there is no such worker"),
-        "{ended:?}"
-    );
+    for (number, expected) in [
+        ("7", "there is no worker 7; accepted: 0 to 1"),
+        ("x", "`x` is not a whole number; accepted: digits"),
+    ] {
+        let ended = watched.ask(&["why", number]);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(expected), "{ended:?}");
+    }
     let ended = watched.ask(&["postmortem"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(

@@ -128,6 +128,12 @@ pub fn duration_about(ms: u64) -> String {
     }
 }
 
+/// So many of something: `1 item`, `2 items`.
+pub fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 fn parse(input: &str, units: &[(&str, u64)], bare: Option<&str>) -> Option<u64> {
     let digits = input.bytes().take_while(u8::is_ascii_digit).count();
     let (number, suffix) = input.split_at(digits);
@@ -235,6 +241,13 @@ mod tests {
         assert_eq!(size_text(256 << 20), "256 MiB");
         assert_eq!(size_text(1 << 30), "1 GiB");
         assert_eq!(size_text(2_922_722), "2922722 B");
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(counted(1, "item"), "1 item");
+        assert_eq!(counted(0, "item"), "0 items");
+        assert_eq!(counted(12, "connection"), "12 connections");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `GET /healthz` | the supervisor is alive |
 //! | `GET /readyz` | a worker process serves: it is not starting, draining or gone, and not all of its workers hang; if not, the evidence is saved before that is said |
-//! | `GET /status.json` | the [`Journal`], and all that is [seen](super::sight) of the worker process |
+//! | `GET /status.json` | the [`Journal`], whether it is ready, and all that is [seen](super::sight) of the worker process |
 //! | `GET /metrics` | the same, and everything that is counted, for Prometheus ([`metrics`]) |
 //! | `GET /why`, `GET /why.json` | what every thread is about, or with `?worker=N` one worker |
 //! | `GET /postmortem`, `GET /postmortem.json` | what is known of the last worker process that died |
@@ -59,10 +59,14 @@ pub(super) enum Order {
     Deadly { key: Option<String>, answer: Answer },
     /// Whether the server can be used.
     Probe { answer: Probe },
-    /// What every thread is about, or one worker; `None`: there is no such worker.
+    /// The same, and nothing is saved; `None`: it can.
+    Ready {
+        answer: oneshot::Sender<Option<&'static str>>,
+    },
+    /// What every thread is about, or one worker; an error says that there is no such worker.
     Why {
         worker: Option<u32>,
-        answer: oneshot::Sender<Option<Why>>,
+        answer: oneshot::Sender<Result<Why, String>>,
     },
     /// What is known of the last worker process that died; `None`: none has.
     Postmortem {
@@ -115,11 +119,18 @@ impl Desk {
         (desk, taken)
     }
 
-    /// Puts a page together on a thread of its own, so that the supervisor does not wait for it.
-    async fn page<T: Send + 'static>(&self, make: fn(&Self) -> T) -> Option<T> {
+    /// Puts a page together on a thread of its own, so that the supervisor does not wait for it. It is told
+    /// why the server cannot be used, if that is so.
+    async fn page<T: Send + 'static>(
+        &self,
+        make: fn(&Self, Option<&'static str>) -> T,
+    ) -> Option<T> {
+        let why_not_ready = ask(self, |answer| Order::Ready { answer }).await?;
         let _turn = self.pages.acquire().await.ok()?;
         let desk = self.clone();
-        tokio::task::spawn_blocking(move || make(&desk)).await.ok()
+        tokio::task::spawn_blocking(move || make(&desk, why_not_ready))
+            .await
+            .ok()
     }
 }
 
@@ -224,8 +235,8 @@ async fn why_json(State(desk): State<Desk>, Query(options): Query<WhyOptions>) -
 async fn tell_why(desk: &Desk, options: &WhyOptions, tell: impl Fn(Why) -> Response) -> Response {
     let worker = options.worker;
     match ask(desk, |answer| Order::Why { worker, answer }).await {
-        Some(Some(why)) => tell(why),
-        Some(None) => (StatusCode::NOT_FOUND, "there is no such worker\n").into_response(),
+        Some(Ok(why)) => tell(why),
+        Some(Err(none)) => (StatusCode::NOT_FOUND, format!("{none}\n")).into_response(),
         None => gone(),
     }
 }

@@ -311,7 +311,11 @@ impl Supervisor {
                 let phase = self.journal.read().phase;
                 self.watch.answer_probe(phase, answer);
             }
-            // Whoever asked may have gone.
+            // Whoever asked may have gone, here and below.
+            Order::Ready { answer } => {
+                let phase = self.journal.read().phase;
+                let _ = answer.send(self.watch.why_not_ready(phase));
+            }
             Order::Why { worker, answer } => drop(answer.send(self.watch.why(worker))),
             Order::Postmortem { answer } => self.watch.last(answer),
         }

@@ -113,6 +113,12 @@ impl Seen {
             .find(|thread| thread.black_box.number() == number)
     }
 
+    /// That a number is no worker's, and which ones are.
+    pub(super) fn no_such_worker(&self, number: u32) -> String {
+        let last = self.workers().count().saturating_sub(1);
+        format!("there is no worker {number}; accepted: 0 to {last}")
+    }
+
     /// Who has a session.
     pub(super) fn with_session(&self, session: u32) -> Option<&SeenThread> {
         let mut threads = self.threads.iter();

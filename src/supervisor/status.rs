@@ -15,6 +15,9 @@ use crate::blackbox::{BlackBox, Record};
 pub(super) struct Status {
     #[serde(flatten)]
     journal: Entries,
+    /// Whether the server can be used, as `/readyz` tells, and why not.
+    ready: bool,
+    why_not_ready: Option<&'static str>,
     /// When this was put together, in milliseconds since the Unix epoch.
     now_ms: u64,
     supervisor: SupervisorStatus,
@@ -110,7 +113,7 @@ struct Figures {
 }
 
 impl Status {
-    pub(super) fn of(desk: &Desk) -> Self {
+    pub(super) fn of(desk: &Desk, why_not_ready: Option<&'static str>) -> Self {
         let (now, seen) = (Moment::now(), desk.sight.seen());
         let stats = seen.stats(now);
         let whole = stats.map(|stats| ("whole", stats.memory_bytes));
@@ -118,6 +121,8 @@ impl Status {
         let first = seen.worker(0).map(|thread| thread.black_box.snapshot());
         Self {
             journal: desk.journal.read(),
+            ready: why_not_ready.is_none(),
+            why_not_ready,
             now_ms: now.wall_ms,
             supervisor: SupervisorStatus {
                 pid: std::process::id(),

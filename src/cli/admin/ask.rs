@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -23,6 +23,8 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 pub(crate) struct Told {
     /// Whether it did what was asked.
     pub(crate) is_done: bool,
+    /// Whether what was asked about is not there.
+    pub(crate) is_missing: bool,
     /// What it says, for people or for programs.
     pub(crate) text: String,
 }
@@ -97,9 +99,14 @@ where
         .header("host", "larder")
         .body(Empty::<Bytes>::new())?;
     let answer = sender.send_request(request).await?;
-    let is_done = answer.status().is_success();
+    let status = answer.status();
+    let (is_done, is_missing) = (status.is_success(), status == StatusCode::NOT_FOUND);
     let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
     let bytes = body.collect().await.map_err(Lost::Answer)?.to_bytes();
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Told { is_done, text })
+    Ok(Told {
+        is_done,
+        is_missing,
+        text,
+    })
 }

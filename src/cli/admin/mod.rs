@@ -23,8 +23,8 @@ pub(crate) use status::StatusOptions;
 pub(crate) use upgrade::UpgradeOptions;
 pub(crate) use why::WhyOptions;
 
-use super::commands::{conclude_in_json, server_address};
-use super::ending::{Ending, Failure, conclude};
+use super::commands::{conclude_as_asked, server_address};
+use super::ending::{Ending, Failure};
 use super::{SERVER_VARIABLE, units};
 use crate::server::Address;
 use ask::Told;
@@ -94,9 +94,7 @@ pub(crate) trait AdminCommand {
     fn request(&self) -> (&'static str, String);
 
     /// Whether a failure is said in JSON as well.
-    fn is_json(&self) -> bool {
-        false
-    }
+    fn is_json(&self) -> bool;
 
     /// What to do with the answer.
     fn told(&self, told: Told) -> Result<Ending, Failure>;
@@ -112,8 +110,5 @@ pub(crate) fn run<C: AdminCommand>(command: &C) -> ExitCode {
     };
     let told = address.and_then(|address| ask::ask(&address, method, &path, admin.timeout));
     let ended = told.and_then(|told| command.told(told));
-    match ended {
-        Err(failure) if command.is_json() => conclude_in_json(C::NAME, &failure),
-        ended => conclude(C::NAME, ended),
-    }
+    conclude_as_asked(C::NAME, command.is_json(), ended)
 }

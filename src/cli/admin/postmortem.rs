@@ -9,7 +9,8 @@ use clap::Args;
 
 use super::ask::Told;
 use super::{AdminCommand, AdminOptions};
-use crate::cli::ending::{Ending, Failure, conclude, print};
+use crate::cli::commands::conclude_as_asked;
+use crate::cli::ending::{Ending, Failure, print};
 use crate::supervisor::{Postmortem, REPORT};
 
 /// Tell what the last worker process of a server died of
@@ -39,7 +40,10 @@ pub(crate) struct PostmortemOptions {
 pub(crate) fn run(options: &PostmortemOptions) -> ExitCode {
     match &options.bundle {
         None => super::run(options),
-        Some(bundle) => conclude(PostmortemOptions::NAME, options.read(bundle)),
+        Some(bundle) => {
+            let read = options.read(bundle);
+            conclude_as_asked(PostmortemOptions::NAME, options.json, read)
+        }
     }
 }
 
@@ -76,6 +80,10 @@ impl AdminCommand for PostmortemOptions {
 
     fn request(&self) -> (&'static str, String) {
         ("GET", "/postmortem.json".to_owned())
+    }
+
+    fn is_json(&self) -> bool {
+        self.json
     }
 
     fn told(&self, told: Told) -> Result<Ending, Failure> {

@@ -13,6 +13,8 @@ use crate::cli::ending::Failure;
 #[serde(default)]
 pub(super) struct Seen {
     pub(super) phase: String,
+    /// Why the server cannot be used, if it cannot.
+    pub(super) why_not_ready: Option<String>,
     pub(super) pid: Option<i32>,
     pub(super) since_ms: u64,
     pub(super) now_ms: u64,
@@ -128,6 +130,11 @@ impl Seen {
 
     /// Whether it serves.
     pub(super) fn is_serving(&self) -> bool {
+        self.has_begun() && self.why_not_ready.is_none()
+    }
+
+    /// Whether there is a process that is to serve, and may hang.
+    pub(super) fn has_begun(&self) -> bool {
         self.phase == "serving"
     }
 

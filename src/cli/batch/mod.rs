@@ -18,9 +18,10 @@ use tokio::task::JoinHandle;
 
 use self::lines::{Line, Lines};
 use super::commands::{
-    Answer, AnswerOptions, Form, Place, Request, ServerOptions, Site, connected, failure_as_json,
+    Answer, AnswerOptions, Form, Place, Request, ServerOptions, Site, conclude_as_asked, connected,
+    failure_as_json,
 };
-use super::ending::{Ending, Failure, conclude, print_on, say};
+use super::ending::{Ending, Failure, print_on, say};
 use super::grammar::{Grammar, NoCommand};
 
 const EXAMPLE: &str = "\
@@ -65,6 +66,10 @@ pub(crate) struct BatchOptions {
 
     #[command(flatten)]
     server: ServerOptions,
+
+    /// The command that was typed.
+    #[arg(skip = "batch")]
+    name: &'static str,
 }
 
 impl BatchOptions {
@@ -75,6 +80,7 @@ impl BatchOptions {
             keep_going: true,
             answer: AnswerOptions { json: false },
             server,
+            name: "shell",
         }
     }
 }
@@ -94,13 +100,11 @@ pub(crate) fn run(options: &BatchOptions) -> ExitCode {
              more comfortable.",
         );
     }
-    let ended = connected(&options.server, "batch", async |client| {
+    let ended = connected(&options.server, options.name, async |client| {
         let lines = lines::read(options.file.as_deref())?;
-        Batch::new(client, site, options.keep_going)
-            .run(lines)
-            .await
+        Batch::new(client, site, options).run(lines).await
     });
-    conclude("batch", ended)
+    conclude_as_asked(options.name, options.answer.json, ended)
 }
 
 /// A line whose answer is not there yet.
@@ -113,6 +117,7 @@ struct Underway {
 }
 
 struct Batch<'c> {
+    name: &'static str,
     client: &'c Client,
     site: Site,
     keep_going: bool,
@@ -138,11 +143,12 @@ struct Tally {
 }
 
 impl<'c> Batch<'c> {
-    fn new(client: &'c Client, site: Site, keep_going: bool) -> Self {
+    fn new(client: &'c Client, site: Site, options: &BatchOptions) -> Self {
         Self {
+            name: options.name,
             client,
             site,
-            keep_going,
+            keep_going: options.keep_going,
             grammar: Grammar::new(),
             underway: VecDeque::new(),
             keys: HashSet::new(),
@@ -170,7 +176,7 @@ impl<'c> Batch<'c> {
         }
         self.settle_all().await?;
         self.write()?;
-        Ok(self.tally.conclude(self.keep_going))
+        Ok(self.tally.conclude(self.name, self.keep_going))
     }
 
     fn is_over(&self) -> bool {
@@ -327,7 +333,7 @@ impl<'c> Batch<'c> {
     /// Complains about a line, after the answers to those before it.
     fn complain(&mut self, line: u64, why: &str) -> Result<(), Failure> {
         self.write()?;
-        say(&format!("larder batch: line {line}: {why}"));
+        say(&format!("larder {}: line {line}: {why}", self.name));
         Ok(())
     }
 
@@ -362,14 +368,14 @@ impl Tally {
     }
 
     /// Says what the failures come to.
-    fn conclude(self, keep_going: bool) -> Ending {
+    fn conclude(self, name: &str, keep_going: bool) -> Ending {
         let Some((line, ending)) = self.first else {
             return Ending::Done;
         };
         let Self {
             failed, commands, ..
         } = self;
-        let mut end = format!("larder batch: {failed} of {commands} commands failed");
+        let mut end = format!("larder {name}: {failed} of {commands} commands failed");
         if !keep_going {
             end += &format!(", first line {line}; nothing more was sent (--keep-going goes on)");
         }

@@ -44,8 +44,8 @@ use self::report::Report;
 use self::site::Site;
 use self::stop::Stop;
 use self::text::grouped;
-use super::commands::conclude_in_json;
-use super::ending::{Ending, Failure, conclude, print, say};
+use super::commands::conclude_as_asked;
+use super::ending::{Ending, Failure, print, say};
 
 pub(crate) use self::options::BenchOptions;
 
@@ -54,10 +54,7 @@ const PREPARING_DEPTH: usize = 64;
 
 /// Runs a load and reports.
 pub(crate) fn run(options: &BenchOptions) -> ExitCode {
-    match bench(options) {
-        Err(failure) if options.json => conclude_in_json("bench", &failure),
-        ended => conclude("bench", ended),
-    }
+    conclude_as_asked("bench", options.json, bench(options))
 }
 
 fn bench(options: &BenchOptions) -> Result<Ending, Failure> {

@@ -23,7 +23,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use larder_client::{Address, Client, Config, ConnectError};
 
-use super::ending::{Failure, conclude, print, say};
+use super::ending::{Ending, Failure, conclude, print, say};
 use super::style;
 use super::units;
 use super::{DEFAULT_URL, SERVER_VARIABLE};
@@ -227,8 +227,7 @@ pub(crate) fn run(request: &Request, matches: &ArgMatches) -> ExitCode {
             }
             ending.into()
         }
-        Err(failure) if answer.json => conclude_in_json(name, &failure),
-        Err(failure) => conclude(name, Err(failure)),
+        Err(failure) => conclude_as_asked(name, answer.json, Err(failure)),
     }
 }
 
@@ -243,10 +242,20 @@ pub(crate) fn form_on_stdout(json: bool) -> Form {
     }
 }
 
-/// Ends a command whose answers are JSON with its failure.
-pub(crate) fn conclude_in_json(name: &str, failure: &Failure) -> ExitCode {
-    let object = format!("{}\n", failure_as_json(failure));
-    conclude(name, print(object.as_bytes()).map(|()| failure.ending))
+/// Ends a command, whose failure is an object as well where its answers are JSON.
+pub(crate) fn conclude_as_asked(
+    name: &str,
+    json: bool,
+    ended: Result<Ending, Failure>,
+) -> ExitCode {
+    let ended = match ended {
+        Err(failure) if json => {
+            let object = format!("{}\n", failure_as_json(&failure));
+            print(object.as_bytes()).map(|()| failure.ending)
+        }
+        ended => ended,
+    };
+    conclude(name, ended)
 }
 
 /// Connects, and hands the connection to whoever has something to ask.

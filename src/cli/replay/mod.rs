@@ -33,8 +33,8 @@ use self::options::{Form, Plan, Source, Target};
 use self::progress::Progress;
 use self::report::{Report, RunReport};
 use self::trace::{Trace, TraceError};
-use super::commands::conclude_in_json;
-use super::ending::{Ending, Failure, conclude, print};
+use super::commands::conclude_as_asked;
+use super::ending::{Ending, Failure, print};
 use crate::sync::Arc;
 
 pub(crate) use self::options::ReplayOptions;
@@ -54,10 +54,7 @@ pub struct TraceSummary {
 
 /// Replays a trace and reports.
 pub(crate) fn run(options: &ReplayOptions) -> ExitCode {
-    match replay(options) {
-        Err(failure) if options.json => conclude_in_json("replay", &failure),
-        ended => conclude("replay", ended),
-    }
+    conclude_as_asked("replay", options.json, replay(options))
 }
 
 fn replay(options: &ReplayOptions) -> Result<Ending, Failure> {

@@ -77,7 +77,7 @@ impl Families {
             true => MetricType::Counter,
             false => MetricType::Gauge,
         };
-        let help = format!("The figure {} of STATS", measure.source);
+        let help = format!("The figure {} of `larder stats`", measure.source);
         let sample = Sample::Figure(measure.figure);
         self.add(&measure.name, &help, kind, labels, sample);
     }

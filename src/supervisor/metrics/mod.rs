@@ -47,10 +47,13 @@ impl Collector for Page {
 }
 
 /// The page, as text.
-pub(super) fn text(desk: &Desk) -> String {
+pub(super) fn text(desk: &Desk, why_not_ready: Option<&'static str>) -> String {
     let (now, seen) = (Moment::now(), desk.sight.seen());
     let mut families = Families::default();
     of_supervisor(&mut families, desk);
+    let help = "Whether the server can be used, as /readyz tells: a worker process serves, and not all of its workers hang";
+    let up = Figure::Whole(u64::from(why_not_ready.is_none()));
+    families.gauge("up", help, up);
     of_journal(&mut families, &desk.journal.read());
     let board = seen.board();
     of_stats_figures(&mut families, &seen, board.as_ref(), now);
@@ -75,7 +78,6 @@ fn of_supervisor(families: &mut Families, desk: &Desk) {
 /// What is known of worker processes, and what was done about them.
 fn of_journal(families: &mut Families, journal: &Entries) {
     let is = |phase| Figure::Whole(u64::from(journal.phase == phase));
-    families.gauge("up", "Whether a worker process serves", is(Phase::Serving));
     for (name, phase) in [
         ("waiting", Phase::Waiting),
         ("starting", Phase::Starting),
@@ -94,7 +96,7 @@ fn of_journal(families: &mut Families, journal: &Entries) {
         ),
         (
             "worker_process_restarts",
-            "Worker processes started after the first, upgrades included",
+            "Worker processes started after the first, for whatever reason",
             journal.starts.saturating_sub(1),
         ),
         (
@@ -154,7 +156,7 @@ fn of_stats_figures(families: &mut Families, seen: &Seen, board: Option<&Board>,
                 (None, Ok(figure)) => _ = figures.insert(name, figure),
                 (None, Err(_)) => {
                     let name = format!("{name}_info");
-                    let help = "A figure of STATS that is a text";
+                    let help = "A figure of `larder stats` that is a text";
                     let one = Figure::Whole(1);
                     families.labelled_gauge(&name, help, &[("text", text)], one);
                 }

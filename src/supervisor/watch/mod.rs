@@ -248,10 +248,10 @@ impl Watch {
         });
     }
 
-    /// What all threads are about, or one worker; `None`: there is no such worker.
-    pub(super) fn why(&self, worker: Option<u32>) -> Option<Why> {
+    /// What all threads are about, or one worker; an error says that there is no such worker.
+    pub(super) fn why(&self, worker: Option<u32>) -> Result<Why, String> {
         let Some(process) = &self.process else {
-            return Some(Why::default());
+            return Ok(Why::default());
         };
         let is_asked_for = |at: &usize| {
             let one = process.thread(*at);
@@ -259,10 +259,10 @@ impl Watch {
         };
         let places = process.places().filter(is_asked_for);
         let threads: Vec<_> = places.map(|at| self.finding(process, at)).collect();
-        if threads.is_empty() && worker.is_some() {
-            return None;
+        if let Some(worker) = worker.filter(|_| threads.is_empty()) {
+            return Err(process.seen.no_such_worker(worker));
         }
-        Some(Why {
+        Ok(Why {
             is_stuck: threads.iter().any(|finding| finding.verdict.is_stuck()),
             pid: Some(process.pid.as_raw_nonzero().get()),
             threads,
@@ -283,20 +283,27 @@ impl Watch {
         self.recorder.last(answer);
     }
 
+    /// Why the server cannot be used; `None`: it can.
+    pub(super) fn why_not_ready(&self, phase: Phase) -> Option<&'static str> {
+        match phase {
+            Phase::Serving => {
+                let process = self.process.as_ref()?;
+                process
+                    .all_workers_are_stuck()
+                    .then_some("no worker goes on")
+            }
+            Phase::Starting => Some("starting"),
+            Phase::Waiting => Some("between two workers"),
+            Phase::Ending => Some("draining"),
+        }
+    }
+
     /// Answers a probe; if it fails, not before the evidence of that is saved.
     pub(super) fn answer_probe(&mut self, phase: Phase, answer: Probe) {
-        let why_not = match phase {
-            Phase::Serving => match &self.process {
-                Some(process) if process.all_workers_are_stuck() => "no worker goes on",
-                _ => {
-                    // Whoever asked may have gone.
-                    let _ = answer.send(Ok("serving"));
-                    return;
-                }
-            },
-            Phase::Starting => "starting",
-            Phase::Waiting => "between two workers",
-            Phase::Ending => "draining",
+        let Some(why_not) = self.why_not_ready(phase) else {
+            // Whoever asked may have gone.
+            let _ = answer.send(Ok("serving"));
+            return;
         };
         let told = Err(why_not.to_owned());
         if self.process.is_none() || !is_due(&mut self.unready_saved_at) {

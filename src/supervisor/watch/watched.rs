@@ -218,8 +218,19 @@ impl Watched {
         &self.seen.threads[at]
     }
 
+    /// For how long a thread has not gone on, or has kept others from going on. One that has gone on since the
+    /// last look has not been looked at as what it is now.
     pub(super) fn overdue(&self, at: usize) -> Duration {
-        self.threads[at].overdue()
+        let thread = &self.threads[at];
+        match self.has_moved(at) {
+            true => thread.pin.seen,
+            false => thread.overdue(),
+        }
+    }
+
+    fn has_moved(&self, at: usize) -> bool {
+        let pulse = self.seen.threads[at].black_box.pulse();
+        self.threads[at].stillness.has_moved(&pulse)
     }
 
     pub(super) fn climb(&mut self, at: usize) -> &mut Climb {
@@ -236,14 +247,20 @@ impl Watched {
 
     /// What a thread is about.
     pub(super) fn verdict(&self, at: usize) -> Verdict {
-        if self.overdue(at) < self.warn {
+        let thread = &self.threads[at];
+        let has_moved = self.has_moved(at);
+        let overdue = match has_moved {
+            true => thread.pin.seen,
+            false => thread.overdue(),
+        };
+        if overdue < self.warn {
             return Verdict::Healthy;
         }
-        let thread = &self.threads[at];
         let (Some(last), first) = (&thread.last, &thread.first) else {
             return Verdict::Unknown;
         };
-        if !thread.is_stopped() && thread.stillness.overdue() < self.warn {
+        let goes_on = !thread.is_stopped() && thread.stillness.overdue() < self.warn;
+        if goes_on || has_moved {
             return Verdict::HoldsBack {
                 pinned_ms: whole_ms(thread.pin.seen),
                 limbo_bytes: self.limbo_bytes().unwrap_or(0),
@@ -300,8 +317,9 @@ impl Watched {
     pub(super) fn finding(&self, at: usize) -> Finding {
         let one = self.thread(at);
         let thread = one.name.clone();
-        let verdict = self.verdict(at);
+        // Before the verdict: if it goes on in between, the verdict knows.
         let doing = doing(&one.black_box, monotonic_ns(), false);
+        let verdict = self.verdict(at);
         let overdue = match &verdict {
             Verdict::Healthy => Duration::ZERO,
             _ => self.overdue(at),
@@ -550,6 +568,30 @@ mod tests {
         }
         assert_ne!(watched.verdict(0), Verdict::Healthy);
         assert!(watched.all_workers_are_stuck());
+    }
+
+    #[test]
+    fn who_goes_on_after_the_last_look_is_not_told_as_what_it_was() {
+        let mut kept = Kept::new(Vec::new());
+        let mut pen = begun(&mut kept, 0, 0);
+        executes(&mut pen, 0);
+        let mut watched = watch(&kept);
+        let begun = Duration::from_nanos(monotonic_ns());
+        for looks in 0..=10 {
+            watched.look_at(begun + INTERVAL * looks);
+        }
+        assert!(watched.finding(0).sentence.contains("has not gone on for"));
+        assert!(watched.all_workers_are_stuck());
+        pen.end_batch(monotonic_ns());
+        pen.enter(Phase::Sleeping);
+        let told = watched.finding(0);
+        assert_eq!((told.verdict, told.stuck_ms), (Verdict::Healthy, 0));
+        assert!(
+            told.sentence.contains("is healthy: it is sleeping for"),
+            "{}",
+            told.sentence
+        );
+        assert!(!watched.all_workers_are_stuck());
     }
 
     #[test]

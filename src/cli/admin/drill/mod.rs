@@ -14,11 +14,13 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde_json::json;
 
 use super::AdminOptions;
 use super::ask::{Told, ask, ask_beside};
 use super::seen::Seen;
-use crate::cli::ending::{Ending, Failure, conclude, print};
+use crate::cli::commands::conclude_as_asked;
+use crate::cli::ending::{Ending, Failure, print};
 use crate::cli::{style, units};
 use crate::server::{Address, DeadlyKey, Drill};
 use probe::Probe;
@@ -53,8 +55,10 @@ Examples:
   larder drill segfault --json
   larder drill abort --key user:17
 
-With --key, nothing happens by itself: whoever asks for an operation on that key brings the worker process
-down, and after the second time it is refused.
+With --key, the worker process is replaced at once by one that is told the key as it starts, and with --off by
+one that is told none: the contents stay, connections are closed in good order and new ones wait meanwhile.
+Then nothing happens by itself: whoever asks for an operation on that key brings the worker process down, and
+after the second time it is refused.
 
 Exit codes: 0 all is good, or the key is deadly (harmless, with --off); 1 something is not, or the server does no drills; 2 wrong usage; 3 no server")]
 pub(crate) struct DrillOptions {
@@ -63,7 +67,7 @@ pub(crate) struct DrillOptions {
     drill: Drill,
 
     /// The worker that fails, from 0 on
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = units::number::<u32>)]
     worker: u32,
 
     /// Have workers die of this key: when they are to execute an operation on it, again and again
@@ -86,7 +90,7 @@ pub(crate) struct DrillOptions {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = units::duration)]
     recovered_within: Duration,
 
-    /// The report as JSON
+    /// The report as JSON, or one object that says that the key is deadly; a failure is one as well
     #[arg(long)]
     json: bool,
 
@@ -102,7 +106,7 @@ fn drill_parser() -> impl TypedValueParser<Value = Drill> {
 /// Carries a drill out, and reports.
 pub(crate) fn run(options: &DrillOptions) -> ExitCode {
     if let Some(key) = &options.key {
-        return conclude("drill", make_deadly(options, key));
+        return conclude_as_asked("drill", options.json, make_deadly(options, key));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -122,7 +126,7 @@ pub(crate) fn run(options: &DrillOptions) -> ExitCode {
             false => Ending::NotFoundOrNotStored,
         })
     });
-    conclude("drill", ended)
+    conclude_as_asked("drill", options.json, ended)
 }
 
 /// Has workers die of a key, or no longer.
@@ -136,24 +140,28 @@ fn make_deadly(options: &DrillOptions, key: &str) -> Result<Ending, Failure> {
         true => (
             "DELETE",
             "/deadly-key".to_owned(),
-            "Workers die of no key any more.\n".to_owned(),
+            "The worker process was replaced by one that dies of no key.".to_owned(),
         ),
         false => (
             "POST",
             format!("/deadly-key?{query}"),
             format!(
-                "From now on, the worker process dies ({}) when it is to execute an operation on {key}; \
-                 --off ends that.\n",
+                "The worker process was replaced by one that dies ({}) when it is to execute an operation on \
+                 {key}; --off ends that.",
                 options.drill.name()
             ),
         ),
     };
     let admin = options.admin.address_to_change()?;
-    let Told { is_done, text } = ask(&admin, method, &path, REPLACE_TIMEOUT)?;
+    let Told { is_done, text, .. } = ask(&admin, method, &path, REPLACE_TIMEOUT)?;
     if !is_done {
         return Err(Failure::not_done(text.trim_end()));
     }
-    print(done.as_bytes())?;
+    let shown = match options.json {
+        true => json!({ "deadly": !options.off, "key": key, "sentence": done }).to_string(),
+        false => done,
+    };
+    print(format!("{shown}\n").as_bytes())?;
     Ok(Ending::Done)
 }
 
@@ -179,7 +187,10 @@ async fn carry_out(options: &DrillOptions) -> Result<Report, Failure> {
 /// Refuses what would be refused anyway, before anything is stored.
 fn may_begin(options: &DrillOptions, seen: &Seen) -> Result<(), Failure> {
     if !seen.is_serving() {
-        return Err(Failure::not_done("the server does not serve at the moment"));
+        let why_not = seen.why_not_ready.as_ref();
+        let why_not = why_not.map_or(String::new(), |why_not| format!(": {why_not}"));
+        let sentence = format!("the server does not serve at the moment{why_not}");
+        return Err(Failure::not_done(sentence));
     }
     let workers = seen.workers().count();
     if seen.supervisor.drills_allowed && seen.worker(options.worker).is_none() {
@@ -225,7 +236,7 @@ async fn order(options: &DrillOptions, admin: &Address) -> Result<Begun, Failure
         options.worker,
         options.lasts.as_millis()
     );
-    let Told { is_done, text } = ask_beside(admin, "POST", &path, LOOK_TIMEOUT).await?;
+    let Told { is_done, text, .. } = ask_beside(admin, "POST", &path, LOOK_TIMEOUT).await?;
     match is_done {
         true => {
             serde_json::from_str(&text).map_err(|error| Failure::unreachable(error.to_string()))

@@ -41,6 +41,10 @@ impl AdminCommand for StatusOptions {
         ("GET", "/status.json".to_owned())
     }
 
+    fn is_json(&self) -> bool {
+        self.json
+    }
+
     fn told(&self, told: Told) -> Result<Ending, Failure> {
         let seen = Seen::of(&told)?;
         let shown = match self.json {

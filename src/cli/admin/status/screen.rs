@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::cli::admin::seen::{Seen, Thread};
 use crate::cli::style::{FAINT, HEADING, WRONG, painted};
-use crate::cli::units::{duration_about, size_about};
+use crate::cli::units::{counted, duration_about, size_about};
 
 /// LIMIT: of very many workers, these are shown, the longest in what they do first.
 const THREADS_MAX: usize = 32;
@@ -40,6 +40,13 @@ pub(super) fn shown(seen: &Seen, colours: bool) -> String {
 
 fn heading(seen: &Seen, colours: bool) -> String {
     let build = seen.build.as_deref().unwrap_or("larder");
+    if let Some(why_not) = seen.why_not_ready.as_ref().filter(|_| seen.has_begun()) {
+        let sentence = format!("{build} does not serve: {why_not}");
+        return format!(
+            "{} (`larder why` tells of each thread)\n\n",
+            painted(WRONG, &sentence, colours)
+        );
+    }
     let lasts = duration_about(seen.now_ms.saturating_sub(seen.since_ms));
     let phase = match &seen.phase[..] {
         "serving" => "serves",
@@ -197,7 +204,7 @@ fn threads(seen: &Seen, colours: bool) -> String {
         .map(|thread| thread.name.len())
         .max()
         .unwrap_or(0);
-    let was = match seen.is_serving() {
+    let was = match seen.has_begun() {
         true => "Threads",
         false => "Threads, as they were last",
     };
@@ -240,7 +247,7 @@ fn doing(thread: &Thread) -> String {
         let _ = write!(line, ", pinned for {}", duration_about(ms));
     }
     if thread.connections > 0 {
-        let _ = write!(line, "; {} connections", thread.connections);
+        let _ = write!(line, "; {}", counted(thread.connections, "connection"));
     }
     // One that sleeps has served what it last knew of.
     let waiting = match phase {
@@ -266,6 +273,7 @@ mod tests {
     fn seen(json: &str) -> Seen {
         let told = Told {
             is_done: true,
+            is_missing: false,
             text: json.to_owned(),
         };
         Seen::of(&told).unwrap()
@@ -300,6 +308,23 @@ Threads
 ";
         assert_eq!(shown(&seen, false), expected);
         assert!(shown(&seen, true).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_server_that_hangs_does_not_serve() {
+        let seen = seen(
+            r#"{"phase":"serving","ready":false,"why_not_ready":"no worker goes on","build":"larder 1",
+            "threads":[{"name":"worker-0","phase":"executing","for_ms":5000}]}"#,
+        );
+        assert!(!seen.is_serving());
+        let shown = shown(&seen, false);
+        let expected =
+            "larder 1 does not serve: no worker goes on (`larder why` tells of each thread)\n";
+        assert!(shown.starts_with(expected), "{shown}");
+        assert!(
+            shown.contains("\nThreads\n  worker-0  executing"),
+            "{shown}"
+        );
     }
 
     #[test]

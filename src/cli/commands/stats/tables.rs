@@ -62,7 +62,8 @@ pub(crate) fn of_items(figures: &[(String, String)]) -> Option<String> {
     let about = if sampled < buckets { "about " } else { "" };
     let seen = figure("sampled_items")?;
     let mut table = format!(
-        "{about}{items} items, from {seen} in {sampled} of {buckets} buckets\n\nread of late\n"
+        "{about}{}, from {seen} in {sampled} of {buckets} buckets\n\nread of late\n",
+        units::counted(items, "item")
     );
     for (name, count) in &figures {
         if let Some(reads) = name.strip_prefix("frequency_") {
