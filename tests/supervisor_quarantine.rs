@@ -42,6 +42,12 @@ fn what_two_processes_died_of_is_refused_for_a_while_and_all_else_is_served() {
     }
     let armed = watched.run(&["drill", "abort", "--key", "deadly"]);
     assert_eq!(armed.code, Some(0), "{armed:?}");
+    assert!(
+        armed
+            .stdout
+            .contains("was replaced by one that dies (abort)"),
+        "{armed:?}"
+    );
     assert_eq!(value(&watched, "other"), "other");
     for deaths in 1..=2 {
         assert_eq!(ask(&watched, &get(1, "deadly")), None, "{deaths}");
@@ -66,10 +72,20 @@ fn what_two_processes_died_of_is_refused_for_a_while_and_all_else_is_served() {
     // The time is over, and nobody dies of it any more.
     std::fs::write(&file.0, "refuse-for = \"1ms\"\n").unwrap();
     watched.server.signal("-HUP");
-    let harmless = watched.run(&["drill", "abort", "--key", "deadly", "--off"]);
+    let off = ["drill", "abort", "--key", "deadly", "--off", "--json"];
+    let harmless = watched.run(&off);
     assert_eq!(harmless.code, Some(0), "{harmless:?}");
+    let told: serde_json::Value = serde_json::from_str(&harmless.stdout).unwrap();
+    assert_eq!(
+        (&told["deadly"], &told["key"]),
+        (&false.into(), &"deadly".into())
+    );
     assert_eq!(value(&watched, "deadly"), "deadly");
-    assert_eq!(watched.status()["deaths"], 2);
+    let status = watched.status();
+    assert_eq!(status["deaths"], 2, "{status}");
+    // It is the same program all the time.
+    assert_eq!(status["upgrades"], 0, "{status}");
+    assert_eq!(status["last_upgrade"], serde_json::Value::Null, "{status}");
 }
 
 #[test]

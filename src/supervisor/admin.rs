@@ -13,7 +13,7 @@
 //! | `GET /why`, `GET /why.json` | what every thread is about, or with `?worker=N` one worker |
 //! | `GET /postmortem`, `GET /postmortem.json` | what is known of the last worker process that died |
 //! | `POST /drill?drill=NAME&worker=N&for_ms=T` | a failure on purpose ([`drill`]) |
-//! | `POST /deadly-key?drill=NAME&key=KEY`, `DELETE /deadly-key` | from now on, workers die when they are to execute an operation on that key; or no longer |
+//! | `POST /deadly-key?drill=NAME&key=KEY`, `DELETE /deadly-key` | from now on, workers die when they are to execute an operation on that key; or no longer. The worker process is replaced for it: it learns of the key as it starts |
 //! | `POST /upgrade?binary=PATH` | an upgrade to the program at a path, or to the one at the path of the program that runs; answers with how it came out |
 
 use std::io;
@@ -55,7 +55,8 @@ pub(super) enum Order {
         binary: Option<PathBuf>,
         answer: Answer,
     },
-    /// A key that workers are to die of, from the next one on, which is started now; `None`: none is.
+    /// A key that workers are to die of, from the next one on, which takes the place of this one now; `None`:
+    /// none is.
     Deadly { key: Option<String>, answer: Answer },
     /// Whether the server can be used.
     Probe { answer: Probe },

@@ -1,7 +1,8 @@
 //! Has a worker fail on purpose, by an order in its black box.
 //!
 //! A deadly key is not in a box, since it is to outlive the process: workers have it on their command lines.
-//! So the worker process is replaced by one that has it, as by an upgrade to the same program.
+//! So the worker process is replaced by one of the same program that has it, in the way of an upgrade; it is
+//! not counted as one.
 //!
 //! The worker's side is in [`server`](crate::server): it takes the order out of the box as it begins.
 
@@ -17,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::Supervisor;
 use super::admin::{Desk, Order, ask, tell_outcome};
 use super::journal::{Phase, now_ms};
-use super::upgrade::{Answer, Upgrade};
+use super::upgrade::{Answer, Errand};
 use crate::blackbox::BlackBox;
 use crate::server::{DeadlyKey, Drill, DrillOrder};
 
@@ -100,13 +101,10 @@ async fn replace_by(desk: &Desk, key: Option<String>) -> Response {
 impl Supervisor {
     /// Has the worker process replaced by one to which a key is deadly, or none.
     pub(super) fn make_deadly(&mut self, key: Option<String>, answer: Answer) {
-        let before = std::mem::replace(&mut self.deadly, key);
-        let path = self.program.path().to_owned();
-        let is_another_under_way = !matches!(self.upgrade, Upgrade::None);
-        self.begin_upgrade(&path, Some(answer));
-        if is_another_under_way || matches!(self.upgrade, Upgrade::None) {
-            // It was refused.
-            self.deadly = before;
+        let errand = Errand::deadly(std::mem::replace(&mut self.deadly, key), answer);
+        match self.program.again() {
+            Ok(same) => self.replace_by(same, errand),
+            Err(error) => self.refuse(errand, &error.to_string()),
         }
     }
 }
@@ -121,14 +119,8 @@ async fn begin(desk: &Desk, options: &DrillOptions) -> Result<Begun, (StatusCode
         return Err((StatusCode::CONFLICT, sentence));
     }
     let seen = desk.sight.seen();
-    let worker = seen.worker(options.worker).ok_or_else(|| {
-        let workers = seen.workers().count();
-        wrong(format!(
-            "there is no worker {}; accepted: 0 to {}",
-            options.worker,
-            workers.saturating_sub(1)
-        ))
-    })?;
+    let worker = seen.worker(options.worker);
+    let worker = worker.ok_or_else(|| wrong(seen.no_such_worker(options.worker)))?;
     hand_over(&worker.black_box, order).await?;
     Ok(Begun {
         drill: drill.name(),

@@ -66,6 +66,14 @@ impl Program {
         })
     }
 
+    /// The same program once more.
+    pub(super) fn again(&self) -> io::Result<Self> {
+        Ok(Self {
+            file: self.file.try_clone()?,
+            path: self.path.clone(),
+        })
+    }
+
     /// Where it was opened.
     pub(super) fn path(&self) -> &Path {
         &self.path

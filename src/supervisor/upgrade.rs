@@ -37,6 +37,43 @@ const VERDICT_BYTES_MAX: u64 = 4096;
 /// Where to tell how an upgrade came out, in a sentence.
 pub(super) type Answer = oneshot::Sender<Result<String, String>>;
 
+/// Why the worker process is replaced, and who waits for that.
+#[derive(Debug)]
+pub(super) struct Errand {
+    purpose: Purpose,
+    answer: Option<Answer>,
+}
+
+#[derive(Debug)]
+enum Purpose {
+    /// For another program.
+    Upgrade,
+    /// For the same one, to which another key is deadly; with the key of before.
+    Deadly { before: Option<String> },
+}
+
+impl Errand {
+    pub(super) fn upgrade(answer: Option<Answer>) -> Self {
+        let purpose = Purpose::Upgrade;
+        Self { purpose, answer }
+    }
+
+    pub(super) fn deadly(before: Option<String>, answer: Answer) -> Self {
+        Self {
+            purpose: Purpose::Deadly { before },
+            answer: Some(answer),
+        }
+    }
+
+    /// What it is called in what is said of it.
+    fn name(&self) -> &'static str {
+        match self.purpose {
+            Purpose::Upgrade => "the upgrade",
+            Purpose::Deadly { .. } => "the start that hands the key over",
+        }
+    }
+}
+
 /// How far an upgrade has come.
 #[derive(Debug)]
 pub(super) enum Upgrade {
@@ -48,19 +85,19 @@ pub(super) enum Upgrade {
         new: Program,
         verdict: File,
         deadline: Instant,
-        answer: Option<Answer>,
+        errand: Errand,
     },
     /// The old worker ends.
     Draining {
         new: Program,
         verdict: String,
-        answer: Option<Answer>,
+        errand: Errand,
     },
     /// The new program has to serve.
     Proving {
         old: Program,
         verdict: String,
-        answer: Option<Answer>,
+        errand: Errand,
     },
 }
 
@@ -82,46 +119,63 @@ impl Upgrade {
 impl Supervisor {
     /// Begins an upgrade to the program at a path.
     pub(super) fn begin_upgrade(&mut self, path: &Path, answer: Option<Answer>) {
+        let errand = Errand::upgrade(answer);
+        match Program::open(path) {
+            Ok(new) => self.replace_by(new, errand),
+            Err(error) => {
+                let why = cannot_be_run(path, &error);
+                self.refuse(errand, &why);
+            }
+        }
+    }
+
+    /// Begins to have a program take the place of the one that serves.
+    pub(super) fn replace_by(&mut self, new: Program, errand: Errand) {
         let begun = match (&self.upgrade, &self.worker) {
             (Upgrade::None, Worker::Running(running)) if running.is_ready && !self.is_ending => {
-                self.examine(path)
+                self.examine(&new)
             }
             (Upgrade::None, _) => Err("the server does not serve at the moment".to_owned()),
             _ => Err("another upgrade is under way".to_owned()),
         };
         match begun {
-            Ok((pid, new, verdict)) => {
-                tracing::info!(program = %path.display(), "upgrade: the new program looks at the memory");
+            Ok((pid, verdict)) => {
+                let program = new.path().display();
+                tracing::info!(%program, "{}: the program looks at the memory", errand.name());
                 self.upgrade = Upgrade::Examining {
                     pid,
                     new,
                     verdict,
                     deadline: Instant::now() + self.plan.terms.upgrade_timeout,
-                    answer,
+                    errand,
                 };
             }
-            Err(why) => self.conclude(answer, Err(format!("the upgrade is refused: {why}"))),
+            Err(why) => self.refuse(errand, &why),
         }
     }
 
-    /// Starts the program at a path so that it looks at the memory and says what it would keep.
-    fn examine(&self, path: &Path) -> Result<(Pid, Program, File), String> {
-        let cannot = |error: std::io::Error| format!("{} cannot be run: {error}", path.display());
-        let new = Program::open(path).map_err(cannot)?;
+    pub(super) fn refuse(&mut self, errand: Errand, why: &str) {
+        let sentence = format!("{} is refused: {why}", errand.name());
+        self.conclude(errand, Err(sentence));
+    }
+
+    /// Starts a program so that it looks at the memory and says what it would keep.
+    fn examine(&self, new: &Program) -> Result<(Pid, File), String> {
+        let cannot = |error: std::io::Error| cannot_be_run(new.path(), &error);
         let (verdict, output) =
             pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|e| cannot(e.into()))?;
         let mut arguments: Vec<OsString> = self.plan.terms.arguments.clone();
         arguments.extend([WORKER_OPTION.into(), EXAMINE_OPTION.into()]);
         let handed: Vec<_> = self.kept.memory().into_iter().collect();
         let launch = Launch {
-            program: &new,
+            program: new,
             arguments: &arguments,
             variables: &[],
             handed: &handed,
             output: Some(output.as_fd()),
         };
         let pid = launch.start().map_err(cannot)?;
-        Ok((pid, new, verdict.into()))
+        Ok((pid, verdict.into()))
     }
 
     /// Takes note of the end of a process that is not the worker.
@@ -131,7 +185,7 @@ impl Supervisor {
                 pid: examiner,
                 new,
                 verdict,
-                answer,
+                errand,
                 ..
             } if examiner == pid => {
                 let verdict = read_verdict(verdict);
@@ -140,13 +194,14 @@ impl Supervisor {
                         "" => format!("the new program {ended} when it looked at the memory"),
                         said => format!("the new program says: {said}"),
                     };
-                    return self.conclude(answer, Err(format!("the upgrade is refused: {why}")));
+                    return self.refuse(errand, &why);
                 }
-                tracing::info!("upgrade: the new program says: {verdict}; the worker drains");
+                let name = errand.name();
+                tracing::info!("{name}: the program says: {verdict}; the worker drains");
                 self.upgrade = Upgrade::Draining {
                     new,
                     verdict,
-                    answer,
+                    errand,
                 };
                 self.tell_to_end(Signal::TERM);
                 // It may have died meanwhile, and be about to be started again.
@@ -164,14 +219,14 @@ impl Supervisor {
             Upgrade::Draining {
                 new,
                 verdict,
-                answer,
+                errand,
             } => {
                 let old = std::mem::replace(&mut self.program, new);
                 self.kept.put_memory_aside();
                 self.upgrade = Upgrade::Proving {
                     old,
                     verdict,
-                    answer,
+                    errand,
                 };
                 self.worker = Worker::None {
                     start_at: Instant::now(),
@@ -189,12 +244,20 @@ impl Supervisor {
     pub(super) fn upgrade_serves(&mut self) {
         match std::mem::replace(&mut self.upgrade, Upgrade::None) {
             Upgrade::Proving {
-                verdict, answer, ..
+                verdict, errand, ..
             } => {
                 self.kept.let_go_of_memory_aside();
-                let program = self.program.path().display();
-                let sentence = format!("upgraded to {program}, which said: {verdict}");
-                self.conclude(answer, Ok(sentence));
+                let sentence = match errand.purpose {
+                    Purpose::Upgrade => {
+                        let program = self.program.path().display();
+                        format!("upgraded to {program}, which said: {verdict}")
+                    }
+                    Purpose::Deadly { .. } => {
+                        "the worker process was replaced by one that knows which key is deadly"
+                            .to_owned()
+                    }
+                };
+                self.conclude(errand, Ok(sentence));
             }
             other => self.upgrade = other,
         }
@@ -203,14 +266,15 @@ impl Supervisor {
     /// The new program does not serve: the old one is next.
     pub(super) fn take_upgrade_back(&mut self, why: &str) {
         match std::mem::replace(&mut self.upgrade, Upgrade::None) {
-            Upgrade::Proving { old, answer, .. } => {
+            Upgrade::Proving { old, errand, .. } => {
                 let new = std::mem::replace(&mut self.program, old);
                 self.kept.take_memory_back();
                 let sentence = format!(
-                    "the upgrade to {} is taken back, and the old program serves again: {why}",
+                    "{} to {} is taken back, and the old program serves again: {why}",
+                    errand.name(),
                     new.path().display()
                 );
-                self.conclude(answer, Err(sentence));
+                self.conclude(errand, Err(sentence));
             }
             other => self.upgrade = other,
         }
@@ -220,12 +284,12 @@ impl Supervisor {
     pub(super) fn cancel_upgrade(&mut self, why: &str) {
         match std::mem::replace(&mut self.upgrade, Upgrade::None) {
             Upgrade::None => {}
-            Upgrade::Examining { pid, answer, .. } => {
+            Upgrade::Examining { pid, errand, .. } => {
                 let _ = kill_process(pid, Signal::KILL);
-                self.conclude(answer, Err(format!("the upgrade is given up: {why}")));
+                self.give_up(errand, why);
             }
-            Upgrade::Draining { answer, .. } | Upgrade::Proving { answer, .. } => {
-                self.conclude(answer, Err(format!("the upgrade is given up: {why}")));
+            Upgrade::Draining { errand, .. } | Upgrade::Proving { errand, .. } => {
+                self.give_up(errand, why);
             }
         }
     }
@@ -237,17 +301,30 @@ impl Supervisor {
         }
     }
 
-    fn conclude(&mut self, answer: Option<Answer>, outcome: Result<String, String>) {
+    fn give_up(&mut self, errand: Errand, why: &str) {
+        let sentence = format!("{} is given up: {why}", errand.name());
+        self.conclude(errand, Err(sentence));
+    }
+
+    fn conclude(&mut self, errand: Errand, outcome: Result<String, String>) {
         match &outcome {
             Ok(sentence) => tracing::info!("{sentence}"),
             Err(sentence) => tracing::error!("{sentence}"),
         }
-        self.journal.upgraded(&outcome);
-        if let Some(answer) = answer {
+        match errand.purpose {
+            Purpose::Upgrade => self.journal.upgraded(&outcome),
+            Purpose::Deadly { before } if outcome.is_err() => self.deadly = before,
+            Purpose::Deadly { .. } => {}
+        }
+        if let Some(answer) = errand.answer {
             // Whoever asked may have gone.
             let _ = answer.send(outcome);
         }
     }
+}
+
+fn cannot_be_run(path: &Path, error: &std::io::Error) -> String {
+    format!("{} cannot be run: {error}", path.display())
 }
 
 /// What a program that has ended said, in one line.
