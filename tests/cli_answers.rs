@@ -73,6 +73,52 @@ fn every_command_answers_in_json() {
 }
 
 #[test]
+fn every_failure_is_an_object_where_json_is_asked_for() {
+    let admin = ["--admin", "unix:/no/such", "--json"];
+    let server = ["--server", "larder+unix:///no/such", "--json"];
+    let of_admin = |command: &[&'static str]| [command, &admin].concat();
+    for (arguments, code, kind) in [
+        (of_admin(&["status"]), 3, "unreachable"),
+        (of_admin(&["why"]), 3, "unreachable"),
+        (of_admin(&["postmortem"]), 3, "unreachable"),
+        (of_admin(&["upgrade"]), 3, "unreachable"),
+        (of_admin(&["drill", "abort"]), 3, "unreachable"),
+        (
+            of_admin(&["drill", "abort", "--key", "k"]),
+            3,
+            "unreachable",
+        ),
+        (of_admin(&["drill", "hang", "--key", "k"]), 2, "usage"),
+        (
+            vec!["status", "--server", "larder://192.0.2.1", "--json"],
+            2,
+            "usage",
+        ),
+        (
+            vec!["postmortem", "--bundle", "/no/such", "--json"],
+            2,
+            "usage",
+        ),
+        ([&["batch"], &server[..]].concat(), 3, "unreachable"),
+        (vec!["config", "--config", "/no/such", "--json"], 2, "usage"),
+        (vec!["config", "--memory", "1KiB", "--json"], 2, "usage"),
+        (vec!["config", "--default", "--json"], 2, "usage"),
+    ] {
+        let mut command = larder(&arguments);
+        let ended = end_of(command.env_remove("LARDER_ADMIN"), b"");
+        assert_eq!(
+            (ended.code, &ended.stderr[..]),
+            (Some(code), ""),
+            "{arguments:?}"
+        );
+        assert_eq!(ended.stdout.matches('\n').count(), 1, "{arguments:?}");
+        let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(told["kind"], kind, "{arguments:?}");
+        assert!(told["error"].as_str().unwrap().len() > 10, "{told}");
+    }
+}
+
+#[test]
 fn bytes_that_are_no_text_are_base64_in_json() {
     let server = ServerProcess::start();
     server.run_with_input(&["set", "k", "-"], b"\xff\x00");

@@ -6,6 +6,7 @@
 mod process;
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use process::{Ended, ServerProcess, end_of, larder};
 use serde_json::Value;
@@ -167,7 +168,133 @@ fn what_a_server_would_not_start_with_is_listed_and_told() {
         let ended = config(&["--config", file.path()], &[]);
         assert_eq!(ended.code, Some(2), "{text}");
         assert!(ended.stdout.contains("refused"), "{}", ended.stdout);
-        assert!(ended.stderr.contains(expected), "{}", ended.stderr);
+        let expected = format!("larder config: {}, line 1: {expected}", file.path());
+        assert!(ended.stderr.starts_with(&expected), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_a_server_listens() {
+    let file = File::new("range", "\n\n\nmemory = \"1MiB\"\n");
+    let of_file = format!(
+        "{}, line 4: a memory of 1048576 bytes cannot work",
+        file.path()
+    );
+    let free = "127.0.0.1:0";
+    let alone = &["--listen", free, "--no-supervisor"];
+    let socket = format!("unix:/tmp/larder-test-{}-twice.sock", std::process::id());
+    for (arguments, variable, expected) in [
+        (
+            &["--evidence", "/etc/passwd"][..],
+            None,
+            "evidence cannot be saved in /etc/passwd: it is no folder",
+        ),
+        (
+            &["--evidence", "/etc/passwd/x"],
+            None,
+            "evidence cannot be saved in /etc/passwd/x: Not a directory",
+        ),
+        (
+            &["--evidence", "/no/such/folder"],
+            None,
+            "/no/such: No such file",
+        ),
+        (
+            &["--start-timeout", "0s"],
+            None,
+            "--start-timeout 0ms is shorter than any process takes to start",
+        ),
+        (
+            &["--upgrade-timeout", "0s"],
+            None,
+            "--upgrade-timeout 0ms is shorter",
+        ),
+        (
+            &["--stall-warn", "0s"],
+            None,
+            "--stall-warn 0ms is shorter than what a healthy server",
+        ),
+        (
+            &[alone[0], alone[1], alone[2], "--admin", "unix:/tmp/a"],
+            None,
+            "nobody would answer at the admin endpoint unix:/tmp/a",
+        ),
+        (
+            &alone[..],
+            Some(("LARDER_ADMIN", "unix:/tmp/a")),
+            "LARDER_ADMIN: nobody would answer",
+        ),
+        (
+            &[alone[0], alone[1], alone[2], "--allow-drills"],
+            None,
+            "nobody could ask for a drill",
+        ),
+        (
+            &["--listen", &socket, "--listen", &socket],
+            None,
+            "is to be listened on twice",
+        ),
+        (
+            &["--listen", &socket, "--memcached", &socket],
+            None,
+            "is to be listened on twice",
+        ),
+        (
+            &["--memory", "1MiB"],
+            None,
+            "larder serve: a memory of 1048576 bytes cannot work",
+        ),
+        (
+            &[],
+            Some(("LARDER_MEMORY", "1MiB")),
+            "LARDER_MEMORY: a memory of 1048576 bytes cannot work",
+        ),
+        (
+            &[],
+            Some(("LARDER_FRAME_TIMEOUT", "0s")),
+            "LARDER_FRAME_TIMEOUT: a frame timeout of nothing",
+        ),
+        (&["--config", file.path()], None, &of_file),
+    ] {
+        for command in ["serve", "config"] {
+            let mut command = larder(&[&[command], arguments].concat());
+            command
+                .env_remove("LARDER_EVIDENCE")
+                .env_remove("LARDER_ADMIN")
+                .envs(variable);
+            let ended = end_of(&mut command, b"");
+            assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
+            let expected = expected.replace("larder serve: ", ": ");
+            assert!(ended.stderr.contains(&expected), "{arguments:?}: {ended:?}");
+        }
+    }
+}
+
+#[test]
+fn what_may_be_a_mistake_is_told_once() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let workers = (cores + 1).to_string();
+    let options = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--pin",
+        "--workers",
+        &workers,
+    ];
+    let mut command = larder(&options);
+    command
+        .env("LARDER_ADMIN", "none")
+        .env("LARDER_MEMROY", "1GiB");
+    let server = ServerProcess::run_by(&mut command, Stdio::piped());
+    server.signal("-TERM");
+    let (code, log) = server.wait();
+    assert_eq!(code, Some(0), "{log}");
+    for warning in [
+        "there are more workers than cores",
+        "LARDER_MEMROY names no setting",
+    ] {
+        assert_eq!(log.matches(warning).count(), 1, "{log}");
     }
 }
 

@@ -116,11 +116,6 @@ fn every_mistake_is_told_with_what_would_be_right() {
             "`many` is not a whole number",
         ),
         (&["serve", "--memory", "1KiB"], 2, "2 MiB"),
-        (
-            &["config", "--default", "--json"],
-            2,
-            "accepted: --default or --json",
-        ),
     ] {
         let ended = server.run(arguments);
         assert_eq!(
@@ -135,6 +130,45 @@ fn every_mistake_is_told_with_what_would_be_right() {
         );
         assert!(!ended.stderr.contains("panicked"), "{arguments:?}");
     }
+}
+
+#[test]
+fn lines_that_a_shell_is_given_are_complained_of_in_its_name() {
+    let server = ServerProcess::start();
+    let ended = server.run_with_input(&["shell"], b"dance\n");
+    let lines: Vec<&str> = ended.stderr.lines().collect();
+    assert!(lines[0].starts_with("larder shell: line 1: "), "{lines:?}");
+    assert_eq!(lines[1], "larder shell: 1 of 1 commands failed");
+    let ended = end_of(
+        &mut larder(&["shell", "--server", "larder+unix:///no/such"]),
+        b"",
+    );
+    assert!(ended.stderr.starts_with("larder shell: "), "{ended:?}");
+}
+
+#[test]
+fn a_mistake_in_a_variable_is_told_with_its_name() {
+    for (variable, arguments) in [
+        ("LARDER_ADMIN", &["status"][..]),
+        ("LARDER_SERVER", &["why"]),
+        ("LARDER_SERVER", &["get", "k"]),
+        ("LARDER_ADMIN", &["serve"]),
+        ("LARDER_ADMIN", &["config"]),
+    ] {
+        let mut command = larder(arguments);
+        let ended = end_of(command.env(variable, "nonsense"), b"");
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let expected = format!("larder {}: {variable}: ", arguments[0]);
+        assert!(ended.stderr.starts_with(&expected), "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    }
+    // One that was typed is told as clap does.
+    let mut typed = larder(&["status", "--admin", "nonsense"]);
+    let ended = end_of(typed.env("LARDER_ADMIN", "nonsense"), b"");
+    assert!(
+        ended.stderr.contains("for '--admin <ADDRESS>'"),
+        "{ended:?}"
+    );
 }
 
 #[test]

@@ -183,7 +183,7 @@ fn an_upgrade_keeps_the_contents_and_changes_the_process() {
     let ended = upgraded.upgrade_to(env!("CARGO_BIN_EXE_larder"));
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(
-        ended.stdout.contains("would keep about 1 items"),
+        ended.stdout.contains("would keep about 1 item,"),
         "{ended:?}"
     );
     assert_ne!(upgraded.server.pid(), before);
@@ -209,7 +209,7 @@ fn an_upgrade_answers_programs_in_json() {
     assert!(
         done["sentence"]
             .as_str()
-            .is_some_and(|said| said.contains("would keep about 1 items"))
+            .is_some_and(|said| said.contains("would keep about 1 item,"))
     );
     let (code, refused) = json("/nowhere");
     assert_eq!(

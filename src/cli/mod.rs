@@ -19,6 +19,7 @@ pub mod units;
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[doc(hidden)]
@@ -93,7 +94,8 @@ fn command_line() -> clap::Command {
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let matches = command_line().get_matches();
+    let matches = command_line().try_get_matches();
+    let matches = matches.unwrap_or_else(|error| end_with(&error));
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.command {
         Command::Serve(_) => serve_as_told(),
@@ -115,16 +117,38 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Ends with a mistake of the command line. One in a variable is told as that: clap names the option.
+fn end_with(error: &clap::Error) -> ! {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let command = arguments.first().cloned().unwrap_or_default();
+    let wrong = |variable: &str| {
+        let option = variable.strip_prefix("LARDER_")?.to_lowercase();
+        let option = format!("--{option}");
+        let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else {
+            return None;
+        };
+        let is_meant = named.split(' ').next() == Some(&option);
+        let is_typed = arguments.iter().any(|typed| typed.starts_with(&option));
+        let why = std::error::Error::source(error).filter(|_| is_meant && !is_typed)?;
+        Some(format!("{variable}: {why}"))
+    };
+    match [SERVER_VARIABLE, admin::ADMIN_VARIABLE]
+        .into_iter()
+        .find_map(wrong)
+    {
+        None => error.exit(),
+        Some(sentence) => {
+            ending::say(&format!("larder {command}: {sentence}"));
+            std::process::exit(WRONG_USAGE.into())
+        }
+    }
+}
+
 /// Runs a server as its flags, its environment and its file tell.
 fn serve_as_told() -> ExitCode {
     let loader = settings::Loader::new(command_line(), "serve");
     match loader.load::<serve::ServeOptions>() {
-        Ok(loaded) => {
-            for warning in &loaded.warnings {
-                ending::say(&format!("larder serve: {warning}"));
-            }
-            serve::run(loaded, loader)
-        }
+        Ok(loaded) => serve::run(loaded, loader),
         Err(settings::SettingsError::CommandLine(error)) => error.exit(),
         Err(error) => ending::conclude("serve", Err(ending::Failure::usage(error.to_string()))),
     }

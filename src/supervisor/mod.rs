@@ -48,7 +48,7 @@ pub(crate) use deaths::Limits as DeathLimits;
 pub(crate) use handover::{BLACK_BOX, Handed, MEMORY};
 pub(crate) use notify::Watcher;
 pub(crate) use sheet::Sheet;
-pub(crate) use watch::{Postmortem, REPORT, RecentLog, StallLimits, Why};
+pub(crate) use watch::{Postmortem, REPORT, RecentLog, StallLimits, Why, can_keep_evidence};
 
 use crate::engine::Config;
 use crate::server::{Entrance, Listening};

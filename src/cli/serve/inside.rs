@@ -8,9 +8,9 @@ use signal_hook::iterator::Signals;
 use super::log::Level;
 use super::memory::{Memory, examine};
 use super::reload::Source;
-use super::{Refusal, ServeOptions, check, units};
+use super::{Refusal, ServeOptions, check, check_alone, units, warn_of_doubts};
 use crate::blackbox::Boxes;
-use crate::cli::settings::Loader;
+use crate::cli::settings::{Loaded, Loader};
 use crate::server::{self, Address, Drainer, Running, Server, Settings, StartError};
 use crate::supervisor::{BLACK_BOX, Handed, Watcher};
 
@@ -18,13 +18,25 @@ use crate::supervisor::{BLACK_BOX, Handed, Watcher};
 const ENDED_BY_SIGNAL: i32 = 128;
 
 /// Serves until a signal ends it.
-pub(super) fn serve(options: &ServeOptions, level: Level, loader: Loader) -> Result<(), Refusal> {
+pub(super) fn serve(
+    loaded: &Loaded<ServeOptions>,
+    level: Level,
+    loader: Loader,
+) -> Result<(), Refusal> {
+    let options = &loaded.options;
     // Before anything is opened, or a number of these would be taken.
     let handed = Handed::take().map_err(Refusal::failed)?;
     // Signals next: one that comes during the start must not leave a half-made server behind.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Refusal::Failed(format!("cannot wait for signals: {error}")))?;
     let (mut settings, config) = check(options)?;
+    // A supervisor that has started this process has the same options, and has looked at them.
+    let is_alone = handed.settings.is_none() && !options.examine;
+    if is_alone {
+        loaded.warn("serve");
+        check_alone(options)?;
+        warn_of_doubts(options, &settings);
+    }
     if options.examine {
         return examine(options, &config, handed.memory.as_ref());
     }

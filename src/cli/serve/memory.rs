@@ -32,7 +32,7 @@ impl Memory {
                 Err(why) => tracing::warn!("starting cold: {why}"),
             }
         }
-        let cache = Cache::new(config).map_err(|error| Refusal::Usage(error.to_string()))?;
+        let cache = Cache::new(config).map_err(Refusal::from)?;
         log_pages(options, cache.pages());
         watcher.keep(MEMORY, cache.memory()).map_err(|error| {
             Refusal::Failed(format!(
@@ -126,8 +126,8 @@ pub(super) fn examine(
             format!("larder {version} would start cold, as --keep never asks for")
         }
         Ok(found) => format!(
-            "larder {version} would keep about {} items, {} in all",
-            found.items,
+            "larder {version} would keep about {}, {} in all",
+            units::counted(found.items, "item"),
             units::size_text(found.item_bytes + found.large_bytes)
         ),
     };

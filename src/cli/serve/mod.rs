@@ -6,6 +6,7 @@ mod log;
 mod memory;
 mod outside;
 mod pulse;
+mod refusal;
 mod reload;
 
 use std::process::ExitCode;
@@ -16,18 +17,23 @@ use larder_protocol::VALUE_BYTES_CEILING;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::WRONG_USAGE;
-use super::admin::{ADMIN_VARIABLE, AdminAddress, EvidencePlace};
+use super::admin::{AdminAddress, EvidencePlace};
 use super::settings::{Loaded, Loader};
 use super::units;
 use crate::blackbox::Fingerprint;
 use crate::engine::{AccessTimes, Cache, Config, ConfigError, HugePages, Limits, Prefault};
-use crate::server::{self, Address, DeadlyKey, Pinning, Settings, StartError};
+use crate::server::{self, Address, DeadlyKey, Pinning, Settings};
+use crate::supervisor::can_keep_evidence;
+use refusal::Refusal;
 
 /// The exit code of a supervisor whose workers died again and again.
 const GAVE_UP: u8 = 4;
 
 /// LIMIT: the shortest time without progress that is said.
 const STALL_WARN_MIN: Duration = Duration::from_millis(50);
+
+/// LIMIT: the shortest time in which a process may be expected to start.
+const PATIENCE_MIN: Duration = Duration::from_millis(10);
 
 /// The options of `larder serve`.
 #[derive(Debug, Args)]
@@ -110,8 +116,9 @@ pub(crate) struct ServeOptions {
     no_supervisor: bool,
 
     /// Where the supervisor answers about the server: HOST:PORT, unix:PATH or none [default: a Unix
-    /// socket that the commands find by the server's port]
-    #[arg(long, value_name = "ADDRESS", env = ADMIN_VARIABLE)]
+    /// socket that the commands find by the server's port, or PATH.admin for unix:PATH; HOST:PORT is beside
+    /// that, and only tells]
+    #[arg(long, value_name = "ADDRESS")]
     admin: Option<AdminAddress>,
 
     /// Have threads not write down what they do: then nobody can tell why one hangs, or has died
@@ -239,12 +246,14 @@ pub(crate) fn run(loaded: Loaded<ServeOptions>, loader: Loader) -> ExitCode {
     let log = log::start(options.log, options.log_level);
     let level = log.level.clone();
     let ended = match options.no_supervisor {
-        true => inside::serve(options, level, loader).map(|()| ExitCode::SUCCESS),
+        true => inside::serve(&loaded, level, loader).map(|()| ExitCode::SUCCESS),
         false => outside::supervise(&loaded, level, loader),
     };
-    let (code, sentence) = match ended {
+    let (code, sentence) = match ended.map_err(|refusal| refusal.with_place(&loaded.settings)) {
         Ok(code) => (code, None),
-        Err(Refusal::Usage(sentence)) => (ExitCode::from(WRONG_USAGE), Some(sentence)),
+        Err(Refusal::Usage(sentence) | Refusal::Settings(_, sentence)) => {
+            (ExitCode::from(WRONG_USAGE), Some(sentence))
+        }
         Err(Refusal::Failed(sentence)) => (ExitCode::FAILURE, Some(sentence)),
         Err(Refusal::GaveUp(sentence)) => (ExitCode::from(GAVE_UP), Some(sentence)),
     };
@@ -253,37 +262,14 @@ pub(crate) fn run(loaded: Loaded<ServeOptions>, loader: Loader) -> ExitCode {
     code
 }
 
-/// Why there is no server, or no longer.
-#[derive(Debug)]
-enum Refusal {
-    /// The options cannot work.
-    Usage(String),
-    /// The system, or the server itself, failed.
-    Failed(String),
-    /// Worker processes died again and again.
-    GaveUp(String),
-}
-
-impl Refusal {
-    fn failed(sentence: impl ToString) -> Self {
-        Self::Failed(sentence.to_string())
-    }
-}
-
-impl From<StartError> for Refusal {
-    fn from(error: StartError) -> Self {
-        match error {
-            StartError::System { .. } => Self::Failed(error.to_string()),
-            _ => Self::Usage(error.to_string()),
-        }
-    }
-}
-
 /// The settings that the options ask for; the rest by default.
 fn settings(options: &ServeOptions) -> Result<Settings, Refusal> {
     let defaults = Settings::default();
     let frame_bytes_max = match options.frame_bytes_max.map(u32::try_from) {
-        Some(Err(_)) => return Err(Refusal::Usage("frames have at most 1 GiB".to_owned())),
+        Some(Err(_)) => {
+            let sentence = "frames have at most 1 GiB";
+            return Err(Refusal::of_setting("frame-bytes-max", sentence));
+        }
         Some(Ok(bytes)) => Some(bytes),
         None => None,
     };
@@ -315,7 +301,7 @@ fn settings(options: &ServeOptions) -> Result<Settings, Refusal> {
 /// The configuration that the options ask for, and how many workers it has room for: as many as asked for,
 /// or by default as many as a small memory allows.
 fn config(options: &ServeOptions, workers: usize) -> Result<(Config, usize, Limits), Refusal> {
-    let out_of_range = || Refusal::Usage(server::SettingError::Workers(workers).to_string());
+    let out_of_range = || Refusal::from(server::SettingError::Workers(workers));
     if !(1..=server::WORKERS_MAX).contains(&workers) {
         return Err(out_of_range());
     }
@@ -338,13 +324,14 @@ fn config(options: &ServeOptions, workers: usize) -> Result<(Config, usize, Limi
             if options.workers.is_none() && possible < workers {
                 return self::config(options, possible);
             }
-            Err(Refusal::Usage(format!(
+            let sentence = format!(
                 "{} of memory have no room for {workers} workers; accepted: 1 to {possible} \
                  workers, or more memory",
                 units::size_text(options.memory)
-            )))
+            );
+            Err(Refusal::Settings(vec!["workers", "memory"], sentence))
         }
-        Err(error) => Err(Refusal::Usage(error.to_string())),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -353,44 +340,146 @@ fn check(options: &ServeOptions) -> Result<(Settings, Config), Refusal> {
     let mut settings = settings(options)?;
     let (config, workers, limits) = config(options, settings.workers)?;
     settings.workers = workers;
-    settings.check(limits).map_err(StartError::from)?;
+    settings.check(limits)?;
+    check_addresses(options)?;
     check_stalls(options)?;
+    check_patience(options)?;
     Ok((settings, config))
 }
 
 /// Why a server would not start with these options, as far as that can be told of them.
-pub(crate) fn refusal(options: &ServeOptions) -> Result<(), String> {
-    match check(options) {
-        Ok(_) => Ok(()),
-        Err(Refusal::Usage(why) | Refusal::Failed(why) | Refusal::GaveUp(why)) => Err(why),
+pub(crate) fn refusal(loaded: &Loaded<ServeOptions>) -> Result<(), String> {
+    let options = &loaded.options;
+    let checked = check(options).and_then(|_| match options.no_supervisor {
+        true => check_alone(options),
+        false => check_evidence(options),
+    });
+    checked.map_err(|refusal| refusal.with_place(&loaded.settings).into_sentence())
+}
+
+/// Whether each address is there once. Port 0 is another port each time.
+fn check_addresses(options: &ServeOptions) -> Result<(), Refusal> {
+    let is_any_port =
+        |address: &Address| matches!(address, Address::Tcp(address) if address.port() == 0);
+    let all = || options.listen.iter().chain(&options.memcached);
+    for (at, address) in all().enumerate().filter(|(_, one)| !is_any_port(one)) {
+        if all().take(at).any(|before| before == address) {
+            let sentence =
+                format!("{address} is to be listened on twice; accepted: each address once");
+            let name = match at < options.listen.len() {
+                true => "listen",
+                false => "memcached",
+            };
+            return Err(Refusal::of_setting(name, sentence));
+        }
     }
+    Ok(())
 }
 
 /// Whether the times make sense after which a thread that does not go on is named, and its process killed.
 fn check_stalls(options: &ServeOptions) -> Result<(), Refusal> {
+    let warn = shown(options.stall_warn);
     if options.stall_warn < STALL_WARN_MIN {
-        return Err(Refusal::Usage(format!(
-            "--stall-warn {:?} is shorter than what a healthy server takes now and then; accepted: \
-             {STALL_WARN_MIN:?} and more",
-            options.stall_warn
-        )));
+        let sentence = format!(
+            "--stall-warn {warn} is shorter than what a healthy server takes now and then; accepted: \
+             {} and more",
+            shown(STALL_WARN_MIN)
+        );
+        return Err(Refusal::of_setting("stall-warn", sentence));
     }
     match options.stall_kill {
-        Some(kill) if kill < options.stall_warn => Err(Refusal::Usage(format!(
-            "--stall-kill {kill:?} is before --stall-warn {:?}; accepted: that and more",
-            options.stall_warn
-        ))),
+        Some(kill) if kill < options.stall_warn => {
+            let sentence = format!(
+                "--stall-kill {} is before --stall-warn {warn}; accepted: that and more",
+                shown(kill)
+            );
+            Err(Refusal::Settings(
+                vec!["stall-kill", "stall-warn"],
+                sentence,
+            ))
+        }
         _ => Ok(()),
     }
+}
+
+/// Whether a process that is started has any time until it is killed as late.
+fn check_patience(options: &ServeOptions) -> Result<(), Refusal> {
+    for (name, timeout) in [
+        ("start-timeout", options.start_timeout),
+        ("upgrade-timeout", options.upgrade_timeout),
+    ] {
+        if timeout < PATIENCE_MIN {
+            let sentence = format!(
+                "--{name} {} is shorter than any process takes to start, and each would be killed as late; \
+                 accepted: {} and more",
+                shown(timeout),
+                shown(PATIENCE_MIN)
+            );
+            return Err(Refusal::of_setting(name, sentence));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the options go with a process that serves alone.
+fn check_alone(options: &ServeOptions) -> Result<(), Refusal> {
+    if let Some(AdminAddress::At(address)) = &options.admin {
+        let sentence = format!(
+            "nobody would answer at the admin endpoint {address}, since --no-supervisor does without the \
+             process that does; accepted: --admin none, or a supervisor"
+        );
+        return Err(Refusal::of_setting("admin", sentence));
+    }
+    if options.allow_drills {
+        let sentence = "nobody could ask for a drill, since --no-supervisor does without the process that is \
+                        asked; accepted: --allow-drills with a supervisor";
+        return Err(Refusal::of_setting("allow-drills", sentence));
+    }
+    Ok(())
+}
+
+/// Whether evidence can be saved where it is to be.
+fn check_evidence(options: &ServeOptions) -> Result<(), Refusal> {
+    let Some(EvidencePlace::In(folder)) = &options.evidence else {
+        return Ok(());
+    };
+    can_keep_evidence(folder).map_err(|error| {
+        let sentence = format!(
+            "evidence cannot be saved in {}: {error}; accepted: a folder of the server's user, or a name for a \
+             new one in a folder that it may write to, or none",
+            folder.display()
+        );
+        Refusal::of_setting("evidence", sentence)
+    })
+}
+
+/// What may be no mistake, and is told.
+fn warn_of_doubts(options: &ServeOptions, settings: &Settings) {
+    let (workers, cores) = (settings.workers, server::usable_cores());
+    if options.pin && workers > cores {
+        tracing::warn!(
+            workers,
+            cores,
+            "there are more workers than cores: with --pin, some share a core while others have one alone"
+        );
+    }
+}
+
+/// A duration, as it would be typed.
+fn shown(duration: Duration) -> String {
+    units::duration_about(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The longest value, if one was asked for that frames can carry.
 fn value_bytes_max(options: &ServeOptions) -> Result<Option<u64>, Refusal> {
     match options.value_bytes_max {
-        Some(bytes) if bytes > u64::from(VALUE_BYTES_CEILING) => Err(Refusal::Usage(format!(
-            "values of up to {bytes} bytes cannot work: frames carry {VALUE_BYTES_CEILING}; \
-             accepted: up to {VALUE_BYTES_CEILING}B"
-        ))),
+        Some(bytes) if bytes > u64::from(VALUE_BYTES_CEILING) => Err(Refusal::of_setting(
+            "value-bytes-max",
+            format!(
+                "values of up to {bytes} bytes cannot work: frames carry {VALUE_BYTES_CEILING}; \
+                 accepted: up to {VALUE_BYTES_CEILING}B"
+            ),
+        )),
         asked => Ok(asked),
     }
 }

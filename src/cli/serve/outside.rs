@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::log::Level;
-use super::{Refusal, ServeOptions, check};
+use super::{Refusal, ServeOptions, check, check_evidence, warn_of_doubts};
 use crate::cli::admin::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
 use crate::cli::settings::{Loaded, Loader};
 use crate::server::{Address, Entrance, Listening, StartError, Tongue};
@@ -18,16 +18,16 @@ pub(super) fn supervise(
     loader: Loader,
 ) -> Result<ExitCode, Refusal> {
     let options = &loaded.options;
+    loaded.warn("serve");
     let (settings, config) = check(options)?;
+    check_evidence(options)?;
+    warn_of_doubts(options, &settings);
     let entrances = settings.bind().map_err(StartError::from)?;
     let recent_log = level.recent.clone();
     let reread = move || {
         let loaded = loader.load().map_err(|error| error.to_string())?;
-        if let Err(Refusal::Usage(why) | Refusal::Failed(why) | Refusal::GaveUp(why)) =
-            check(&loaded.options)
-        {
-            return Err(why);
-        }
+        let checked = check(&loaded.options);
+        checked.map_err(|refusal| refusal.with_place(&loaded.settings).into_sentence())?;
         level.set(loaded.options.log_level);
         Ok(terms(&loaded))
     };

@@ -42,11 +42,7 @@ impl Source {
     pub(super) fn apply(&self, drainer: &Drainer, level: &Level) {
         let tuned = self.read().and_then(|options| {
             let settings = settings(&options);
-            let settings = settings.map_err(|refusal| match refusal {
-                Refusal::Usage(sentence)
-                | Refusal::Failed(sentence)
-                | Refusal::GaveUp(sentence) => sentence,
-            })?;
+            let settings = settings.map_err(Refusal::into_sentence)?;
             let tuning = Tuning::of(&settings);
             drainer.tune(&tuning).map_err(|error| error.to_string())?;
             level.set(options.log_level);

@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::table::{Setting, Shape};
 use super::{Effective, Loaded, Loader, Origin, SettingsError};
-use crate::cli::ending::{Ending, Failure, conclude, print, say};
+use crate::cli::commands::conclude_as_asked;
+use crate::cli::ending::{Ending, Failure, print};
 
 pub(crate) const EXAMPLE: &str = "\
 Examples:
@@ -32,7 +33,7 @@ pub(crate) struct ConfigOptions {
     #[arg(long)]
     default: bool,
 
-    /// Print one JSON object
+    /// Print one JSON object, of a failure as well
     #[arg(long)]
     json: bool,
 }
@@ -41,26 +42,27 @@ pub(crate) struct ConfigOptions {
 pub(crate) fn run<T: FromArgMatches>(
     options: &ConfigOptions,
     loader: &Loader,
-    check: impl Fn(&T) -> Result<(), String>,
+    check: impl Fn(&Loaded<T>) -> Result<(), String>,
 ) -> ExitCode {
-    match loader.load::<T>() {
-        Ok(loaded) => {
-            let listed = list(options, &loaded);
-            let checked = |ending| match check(&loaded.options) {
-                Err(why) if !options.default => Err(Failure::usage(why)),
-                _ => Ok(ending),
-            };
-            conclude("config", listed.and_then(checked))
-        }
+    let loaded = match loader.load::<T>() {
+        Ok(loaded) => Ok(loaded),
         Err(SettingsError::CommandLine(error)) => error.exit(),
-        Err(error) => conclude("config", Err(Failure::usage(error.to_string()))),
-    }
+        Err(error) => Err(Failure::usage(error.to_string())),
+    };
+    let ended = loaded.and_then(|loaded| {
+        let checked = check(&loaded).map_err(Failure::usage);
+        match (options.default, options.json) {
+            (true, _) => list(options, &loaded),
+            // Whoever reads JSON reads one object.
+            (_, true) => checked.and_then(|()| list(options, &loaded)),
+            _ => list(options, &loaded).and_then(|ending| checked.map(|()| ending)),
+        }
+    });
+    conclude_as_asked("config", options.json, ended)
 }
 
 fn list<T>(options: &ConfigOptions, loaded: &Loaded<T>) -> Result<Ending, Failure> {
-    for warning in &loaded.warnings {
-        say(&format!("larder config: {warning}"));
-    }
+    loaded.warn("config");
     let text = match (options.default, options.json) {
         (false, false) => as_toml(&loaded.settings),
         (true, false) => defaults(&loaded.settings),
@@ -94,7 +96,8 @@ fn as_toml(settings: &[Effective]) -> String {
 /// All settings at their defaults, in comments.
 fn defaults(settings: &[Effective]) -> String {
     let mut text = "# Settings of `larder serve --config FILE`. Each is shown with its default; to change one, remove\n\
-                    # the # before it. Flags, and variables such as LARDER_MEMORY, count before what is said here.\n".to_owned();
+                    # the # before it. One without a default is shown with what it takes (N, SIZE), which is to be\n\
+                    # replaced by a value. Flags, and variables such as LARDER_MEMORY, count before what is said here.\n".to_owned();
     for Effective { setting, .. } in settings {
         text += &explained(setting);
         text += &match &setting.defaults[..] {

@@ -25,6 +25,8 @@ use std::path::{Path, PathBuf};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
 
+use super::ending::say;
+
 use self::file::File;
 use self::table::Setting;
 
@@ -193,6 +195,13 @@ fn effective(table: Vec<Setting>, matches: &ArgMatches, file: &File) -> Vec<Effe
 }
 
 impl<T> Loaded<T> {
+    /// Tells somebody who typed a command what looks like a mistake.
+    pub(crate) fn warn(&self, command: &str) {
+        for warning in &self.warnings {
+            say(&format!("larder {command}: {warning}"));
+        }
+    }
+
     /// A command line that says the same, whatever becomes of the file: for a process that is to have the
     /// same settings later. What nobody has set stays unsaid.
     pub(crate) fn as_arguments(&self) -> Vec<OsString> {

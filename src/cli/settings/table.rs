@@ -157,11 +157,30 @@ pub(super) fn mistake(command: &Command, setting: &Setting, text: &str) -> Optio
 /// The name that is most like another, if one is like it at all.
 pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     // LIMIT: below this, two names have hardly more in common than some letters.
-    const SIMILARITY_MIN: f64 = 0.7;
+    const SIMILARITY_MIN: f64 = 0.75;
     let similarity = |known: &&str| strsim::jaro_winkler(&name.replace('_', "-"), known);
     known
         .map(|known| (similarity(&known), known))
         .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
         .max_by(|one, other| one.0.total_cmp(&other.0))
         .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn the_nearest_name_is_one_that_could_be_meant() {
+        let known = ["memory", "connections-max", "refuse-for", "idle-timeout"];
+        for (name, expected) in [
+            ("memroy", Some("memory")),
+            ("max_connections", Some("connections-max")),
+            ("timeout", Some("idle-timeout")),
+            ("server", None),
+            ("colour", None),
+        ] {
+            assert_eq!(nearest(name, known.into_iter()), expected, "{name}");
+        }
+    }
 }

@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
 /// LIMIT: bundles in the folder; the oldest makes room for the next.
 const BUNDLES_MAX: usize = 16;
 
@@ -67,12 +69,7 @@ impl Archive {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let found = fs::symlink_metadata(&self.folder)?;
-        if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() {
-            return Ok(());
-        }
-        let wrong = "it is no folder of the user that the server runs as";
-        Err(io::Error::new(io::ErrorKind::PermissionDenied, wrong))
+        is_own(&fs::symlink_metadata(&self.folder)?)
     }
 
     /// Removes the oldest bundles, and all that were not completed.
@@ -94,6 +91,36 @@ impl Archive {
         let mut oldest = complete[..surplus].iter();
         oldest.try_for_each(|name| fs::remove_dir_all(self.folder.join(name)))
     }
+}
+
+/// Whether bundles can be saved in a folder, as far as that can be told without making it.
+pub(crate) fn can_keep_evidence(folder: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        found => Some(found?),
+    };
+    let written_to = match &found {
+        Some(found) => {
+            is_own(found)?;
+            folder
+        }
+        None => match folder.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        },
+    };
+    let may = Access::WRITE_OK | Access::EXEC_OK;
+    accessat(CWD, written_to, may, AtFlags::EACCESS)
+        .map_err(|errno| io::Error::other(format!("{}: {errno}", written_to.display())))
+}
+
+/// Refuses what is no folder of this user.
+fn is_own(found: &fs::Metadata) -> io::Result<()> {
+    if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    let wrong = "it is no folder of the user that the server runs as";
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, wrong))
 }
 
 fn private_folder(path: &Path) -> io::Result<()> {
@@ -172,6 +199,20 @@ mod tests {
         Archive::put(&bundle, "report.txt", b"more").unwrap();
         assert_eq!(fs::read(bundle.join("report.txt")).unwrap(), b"more");
         assert_eq!(fs::read_dir(&bundle).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn whether_a_folder_can_be_used_is_told_without_making_it() {
+        let scratch = Scratch::new("asked");
+        assert!(can_keep_evidence(&scratch.0).is_ok());
+        assert!(!scratch.0.exists());
+        private_folder(&scratch.0).unwrap();
+        assert!(can_keep_evidence(&scratch.0).is_ok());
+        let file = scratch.0.join("file");
+        fs::write(&file, "").unwrap();
+        for wrong in [file.clone(), file.join("in-it"), scratch.0.join("no/such")] {
+            assert!(can_keep_evidence(&wrong).is_err(), "{}", wrong.display());
+        }
     }
 
     #[test]

@@ -48,6 +48,7 @@ use report::{Finding, Recovery};
 use verdict::Verdict;
 use watched::Watched;
 
+pub(crate) use archive::can_keep_evidence;
 pub(crate) use ladder::StallLimits;
 pub(crate) use recent::RecentLog;
 pub(crate) use report::{Postmortem, Why};
