@@ -386,16 +386,17 @@ fn count_on(arena: &Arena, geometry: &Geometry, receipt: &Receipt, restored: &Re
     let blocks = || (0..geometry.sessions_max).map(|id| Counters::of_session(geometry, id));
     let words = geometry.counters_at..geometry.segment_table_at;
     let words = || words.clone().step_by(8);
+    // These are no counts, and were true of sessions that are gone.
+    for counters in blocks() {
+        counters.set(arena, Figure::PinnedSinceMs, 0);
+        counters.set(arena, Figure::WaitsFor, 0);
+    }
     // LIMIT: more was never counted, and sums of a few figures of all sessions stay within 64 bits.
     let figure_max = u64::MAX / 8 / u64::from(geometry.sessions_max);
     if words().any(|at| header::load(arena, at) > figure_max) {
         words().for_each(|at| header::store(arena, at, 0));
     }
-    for counters in blocks() {
-        counters.set(arena, Figure::PinnedSinceMs, 0);
-        counters.set(arena, Figure::WaitsFor, 0);
-        counters.set(arena, Figure::RemovedBytes, 0);
-    }
+    blocks().for_each(|counters| counters.set(arena, Figure::RemovedBytes, 0));
     let sum = |figure| -> u64 { blocks().map(|counters| counters.get(arena, figure)).sum() };
     let (inserted, removed) = (sum(Figure::Inserted), sum(Figure::Removed));
     let first = Counters::of_session(geometry, 0);
