@@ -249,8 +249,7 @@ impl Exchange<'_> {
             }
             Answer::NotExecuted(cause) => *cause,
             Answer::Unknown(cause) => return Some(Err(Box::new(Error::Unknown(*cause)))),
-            Answer::Overdue { sent_at } => {
-                self.judge_silence(sent_at);
+            Answer::Overdue => {
                 let after = self.after;
                 return Some(Err(Box::new(Error::Unknown(Cause::Timeout { after }))));
             }
@@ -270,17 +269,6 @@ impl Exchange<'_> {
             link.give_up_broken(connection, &why);
         }
         Error::Unknown(Cause::Protocol(why))
-    }
-
-    /// Leaves a connection on which the server has said nothing for as long as a request may take. A
-    /// caller that has little time tells nothing about the server.
-    fn judge_silence(&self, sent_at: Instant) {
-        let configured = self.connector.config.request_timeout;
-        if (matches!(self.allowance, Allowance::Configured) || sent_at.elapsed() >= configured)
-            && let Some(link) = self.link
-        {
-            link.give_up_if_silent_since(sent_at);
-        }
     }
 
     fn not_in_time(&self) -> Error {

@@ -7,6 +7,9 @@ use crate::WhenGone;
 /// LIMIT: more time than this is as good as for ever, and keeps the sum in range.
 const LONGEST: Duration = Duration::from_secs(3600 * 24 * 365);
 
+/// LIMIT: silence that is shorter tells nothing about a server.
+const SILENCE_MIN: Duration = Duration::from_millis(10);
+
 /// How a client behaves. Change what you like and take the rest from [`Config::default`].
 ///
 /// ```
@@ -21,6 +24,9 @@ pub struct Config {
     /// How long a request may take from first to last, waiting for a connection or for room
     /// included; of a stream, how long it may stand still. By default 5 seconds. A part of a program
     /// may have other times: [`Client::within`](crate::Client::within).
+    ///
+    /// A connection is left on which the server owes an answer that nobody waits for any more, and has
+    /// said nothing for so long.
     pub request_timeout: Duration,
     /// How long an attempt to connect may take, the handshake included, and how long a request waits
     /// for a connection while attempts fail. By default 1 second.
@@ -44,6 +50,13 @@ pub struct Config {
     pub when_gone: WhenGone,
     /// What the client calls itself in the server's log.
     pub name: String,
+}
+
+impl Config {
+    /// How long a server may say nothing that owes an answer.
+    pub(crate) fn patience(&self) -> Duration {
+        bounded(self.request_timeout).max(SILENCE_MIN)
+    }
 }
 
 impl Default for Config {

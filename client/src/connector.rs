@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::client::ServerInfo;
+use crate::desk::Terms;
 use crate::link::{Halves, Link};
 use crate::metrics::Meter;
 use crate::pause::jittered;
@@ -247,8 +248,11 @@ impl Connector {
     {
         let limits = &greeted.server.limits;
         let places = limits.in_flight_max.min(self.config.in_flight_max);
-        let places = places.clamp(1, IN_FLIGHT_CEILING);
-        let server = Arc::new(greeted.server);
+        let terms = Terms {
+            server: Arc::new(greeted.server),
+            places: places.clamp(1, IN_FLIGHT_CEILING),
+            patience: self.config.patience(),
+        };
         let mut halves = Halves {
             reader: greeted.reader,
             writer: greeted.writer,
@@ -256,12 +260,12 @@ impl Connector {
         };
         for link in &self.links {
             match link.get() {
-                Some(link) => match link.restart(&server, places, halves) {
+                Some(link) => match link.restart(&terms, halves) {
                     Ok(()) => return true,
                     Err(back) => halves = back,
                 },
                 None => {
-                    let started = Link::start(&server, places, halves, self.meter.clone());
+                    let started = Link::start(&terms, halves, self.meter.clone());
                     if let Err(started) = link.set(started) {
                         // Two made their first connection at the same time.
                         started.abandon();

@@ -10,6 +10,13 @@
 //! somebody holds up the runtime's thread; where it was more, the driver [gives](Desk::settle) all of
 //! them that much more time. While a write is under way, which may take long, everyone reads the
 //! clock.
+//!
+//! # Silence
+//!
+//! A server that owes an answer that nobody waits for any more, and has said nothing for as long as a
+//! request may take, is gone or hangs, and the connection is left. Whether the callers had that much
+//! time themselves, or went away before, makes no difference. A request that is given more time than
+//! that is waited for.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -22,7 +29,7 @@ use crate::client::ServerInfo;
 use crate::ending::Ending;
 use crate::error::Cause;
 use crate::length::too_much;
-use crate::pending::{Answer, Answered, Pending, UnderWay};
+use crate::pending::{Answer, Answered, Pending, Times, UnderWay, earlier};
 use crate::room::{Room, Turn};
 
 /// LIMIT: what requests may count as sent too early; far less than any time that a request is given.
@@ -31,18 +38,32 @@ const CLOCK_SLACK: Duration = Duration::from_millis(1);
 /// LIMIT: what a request may weigh for one place of the room; see [`crate::Config::in_flight_max`].
 const PLACE_BYTES: u64 = 4096;
 
+/// LIMIT: how much later than it said a server may close a connection that it drains; what it says then
+/// frees requests from doubt.
+const DRAIN_SLACK: Duration = Duration::from_secs(1);
+
 /// LIMIT: a buffer that once held a large value is not kept for small ones.
 const KEPT_BUFFER_BYTES_MAX: usize = 1024 * 1024;
+
+/// What holds on a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) server: Arc<ServerInfo>,
+    /// How many places there are for requests, and so how many one takes at most.
+    pub(crate) places: u32,
+    /// How long the server may say nothing where it owes an answer.
+    pub(crate) patience: Duration,
+}
 
 /// What tasks and the driver share.
 #[derive(Debug)]
 pub(crate) struct Desk {
     /// Which connection this is, of those that there were one after the other.
     connection: u32,
-    server: Arc<ServerInfo>,
-    /// How many places a request takes at most: all.
-    places_max: u32,
+    terms: Terms,
     stage: Stage,
+    /// When the server will have closed the connection, if it has said so.
+    closed_by: Option<Instant>,
     /// Frames that the driver has not taken yet.
     outgoing: Vec<u8>,
     /// How many they are.
@@ -114,6 +135,17 @@ pub(crate) enum Knocked {
     TooMuch(Reason),
 }
 
+/// What a look at the time found.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// The connection has no more to do.
+    Ended(Ending),
+    /// The connection is to be left, unless there is news of the server.
+    Silent,
+    /// When there is something to look for again.
+    Next(Option<Instant>),
+}
+
 /// Whom a request that knocked sets to work.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stir {
@@ -138,14 +170,12 @@ impl Time {
 }
 
 impl Desk {
-    /// The desk of a connection on which `places` requests may be under way.
-    pub(crate) fn new(server: Arc<ServerInfo>, places: u32, pending: Pending) -> Self {
+    pub(crate) fn new(terms: Terms, pending: Pending) -> Self {
         let now = Instant::now();
         Self {
             connection: 0,
-            server,
-            places_max: places,
             stage: Stage::Open,
+            closed_by: None,
             outgoing: Vec::new(),
             outgoing_frames: 0,
             began_at: now,
@@ -153,7 +183,8 @@ impl Desk {
             enqueued_bytes: 0,
             written_bytes: 0,
             pending,
-            room: Room::new(places),
+            room: Room::new(terms.places),
+            terms,
             heard_at: now,
             look_at: None,
         }
@@ -161,16 +192,16 @@ impl Desk {
 
     /// Serves a new connection, if the one before has ended. Whoever has not taken the answer to a
     /// request on that one finds it still here.
-    pub(crate) fn reopen(&mut self, server: &Arc<ServerInfo>, places: u32) -> bool {
+    pub(crate) fn reopen(&mut self, terms: &Terms) -> bool {
         let is_over = matches!(self.stage, Stage::Over);
         if is_over {
             self.connection = self.connection.wrapping_add(1);
-            self.server = server.clone();
-            self.places_max = places;
+            self.terms = terms.clone();
             self.stage = Stage::Open;
+            self.closed_by = None;
             (self.enqueued_bytes, self.written_bytes) = (0, 0);
             self.writing = false;
-            self.room.reopen(places);
+            self.room.reopen(terms.places);
             self.heard_at = Instant::now();
             self.look_at = None;
         }
@@ -179,7 +210,7 @@ impl Desk {
 
     /// What the server said about itself.
     pub(crate) fn server(&self) -> &Arc<ServerInfo> {
-        &self.server
+        &self.terms.server
     }
 
     /// Whether this is still the connection that somebody means.
@@ -199,11 +230,12 @@ impl Desk {
             return (Knocked::Closed, Stir::default());
         }
         let frame_bytes = knock.frame.request.frame_bytes();
-        if let Some(reason) = too_much(&knock.frame.request, frame_bytes, &self.server.limits) {
+        if let Some(reason) = too_much(&knock.frame.request, frame_bytes, &self.terms.server.limits)
+        {
             return (Knocked::TooMuch(reason), Stir::default());
         }
         let places = frame_bytes.div_ceil(PLACE_BYTES);
-        let places = places.min(u64::from(self.places_max)) as u32;
+        let places = places.min(u64::from(self.terms.places)) as u32;
         let turn = match *knock.ticket {
             Some(ticket) => self.room.ask(ticket, context),
             None if self.room.take(places) => Turn::Now,
@@ -260,6 +292,7 @@ impl Desk {
         let request = UnderWay {
             end_offset: self.enqueued_bytes,
             sent_at: began_at,
+            owed_from: began_at,
             give_up_at,
             is_deadline: matches!(knock.time, Time::Deadline(_)),
             places,
@@ -275,12 +308,11 @@ impl Desk {
         (Knocked::Sent { connection }, stir)
     }
 
-    /// Notes when somebody has to look for requests whose time is over, and says whether that is
-    /// sooner than it was.
-    fn hurries(&mut self, give_up_at: Instant) -> bool {
-        let hurries = self.look_at.is_none_or(|look_at| give_up_at < look_at);
+    /// Notes when somebody has to look at the time, and says whether that is sooner than it was.
+    fn hurries(&mut self, at: Instant) -> bool {
+        let hurries = self.look_at.is_none_or(|look_at| at < look_at);
         if hurries {
-            self.look_at = Some(give_up_at);
+            self.look_at = Some(at);
         }
         hurries
     }
@@ -300,10 +332,12 @@ impl Desk {
         taken
     }
 
-    /// The caller of a request is done with it.
-    pub(crate) fn give_up(&mut self, id: u32, wake: &mut Vec<Waker>) {
-        self.pending.give_up(id);
+    /// The caller of a request is done with it. Says whether somebody has to look at the time sooner
+    /// than before.
+    pub(crate) fn give_up(&mut self, id: u32, wake: &mut Vec<Waker>) -> bool {
+        let owed_from = self.pending.give_up(id);
         self.room.give_back(0, wake);
+        owed_from.is_some_and(|owed_from| self.hurries(self.silent_at(owed_from)))
     }
 
     /// The caller of a request waits for room no more.
@@ -350,20 +384,37 @@ impl Desk {
         }
     }
 
-    /// Gives up requests whose time is over, adds whom to wake, and says when that of another is.
-    pub(crate) fn give_up_overdue(
-        &mut self,
-        now: Instant,
-        wake: &mut Vec<Waker>,
-    ) -> Option<Instant> {
+    /// Gives up requests whose time is over, and adds whom to wake.
+    pub(crate) fn look(&mut self, now: Instant, wake: &mut Vec<Waker>) -> Look {
+        if let Some(ending) = self.ending() {
+            return Look::Ended(ending);
+        }
         self.settle(now);
-        let under_way = self.pending.give_up_overdue(now, wake);
-        let queued = self.room.give_up_overdue(now, wake);
-        self.look_at = match (under_way, queued) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
-        self.look_at
+        let Times { next, owed_from } = self.pending.give_up_overdue(now, wake);
+        let next = earlier(next, self.room.give_up_overdue(now, wake));
+        let silent_at = owed_from.map(|owed_from| self.silent_at(owed_from));
+        let leave_at = earlier(silent_at, self.closed_by);
+        self.look_at = earlier(next, leave_at);
+        match leave_at {
+            Some(leave_at) if leave_at <= now => Look::Silent,
+            _ => Look::Next(self.look_at),
+        }
+    }
+
+    /// When it will have been silence for too long, if there is no news.
+    fn silent_at(&self, owed_from: Instant) -> Instant {
+        owed_from.max(self.heard_at) + self.terms.patience
+    }
+
+    /// Is to end at once if the server is still silent.
+    pub(crate) fn leave_if_silent(&mut self, now: Instant, wake: &mut Vec<Waker>) {
+        if let Look::Silent = self.look(now, wake) {
+            let why = match self.closed_by {
+                Some(closed_by) if closed_by <= now => "the server drained it and did not close it",
+                _ => "the server was silent for as long as a request may take",
+            };
+            self.stop(Ending::Lost(why.to_owned()), wake);
+        }
     }
 
     /// Notes that something was read.
@@ -383,17 +434,19 @@ impl Desk {
         self.room.give_back(places, wake);
     }
 
-    /// Whether nothing at all has come from the server since a moment.
-    pub(crate) fn is_silent_since(&self, moment: Instant) -> bool {
-        self.heard_at <= moment
-    }
-
     /// Takes no more requests; ends when those under way are answered.
     pub(crate) fn drain(&mut self, wake: &mut Vec<Waker>) {
         if matches!(self.stage, Stage::Open) {
             self.stage = Stage::Draining;
         }
         self.room.close(wake);
+    }
+
+    /// Takes no more requests, since the server closes the connection after so much time.
+    pub(crate) fn drain_within(&mut self, left: Duration, now: Instant, wake: &mut Vec<Waker>) {
+        let closed_by = now + left + DRAIN_SLACK;
+        self.closed_by = earlier(self.closed_by, Some(closed_by));
+        self.drain(wake);
     }
 
     /// Is to end at once.
@@ -441,7 +494,7 @@ mod tests {
     use larder_protocol::{Limits, Request, RequestFrame};
     use tokio::time::{Instant, advance};
 
-    use super::{Desk, Knock, Knocked, Time};
+    use super::{Desk, Knock, Knocked, Look, Terms, Time};
     use crate::client::ServerInfo;
     use crate::ending::Ending;
     use crate::error::Cause;
@@ -449,15 +502,22 @@ mod tests {
 
     const TIME: Duration = Duration::from_millis(100);
 
-    fn server() -> Arc<ServerInfo> {
-        Arc::new(ServerInfo {
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    fn terms(places: u32) -> Terms {
+        let server = ServerInfo {
             name: "test".to_owned(),
             limits: Limits::default(),
-        })
+        };
+        Terms {
+            server: Arc::new(server),
+            places,
+            patience: PATIENCE,
+        }
     }
 
     fn desk(places: u32) -> Desk {
-        Desk::new(server(), places, Pending::new())
+        Desk::new(terms(places), Pending::new())
     }
 
     fn knock(desk: &mut Desk, time: Time, ticket: &mut Option<u64>) -> (Knocked, u32) {
@@ -495,7 +555,7 @@ mod tests {
     /// How many are given up at a moment.
     fn overdue(desk: &mut Desk, at: Instant) -> usize {
         let mut wake = Vec::new();
-        desk.give_up_overdue(at, &mut wake);
+        desk.look(at, &mut wake);
         wake.len()
     }
 
@@ -544,9 +604,67 @@ mod tests {
         assert_eq!(gone, [2, 1, 1]);
     }
 
+    /// Whether the server is silent for too long at a moment.
+    fn is_silent(desk: &mut Desk, at: Instant) -> bool {
+        matches!(desk.look(at, &mut Vec::new()), Look::Silent)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_owes_what_nobody_waits_for_has_as_much_time_as_is_configured() {
+        let mut desk = desk(10);
+        let begin = Instant::now();
+        let overdue = send(&mut desk, Time::For(TIME));
+        let cancelled = send(&mut desk, Time::For(PATIENCE));
+        desk.take_outgoing(&mut Vec::new());
+        desk.give_up(cancelled, &mut Vec::new());
+        let next = desk.look(begin + TIME, &mut Vec::new());
+        assert!(matches!(next, Look::Next(Some(at)) if at == begin + PATIENCE));
+        assert!(matches!(take(&mut desk, overdue), Some(Answer::Overdue)));
+        assert!(is_silent(&mut desk, begin + PATIENCE));
+
+        // Whatever it says is a sign of life.
+        let heard_at = begin + PATIENCE;
+        desk.note_heard(heard_at);
+        let next = desk.look(heard_at, &mut Vec::new());
+        assert!(matches!(next, Look::Next(Some(at)) if at == heard_at + PATIENCE));
+        assert!(is_silent(&mut desk, heard_at + PATIENCE));
+        for id in [overdue, cancelled] {
+            desk.answer(id, Answer::Frame(Bytes::new()))
+                .expect("is owed");
+        }
+        let next = desk.look(heard_at + PATIENCE, &mut Vec::new());
+        assert!(matches!(next, Look::Next(None)), "{next:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_has_more_time_is_waited_for() {
+        let mut desk = desk(10);
+        let begin = Instant::now();
+        let patient = send(&mut desk, Time::For(3 * PATIENCE));
+        desk.take_outgoing(&mut Vec::new());
+        desk.look(begin, &mut Vec::new());
+        assert!(!is_silent(&mut desk, begin + 2 * PATIENCE));
+        assert!(
+            desk.give_up(patient, &mut Vec::new()),
+            "it is looked at anew"
+        );
+        assert!(is_silent(&mut desk, begin + 2 * PATIENCE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_driver_that_is_late_does_not_make_the_server_silent() {
+        let mut desk = desk(10);
+        let begin = Instant::now();
+        let cancelled = send(&mut desk, Time::For(TIME));
+        desk.give_up(cancelled, &mut Vec::new());
+        let late = begin + PATIENCE;
+        assert!(!is_silent(&mut desk, late), "it was asked nothing before");
+        assert!(is_silent(&mut desk, late + PATIENCE));
+    }
+
     #[tokio::test]
     async fn where_all_ids_are_taken_requests_wait_until_an_answer_is_taken() {
-        let mut desk = Desk::new(server(), 10, Pending::with_slots(1));
+        let mut desk = Desk::new(terms(10), Pending::with_slots(1));
         let first = send(&mut desk, Time::For(TIME));
         desk.answer(first, Answer::Frame(Bytes::new()))
             .expect("is under way");
@@ -567,7 +685,7 @@ mod tests {
             send(&mut desk, Time::For(TIME)),
             send(&mut desk, Time::For(TIME)),
         );
-        assert!(!desk.reopen(&server(), 10), "it goes on");
+        assert!(!desk.reopen(&terms(10)), "it goes on");
         let mut batch = Vec::new();
         desk.take_outgoing(&mut batch);
         desk.note_written(batch.len() - 1);
@@ -577,7 +695,7 @@ mod tests {
         let (knocked, _) = knock(&mut desk, Time::For(TIME), &mut None);
         assert!(matches!(knocked, Knocked::Closed));
 
-        assert!(desk.reopen(&server(), 10));
+        assert!(desk.reopen(&terms(10)));
         assert!(desk.serves(1) && !desk.serves(0));
         let next = send(&mut desk, Time::For(TIME));
         assert!(matches!(take(&mut desk, written), Some(Answer::Unknown(_))));

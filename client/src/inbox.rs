@@ -8,6 +8,8 @@
 //! size, since an allocation for each would cost more than all else that is done for it. Longer ones
 //! have one each, and one that is [large](OWN_BYTES_MIN) is read into it, but for its beginning.
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes, BytesMut};
 use larder_protocol::{
     Class, Decoded, HEADER_BYTES, Opcode, Response, ResponseHeader, Status, decode_response,
@@ -46,8 +48,8 @@ pub(crate) struct Inbox {
 pub(crate) struct Notes {
     /// Answers, by the ids of their requests.
     pub(crate) answers: Vec<(u32, Answer)>,
-    /// Whether the server takes no more requests.
-    pub(crate) drains: bool,
+    /// The server takes no more requests, and closes the connection after so much time.
+    pub(crate) drains: Option<Duration>,
 }
 
 impl Inbox {
@@ -173,7 +175,7 @@ impl Inbox {
         let ended = match &frame.response {
             Response::Drain { left_ms, message } => {
                 tracing::debug!(left_ms, why = message, "the server drains this connection");
-                self.notes.drains = true;
+                self.notes.drains = Some(Duration::from_millis((*left_ms).into()));
                 None
             }
             Response::Close { message } => closed(message),

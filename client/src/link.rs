@@ -7,27 +7,28 @@
 //! all whose replies came together in one sweep, with no lock held. Where the server has answered all that
 //! it was asked, half of them go first, so that client and server do not wait for each other in turn.
 //!
-//! The time of requests is watched by the driver too, with one timer for all of them.
+//! The time of requests is watched by the driver too, with one timer for all of them, and so is the
+//! server: a connection on which it owes an answer and says nothing is left.
 //!
 //! The driver alone knows how many bytes the socket took. When the connection ends, a request that
 //! ends beyond them never reached the server whole and was not executed; of the others nobody can
 //! tell, unless the server said, by a frame of a closing class, that whatever it has not answered it
 //! has not executed.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use larder_protocol::{Reason, RequestFrame};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::client::ServerInfo;
-use crate::desk::{Desk, Knock, Knocked, Time};
+use crate::desk::{Desk, Knock, Knocked, Look, Terms, Time};
 use crate::ending::Ending;
 use crate::inbox::Inbox;
 use crate::metrics::Meter;
@@ -38,6 +39,10 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// LIMIT: as few requests are worth a write of their own, where the server waits for it.
 const SHARE_MIN: usize = 16;
+
+/// LIMIT: long enough that the runtime looks at its sockets before, and short beside any time that a
+/// request is given.
+const LAST_LOOK: Duration = Duration::from_millis(1);
 
 /// What `room_left` holds when the connection takes no more requests.
 const CLOSED: u64 = u64::MAX;
@@ -53,7 +58,7 @@ pub(crate) struct Link {
     room_left: AtomicU64,
     /// Told when there is something to write or the stage has changed.
     work: Notify,
-    /// Told when a request has less time than those before it.
+    /// Told when it is to be looked at the time sooner than was known, or at the stage.
     hurry: Notify,
 }
 
@@ -82,25 +87,20 @@ struct Driven {
 }
 
 impl Link {
-    /// Takes over a connection on which `places` requests may be under way, and starts its driver.
-    pub(crate) fn start<R, W>(
-        server: &Arc<ServerInfo>,
-        places: u32,
-        halves: Halves<R, W>,
-        meter: Arc<Meter>,
-    ) -> Arc<Self>
+    /// Takes over a connection, and starts its driver.
+    pub(crate) fn start<R, W>(terms: &Terms, halves: Halves<R, W>, meter: Arc<Meter>) -> Arc<Self>
     where
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
     {
         let link = Arc::new(Self {
             meter,
-            desk: Mutex::new(Desk::new(server.clone(), places, Pending::new())),
-            room_left: AtomicU64::new(u64::from(places)),
+            desk: Mutex::new(Desk::new(terms.clone(), Pending::new())),
+            room_left: AtomicU64::new(u64::from(terms.places)),
             work: Notify::new(),
             hurry: Notify::new(),
         });
-        link.begin(server, halves);
+        link.begin(terms, halves);
         link
     }
 
@@ -108,22 +108,21 @@ impl Link {
     /// back where that one has not ended yet.
     pub(crate) fn restart<R, W>(
         self: &Arc<Self>,
-        server: &Arc<ServerInfo>,
-        places: u32,
+        terms: &Terms,
         halves: Halves<R, W>,
     ) -> Result<(), Halves<R, W>>
     where
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        if !self.at_desk(|desk, _| desk.reopen(server, places)) {
+        if !self.at_desk(|desk, _| desk.reopen(terms)) {
             return Err(halves);
         }
-        self.begin(server, halves);
+        self.begin(terms, halves);
         Ok(())
     }
 
-    fn begin<R, W>(self: &Arc<Self>, server: &Arc<ServerInfo>, halves: Halves<R, W>)
+    fn begin<R, W>(self: &Arc<Self>, terms: &Terms, halves: Halves<R, W>)
     where
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
@@ -132,7 +131,7 @@ impl Link {
             link: self.clone(),
             ending: Ending::Lost("the runtime of the connection has ended".to_owned()),
         };
-        tokio::spawn(driven.drive(halves, server.limits.frame_bytes_max));
+        tokio::spawn(driven.drive(halves, terms.server.limits.frame_bytes_max));
     }
 
     /// What the server said about itself.
@@ -191,7 +190,9 @@ impl Link {
 
     /// The caller of a request is done with it, whatever comes of it.
     pub(crate) fn give_up(&self, id: u32) {
-        self.at_desk(|desk, wake| desk.give_up(id, wake));
+        if self.at_desk(|desk, wake| desk.give_up(id, wake)) {
+            self.hurry.notify_one();
+        }
     }
 
     /// The caller of a request waits for room no more.
@@ -203,6 +204,13 @@ impl Link {
     fn drain(&self) {
         self.at_desk(Desk::drain);
         self.work.notify_one();
+    }
+
+    /// Drains, since the server said that it closes the connection after so much time.
+    fn drain_within(&self, left: Duration) {
+        self.at_desk(|desk, wake| desk.drain_within(left, Instant::now(), wake));
+        self.work.notify_one();
+        self.hurry.notify_one();
     }
 
     /// Drains, since the server told a request on that connection that it does.
@@ -220,13 +228,6 @@ impl Link {
         self.stop_if(|_| true, Ending::Finished);
     }
 
-    /// Ends the connection if nothing at all has come from the server since a request was sent there
-    /// whose time is now over.
-    pub(crate) fn give_up_if_silent_since(&self, sent_at: Instant) {
-        let why = "the server was silent for as long as a request may take".to_owned();
-        self.stop_if(|desk| desk.is_silent_since(sent_at), Ending::Lost(why));
-    }
-
     /// Ends at once, since the server broke the protocol there.
     pub(crate) fn give_up_broken(&self, connection: u32, why: &str) {
         let ending = Ending::Broken(why.to_owned());
@@ -240,6 +241,8 @@ impl Link {
             }
         });
         self.work.notify_one();
+        // Where a write does not come to its end, nobody hears of work.
+        self.hurry.notify_one();
     }
 
     /// Does something at the desk, and wakes whoever has to know.
@@ -263,18 +266,25 @@ impl Link {
         self.room_left.store(room_left, Ordering::Relaxed);
     }
 
-    /// Gives requests up whose time is over. One timer serves all: it is set for the request that
-    /// has the least time left, and looked at again only when it has run out, or a new one has less.
-    async fn watch_time(&self) -> Infallible {
+    /// Gives requests up whose time is over, and the connection if the server is silent for too long.
+    /// One timer serves all: it is set for the request that has the least time left, and looked at
+    /// again only when it has run out, or a new one has less.
+    async fn watch_time(&self) -> Ending {
         loop {
-            let look_at = self.at_desk(|desk, wake| desk.give_up_overdue(Instant::now(), wake));
+            let look = self.at_desk(|desk, wake| desk.look(Instant::now(), wake));
             let hurry = self.hurry.notified();
-            match look_at {
-                Some(look_at) => {
+            match look {
+                Look::Ended(ending) => return ending,
+                // What the server said while this task could not run is in the socket, and read first.
+                Look::Silent => {
+                    sleep(LAST_LOOK).await;
+                    self.at_desk(|desk, wake| desk.leave_if_silent(Instant::now(), wake));
+                }
+                Look::Next(Some(look_at)) => {
                     // Either way it is time to look.
                     let _ = timeout_at(look_at, hurry).await;
                 }
-                None => hurry.await,
+                Look::Next(None) => hurry.await,
             }
         }
     }
@@ -333,8 +343,8 @@ impl Link {
         let mut read_bytes = 0;
         loop {
             let taken = inbox.take_frames();
-            if std::mem::take(&mut inbox.notes().drains) {
-                self.drain();
+            if let Some(left) = inbox.notes().drains.take() {
+                self.drain_within(left);
             }
             let finished = self.hand_out(&mut inbox.notes().answers, read_bytes, &mut wake.0);
             if wake.0.len() >= 2 * SHARE_MIN && self.desk().is_server_idle() {
@@ -418,7 +428,7 @@ impl Driven {
             biased;
             ending = self.link.read_replies(reader, inbox) => ending,
             ending = self.link.write_requests(writer) => ending,
-            never = self.link.watch_time() => match never {},
+            ending = self.link.watch_time() => ending,
         };
     }
 }
@@ -463,17 +473,21 @@ mod tests {
     use std::time::Duration;
 
     use bytes::BytesMut;
-    use larder_protocol::{Limits, Request, RequestFrame, encode_pong};
+    use larder_protocol::{Limits, Request, RequestFrame, encode_drain, encode_pong};
     use parking_lot::Mutex;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio::sync::Notify;
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
 
-    use super::{AtomicU64, Driven, Halves, Link, SHARE_MIN};
+    use super::{AtomicU64, Driven, Halves, LAST_LOOK, Link, SHARE_MIN};
     use crate::client::ServerInfo;
-    use crate::desk::{Desk, Time};
+    use crate::desk::{Desk, Terms, Time};
     use crate::ending::Ending;
     use crate::metrics::Meter;
     use crate::pending::Pending;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
 
     /// Counts how many were woken.
     #[derive(Default)]
@@ -491,25 +505,35 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn half_of_many_go_first_and_the_others_are_woken_even_if_the_driver_is_dropped() {
-        const ASKED: usize = 2 * SHARE_MIN;
+    fn link(places: u32) -> Arc<Link> {
         let server = Arc::new(ServerInfo {
             name: "test".to_owned(),
             limits: Limits::default(),
         });
-        let link = Arc::new(Link {
+        let terms = Terms {
+            server,
+            places,
+            patience: PATIENCE,
+        };
+        Arc::new(Link {
             meter: Arc::new(Meter::default()),
-            desk: Mutex::new(Desk::new(server, ASKED as u32, Pending::new())),
+            desk: Mutex::new(Desk::new(terms, Pending::new())),
             room_left: AtomicU64::new(0),
             work: Notify::new(),
             hurry: Notify::new(),
-        });
+        })
+    }
+
+    /// The driver of a connection through a pipe that holds so much, and the server's end.
+    fn driver(
+        link: &Arc<Link>,
+        pipe_bytes: usize,
+    ) -> (impl Future<Output = ()> + Send + 'static, DuplexStream) {
         let driven = Driven {
             link: link.clone(),
             ending: Ending::Finished,
         };
-        let (near, mut far) = tokio::io::duplex(64 * 1024);
+        let (near, far) = tokio::io::duplex(pipe_bytes);
         let (reader, writer) = tokio::io::split(near);
         let halves = Halves {
             reader,
@@ -517,17 +541,115 @@ mod tests {
             buffer: BytesMut::new(),
         };
         let frame_bytes_max = Limits::default().frame_bytes_max;
-        let mut driver = Box::pin(driven.drive(halves, frame_bytes_max));
+        (driven.drive(halves, frame_bytes_max), far)
+    }
+
+    fn start(link: &Arc<Link>, pipe_bytes: usize) -> (JoinHandle<()>, DuplexStream) {
+        let (driver, far) = driver(link, pipe_bytes);
+        (tokio::spawn(driver), far)
+    }
+
+    /// Sends a PING that its caller gives up at once.
+    fn ask_and_leave(link: &Link) {
+        let mut frame = ping();
+        let context = Context::from_waker(Waker::noop());
+        let mut time = Time::For(Duration::from_secs(3600));
+        let sent = link.poll_send(&mut frame, &mut time, &mut None, &context);
+        assert!(matches!(sent, Poll::Ready(Ok(_))));
+        link.give_up(frame.id);
+    }
+
+    fn ping() -> RequestFrame<'static> {
+        RequestFrame {
+            id: 0,
+            quiet: false,
+            request: Request::Ping { echo: b"" },
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_server_is_left_though_nobody_waits() {
+        let link = link(1);
+        let (driver, _far) = start(&link, 1024);
+        let begin = Instant::now();
+        ask_and_leave(&link);
+        driver.await.expect("no panic");
+        let after = begin.elapsed();
+        assert!(after >= PATIENCE && after < 2 * PATIENCE, "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_does_not_even_read_is_left() {
+        let link = link(1);
+        let (driver, _far) = start(&link, 1);
+        ask_and_leave(&link);
+        driver.await.expect("no panic");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_dropped_leaves_a_server_that_does_not_read() {
+        let link = link(1);
+        let (driver, _far) = start(&link, 1);
+        ask_and_leave(&link);
+        tokio::task::yield_now().await;
+        let begin = Instant::now();
+        link.abandon();
+        driver.await.expect("no panic");
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drained_connection_is_left_when_the_server_should_have_closed_it() {
+        const LEFT: Duration = Duration::from_millis(1000);
+        let link = link(1);
+        let (driver, mut far) = start(&link, 1024);
+        let begin = Instant::now();
+        let mut time = Time::For(Duration::from_secs(3600));
+        let context = Context::from_waker(Waker::noop());
+        let sent = link.poll_send(&mut ping(), &mut time, &mut None, &context);
+        assert!(matches!(sent, Poll::Ready(Ok(_))));
+        let mut notice = Vec::new();
+        encode_drain(&mut notice, LEFT.as_millis() as u32, "moving house");
+        far.write_all(&notice).await.expect("there is room");
+        driver.await.expect("no panic");
+        let after = begin.elapsed();
+        assert!(after >= LEFT && after < PATIENCE, "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_while_the_driver_could_not_run_is_a_sign_of_life() {
+        let link = link(1);
+        let (driver, mut far) = driver(&link, 1024);
+        let mut driver = Box::pin(driver);
+        let mut poll_driver = || {
+            driver
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+        };
+        ask_and_leave(&link);
+        assert!(poll_driver().is_pending() && poll_driver().is_pending());
+        tokio::time::advance(2 * PATIENCE).await;
+        assert!(poll_driver().is_pending(), "it looks at the socket before");
+        let mut answer = Vec::new();
+        encode_pong(&mut answer, 0, b"");
+        far.write_all(&answer).await.expect("there is room");
+        tokio::time::advance(2 * LAST_LOOK).await;
+        assert!(poll_driver().is_pending());
+        assert!(link.room_left().is_some());
+    }
+
+    #[tokio::test]
+    async fn half_of_many_go_first_and_the_others_are_woken_even_if_the_driver_is_dropped() {
+        const ASKED: usize = 2 * SHARE_MIN;
+        let link = link(ASKED as u32);
+        let (driver, mut far) = driver(&link, 64 * 1024);
+        let mut driver = Box::pin(driver);
 
         let bell = Arc::new(Bell::default());
         let waker = Waker::from(bell.clone());
         let (mut answers, mut asked_bytes) = (Vec::new(), 0);
         for _ in 0..ASKED {
-            let mut frame = RequestFrame {
-                id: 0,
-                quiet: false,
-                request: Request::Ping { echo: b"" },
-            };
+            let mut frame = ping();
             let mut time = Time::For(Duration::from_secs(10));
             let sent = link.poll_send(
                 &mut frame,

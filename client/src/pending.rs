@@ -34,10 +34,7 @@ pub(crate) enum Answer {
     /// The connection ended, and it is not known whether the request was executed.
     Unknown(Box<Cause>),
     /// The time for it is over.
-    Overdue {
-        /// When it was sent.
-        sent_at: Instant,
-    },
+    Overdue,
 }
 
 /// A request under way.
@@ -46,6 +43,8 @@ pub(crate) struct UnderWay {
     /// Where its frame ends, in bytes since the connection began.
     pub(crate) end_offset: u64,
     pub(crate) sent_at: Instant,
+    /// Since when the server owes the answer: as it was sent, or later where the driver was late.
+    pub(crate) owed_from: Instant,
     pub(crate) give_up_at: Instant,
     /// Whether that is a moment that the caller named, and not so much time from when it was sent.
     pub(crate) is_deadline: bool,
@@ -60,6 +59,15 @@ pub(crate) struct Answered {
     pub(crate) places: u32,
     /// Who waits for it.
     pub(crate) waker: Option<Waker>,
+}
+
+/// What a look at the time of requests found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// When the time of another is over.
+    pub(crate) next: Option<Instant>,
+    /// Since when the server owes an answer that nobody waits for any more, and has not come.
+    pub(crate) owed_from: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -187,8 +195,7 @@ impl Pending {
             }
             State::Overdue => {
                 slot.state = State::GivenUp;
-                let sent_at = slot.request.sent_at;
-                Poll::Ready(Answer::Overdue { sent_at })
+                Poll::Ready(Answer::Overdue)
             }
             State::Asked(waker) => {
                 waker.clone_from(context.waker());
@@ -198,53 +205,59 @@ impl Pending {
         }
     }
 
-    /// The caller is done with a request, whatever comes of it.
-    pub(crate) fn give_up(&mut self, id: u32) {
-        let Some(slot) = slot(&mut self.slots, id) else {
-            return;
-        };
+    /// The caller is done with a request, whatever comes of it. Says since when the server owes the
+    /// answer, if it still does.
+    pub(crate) fn give_up(&mut self, id: u32) -> Option<Instant> {
+        let slot = slot(&mut self.slots, id)?;
         match slot.state {
-            State::Asked(_) | State::Overdue => slot.state = State::GivenUp,
+            State::Asked(_) | State::Overdue => {
+                slot.state = State::GivenUp;
+                return Some(slot.request.owed_from);
+            }
             State::Answered(_) => {
                 slot.state = State::Free;
                 self.free.push(index(id));
             }
             State::Free | State::GivenUp => {}
         }
+        None
     }
 
-    /// Gives up requests whose time is over, adds whom to wake, and says when that of another is. Their
-    /// slots are kept until the server is done with them.
-    pub(crate) fn give_up_overdue(
-        &mut self,
-        now: Instant,
-        wake: &mut Vec<Waker>,
-    ) -> Option<Instant> {
-        let mut next = None::<Instant>;
+    /// Gives up requests whose time is over, and adds whom to wake. Their slots are kept until the
+    /// server is done with them.
+    pub(crate) fn give_up_overdue(&mut self, now: Instant, wake: &mut Vec<Waker>) -> Times {
+        let (mut next, mut owed_from) = (None, None);
         for slot in &mut self.slots {
-            let give_up_at = slot.request.give_up_at;
+            let request = &slot.request;
             match &slot.state {
-                State::Asked(_) if give_up_at > now => {
-                    next = Some(next.map_or(give_up_at, |next| next.min(give_up_at)));
+                State::Asked(_) if request.give_up_at > now => {
+                    next = earlier(next, Some(request.give_up_at));
                 }
                 State::Asked(_) => {
+                    owed_from = earlier(owed_from, Some(request.owed_from));
                     if let State::Asked(waker) = std::mem::replace(&mut slot.state, State::Overdue)
                     {
                         wake.push(waker);
                     }
                 }
-                _ => {}
+                State::Overdue | State::GivenUp => {
+                    owed_from = earlier(owed_from, Some(request.owed_from));
+                }
+                State::Free | State::Answered(_) => {}
             }
         }
-        next
+        Times { next, owed_from }
     }
 
     /// Gives the requests that count as sent at a moment more time, unless their caller named the end
     /// of it.
     pub(crate) fn prolong(&mut self, sent_at: Instant, more: Duration) {
-        for slot in &mut self.slots {
-            if slot.request.sent_at == sent_at && !slot.request.is_deadline {
-                slot.request.give_up_at += more;
+        for Slot { request, .. } in &mut self.slots {
+            if request.sent_at == sent_at {
+                request.owed_from += more;
+                if !request.is_deadline {
+                    request.give_up_at += more;
+                }
             }
         }
     }
@@ -257,7 +270,13 @@ impl Pending {
                     slot.state = State::Answered(answer(&slot.request));
                     wake.push(waker);
                 }
-                State::Overdue => slot.state = State::Answered(answer(&slot.request)),
+                // Its time was over before.
+                State::Overdue => {
+                    slot.state = State::Answered(match answer(&slot.request) {
+                        Answer::Unknown(_) => Answer::Overdue,
+                        answer => answer,
+                    });
+                }
                 State::GivenUp => self.free.push(index(slot.id)),
                 done @ (State::Free | State::Answered(_)) => slot.state = done,
             }
@@ -273,6 +292,14 @@ impl Pending {
     /// Whether the server has answered everything.
     pub(crate) fn is_answered(&self) -> bool {
         self.unanswered == 0
+    }
+}
+
+/// The earlier of two moments, where there are two.
+pub(crate) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 
@@ -301,6 +328,7 @@ mod tests {
         UnderWay {
             end_offset: seconds,
             sent_at: now,
+            owed_from: now,
             give_up_at: now + Duration::from_secs(seconds),
             is_deadline: false,
             places: 1,
@@ -376,16 +404,17 @@ mod tests {
         let mut pending = Pending::new();
         let (overdue, later) = (ask(&mut pending, 10), ask(&mut pending, 20));
         let (now, mut wake) = (Instant::now(), Vec::new());
-        assert!(pending.give_up_overdue(now, &mut wake).is_some());
+        assert!(pending.give_up_overdue(now, &mut wake).next.is_some());
         assert!(wake.is_empty());
-        let next = pending.give_up_overdue(now + Duration::from_secs(15), &mut wake);
-        assert!(next.is_some_and(|next| next > now + Duration::from_secs(15)));
+        let times = pending.give_up_overdue(now + Duration::from_secs(15), &mut wake);
+        assert!(
+            times
+                .next
+                .is_some_and(|next| next > now + Duration::from_secs(15))
+        );
         assert_eq!(wake.len(), 1);
         assert!(take(&mut pending, later).is_none());
-        assert!(matches!(
-            take(&mut pending, overdue),
-            Some(Answer::Overdue { .. })
-        ));
+        assert!(matches!(take(&mut pending, overdue), Some(Answer::Overdue)));
         assert!(
             pending.answer(overdue, frame(1)).is_some(),
             "its reply was still to come"
@@ -417,8 +446,9 @@ mod tests {
             [request, others, named].map(|request| pending.insert(request, Waker::noop().clone()));
         pending.prolong(request.sent_at, Duration::from_secs(10));
         let (now, mut wake) = (request.sent_at, Vec::new());
-        let next = pending.give_up_overdue(now + Duration::from_secs(15), &mut wake);
-        assert_eq!((wake.len(), next), (2, Some(now + Duration::from_secs(20))));
+        let times = pending.give_up_overdue(now + Duration::from_secs(15), &mut wake);
+        let next = Some(now + Duration::from_secs(20));
+        assert_eq!((wake.len(), times.next), (2, next));
         assert!(take(&mut pending, prolonged).is_none());
     }
 

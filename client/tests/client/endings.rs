@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use larder_client::{Cause, Config, ConnectError, Error, Limits, Status};
+use larder_client::{Cause, Client, Config, ConnectError, Error, Limits, Status};
 use larder_protocol::{Opcode, encode_close, encode_status};
 use tokio::io::AsyncWriteExt;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::fake::Fake;
 
@@ -208,6 +210,63 @@ async fn a_request_that_is_not_answered_in_time_is_unknown_and_a_silent_server_i
         again.is_err(),
         "the second connection is silent too, and is another one"
     );
+}
+
+/// A client of a server that is silent on its first connection and answers on the next.
+async fn client_of_silent(config: Config) -> (Client, JoinHandle<()>) {
+    let fake = Fake::start().await;
+    let (client, mut silent) = fake.client(config).await;
+    let serve = tokio::spawn(async move {
+        while silent.next().await.is_some() {}
+        let mut peer = fake.accept().await;
+        while let Some(asked) = peer.next().await {
+            peer.found(&asked, b"here").await;
+        }
+    });
+    (client, serve)
+}
+
+#[tokio::test]
+async fn a_silent_server_is_left_though_each_request_has_little_time() {
+    let (client, _serve) = client_of_silent(Config {
+        request_timeout: Duration::from_millis(200),
+        ..Config::default()
+    })
+    .await;
+    let hurried = client.within(Duration::from_millis(5));
+    while hurried.get("key").await.is_err() {}
+}
+
+#[tokio::test]
+async fn a_silent_server_is_left_though_each_request_is_cancelled() {
+    let (client, _serve) = client_of_silent(Config {
+        request_timeout: Duration::from_millis(200),
+        ..Config::default()
+    })
+    .await;
+    loop {
+        let got = timeout(Duration::from_millis(5), client.get("key")).await;
+        if got.is_ok_and(|answered| answered.is_ok()) {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_gets_a_place_though_cancelled_ones_have_them_all_at_a_silent_server() {
+    let (client, _serve) = client_of_silent(Config {
+        request_timeout: Duration::from_millis(30),
+        in_flight_max: 2,
+        ..Config::default()
+    })
+    .await;
+    for _ in 0..2 {
+        let cancelled = timeout(Duration::ZERO, client.get("cancelled")).await;
+        assert!(cancelled.is_err(), "{cancelled:?}");
+    }
+    let patient = client.within(Duration::from_secs(10));
+    let found = patient.get("key").await.expect("answered");
+    assert_eq!(found.expect("found").value, "here");
 }
 
 #[tokio::test]
