@@ -118,6 +118,11 @@ impl Connector {
         self.roomiest(1).0
     }
 
+    /// Whether there is no connection, and the last attempt to make one has failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.open_link().is_none() && self.pool().failures > 0
+    }
+
     /// The open connection with the most room, or a new one as soon as there is one.
     pub(crate) async fn link(self: &Arc<Self>) -> Result<&Link, ConnectError> {
         if let Some(link) = self.open_link_or_more() {

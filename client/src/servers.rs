@@ -339,12 +339,16 @@ impl Servers {
         }
     }
 
-    /// Notes from how a request ended whether its server is there.
+    /// Notes from how a request ended whether its server is there. One that had too little time to
+    /// hear that it cannot be reached may still know of an attempt that has failed.
     fn note<T>(&self, number: usize, answered: &Result<T, Error>) {
         if let WhenGone::Miss { retry_after } = self.when_gone {
+            let node = &self.nodes[number];
             match answered {
-                Err(error) if error.is_unreachable() => self.nodes[number].note_gone(retry_after),
-                Ok(_) | Err(Error::Refused { .. }) => self.nodes[number].note_there(),
+                Ok(_) | Err(Error::Refused { .. }) => node.note_there(),
+                Err(error) if error.is_unreachable() || node.connector.is_failing() => {
+                    node.note_gone(retry_after);
+                }
                 Err(_) => {}
             }
         }

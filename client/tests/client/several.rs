@@ -149,6 +149,28 @@ async fn keys_of_a_server_that_is_gone_fail_where_that_is_chosen() {
 }
 
 #[tokio::test]
+async fn keys_of_a_server_that_hangs_miss_though_each_request_has_little_time() {
+    let (stays, hangs) = (Fake::start().await, Fake::start().await);
+    let urls = [stays.url(), hangs.url()];
+    let config = Config {
+        request_timeout: Duration::from_millis(50),
+        connect_timeout: Duration::from_millis(50),
+        ..config(WhenGone::Miss { retry_after: LONG })
+    };
+    let connecting = Client::connect_many_with(urls, config);
+    let (client, peer, mut silent) = tokio::join!(connecting, stays.accept(), hangs.accept());
+    tokio::spawn(serve(peer));
+    let client = client.expect("both are there");
+    let (_, gone) = keys(&client, &mut silent).await;
+    let hurried = client.within(Duration::from_millis(5));
+    let is_left_alone = |error: Error| error.is_unreachable();
+    while !hurried.set(&gone, "v").await.is_err_and(is_left_alone) {}
+    for _ in 0..3 {
+        assert_eq!(hurried.get(&gone).await, Ok(None));
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_back_is_found_again() {
     let when_gone = WhenGone::Miss {
         retry_after: Duration::from_millis(1),
