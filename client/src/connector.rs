@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::client::ServerInfo;
+use crate::config::bounded;
 use crate::desk::Terms;
 use crate::link::{Halves, Link};
 use crate::metrics::Meter;
@@ -79,12 +80,38 @@ pub(crate) enum Opened {
     Unix(Greeted<unix::OwnedReadHalf, unix::OwnedWriteHalf>),
 }
 
+/// The one task that tries to connect. One that is dropped before it is done, with its runtime or by a
+/// panic, has failed, and whoever still waits starts the next.
+struct Attempts {
+    connector: Arc<Connector>,
+    // INVARIANT: says the same as the pool's `connecting`.
+    is_done: bool,
+}
+
+impl Drop for Attempts {
+    fn drop(&mut self) {
+        if !self.is_done {
+            let cut_short = self.connector.cut_short();
+            self.connector.pool().note_failure(cut_short).connecting = false;
+            self.connector.connected.notify_waiters();
+        }
+    }
+}
+
 /// Counts a request among those that wait.
 struct Waiter<'c>(&'c Connector);
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.0.pool().waiters -= 1;
+    }
+}
+
+impl Pool {
+    fn note_failure(&mut self, error: ConnectError) -> &mut Self {
+        self.failures = self.failures.saturating_add(1);
+        self.last_error = Some(error);
+        self
     }
 }
 
@@ -165,10 +192,12 @@ impl Connector {
 
     #[cold]
     fn connect_more(self: &Arc<Self>) {
-        let mut pool = self.pool();
-        if !pool.connecting {
-            pool.connecting = true;
-            tokio::spawn(self.clone().connect());
+        if !std::mem::replace(&mut self.pool().connecting, true) {
+            let attempts = Attempts {
+                connector: self.clone(),
+                is_done: false,
+            };
+            tokio::spawn(attempts.connect());
         }
     }
 
@@ -195,42 +224,6 @@ impl Connector {
     #[inline]
     fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
         self.links.iter().map_while(OnceLock::get)
-    }
-
-    /// Tries to connect until there are enough connections, or nobody waits any more.
-    async fn connect(self: Arc<Self>) {
-        loop {
-            let failures = self.pool().failures;
-            if failures > 0 {
-                sleep(self.config.pause_after(failures)).await;
-            }
-            let attempt = self.attempt().await;
-            let mut pool = self.pool();
-            match attempt {
-                Ok(()) => {
-                    let wanted = connections(&self.config);
-                    pool.failures = 0;
-                    pool.last_error = None;
-                    pool.connecting = self.roomiest(wanted).1 < wanted;
-                    let goes_on = pool.connecting;
-                    drop(pool);
-                    self.connected.notify_waiters();
-                    if !goes_on {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    self.meter.failed_to_connect();
-                    tracing::debug!(%error, failures, "an attempt to connect failed");
-                    pool.failures = pool.failures.saturating_add(1);
-                    pool.last_error = Some(error);
-                    if pool.waiters == 0 {
-                        pool.connecting = false;
-                        return;
-                    }
-                }
-            }
-        }
     }
 
     async fn attempt(&self) -> Result<(), ConnectError> {
@@ -284,7 +277,7 @@ impl Connector {
 
     /// Makes one connection, in one attempt.
     pub(crate) async fn open(&self) -> Result<Opened, ConnectError> {
-        let end = Instant::now() + self.config.connect_timeout;
+        let end = Instant::now() + bounded(self.config.connect_timeout);
         match &self.address {
             Address::Tcp { host, port } => {
                 let connecting = TcpStream::connect((host.as_str(), *port));
@@ -415,6 +408,14 @@ impl Connector {
         }
     }
 
+    fn cut_short(&self) -> ConnectError {
+        ConnectError::Io {
+            address: self.address.clone(),
+            kind: std::io::ErrorKind::Interrupted,
+            why: "the task that tried to is no more; did its runtime end?".to_owned(),
+        }
+    }
+
     fn silent(&self) -> ConnectError {
         ConnectError::Silent {
             address: self.address.clone(),
@@ -432,6 +433,39 @@ impl Connector {
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock()
+    }
+}
+
+impl Attempts {
+    /// Tries to connect until there are enough connections, or nobody waits any more.
+    async fn connect(mut self) {
+        while !self.is_done {
+            let connector = &*self.connector;
+            let failures = connector.pool().failures;
+            if failures > 0 {
+                sleep(connector.config.pause_after(failures)).await;
+            }
+            let attempt = connector.attempt().await;
+            let mut pool = connector.pool();
+            match attempt {
+                Ok(()) => {
+                    let wanted = connections(&connector.config);
+                    pool.failures = 0;
+                    pool.last_error = None;
+                    pool.connecting = connector.roomiest(wanted).1 < wanted;
+                    self.is_done = !pool.connecting;
+                    drop(pool);
+                    connector.connected.notify_waiters();
+                }
+                Err(error) => {
+                    connector.meter.failed_to_connect();
+                    tracing::debug!(%error, failures, "an attempt to connect failed");
+                    pool.note_failure(error);
+                    pool.connecting = pool.waiters > 0;
+                    self.is_done = !pool.connecting;
+                }
+            }
+        }
     }
 }
 

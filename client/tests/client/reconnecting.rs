@@ -266,6 +266,83 @@ async fn a_link_that_has_ended_serves_the_next_connection_again_and_again() {
     }
 }
 
+/// Answers on the next connection for as long as the client is there.
+async fn serve(fake: &Fake) {
+    let mut peer = fake.accept().await;
+    while let Some(asked) = peer.next().await {
+        peer.found(&asked, b"here").await;
+    }
+}
+
+#[test]
+fn a_runtime_that_ends_while_it_connects_leaves_it_to_the_next() {
+    let [first, second] = [(); 2].map(|()| tokio::runtime::Runtime::new().expect("threads"));
+    second.block_on(async {
+        let fake = Fake::start().await;
+        let patient = Config {
+            connect_timeout: Duration::from_secs(3600),
+            ..Config::default()
+        };
+        let client = Client::lazy(&fake.url(), patient).expect("a good address");
+        let hurried = client.within(Duration::from_secs(60));
+        let asking = first.spawn(async move { hurried.get("key").await });
+        let _silent = fake.accept_silently().await;
+        // This one waits for what the other runtime tries to do.
+        let mut waiting = pin!(client.get("key"));
+        tokio::select! {
+            biased;
+            answered = &mut waiting => panic!("{answered:?}"),
+            () = std::future::ready(()) => {}
+        }
+        first.shutdown_background();
+        assert!(asking.await.is_err_and(|error| error.is_cancelled()));
+        let ask = async {
+            waiting.await.expect("answered").expect("found");
+            client.get("key").await.expect("answered").expect("found");
+        };
+        tokio::select! {
+            () = ask => {}
+            () = serve(&fake) => panic!("the client is there"),
+        }
+    });
+}
+
+#[test]
+fn a_panic_while_it_begins_to_connect_leaves_it_to_the_next() {
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let fake = runtime.block_on(Fake::start());
+    let client = Client::lazy(&fake.url(), Config::default()).expect("a good address");
+    let outside = client.clone();
+    let panicked = std::thread::spawn(move || {
+        // There is no runtime to connect in.
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        pin!(outside.get("key")).poll(&mut context).is_ready()
+    });
+    assert!(panicked.join().is_err());
+    runtime.block_on(async {
+        tokio::select! {
+            answered = client.get("key") => drop(answered.expect("answered").expect("found")),
+            () = serve(&fake) => panic!("the client is there"),
+        }
+    });
+}
+
+#[tokio::test]
+async fn all_the_time_there_is_may_be_given() {
+    let fake = Fake::start().await;
+    let longest = Config {
+        request_timeout: Duration::MAX,
+        connect_timeout: Duration::MAX,
+        backoff_max: Duration::MAX,
+        ..Config::default()
+    };
+    let client = Client::lazy(&fake.url(), longest).expect("a good address");
+    tokio::select! {
+        answered = client.get("key") => drop(answered.expect("answered").expect("found")),
+        () = serve(&fake) => panic!("the client is there"),
+    }
+}
+
 #[test]
 fn a_request_learns_that_the_runtime_of_its_connection_has_ended() {
     let of_connection = tokio::runtime::Runtime::new().expect("threads");
