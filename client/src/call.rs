@@ -122,10 +122,10 @@ impl<T: Outcome> Future for Call<'_, T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let exchange = &mut self.exchange;
         let outcome = match ready!(exchange.poll(context)) {
-            Ok(frame) => T::from_frame(frame).unwrap_or_else(|why| Err(exchange.blame(why))),
+            Ok(frame) => exchange.read(frame),
             Err(error) => Err(*error),
         };
-        Poll::Ready(outcome.inspect_err(|error| exchange.connector.meter.failed(error)))
+        Poll::Ready(outcome.inspect_err(|error| exchange.note(error)))
     }
 }
 
@@ -262,13 +262,24 @@ impl Exchange<'_> {
         None
     }
 
-    /// Leaves a connection on which the server broke the protocol.
-    #[cold]
-    fn blame(&self, why: String) -> Error {
-        if let (&Stage::Over { connection }, Some(link)) = (&self.stage, self.link) {
-            link.give_up_broken(connection, &why);
+    /// What the frame of the answer says.
+    #[inline]
+    fn read<T: Outcome>(&self, frame: Bytes) -> Result<T, Error> {
+        match frame.first() == Some(&(self.frame.request.opcode() as u8)) {
+            true => T::from_frame(frame).unwrap_or_else(|why| Err(Error::broken(why))),
+            false => Err(Error::misfit()),
         }
-        Error::Unknown(Cause::Protocol(why))
+    }
+
+    /// Counts an error, and leaves the connection if it is that the server broke the protocol there.
+    #[cold]
+    fn note(&self, error: &Error) {
+        self.connector.meter.failed(error);
+        if let (&Stage::Over { connection }, Some(link), Error::Unknown(Cause::Protocol(why))) =
+            (&self.stage, self.link, error)
+        {
+            link.give_up_broken(connection, why);
+        }
     }
 
     fn not_in_time(&self) -> Error {

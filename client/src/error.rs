@@ -158,9 +158,12 @@ impl Error {
 
     /// A reply that does not fit its request: the request was executed, but who knows what it did.
     pub(crate) fn misfit() -> Self {
-        Self::Unknown(Cause::Protocol(
-            "its reply is of another kind than the request".to_owned(),
-        ))
+        Self::broken("its reply is of another kind than the request".to_owned())
+    }
+
+    /// A reply that cannot be one.
+    pub(crate) fn broken(why: String) -> Self {
+        Self::Unknown(Cause::Protocol(why))
     }
 }
 

@@ -371,7 +371,8 @@ impl Link {
     }
 
     /// Hands answers to those who wait for them, adds whom to wake, and says why the connection has no
-    /// more to do, if it has not.
+    /// more to do, if it has not. An answer to what was not asked is its end: nobody knows whose answers
+    /// the others are. (One to a request that was given up is none of those.)
     fn hand_out(
         &self,
         answers: &mut Vec<(u32, Answer)>,
@@ -380,7 +381,7 @@ impl Link {
     ) -> Option<Ending> {
         let now = Instant::now();
         let mut batch = self.meter.received(read_bytes, now);
-        let mut free_places = 0;
+        let (mut free_places, mut stray) = (0, None);
         let mut desk = self.desk();
         if read_bytes > 0 {
             desk.note_heard(now);
@@ -392,13 +393,18 @@ impl Link {
                     batch.one_sent_at(answered.sent_at);
                     wake.extend(answered.waker);
                 }
-                None => tracing::warn!(id, "the server answered what was not asked"),
+                None => stray = Some(id),
             }
         }
         desk.give_back(free_places, wake);
         let ending = desk.ending();
         self.leave_desk(desk);
-        ending
+        let Some(id) = stray else {
+            return ending;
+        };
+        let why = "the server answered what was not asked";
+        tracing::warn!(id, why);
+        Some(Ending::Broken(format!("{why}, by the id {id}")))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use larder_client::{Cause, Client, Config, ConnectError, Error, Limits, Status};
-use larder_protocol::{Opcode, encode_close, encode_status};
+use larder_protocol::{Opcode, encode_close, encode_done, encode_status, encode_stored};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -304,6 +304,58 @@ async fn a_server_that_breaks_the_protocol_is_left() {
         matches!(error, Err(Error::Unknown(Cause::Protocol(_)))),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_answers_what_was_not_asked_is_left() {
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake.client(blunt()).await;
+    let serve = async {
+        let [first, second] = [peer.expect().await, peer.expect().await];
+        // Twice the same is an answer more than was asked for.
+        peer.found(&first, b"once").await;
+        peer.found(&first, b"twice").await;
+        peer.expect_end().await;
+        second
+    };
+    let (first, second, _) = tokio::join!(client.get("first"), client.get("second"), serve);
+    assert_eq!(first.expect("answered").expect("found").value, "once");
+    assert!(
+        matches!(second, Err(Error::Unknown(Cause::Protocol(_)))),
+        "{second:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_answers_with_something_else_is_left() {
+    let fake = Fake::start().await;
+    let client = Client::lazy(&fake.url(), Config::default()).expect("a good address");
+    let serve = async {
+        // The body of the one is no body of the other; the other says as much as was asked for.
+        for opcode in [Opcode::Set, Opcode::Touch] {
+            let mut peer = fake.accept().await;
+            let asked = peer.expect().await;
+            let mut output = Vec::new();
+            match opcode {
+                Opcode::Set => encode_stored(&mut output, opcode, asked.frame().id, 7),
+                _ => encode_done(&mut output, opcode, asked.frame().id),
+            }
+            peer.send(&output).await;
+            peer.expect_end().await;
+        }
+    };
+    let ask = async {
+        let got = client.get("key").await.expect_err("no item");
+        let deleted = client.delete("key").await.expect_err("another's answer");
+        [got, deleted]
+    };
+    let (errors, ()) = tokio::join!(ask, serve);
+    for error in errors {
+        assert!(
+            matches!(error, Error::Unknown(Cause::Protocol(_))),
+            "{error:?}"
+        );
+    }
 }
 
 #[tokio::test]
