@@ -19,6 +19,9 @@
 //! one thread in the background, which is started with the first client and shared by all; the thread
 //! that waits only sleeps. A client can be cloned and used by many threads at a time.
 //!
+//! A client that was made in a runtime may be waited for as well, for as long as [that one
+//! runs](crate#runtimes).
+//!
 //! Do not wait within a runtime: a task that waits keeps its thread from every other task. tokio
 //! panics there, and says so.
 

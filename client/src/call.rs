@@ -3,7 +3,8 @@
 //!
 //! It is written as a state machine and not as an `async` function: a request that finds a connection
 //! and room, as nearly all do, is looked at twice, when it is sent and when its answer is there, and
-//! each look goes straight to what there is to do.
+//! each look goes straight to what there is to do. One that has to wait for a connection, or beside a
+//! driver that [may not run](crate::beside), does so in a future of its own.
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Span;
 
 use crate::allowance::Allowance;
+use crate::beside::{Place, Stands, Waited, Waiting, is_abroad};
 use crate::config::bounded;
 use crate::connector::Connector;
 use crate::desk::Time;
@@ -75,8 +77,8 @@ enum Stage<'r> {
     New,
     /// It needs a connection.
     Ready,
-    /// There is no connection, and it waits for one.
-    Unconnected(Connecting<'r>),
+    /// There is no connection and it waits for one, or its driver may not run.
+    Waiting(Waiting<'r>),
     /// It has a connection, and perhaps a ticket in the queue for room there.
     Knocking(Option<u64>),
     /// It was sent, under this id.
@@ -84,8 +86,6 @@ enum Stage<'r> {
     /// It is over, and was answered on this connection, if it was.
     Over { connection: u32 },
 }
-
-type Connecting<'r> = Pin<Box<dyn Future<Output = Result<&'r Link, Error>> + Send + 'r>>;
 
 impl Connector {
     /// Asks the server, and waits for its answer for as long as the request may take.
@@ -132,7 +132,7 @@ impl<T: Outcome> Future for Call<'_, T> {
 /// The whole frame of an answer, or why there is none.
 type Got = Result<Bytes, Box<Error>>;
 
-impl Exchange<'_> {
+impl<'r> Exchange<'r> {
     /// Goes on, within its span, to its end.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Got> {
         if matches!(self.stage, Stage::New) {
@@ -173,28 +173,29 @@ impl Exchange<'_> {
                     self.stage = Stage::Ready;
                 }
                 (Stage::Knocking(ticket), Some(link)) => {
-                    match ready!(link.poll_send(&mut self.frame, &mut self.time, ticket, context)) {
-                        Ok(connection) => {
+                    let (frame, time, mut home) = (&mut self.frame, &mut self.time, None);
+                    match link.poll_send(frame, time, ticket, &mut home, context) {
+                        Poll::Ready(Ok(connection)) => {
                             // Its task was noted beside it, to be woken.
                             let id = self.frame.id;
                             self.stage = Stage::Sent { id, connection };
-                            return Poll::Pending;
                         }
-                        // The connection closed its door while this request stood before it.
-                        Err(NotSent::Closed) => self.stage = Stage::Ready,
-                        Err(NotSent::Overdue) => return self.over(self.not_in_time()),
-                        Err(NotSent::TooMuch(reason)) => {
-                            let (status, message) = (reason.status(), reason.to_string());
-                            return self.over(Error::Refused { status, message });
-                        }
+                        Poll::Ready(Err(not_sent)) => match self.heed_not_sent(not_sent) {
+                            None => continue,
+                            Some(error) => return self.over(error),
+                        },
+                        Poll::Pending => {}
                     }
+                    if !home.is_some_and(is_abroad) {
+                        return Poll::Pending;
+                    }
+                    self.step_aside(link);
                 }
-                (Stage::Unconnected(connecting), _) => {
-                    match ready!(connecting.as_mut().poll(context)) {
-                        Ok(link) => self.link = Some(link),
-                        Err(error) => return self.over(error),
+                (Stage::Waiting(waiting), _) => {
+                    let waited = ready!(waiting.as_mut().poll(context));
+                    if let Some(got) = self.heed_waited(waited) {
+                        return Poll::Ready(got);
                     }
-                    self.stage = Stage::Knocking(None);
                 }
                 (Stage::Over { .. }, _) => {
                     panic!("a request is asked for its answer a second time")
@@ -219,19 +220,78 @@ impl Exchange<'_> {
             Some(_) => Stage::Knocking(None),
             None => {
                 let (connector, overdue) = (self.connector, self.not_in_time());
-                let give_up_at = self.time.end(Instant::now);
-                Stage::Unconnected(Box::pin(async move {
-                    match timeout_at(give_up_at, connector.link()).await {
-                        Ok(link) => Ok(link?),
+                let give_up_at = self.time.end_by_clock();
+                Stage::Waiting(Box::pin(async move {
+                    let link = timeout_at(give_up_at, connector.link()).await;
+                    Waited::Connected(match link {
+                        Ok(link) => link.map_err(Error::from),
                         Err(_) => Err(overdue),
-                    }
+                    })
                 }))
             }
         };
     }
 
+    /// Waits with a timer of its own, since the driver of its connection may not run.
+    #[cold]
+    fn step_aside(&mut self, link: &'r Link) {
+        let stands = match self.stage {
+            Stage::Knocking(ticket) => Stands::Knocking(ticket),
+            Stage::Sent { id, connection } => Stands::Sent { id, connection },
+            _ => unreachable!("it was sent, or waits for room"),
+        };
+        // What was written with others has the clock of the first, which may be long ago.
+        if let Time::For(_) | Time::Until(_) = self.time {
+            self.time = Time::Ends(Instant::now() + bounded(self.after));
+        }
+        let place = Place { link, stands };
+        self.stage = Stage::Waiting(place.wait(self.frame.clone(), self.time));
+    }
+
+    /// What follows where it waited: the end, or that it goes on.
+    #[cold]
+    fn heed_waited(&mut self, waited: Waited<'r>) -> Option<Got> {
+        let error = match waited {
+            Waited::Connected(Ok(link)) => {
+                self.link = Some(link);
+                self.stage = Stage::Knocking(None);
+                return None;
+            }
+            Waited::Connected(Err(error)) => error,
+            Waited::NotSent(not_sent) => self.heed_not_sent(not_sent)?,
+            Waited::Answered { answer, connection } => {
+                self.stage = Stage::Over { connection };
+                let got = self.heed(answer, connection);
+                if got.is_none() {
+                    self.stage = Stage::Ready;
+                }
+                return got;
+            }
+        };
+        self.stage = Stage::Over { connection: 0 };
+        Some(Err(Box::new(error)))
+    }
+
+    /// What follows where it was not sent: the end, or that it looks for another connection.
+    #[cold]
+    fn heed_not_sent(&mut self, not_sent: NotSent) -> Option<Error> {
+        match not_sent {
+            // The connection closed its door while this request stood before it.
+            NotSent::Closed => {
+                self.stage = Stage::Ready;
+                None
+            }
+            NotSent::Overdue => Some(self.not_in_time()),
+            NotSent::TooMuch(reason) => {
+                let (status, message) = (reason.status(), reason.to_string());
+                Some(Error::Refused { status, message })
+            }
+        }
+    }
+
     /// What follows from an answer: the end, or that the request is sent again.
-    #[inline]
+    // In two places, of which one is in the way of every request.
+    #[inline(always)]
     fn heed(&mut self, answer: Answer, connection: u32) -> Option<Got> {
         match answer {
             Answer::Frame(frame) if !is_draining(&frame) => Some(Ok(frame)),
@@ -258,6 +318,7 @@ impl Exchange<'_> {
             Some(left) => left,
             None => return Some(Err(Box::new(Error::NotExecuted(cause)))),
         };
+        self.time.end_by_clock();
         self.connector.meter.resent();
         None
     }

@@ -20,6 +20,7 @@ use larder_protocol::{
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
+use tokio::runtime::{self, Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -250,6 +251,7 @@ impl Connector {
             server: Arc::new(greeted.server),
             places: places.clamp(1, IN_FLIGHT_CEILING),
             patience: self.config.patience(),
+            home: home(),
         };
         let mut halves = Halves {
             reader: greeted.reader,
@@ -475,6 +477,13 @@ fn beginning_of(said: &[u8]) -> String {
     const SHOWN_BYTES: usize = 40;
     let shown = &said[..said.len().min(SHOWN_BYTES)];
     format!("its answer begins with \"{}\"", shown.escape_ascii())
+}
+
+/// The runtime that the connections are driven by which are made now, where it may run only while
+/// somebody waits in it.
+fn home() -> Option<runtime::Id> {
+    let here = Handle::current();
+    (here.runtime_flavor() != RuntimeFlavor::MultiThread).then(|| here.id())
 }
 
 /// How many connections there should be.

@@ -23,6 +23,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use larder_protocol::{Class, Reason, RequestFrame};
+use tokio::runtime;
 use tokio::time::Instant;
 
 use crate::client::ServerInfo;
@@ -53,6 +54,8 @@ pub(crate) struct Terms {
     pub(crate) places: u32,
     /// How long the server may say nothing where it owes an answer.
     pub(crate) patience: Duration,
+    /// The runtime of the driver, where that may run only while somebody waits in it.
+    pub(crate) home: Option<runtime::Id>,
 }
 
 /// What tasks and the driver share.
@@ -101,8 +104,10 @@ enum Stage {
 pub(crate) enum Time {
     /// So much, from when it is first looked at.
     For(Duration),
-    /// So much, and by now it is known until when.
+    /// So much, and it is over then by the clock of those that it was written with.
     Until(Instant),
+    /// So much, and it is over then.
+    Ends(Instant),
     /// Until a moment that the caller named.
     Deadline(Instant),
 }
@@ -115,6 +120,8 @@ pub(crate) struct Knock<'k, 'r> {
     pub(crate) time: &'k mut Time,
     /// What it has in the queue for room.
     pub(crate) ticket: &'k mut Option<u64>,
+    /// Is told the [home](Terms::home) of the driver.
+    pub(crate) home: &'k mut Option<runtime::Id>,
 }
 
 /// What came of it.
@@ -164,8 +171,17 @@ impl Time {
                 *self = Self::Until(end);
                 end
             }
-            Self::Until(end) | Self::Deadline(end) => end,
+            Self::Until(end) | Self::Ends(end) | Self::Deadline(end) => end,
         }
+    }
+
+    /// When the time is over, and that for good.
+    pub(crate) fn end_by_clock(&mut self) -> Instant {
+        let end = self.end(Instant::now);
+        if let Self::Until(_) = self {
+            *self = Self::Ends(end);
+        }
+        end
     }
 }
 
@@ -229,6 +245,7 @@ impl Desk {
             *knock.ticket = None;
             return (Knocked::Closed, Stir::default());
         }
+        *knock.home = self.terms.home;
         let frame_bytes = knock.frame.request.frame_bytes();
         if let Some(reason) = too_much(&knock.frame.request, frame_bytes, &self.terms.server.limits)
         {
@@ -259,7 +276,7 @@ impl Desk {
         places: u32,
         context: &Context<'_>,
     ) -> (Knocked, Stir) {
-        let give_up_at = knock.time.end(Instant::now);
+        let give_up_at = knock.time.end_by_clock();
         let waker = context.waker().clone();
         *knock.ticket = Some(self.room.queue(places, give_up_at, waker));
         let stir = Stir {
@@ -513,6 +530,7 @@ mod tests {
             server: Arc::new(server),
             places,
             patience: PATIENCE,
+            home: None,
         }
     }
 
@@ -533,6 +551,7 @@ mod tests {
             frame: &mut frame,
             time: &mut { time },
             ticket,
+            home: &mut None,
         };
         let (knocked, _) = desk.knock(knock, &Context::from_waker(Waker::noop()));
         (knocked, frame.id)

@@ -31,6 +31,15 @@
 //! How long a request may take is [`Config::request_timeout`], or what a part of a program says:
 //! [`Client::within`] gives each of its requests other time, [`Client::until`] all of them a deadline.
 //!
+//! # Runtimes
+//!
+//! A connection lives in the tokio runtime in which it was made: that of [`Client::connect`], or of the
+//! request that needed it. That runtime must keep running, as one of several threads does by itself, and
+//! one of a single thread for as long as somebody waits in `block_on`. Any other runtime with timers may
+//! then ask through the same client. Where the connection's runtime is only paused, a request from another
+//! ends a tenth of a second after its time, as unknown (it may be sent when that runtime goes on), and those
+//! after it make a connection in theirs. Where it has ended, so has the connection.
+//!
 //! # Large values
 //!
 //! [`Client::get`] and [`Client::set`] take values up to what the server accepts
@@ -103,6 +112,7 @@
 
 mod address;
 mod allowance;
+mod beside;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 mod call;

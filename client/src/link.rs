@@ -24,6 +24,7 @@ use bytes::BytesMut;
 use larder_protocol::{Reason, RequestFrame};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::runtime;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -153,12 +154,14 @@ impl Link {
         frame: &mut RequestFrame<'_>,
         time: &mut Time,
         ticket: &mut Option<u64>,
+        home: &mut Option<runtime::Id>,
         context: &Context<'_>,
     ) -> Poll<Result<u32, NotSent>> {
         let knock = Knock {
             frame,
             time,
             ticket,
+            home,
         };
         let mut desk = self.desk();
         let (knocked, stir) = desk.knock(knock, context);
@@ -201,7 +204,7 @@ impl Link {
     }
 
     /// Takes no more requests; ends when those under way are answered.
-    fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.at_desk(Desk::drain);
         self.work.notify_one();
     }
@@ -520,6 +523,7 @@ mod tests {
             server,
             places,
             patience: PATIENCE,
+            home: None,
         };
         Arc::new(Link {
             meter: Arc::new(Meter::default()),
@@ -560,7 +564,7 @@ mod tests {
         let mut frame = ping();
         let context = Context::from_waker(Waker::noop());
         let mut time = Time::For(Duration::from_secs(3600));
-        let sent = link.poll_send(&mut frame, &mut time, &mut None, &context);
+        let sent = link.poll_send(&mut frame, &mut time, &mut None, &mut None, &context);
         assert!(matches!(sent, Poll::Ready(Ok(_))));
         link.give_up(frame.id);
     }
@@ -612,7 +616,7 @@ mod tests {
         let begin = Instant::now();
         let mut time = Time::For(Duration::from_secs(3600));
         let context = Context::from_waker(Waker::noop());
-        let sent = link.poll_send(&mut ping(), &mut time, &mut None, &context);
+        let sent = link.poll_send(&mut ping(), &mut time, &mut None, &mut None, &context);
         assert!(matches!(sent, Poll::Ready(Ok(_))));
         let mut notice = Vec::new();
         encode_drain(&mut notice, LEFT.as_millis() as u32, "moving house");
@@ -660,6 +664,7 @@ mod tests {
             let sent = link.poll_send(
                 &mut frame,
                 &mut time,
+                &mut None,
                 &mut None,
                 &Context::from_waker(&waker),
             );

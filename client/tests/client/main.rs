@@ -10,6 +10,7 @@ mod many;
 mod operations;
 mod pool;
 mod reconnecting;
+mod runtimes;
 mod several;
 mod sharing;
 mod streaming;
