@@ -67,7 +67,8 @@ pub struct Settings {
     pub buffer_bytes_max: u64,
     /// How long a connection may stay silent; `None` is for ever.
     pub idle_timeout: Option<Duration>,
-    /// How long a frame may take once its first byte is there; a long one, each mebibyte of it.
+    /// How long a frame may take once its first byte is there; a long one, each mebibyte of it. Within as long a
+    /// connection must have greeted.
     pub frame_timeout: Duration,
     /// How long a client may take to read the replies that wait for it; of a large value, each
     /// mebibyte.

@@ -380,10 +380,15 @@ impl Worker {
             };
         }
         let frame_ms = tuned.frame_ms();
-        if connection.begun_ms != NEVER_MS && since(connection.begun_ms) >= frame_ms {
+        let silent_ms = since(connection.active_ms);
+        let is_late = match connection.phase {
+            // Who has never greeted has no right to wait.
+            Phase::Greeting if connection.begun_ms == NEVER_MS => silent_ms >= frame_ms,
+            _ => connection.begun_ms != NEVER_MS && since(connection.begun_ms) >= frame_ms,
+        };
+        if is_late {
             return Verdict::End(Ending::FrameTimeout { frame_ms });
         }
-        let silent_ms = since(connection.active_ms);
         if let Some(idle_ms) = settings.idle_timeout.map(whole_ms)
             && silent_ms >= idle_ms
         {
