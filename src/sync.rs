@@ -6,6 +6,8 @@
 
 use core::time::Duration;
 pub(crate) use std::sync::Arc;
+#[cfg(feature = "server")]
+pub(crate) use std::sync::Weak;
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use parking_lot::Mutex;

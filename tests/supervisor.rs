@@ -137,6 +137,49 @@ fn a_second_signal_ends_both_processes_at_once() {
 }
 
 #[test]
+fn a_signal_to_both_processes_at_once_is_no_second_one() {
+    let server = serve(&[]);
+    let mut raw = Raw::connect_to(server.address());
+    raw.greet();
+    // Half a request is still answered.
+    let request = set(1, "key", &[b'v'; 1000]);
+    raw.send(&request[..500]);
+    let worker = server.pid();
+    for pid in [worker, server.supervisor_pid()] {
+        kill("-TERM", pid);
+    }
+    raw.next().expect("the notice of the drain");
+    raw.send(&request[500..]);
+    assert_eq!(raw.told().status, Status::OK);
+    drop(raw);
+    assert_eq!(server.wait().0, Some(0));
+    wait_until_dead(worker);
+}
+
+#[test]
+fn the_number_of_workers_is_the_one_that_was_counted_at_the_start() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let server = ServerProcess::serve(&["--memory", "64MiB", "--listen", "127.0.0.1:0"]);
+    store(&server, "key", "value");
+    // What is started from now on has one core.
+    let pid = server.supervisor_pid().to_string();
+    let mut taskset = std::process::Command::new("taskset");
+    assert!(
+        taskset
+            .args(["-acp", "0", &pid])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+    kill_dead("-KILL", server.pid());
+    assert_eq!(value(&server, "key").as_deref(), Some("value"));
+    let mut raw = Raw::connect_to(server.address());
+    raw.greet();
+    assert_eq!(raw.figure("workers"), cores as u64);
+}
+
+#[test]
 fn without_a_supervisor_there_is_one_process_and_its_death_is_the_end() {
     let server = serve(&["--no-supervisor"]);
     assert_eq!(server.pid(), server.supervisor_pid());
@@ -188,6 +231,16 @@ fn an_upgrade_keeps_the_contents_and_changes_the_process() {
     );
     assert_ne!(upgraded.server.pid(), before);
     assert_eq!(value(&upgraded.server, "key").as_deref(), Some("value"));
+}
+
+#[test]
+fn contents_that_are_kept_after_a_clean_end_alone_are_kept_after_one() {
+    let upgraded = Upgraded::serve("upgrade-clean", &["--keep", "clean"]);
+    let ended = upgraded.upgrade_to(env!("CARGO_BIN_EXE_larder"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(value(&upgraded.server, "key").as_deref(), Some("value"));
+    kill_dead("-KILL", upgraded.server.pid());
+    assert_eq!(value(&upgraded.server, "key"), None);
 }
 
 #[test]

@@ -57,7 +57,7 @@ use crate::blackbox::{BlackBox, Boxes, Kind};
 use crate::dialect::larder::Larder;
 use crate::dialect::memcached::Memcached;
 use crate::engine::{Cache, Session, TooManySessions};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, Weak};
 use acceptor::Acceptor;
 use counters::{Counters, Counts};
 use listener::Listener;
@@ -276,7 +276,7 @@ impl Running {
     /// A handle by which another thread can drain the server, or change what can change.
     pub fn drainer(&self) -> Drainer {
         Drainer {
-            shared: Arc::clone(&self.shared),
+            shared: Arc::downgrade(&self.shared),
         }
     }
 
@@ -316,16 +316,19 @@ impl Drop for Running {
     }
 }
 
-/// Drains a server, or changes it, from another thread, such as the one that waits for signals.
+/// Drains a server, or changes it, from another thread, such as the one that waits for signals. It does not keep
+/// the server or its cache: where that has ended, it does nothing.
 #[derive(Debug, Clone)]
 pub struct Drainer {
-    shared: Arc<Shared>,
+    shared: Weak<Shared>,
 }
 
 impl Drainer {
     /// As [`Running::drain`].
     pub fn drain(&self) {
-        self.shared.drain();
+        if let Some(shared) = self.shared.upgrade() {
+            shared.drain();
+        }
     }
 
     /// Changes what can change while a server runs. Deadlines that run are compared with what counts
@@ -336,7 +339,9 @@ impl Drainer {
     /// A setting cannot work; then none is changed.
     pub fn tune(&self, tuning: &Tuning) -> Result<(), SettingError> {
         tuning.check()?;
-        self.shared.tuned.set(tuning);
+        if let Some(shared) = self.shared.upgrade() {
+            shared.tuned.set(tuning);
+        }
         Ok(())
     }
 }

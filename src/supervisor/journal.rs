@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::{Pid, WaitStatus};
+use rustix::process::{Pid, Signal, WaitStatus};
 use serde::Serialize;
 
 use crate::sync::{Arc, Mutex};
@@ -219,6 +219,14 @@ impl Ended {
         match status.terminating_signal() {
             Some(signal) => Self::Killed(signal),
             None => Self::Exited(status.exit_status().unwrap_or_default()),
+        }
+    }
+
+    /// Whether the process has not ended by itself in good order, nor was killed as it was late.
+    pub(crate) fn is_crash(self) -> bool {
+        match self {
+            Self::Exited(code) => code != 0,
+            Self::Killed(signal) => signal != Signal::KILL.as_raw(),
         }
     }
 

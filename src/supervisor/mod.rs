@@ -30,6 +30,7 @@ mod post;
 mod quarantine;
 mod sheet;
 mod sight;
+mod signals;
 mod status;
 mod upgrade;
 mod watch;
@@ -41,8 +42,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
-use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+use rustix::process::{Pid, Signal, WaitOptions, wait};
 
 pub(crate) use deaths::Limits as DeathLimits;
 pub(crate) use handover::{BLACK_BOX, Handed, MEMORY};
@@ -61,6 +61,7 @@ use launch::{Launch, Program};
 use post::{Note, Post};
 use quarantine::Quarantine;
 use sight::{Seen, Sight};
+use signals::Signals;
 use upgrade::Upgrade;
 use watch::Watch;
 
@@ -96,8 +97,6 @@ pub(crate) struct Plan {
     pub(crate) evidence: Option<PathBuf>,
     /// The last lines of the log.
     pub(crate) recent_log: RecentLog,
-    /// The configuration of the cache, to find one's way to its counters.
-    pub(crate) config: Config,
     /// Whether workers may be asked to fail.
     pub(crate) allow_drills: bool,
 }
@@ -107,6 +106,8 @@ pub(crate) struct Plan {
 pub(crate) struct Terms {
     /// The command line of this process, the program's name first; the worker's has one option more.
     pub(crate) arguments: Vec<OsString>,
+    /// What the cache is made by of a worker that is started by these: to find one's way to its counters.
+    pub(crate) config: Config,
     /// How long a worker may take until it serves.
     pub(crate) start_timeout: Duration,
     /// How long a worker may take to end once it was told to.
@@ -182,6 +183,10 @@ struct Running {
     killed_at: Option<Instant>,
     /// Whether it was told to end.
     is_ending: bool,
+    /// Whether the settings were read anew before it could be told.
+    is_behind: bool,
+    /// What its cache is made by.
+    config: Config,
 }
 
 #[derive(Debug)]
@@ -202,31 +207,12 @@ struct Supervisor {
     sight: Sight,
     /// Whether this process was told to end.
     is_ending: bool,
+    /// The signal by which it was told so once more.
+    cut_short_by: Option<Signal>,
     /// Whether a worker ever served.
     has_served: bool,
     /// When the last worker ended.
     ended_at: Option<Instant>,
-}
-
-/// The signals that a supervisor takes.
-struct Signals {
-    term: Stream,
-    int: Stream,
-    hup: Stream,
-    usr2: Stream,
-    child: Stream,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-            hup: signal(SignalKind::hangup())?,
-            usr2: signal(SignalKind::user_defined2())?,
-            child: signal(SignalKind::child())?,
-        })
-    }
 }
 
 impl Supervisor {
@@ -249,6 +235,7 @@ impl Supervisor {
             journal,
             sight: Sight::default(),
             is_ending: false,
+            cut_short_by: None,
             has_served: false,
             ended_at: None,
             plan,
@@ -343,7 +330,7 @@ impl Supervisor {
                     false => "its start",
                 };
                 tracing::warn!(pid, "the worker process is late with {late_with}; killed");
-                self.tell(Signal::KILL);
+                self.kill_worker();
             }
             _ => {}
         }
@@ -388,6 +375,8 @@ impl Supervisor {
             is_ready: false,
             killed_at: Some(started + patience),
             is_ending: false,
+            is_behind: false,
+            config: self.plan.terms.config.clone(),
         });
         self.journal.turn(Phase::Starting, Some(pid));
         Ok(())
@@ -415,7 +404,11 @@ impl Supervisor {
                 tracing::info!(
                     "the settings are read anew; what cannot change while a process serves counts from its next start"
                 );
-                self.tell(Signal::HUP);
+                match &mut self.worker {
+                    // It may not be ready for the signal.
+                    Worker::Running(running) if !running.is_ready => running.is_behind = true,
+                    _ => self.tell(Signal::HUP),
+                }
             }
             Err(why) => tracing::error!("the settings stay as they are: {why}"),
         }
@@ -439,47 +432,16 @@ impl Supervisor {
                 running.killed_at = None;
             }
             self.has_served = true;
-            let seen = Seen::of_process(running.pid, &self.kept, &self.plan.config);
+            let seen = Seen::of_process(running.pid, &self.kept, &running.config);
             let seen = Arc::new(seen);
             self.sight.turn_to(Arc::clone(&seen));
             self.journal.turn(Phase::Serving, Some(running.pid));
             self.journal.serves(note.receipt, self.ended_at.take());
             self.watch.begins(running.pid, seen);
+            if std::mem::take(&mut running.is_behind) {
+                self.tell(Signal::HUP);
+            }
             self.upgrade_serves();
-        }
-    }
-
-    /// Sends the worker process a signal, if there is one.
-    fn tell(&self, signal: Signal) {
-        if let Worker::Running(running) = &self.worker {
-            // It may have ended meanwhile; that is found out in its time.
-            let _ = kill_process(running.pid, signal);
-        }
-    }
-
-    /// Has the worker process end within its time.
-    fn tell_to_end(&mut self, signal: Signal) {
-        self.tell(signal);
-        if let Worker::Running(running) = &mut self.worker {
-            let latest = Instant::now() + self.plan.terms.drain_timeout + GRACE;
-            if !running.is_ending {
-                running.killed_at = Some(latest);
-                running.is_ending = true;
-                self.journal.turn(Phase::Ending, Some(running.pid));
-            }
-        }
-    }
-
-    /// Ends with the worker process: at once, where there is none.
-    fn end(&mut self, signal: Signal) -> Option<u8> {
-        self.is_ending = true;
-        self.cancel_upgrade("the server was told to end");
-        match self.worker {
-            Worker::None { .. } => Some(0),
-            Worker::Running(_) => {
-                self.tell_to_end(signal);
-                None
-            }
         }
     }
 
@@ -509,12 +471,21 @@ impl Supervisor {
         let Worker::Running(running) = std::mem::replace(&mut self.worker, none) else {
             return Ok(None);
         };
-        self.ended_at = Some(now);
+        // Processes that never served have nothing to do with when one last did.
+        self.ended_at.get_or_insert(now);
         self.journal.turn(Phase::Waiting, None);
         if self.is_ending {
-            return Ok(Some(ended.code()));
+            let code = self.cut_short_by.map(|signal| 128 + signal.as_raw() as u8);
+            return Ok(Some(code.unwrap_or(ended.code())));
         }
-        if running.is_ending || self.upgrade.is_proving() {
+        if running.is_ending && ended.is_crash() {
+            // Another takes its place in any case, but this is to be known.
+            let pid = running.pid.as_raw_nonzero().get();
+            tracing::error!(pid, "the worker process {ended} while it drained");
+            let lived = now - running.started;
+            self.journal.died(running.pid, lived, ended);
+            (self.watch).died((running.pid, &running.config), ended, lived, &self.kept);
+        } else if running.is_ending || self.upgrade.is_proving() {
             self.watch.ends();
         }
         if self.upgrade.is_proving() && !running.is_ready {
@@ -542,7 +513,8 @@ impl Supervisor {
         let pid = running.pid.as_raw_nonzero().get();
         let lived = now - running.started;
         self.journal.died(running.pid, lived, ended);
-        if let Some(found) = (self.watch).died(running.pid, ended, lived, &self.kept) {
+        let process = (running.pid, &running.config);
+        if let Some(found) = (self.watch).died(process, ended, lived, &self.kept) {
             tracing::error!(
                 pid,
                 "the worker process was in the midst of {found} when it died"

@@ -21,11 +21,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use tokio::sync::oneshot;
 
 use super::journal::Ended;
 use super::launch::{Launch, Program};
+use super::signals::kill_with_group;
 use super::{Supervisor, WORKER_OPTION, Worker};
 
 /// The option that has a program look at the memory that it is handed, and end.
@@ -285,7 +286,7 @@ impl Supervisor {
         match std::mem::replace(&mut self.upgrade, Upgrade::None) {
             Upgrade::None => {}
             Upgrade::Examining { pid, errand, .. } => {
-                let _ = kill_process(pid, Signal::KILL);
+                kill_with_group(pid);
                 self.give_up(errand, why);
             }
             Upgrade::Draining { errand, .. } | Upgrade::Proving { errand, .. } => {

@@ -56,9 +56,12 @@ pub(super) fn serve(
     let running = Server::start_on(entrances, boxes, settings, memory.cache)?;
     let pulse = super::pulse::begin(running.boxes().clone(), watcher.clone());
     pulse.map_err(Refusal::failed)?;
+    // A supervisor that is told twice ends this process itself. Where both are told at once, this one has
+    // heard of it twice.
+    let is_supervised = handed.settings.is_some();
     let source = Source::new(loader, handed.settings);
     obey_signals(
-        signals,
+        (signals, is_supervised),
         running.drainer(),
         watcher.clone(),
         move |drainer| {
@@ -107,9 +110,9 @@ fn black_boxes(workers: usize, watcher: &Watcher) -> Result<Boxes, Refusal> {
 }
 
 /// SIGHUP has the settings read anew. The first of the others drains the server, the second ends the
-/// process where it stands.
+/// process where it stands, unless a supervisor does that.
 fn obey_signals(
-    mut signals: Signals,
+    (mut signals, is_supervised): (Signals, bool),
     drainer: Drainer,
     watcher: Watcher,
     reload: impl Fn(&Drainer) + Send + 'static,
@@ -119,6 +122,9 @@ fn obey_signals(
         for signal in signals.forever() {
             if signal == SIGHUP {
                 reload(&drainer);
+                continue;
+            }
+            if draining && is_supervised {
                 continue;
             }
             if draining {

@@ -8,6 +8,7 @@ use super::log::Level;
 use super::{Refusal, ServeOptions, check, check_evidence, warn_of_doubts};
 use crate::cli::admin::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
 use crate::cli::settings::{Loaded, Loader};
+use crate::engine::Config;
 use crate::server::{Address, Entrance, Listening, StartError, Tongue};
 use crate::supervisor::{DeathLimits, Plan, Reread, StallLimits, SuperviseError, Terms, run};
 
@@ -20,24 +21,29 @@ pub(super) fn supervise(
     let options = &loaded.options;
     loaded.warn("serve");
     let (settings, config) = check(options)?;
+    let workers = settings.workers;
     check_evidence(options)?;
     warn_of_doubts(options, &settings);
     let entrances = settings.bind().map_err(StartError::from)?;
     let recent_log = level.recent.clone();
     let reread = move || {
-        let loaded = loader.load().map_err(|error| error.to_string())?;
+        let mut loaded: Loaded<ServeOptions> = loader.load().map_err(|error| error.to_string())?;
+        let is_counted = loaded.options.workers.is_none();
+        loaded.options.workers.get_or_insert(workers);
         let checked = check(&loaded.options);
-        checked.map_err(|refusal| refusal.with_place(&loaded.settings).into_sentence())?;
+        let checked =
+            checked.map_err(|refusal| refusal.with_place(&loaded.settings).into_sentence());
+        let (_, config) = checked?;
         level.set(loaded.options.log_level);
-        Ok(terms(&loaded))
+        Ok(terms(&loaded, config, is_counted.then_some(workers)))
     };
+    let counted = options.workers.is_none().then_some(workers);
     let plan = Plan {
-        terms: terms(loaded),
+        terms: terms(loaded, config, counted),
         reread: Reread(Box::new(reread)),
         admin: admin_sockets(options, &entrances)?,
         evidence: evidence(options, &entrances),
         recent_log,
-        config,
         entrances,
         allow_drills: options.allow_drills,
     };
@@ -48,11 +54,15 @@ pub(super) fn supervise(
     }
 }
 
-/// What the supervisor works by.
-fn terms(loaded: &Loaded<ServeOptions>) -> Terms {
+/// What the supervisor works by. Where the number of workers is that of the cores that were `counted` once, processes
+/// are told of it: the memory depends on it, and cores may come and go.
+fn terms(loaded: &Loaded<ServeOptions>, config: Config, counted: Option<usize>) -> Terms {
     let options = &loaded.options;
+    let mut arguments = command_line(loaded.as_arguments());
+    arguments.extend(counted.map(|workers| format!("--workers={workers}").into()));
     Terms {
-        arguments: command_line(loaded.as_arguments()),
+        arguments,
+        config,
         start_timeout: options.start_timeout,
         drain_timeout: options.drain_timeout,
         refuse_for: options.refuse_for,

@@ -72,7 +72,6 @@ const SAVED_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Watch {
     limits: StallLimits,
-    config: Config,
     interval: Duration,
     next_at: Instant,
     process: Option<Watched>,
@@ -101,7 +100,6 @@ impl Watch {
                 journal.clone(),
             )?,
             limits: plan.terms.stalls,
-            config: plan.config.clone(),
             interval: interval(plan.terms.stalls),
             next_at: Instant::now(),
             process: None,
@@ -158,7 +156,7 @@ impl Watch {
     /// of, if that can be told.
     pub(super) fn died(
         &mut self,
-        pid: Pid,
+        (pid, config): (Pid, &Config),
         ended: Ended,
         lived: Duration,
         kept: &Kept,
@@ -167,7 +165,7 @@ impl Watch {
         let seen = match &process {
             Some(process) => Arc::clone(&process.seen),
             // It has not served.
-            None => Arc::new(Seen::of_process(pid, kept, &self.config)),
+            None => Arc::new(Seen::of_process(pid, kept, config)),
         };
         let killed_for = self.killed_for.take();
         let found = match &killed_for {
@@ -451,7 +449,7 @@ impl Supervisor {
                     let _ = pidfd_send_signal(process, Signal::KILL);
                 });
             }
-            _ => self.tell(Signal::KILL),
+            _ => self.kill_worker(),
         }
     }
 }
