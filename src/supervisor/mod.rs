@@ -402,7 +402,7 @@ impl Supervisor {
                 self.watch.set_limits(terms.stalls);
                 self.plan.terms = terms;
                 tracing::info!(
-                    "the settings are read anew; what cannot change while a process serves counts from its next start"
+                    "the settings are read anew; what cannot change while a process serves counts from its next start, sockets, drills and evidence from that of `larder serve`"
                 );
                 match &mut self.worker {
                     // It may not be ready for the signal.
