@@ -148,6 +148,8 @@ const PARTS: &[Part] = &[
             "axum",
             "framehop",
             "humantime",
+            "hyper",
+            "hyper_util",
             "libc",
             "nix",
             "object",

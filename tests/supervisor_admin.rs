@@ -510,3 +510,51 @@ fn commands_ask_about_the_server_that_is_named() {
         assert!(refused.stderr.contains(expected), "{refused:?}");
     }
 }
+
+/// The open files of a process.
+fn open_files(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .count()
+}
+
+#[test]
+fn connections_that_ask_nothing_keep_nobody_out_and_take_few_open_files() {
+    let folder = Folder::named("idle");
+    let server = folder.serve(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let usual = format!("larder-{}.admin", server.address().port());
+    let usual = folder.0.join(usual);
+    let before = open_files(server.supervisor_pid());
+    let status = status_at(&usual);
+    let tcp = status["admin_addresses"][0].as_str().unwrap();
+    let idle: Vec<TcpStream> = (0..180).map(|_| TcpStream::connect(tcp).unwrap()).collect();
+    // A worker process that dies now has a successor.
+    let pid = server.pid().to_string();
+    let mut kill = std::process::Command::new("kill");
+    assert!(kill.args(["-KILL", &pid]).status().unwrap().success());
+    while status_at(&usual)["starts"] != 2 {
+        std::thread::yield_now();
+    }
+    let more = open_files(server.supervisor_pid()).saturating_sub(before);
+    assert!((1..120).contains(&more), "{more} more open files");
+    drop(idle);
+}
+
+#[test]
+fn the_supervisor_uses_all_open_files_that_it_may() {
+    let mut command = std::process::Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_larder");
+    let script = format!(
+        "ulimit -Sn 300; ulimit -Hn 900; \
+         exec {program} serve --memory 64MiB --workers 1 --listen 127.0.0.1:0 --admin none --evidence none"
+    );
+    command.args(["-c", &script]);
+    let server = ServerProcess::run_by(&mut command, std::process::Stdio::piped());
+    let limits = format!("/proc/{}/limits", server.supervisor_pid());
+    let limits = std::fs::read_to_string(limits).unwrap();
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let files: Vec<&str> = files.unwrap().split_whitespace().collect();
+    assert_eq!(files, ["Max", "open", "files", "900", "900", "files"]);
+}

@@ -45,6 +45,7 @@ pub use clock::monotonic_ms;
 pub use drill::DeadlyKey;
 pub(crate) use drill::{Drill, DrillOrder};
 pub use listener::{Entrance, ListenError, Listening};
+pub(crate) use open_files::use_all_open_files;
 pub use open_files::{OpenFilesError, raise_open_files};
 pub use settings::{
     BUSY_POLL_MAX, CONNECTIONS_MAX, DEFAULT_ADDRESS, Pinning, QUARANTINE_MAX, SettingError,

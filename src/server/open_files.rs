@@ -21,6 +21,17 @@ pub struct OpenFilesError {
     pub possible: u32,
 }
 
+/// Raises this process's limit of open files as far as it may be without a privilege.
+pub(crate) fn use_all_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Where that fails, the limit stays what it was.
+    let _ = setrlimit(Resource::Nofile, all);
+}
+
 /// Raises this process's limit of open files as far as `connections_max` connections need.
 ///
 /// # Errors

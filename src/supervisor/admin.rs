@@ -32,6 +32,7 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::journal::Journal;
+use super::reception::{VISITOR_PATIENCE, VISITORS_MAX, receive};
 use super::sight::Sight;
 use super::status::Status;
 use super::upgrade::Answer;
@@ -141,19 +142,21 @@ pub(super) fn open(sockets: Vec<Listening>, mut desk: Desk) -> io::Result<()> {
     desk.admin_addresses = addresses.collect();
     let over_unix = routes(desk.clone());
     let over_tcp = over_unix.clone().layer(from_fn_with_state(desk, only_tell));
+    // Each kind has its own, so that nobody over TCP keeps out who may change something.
+    let [room_for_tcp, room_for_unix] = [(); 2].map(|()| Arc::new(Semaphore::new(VISITORS_MAX)));
     for socket in sockets {
         let descriptor: OwnedFd = socket.as_fd().try_clone_to_owned()?;
         // Either future ends with the runtime alone.
         if matches!(socket.address(), Address::Tcp(_)) {
             let listener = tokio::net::TcpListener::from_std(descriptor.into())?;
-            let routes = over_tcp.clone();
-            tokio::spawn(async move { axum::serve(listener, routes).await });
+            let (routes, room) = (over_tcp.clone(), Arc::clone(&room_for_tcp));
+            tokio::spawn(receive(listener, routes, room, VISITOR_PATIENCE));
         } else {
             let listener = tokio::net::UnixListener::from_std(descriptor.into())?;
-            let routes = over_unix.clone();
+            let (routes, room) = (over_unix.clone(), Arc::clone(&room_for_unix));
             tokio::spawn(async move {
                 let _file = socket;
-                axum::serve(listener, routes).await
+                receive(listener, routes, room, VISITOR_PATIENCE).await;
             });
         }
     }

@@ -28,6 +28,7 @@ mod metrics;
 mod notify;
 mod post;
 mod quarantine;
+mod reception;
 mod sheet;
 mod sight;
 mod signals;

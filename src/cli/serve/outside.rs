@@ -9,7 +9,7 @@ use super::{Refusal, ServeOptions, check, check_evidence, warn_of_doubts};
 use crate::cli::admin::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
 use crate::cli::settings::{Loaded, Loader};
 use crate::engine::Config;
-use crate::server::{Address, Entrance, Listening, StartError, Tongue};
+use crate::server::{Address, Entrance, Listening, StartError, Tongue, use_all_open_files};
 use crate::supervisor::{DeathLimits, Plan, Reread, StallLimits, SuperviseError, Terms, run};
 
 /// Serves through worker processes, until one ends as it was told to.
@@ -20,6 +20,8 @@ pub(super) fn supervise(
 ) -> Result<ExitCode, Refusal> {
     let options = &loaded.options;
     loaded.warn("serve");
+    // Each start of a worker process needs some, however many connections the admin endpoint has.
+    use_all_open_files();
     let (settings, config) = check(options)?;
     let workers = settings.workers;
     check_evidence(options)?;
