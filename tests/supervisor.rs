@@ -7,6 +7,8 @@ mod process;
 mod scratch;
 mod server_harness;
 
+use std::io::{BufRead, BufReader};
+
 use larder_protocol::Status;
 use process::{Ended, ServerProcess, end_of, larder};
 use scratch::Scratch;
@@ -336,5 +338,46 @@ fn sighup_has_the_file_read_anew_and_the_next_worker_goes_by_it_as_well() {
             kill_dead("-KILL", server.pid());
             assert_eq!(setting(&server, "connections_max"), "60");
         }
+    }
+}
+
+#[test]
+fn sighup_asks_for_no_more_connections_than_the_limit_of_open_files_allows() {
+    let program = env!("CARGO_BIN_EXE_larder");
+    for more in ["", "--no-supervisor"] {
+        let file = Scratch::named(&format!("files{more}.toml"));
+        std::fs::write(&file.0, "").unwrap();
+        let script = format!(
+            "ulimit -n 400; exec {program} serve --admin none --evidence none --config {} {} {more}",
+            file.text(),
+            SMALL.join(" ")
+        );
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script]);
+        let (lines, log) = std::io::pipe().unwrap();
+        let server = ServerProcess::run_by(&mut command, log.into());
+        let possible = setting(&server, "connections_max");
+        if possible == "32768" {
+            // A privileged process has raised the limit.
+            return;
+        }
+        assert_eq!(possible, "208");
+        for (text, connections_max) in [("connections-max = 100\n", "100"), ("", "208")] {
+            std::fs::write(&file.0, text).unwrap();
+            server.signal("-HUP");
+            wait_for_setting(&server, "connections_max", connections_max);
+        }
+        std::fs::write(&file.0, "connections-max = 1000\n").unwrap();
+        server.signal("-HUP");
+        let mut lines = BufReader::new(lines).lines().map(Result::unwrap);
+        let told = lines.find(|line| line.contains("the settings stay as they are"));
+        let told = told.unwrap();
+        let why = "1000 connections need more open files than the 400 that the system allows";
+        assert!(told.contains(why), "{told}");
+        if more.is_empty() {
+            // The next process starts by what counted before.
+            kill_dead("-KILL", server.pid());
+        }
+        assert_eq!(setting(&server, "connections_max"), "208");
     }
 }

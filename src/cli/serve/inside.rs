@@ -79,7 +79,10 @@ pub(super) fn serve(
 
 /// Makes room for the connections among the open files. What was asked for and is impossible is
 /// refused; the default gives way.
-fn raise_open_files(options: &ServeOptions, settings: &mut Settings) -> Result<(), Refusal> {
+pub(super) fn raise_open_files(
+    options: &ServeOptions,
+    settings: &mut Settings,
+) -> Result<(), Refusal> {
     let wanted = settings.connections_max;
     match server::raise_open_files(wanted) {
         Ok(()) => Ok(()),

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::inside::raise_open_files;
 use super::log::Level;
 use super::{Refusal, ServeOptions, check, check_evidence, warn_of_doubts};
 use crate::cli::admin::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
@@ -35,7 +36,11 @@ pub(super) fn supervise(
         let checked = check(&loaded.options);
         let checked =
             checked.map_err(|refusal| refusal.with_place(&loaded.settings).into_sentence());
-        let (_, config) = checked?;
+        let (mut settings, config) = checked?;
+        if loaded.options.connections_max.is_some() {
+            // Or the next process would not start. What each process does with the default, it says itself.
+            raise_open_files(&loaded.options, &mut settings).map_err(Refusal::into_sentence)?;
+        }
         level.set(loaded.options.log_level);
         Ok(terms(&loaded, config, is_counted.then_some(workers)))
     };

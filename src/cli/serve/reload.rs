@@ -5,9 +5,10 @@
 //! its supervisor writes the settings down for it ([`Sheet`]). Where there is no supervisor, it reads
 //! the file itself.
 
+use super::inside::raise_open_files;
 use super::log::Level;
-use super::{Refusal, ServeOptions, settings};
-use crate::cli::settings::Loader;
+use super::{ServeOptions, check};
+use crate::cli::settings::{Loaded, Loader};
 use crate::server::{Drainer, Tuning};
 use crate::supervisor::Sheet;
 
@@ -25,7 +26,7 @@ impl Source {
     }
 
     /// The settings as they are now, or why they cannot be had.
-    fn read(&self) -> Result<ServeOptions, String> {
+    fn read(&self) -> Result<Loaded<ServeOptions>, String> {
         let loaded = match &self.written {
             None => self.loader.load(),
             Some(sheet) => {
@@ -33,16 +34,20 @@ impl Source {
                 self.loader.with_arguments(arguments).load()
             }
         };
-        loaded
-            .map(|loaded| loaded.options)
-            .map_err(|error| error.to_string())
+        loaded.map_err(|error| error.to_string())
     }
 
     /// Has a server take over what can change, and says so in the log.
     pub(super) fn apply(&self, drainer: &Drainer, level: &Level) {
-        let tuned = self.read().and_then(|options| {
-            let settings = settings(&options);
-            let settings = settings.map_err(Refusal::into_sentence)?;
+        let tuned = self.read().and_then(|loaded| {
+            let options = &loaded.options;
+            // As at the start: a default gives way to the limit of open files.
+            let checked = check(options).and_then(|(mut settings, _)| {
+                raise_open_files(options, &mut settings)?;
+                Ok(settings)
+            });
+            let settings =
+                checked.map_err(|refusal| refusal.with_place(&loaded.settings).into_sentence())?;
             let tuning = Tuning::of(&settings);
             drainer.tune(&tuning).map_err(|error| error.to_string())?;
             level.set(options.log_level);
