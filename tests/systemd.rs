@@ -189,11 +189,17 @@ fn a_service_takes_its_socket_leaves_its_memory_and_goes_on_in_it() {
 
 #[test]
 fn a_service_with_a_watchdog_says_that_it_is_alive() {
-    let mut manager = Manager::new("watchdog");
-    manager.start(&[("WATCHDOG_USEC", "30000")]);
-    manager.wait_for("READY=1");
-    for _ in 0..3 {
-        manager.wait_for("WATCHDOG=1");
+    // Without black boxes as well, which nobody could look into.
+    for without_boxes in ["false", "true"] {
+        let mut manager = Manager::new(&format!("watchdog-{without_boxes}"));
+        manager.start(&[
+            ("WATCHDOG_USEC", "30000"),
+            ("LARDER_NO_BLACK_BOX", without_boxes),
+        ]);
+        manager.wait_for("READY=1");
+        for _ in 0..3 {
+            manager.wait_for("WATCHDOG=1");
+        }
     }
 }
 

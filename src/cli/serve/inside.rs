@@ -54,7 +54,8 @@ pub(super) fn serve(
     let memory = Memory::open(options, config, handed.memory, &watcher)?;
     let boxes = black_boxes(workers, &watcher)?;
     let running = Server::start_on(entrances, boxes, settings, memory.cache)?;
-    let pulse = super::pulse::begin(running.boxes().clone(), watcher.clone());
+    let written = (!options.no_black_box).then(|| running.boxes().clone());
+    let pulse = super::pulse::begin(written, watcher.clone());
     pulse.map_err(Refusal::failed)?;
     // A supervisor that is told twice ends this process itself. Where both are told at once, this one has
     // heard of it twice.

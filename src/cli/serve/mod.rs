@@ -121,7 +121,8 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<AdminAddress>,
 
-    /// Have threads not write down what they do: then nobody can tell why one hangs, or has died
+    /// Have threads not write down what they do: then nobody can tell why one hangs, or has died, nor does
+    /// systemd's watchdog see that one hangs
     #[arg(long)]
     no_black_box: bool,
 

@@ -2,7 +2,8 @@
 //!
 //! Larder's own supervisor looks into the black boxes itself. systemd restarts what has not said for
 //! `WatchdogSec` that it is alive; and what says so here is that each worker sleeps, or has done
-//! something since it was last looked at.
+//! something since it was last looked at. Without black boxes nobody can tell, and the pulse goes on for as
+//! long as this process lives: or a server that is well would be killed.
 
 use std::time::Duration;
 
@@ -12,22 +13,23 @@ use crate::supervisor::Watcher;
 /// What is seen of a worker: its turns, and since when it does what it does.
 type Seen = Option<(u64, u64)>;
 
-/// Begins, if whoever watches listens.
-pub(super) fn begin(boxes: Boxes, watcher: Watcher) -> std::io::Result<()> {
+/// Begins, if whoever watches listens. `None`: the workers write nothing down.
+pub(super) fn begin(boxes: Option<Boxes>, watcher: Watcher) -> std::io::Result<()> {
     let Some(patience) = sd_notify::watchdog_enabled() else {
         return Ok(());
     };
     std::thread::Builder::new()
         .name("larder-pulse".to_owned())
-        .spawn(move || beat(&boxes, &watcher, patience / 3))?;
+        .spawn(move || beat(boxes.as_ref(), &watcher, patience / 3))?;
     Ok(())
 }
 
 /// Beats until nobody listens any more.
-fn beat(boxes: &Boxes, watcher: &Watcher, every: Duration) {
-    let mut seen: Vec<Seen> = vec![None; boxes.workers.len()];
+fn beat(boxes: Option<&Boxes>, watcher: &Watcher, every: Duration) {
+    let mut seen: Vec<Seen> = vec![None; boxes.map_or(0, |boxes| boxes.workers.len())];
     loop {
-        if come_forward(boxes, &mut seen) && watcher.alive().is_err() {
+        let is_alive = boxes.is_none_or(|boxes| come_forward(boxes, &mut seen));
+        if is_alive && watcher.alive().is_err() {
             return;
         }
         std::thread::sleep(every);
