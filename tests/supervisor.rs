@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader};
 
 use larder_protocol::Status;
 use process::{Ended, ServerProcess, end_of, larder};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use scratch::Scratch;
 use server_harness::{Raw, get, set};
 
@@ -338,6 +339,49 @@ fn sighup_has_the_file_read_anew_and_the_next_worker_goes_by_it_as_well() {
             kill_dead("-KILL", server.pid());
             assert_eq!(setting(&server, "connections_max"), "60");
         }
+    }
+}
+
+#[test]
+fn a_server_without_open_files_says_once_that_it_accepts_nobody_and_once_that_it_does_again() {
+    let admin = Scratch::named("no-files.admin");
+    let at = format!("unix:{}", admin.text());
+    let server = serve(&["--admin", &at]);
+    let mut first = Raw::connect_to(server.address());
+    first.greet();
+    let pid = Pid::from_raw(server.pid() as i32);
+    let allow = |current| {
+        let limit = Rlimit {
+            current: Some(current),
+            maximum: getrlimit(Resource::Nofile).maximum,
+        };
+        prlimit(pid, Resource::Nofile, limit).unwrap()
+    };
+    let before = allow(3).current.unwrap();
+    let mut next = Raw::connect_to(server.address());
+    let turns = || {
+        let told = end_of(&mut larder(&["status", "--json", "--admin", &at]), b"").stdout;
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let mut threads = told["threads"].as_array().unwrap().iter();
+        let acceptor = threads.find(|thread| thread["kind"] == "acceptor").unwrap();
+        acceptor["turns"].as_u64().unwrap()
+    };
+    // It tries again and again.
+    let enough = turns() + 5;
+    while turns() < enough {
+        std::thread::yield_now();
+    }
+    allow(before);
+    next.greet();
+    server.signal("-TERM");
+    drop((first, next));
+    let (code, log) = server.wait();
+    assert_eq!(code, Some(0), "{log}");
+    for said in [
+        "cannot accept connections; trying again",
+        "connections are accepted again",
+    ] {
+        assert_eq!(log.matches(said).count(), 1, "{log}");
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Acceptor {
     refused: VecDeque<(u64, Stream)>,
     /// Whether a listener may have connections that no event will report again.
     retry: bool,
+    /// Whether it was said that connections cannot be accepted; since then that was so at each try.
+    is_said: bool,
 }
 
 impl Acceptor {
@@ -58,6 +60,7 @@ impl Acceptor {
             pen,
             refused: VecDeque::new(),
             retry: false,
+            is_said: false,
         })
     }
 
@@ -80,6 +83,9 @@ impl Acceptor {
             self.pen.count_turn();
             if std::mem::take(&mut self.retry) {
                 self.accept_from_all();
+                if !self.retry && std::mem::take(&mut self.is_said) {
+                    tracing::info!("connections are accepted again");
+                }
             }
             for event in &events {
                 if event.token() != WAKER {
@@ -115,7 +121,7 @@ impl Acceptor {
                     ErrorKind::WouldBlock => return,
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                     _ => {
-                        if !self.retry {
+                        if !std::mem::replace(&mut self.is_said, true) {
                             tracing::warn!(%error, "cannot accept connections; trying again");
                         }
                         self.retry = true;
