@@ -83,6 +83,9 @@ const ENDS_OF_CHILDREN: WaitOptions =
 /// LIMIT: how much longer than its drain a worker may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// After this long it is tried again to start a worker process, where the system has refused it.
+const START_AGAIN: Duration = Duration::from_secs(1);
+
 /// What a supervisor works with.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -366,6 +369,14 @@ impl Supervisor {
             Err(error) if self.upgrade.is_proving() => {
                 self.take_upgrade_back(&format!("it cannot be started: {error}"));
                 self.worker = Worker::None { start_at: started };
+                return Ok(());
+            }
+            Err(error) if self.has_served => {
+                // Rather late than without the contents.
+                tracing::error!(%error, "the worker process cannot be started; it is tried again in {START_AGAIN:?}");
+                self.worker = Worker::None {
+                    start_at: started + START_AGAIN,
+                };
                 return Ok(());
             }
             Err(error) => return Err(SuperviseError::Start(error)),
