@@ -38,6 +38,7 @@ impl Model {
     pub(crate) fn apply(&mut self, operation: Operation, given: &Given) -> Answer {
         match operation {
             Operation::Flush => {
+                self.flush_due_ms = None;
                 self.keys.fill(None);
                 return Answer::Done;
             }
