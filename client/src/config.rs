@@ -26,7 +26,7 @@ pub struct Config {
     /// may have other times: [`Client::within`](crate::Client::within).
     ///
     /// A connection is left on which the server owes an answer that nobody waits for any more, and has
-    /// said nothing for so long.
+    /// said nothing for so long, nor taken anything of what is still to be sent.
     pub request_timeout: Duration,
     /// How long an attempt to connect may take, the handshake included, and how long a request waits
     /// for a connection while attempts fail. By default 1 second.

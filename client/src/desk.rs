@@ -16,7 +16,8 @@
 //! A server that owes an answer that nobody waits for any more, and has said nothing for as long as a
 //! request may take, is gone or hangs, and the connection is left. Whether the callers had that much
 //! time themselves, or went away before, makes no difference. A request that is given more time than
-//! that is waited for.
+//! that is waited for. A server that goes on reading what is longer than the socket holds is not silent: it
+//! cannot answer before it has all of it.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -81,6 +82,7 @@ pub(crate) struct Desk {
     written_bytes: u64,
     pending: Pending,
     room: Room,
+    /// When the server last gave a sign of life.
     heard_at: Instant,
     /// When somebody looks for requests whose time is over, if there are requests.
     look_at: Option<Instant>,
@@ -434,7 +436,7 @@ impl Desk {
         }
     }
 
-    /// Notes that something was read.
+    /// Notes that something was read, or that a socket that was full has room again.
     pub(crate) fn note_heard(&mut self, now: Instant) {
         self.heard_at = now;
     }

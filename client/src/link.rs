@@ -15,6 +15,9 @@
 //! tell, unless the server said, by a frame of a closing class, that whatever it has not answered it
 //! has not executed.
 
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -23,7 +26,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use larder_protocol::{Reason, RequestFrame};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::runtime;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -314,11 +317,16 @@ impl Link {
                 }
                 let mut rest = &batch[..];
                 while !rest.is_empty() {
-                    match writer.write(rest).await {
-                        Ok(taken_bytes) if taken_bytes > 0 => {
-                            self.desk().note_written(taken_bytes);
-                            self.meter.sent(taken_bytes);
-                            rest = &rest[taken_bytes..];
+                    match write(&mut writer, rest).await {
+                        Ok(Taken { bytes, was_full }) if bytes > 0 => {
+                            let mut desk = self.desk();
+                            desk.note_written(bytes);
+                            if was_full {
+                                desk.note_heard(Instant::now());
+                            }
+                            drop(desk);
+                            self.meter.sent(bytes);
+                            rest = &rest[bytes..];
                         }
                         _ => {
                             self.drain();
@@ -451,11 +459,29 @@ impl Drop for Driven {
     }
 }
 
+/// What a socket took.
+struct Taken {
+    bytes: usize,
+    /// Whether it had no room at first.
+    was_full: bool,
+}
+
+/// Writes once, and says what it came to.
+async fn write(mut writer: impl AsyncWrite + Unpin, bytes: &[u8]) -> io::Result<Taken> {
+    let mut was_full = false;
+    poll_fn(|context| {
+        let written = Pin::new(&mut writer).poll_write(context, bytes);
+        was_full |= written.is_pending();
+        written.map_ok(|bytes| Taken { bytes, was_full })
+    })
+    .await
+}
+
 /// Lets all tasks run that are ready now. (tokio's own `yield_now` also asks the system for news before
 /// it comes back.)
 async fn others_first() {
     let mut came_back = false;
-    std::future::poll_fn(|context| match std::mem::replace(&mut came_back, true) {
+    poll_fn(|context| match std::mem::replace(&mut came_back, true) {
         true => Poll::Ready(()),
         false => {
             context.waker().wake_by_ref();
@@ -487,7 +513,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio::sync::Notify;
     use tokio::task::JoinHandle;
-    use tokio::time::Instant;
+    use tokio::time::{Instant, timeout};
 
     use super::{AtomicU64, Driven, Halves, LAST_LOOK, Link, SHARE_MIN};
     use crate::client::ServerInfo;
@@ -594,6 +620,35 @@ mod tests {
         let (driver, _far) = start(&link, 1);
         ask_and_leave(&link);
         driver.await.expect("no panic");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_goes_on_reading_what_is_long_is_not_silent() {
+        const PIPE_BYTES: usize = 1024;
+        let link = link(1);
+        let (mut driver, mut far) = start(&link, PIPE_BYTES);
+        let mut frame = RequestFrame {
+            request: Request::Ping {
+                echo: &[0; 10 * PIPE_BYTES],
+            },
+            ..ping()
+        };
+        let context = Context::from_waker(Waker::noop());
+        let mut time = Time::For(Duration::from_secs(3600));
+        let sent = link.poll_send(&mut frame, &mut time, &mut None, &mut None, &context);
+        assert!(matches!(sent, Poll::Ready(Ok(_))));
+        link.give_up(frame.id);
+        for _ in 0..8 {
+            let read = far.read_exact(&mut [0; PIPE_BYTES]).await;
+            read.expect("there is more");
+            assert!(
+                timeout(PATIENCE / 2, &mut driver).await.is_err(),
+                "it is left"
+            );
+        }
+        let begin = Instant::now();
+        driver.await.expect("no panic");
+        assert!(begin.elapsed() <= PATIENCE, "it reads no more");
     }
 
     #[tokio::test(start_paused = true)]
