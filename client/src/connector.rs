@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 use tokio::runtime::{self, Handle, RuntimeFlavor};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::client::ServerInfo;
@@ -160,20 +161,25 @@ impl Connector {
         let waiter = Waiter(self);
         let link = timeout(self.config.connect_timeout, self.wait_for_link()).await;
         drop(waiter);
-        link.map_err(|_| {
-            self.pool()
-                .last_error
-                .clone()
-                .unwrap_or_else(|| self.timed_out())
+        link.unwrap_or_else(|_| {
+            let last_error = self.pool().last_error.clone();
+            Err(last_error.unwrap_or_else(|| self.timed_out()))
         })
     }
 
-    async fn wait_for_link(self: &Arc<Self>) -> &Link {
+    async fn wait_for_link(self: &Arc<Self>) -> Result<&Link, ConnectError> {
         loop {
             let mut connected = pin!(self.connected.notified());
             connected.as_mut().enable();
-            if let Some(link) = self.open_link_or_more() {
-                return link;
+            if let Some(link) = self.open_link() {
+                return Ok(link);
+            }
+            // While somebody waits, an attempt that ends without a connection was cut short. Where it is over
+            // at once, this runtime has ended, and the next would fare no better.
+            if self.connect_more().is_some_and(|task| task.is_finished())
+                && let Some(error) = self.pool().last_error.clone()
+            {
+                return Err(error);
             }
             connected.await;
         }
@@ -191,15 +197,17 @@ impl Connector {
         link
     }
 
+    /// Starts the task that tries to connect, if there is none.
     #[cold]
-    fn connect_more(self: &Arc<Self>) {
-        if !std::mem::replace(&mut self.pool().connecting, true) {
-            let attempts = Attempts {
-                connector: self.clone(),
-                is_done: false,
-            };
-            tokio::spawn(attempts.connect());
+    fn connect_more(self: &Arc<Self>) -> Option<JoinHandle<()>> {
+        if std::mem::replace(&mut self.pool().connecting, true) {
+            return None;
         }
+        let attempts = Attempts {
+            connector: self.clone(),
+            is_done: false,
+        };
+        Some(tokio::spawn(attempts.connect()))
     }
 
     /// The open connection with the most room, and how many are open; no more are looked for than may

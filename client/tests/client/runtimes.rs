@@ -1,5 +1,7 @@
 //! A client that is used in another runtime than the one that its connection lives in.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use larder_client::{Cause, Client, Config, Error};
@@ -67,6 +69,30 @@ fn a_connection_goes_on_when_its_runtime_does() {
         assert_eq!(found.expect("found").value, "key");
     });
     assert_eq!(client.metrics().connections, 1);
+}
+
+#[test]
+fn a_request_in_a_runtime_that_has_ended_is_told_so() {
+    let ended = [
+        Runtime::new().expect("threads"),
+        Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime"),
+    ];
+    for runtime in ended {
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let client = Client::lazy("larder://127.0.0.1:1", Config::default());
+            tell.send(handle.block_on(client.expect("an address").get("key")))
+        });
+        let told = told.recv_timeout(Duration::from_secs(10));
+        let error = told.expect("it is told").expect_err("there is no server");
+        assert!(error.is_unreachable(), "{error}");
+        assert!(error.to_string().contains("runtime"), "{error}");
+    }
 }
 
 #[cfg(feature = "blocking")]
