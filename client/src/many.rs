@@ -56,9 +56,13 @@ impl SetItem {
         self
     }
 
-    /// The length of the frame that this makes with no other.
-    fn frame_bytes(&self) -> u64 {
-        (self.key.len() + self.value.len() + OVERHEAD_BYTES) as u64
+    /// Whether no frame with others may hold it, by the server's limits: those would be refused with it.
+    fn goes_alone(&self, limits: &Limits) -> bool {
+        let [key_bytes, value_bytes] = [&self.key, &self.value].map(|part| part.len() as u64);
+        let frame_bytes = key_bytes + value_bytes + OVERHEAD_BYTES as u64;
+        !(1..=u64::from(limits.key_bytes_max)).contains(&key_bytes)
+            || value_bytes > u64::from(limits.value_bytes_max)
+            || frame_bytes > u64::from(limits.buffered_bytes_max)
     }
 
     /// Sets the flags.
@@ -159,9 +163,7 @@ impl Client {
             let limits = self.limits().await?;
             let rest = &items[statuses.len()..];
             // Refused or not, it concerns this item alone.
-            if rest[0].frame_bytes() > u64::from(limits.buffered_bytes_max)
-                || rest[0].value.len() > limits.value_bytes_max as usize
-            {
+            if rest[0].goes_alone(&limits) {
                 statuses.push(self.set_alone(&rest[0]).await?);
                 continue;
             }
@@ -176,7 +178,7 @@ impl Client {
         Ok(statuses)
     }
 
-    /// Stores an item that is too large for a frame with others.
+    /// Stores an item that goes alone.
     async fn set_alone(&self, item: &SetItem) -> Result<Status, Error> {
         let mut store = self.set(&item.key, item.value.clone()).flags(item.flags);
         if let Some(expire_in) = item.expire_in {
@@ -335,10 +337,11 @@ fn fill_keys<K: AsRef<[u8]>>(keys: &[K], limits: &Limits) -> KeyList {
     list
 }
 
-/// As many of the first items as make a frame; at least one.
+/// As many of the first items as make a frame; at least one, since the first does not go alone.
 fn fill_entries(items: &[SetItem], limits: &Limits) -> EntryList {
     let mut list = EntryList::default();
-    for item in items.iter().take(limits.keys_per_frame_max as usize) {
+    let items = items.iter().take(limits.keys_per_frame_max as usize);
+    for item in items.take_while(|item| !item.goes_alone(limits)) {
         let SetItem {
             key,
             value,

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use larder_client::{Client, Config, Limits, Status};
 use larder_protocol::{
-    Decoded, ExpiryLeft, HEADER_BYTES, Opcode, Request, RequestFrame, ValueMeta, decode_hello,
-    decode_request, encode_status, encode_value,
+    After, Decoded, ExpiryLeft, HEADER_BYTES, Opcode, Request, RequestFrame, ValueMeta,
+    decode_hello, decode_request, encode_status, encode_value,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -173,6 +173,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
                 Decoded::Refused(refusal) => {
                     panic!("the client sent what it should not: {refusal}")
                 }
+            }
+        }
+    }
+
+    /// The next request that is in order; refuses those before it that are not, as a server does.
+    pub(crate) async fn next_or_refused(&mut self) -> Option<Asked> {
+        loop {
+            match decode_request(&self.input, &self.limits) {
+                Decoded::Refused(refusal) => {
+                    let After::Skip { frame_bytes } = refusal.after else {
+                        panic!("the client sent what it should not: {refusal}")
+                    };
+                    while (self.input.len() as u64) < frame_bytes {
+                        assert!(self.read().await > 0, "the rest of it comes");
+                    }
+                    self.input.drain(..frame_bytes as usize);
+                    let mut output = Vec::new();
+                    refusal.encode(&mut output);
+                    self.send(&output).await;
+                }
+                Decoded::Incomplete { .. } => {
+                    if self.read().await == 0 {
+                        return None;
+                    }
+                }
+                Decoded::Frame { .. } => return self.next().await,
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Many keys: split by the limits, put together again in order.
 
-use larder_client::{Cause, Config, Error, SetItem, Status};
+use larder_client::{Cause, Config, Error, Limits, SetItem, Status};
 use larder_protocol::{
     ExpiryLeft, Fit, Opcode, OutcomesReply, Request, ValueMeta, ValuesAsked, ValuesReply,
 };
@@ -172,6 +172,49 @@ async fn large_items_travel_in_frames_of_their_own() {
     assert_eq!(client.set_many(items).await.expect("answered").len(), 4);
     drop(client);
     assert_eq!(serve.await.expect("no panic"), [1, 1, 2]);
+}
+
+#[tokio::test]
+async fn items_that_no_frame_may_hold_are_refused_alone() {
+    const KEY_BYTES_MAX: usize = 20;
+    const VALUE_BYTES_MAX: usize = 1000;
+    let mut fake = Fake::start().await;
+    fake.limits = Limits::for_items(KEY_BYTES_MAX as u32, VALUE_BYTES_MAX as u32);
+    let (client, mut peer) = fake.client(Config::default()).await;
+    let serve = tokio::spawn(async move {
+        while let Some(asked) = peer.next_or_refused().await {
+            let frame = asked.frame();
+            let Request::MultiSet { entries } = frame.request else {
+                panic!("not a MULTI_SET")
+            };
+            let mut output = Vec::new();
+            let mut reply = OutcomesReply::begin(&mut output, Opcode::MultiSet, frame.id);
+            entries
+                .iter()
+                .for_each(|_| reply.push(&mut output, Status::OK));
+            reply.finish(&mut output);
+            peer.send(&output).await;
+        }
+    });
+    let key = "k".repeat(KEY_BYTES_MAX);
+    let items = [
+        SetItem::new(&key, vec![0; VALUE_BYTES_MAX]),
+        SetItem::new(&key, vec![0; VALUE_BYTES_MAX + 1]),
+        SetItem::new(format!("{key}k"), "value"),
+        SetItem::new("", "value"),
+        SetItem::new(&key, "value"),
+    ];
+    let statuses = client.set_many(items).await.expect("answered");
+    drop(client);
+    serve.await.expect("no panic");
+    let expected = [
+        Status::OK,
+        Status::TOO_LARGE,
+        Status::KEY_TOO_LONG,
+        Status::KEY_EMPTY,
+        Status::OK,
+    ];
+    assert_eq!(statuses, expected);
 }
 
 #[tokio::test]
