@@ -88,7 +88,7 @@ pub struct ValuesAsked {
 pub struct ValuesReply {
     draft: Draft,
     asked: u32,
-    found: u32,
+    silent: bool,
 }
 
 impl ValuesReply {
@@ -103,7 +103,7 @@ impl ValuesReply {
         Self {
             draft,
             asked: asked.keys,
-            found: 0,
+            silent: true,
         }
     }
 
@@ -135,7 +135,7 @@ impl ValuesReply {
         {
             return Fit::Full;
         }
-        self.found += 1;
+        self.silent = false;
         let expiry_ms = meta.expiry_left.to_wire().unwrap_or(expiry_to_wire(None));
         let mut head = [0; HEAD_BYTES + 8];
         head[0..2].copy_from_slice(&Status::OK.0.to_le_bytes());
@@ -153,16 +153,18 @@ impl ValuesReply {
         debug_assert_ne!(status, Status::OK, "a miss needs a reason");
         let fit = self.draft.make_room(4);
         if fit == Fit::Added {
+            self.silent &= status == Status::NOT_FOUND;
             let [low, high] = status.0.to_le_bytes();
             out.extend_from_slice(&[low, high, 0, 0]);
         }
         fit
     }
 
-    /// How many items the reply holds; a quiet MULTI_GET is answered only where it is not 0.
+    /// Whether no key so far has an item, so that a quiet request goes unanswered. One whose value is
+    /// too large for the reply has.
     #[must_use]
-    pub fn found(&self) -> u32 {
-        self.found
+    pub fn is_silent(&self) -> bool {
+        self.silent
     }
 
     /// Completes the frame.

@@ -485,7 +485,7 @@ impl Reply for LarderReply<'_> {
 
     fn end_items(&mut self) {
         if let Draft::Values(reply) = std::mem::replace(&mut self.draft, Draft::None) {
-            match self.tag.is_quiet() && reply.found() == 0 {
+            match self.tag.is_quiet() && reply.is_silent() {
                 true => reply.abandon(self.out),
                 false => reply.finish(self.out),
             }

@@ -251,3 +251,17 @@ fn lists_have_large_values_that_fit_a_frame_and_name_the_others() {
     raw.send(&ping(4));
     assert_eq!(answer(&mut raw).id, 4);
 }
+
+#[test]
+fn a_quiet_list_is_answered_where_a_value_is_too_long_for_it() {
+    let running = start(settings(1));
+    let mut raw = Raw::greeted(&running);
+    store(&mut raw, "c", &bytes(8, 300_000));
+    let mut quiet = request(0x0C, 2, 2, b"\x01\0\0\0a\x01\0\0\0c");
+    quiet[1] = 1;
+    raw.send(&[quiet, ping(3)].concat());
+    let told = answer(&mut raw);
+    assert_eq!(told.id, 2, "it is there, and has to be read by itself");
+    assert_eq!(told.body, [1, 0, 0, 0, 0x05, 0x01, 0, 0]);
+    assert_eq!(answer(&mut raw).id, 3);
+}
