@@ -99,7 +99,7 @@ statuses! {
     FRAME_TIMEOUT = 0x0205;
     /// The client took too long to read its replies.
     SLOW_READER = 0x0206;
-    /// The time to drain is over.
+    /// The connection is drained: nothing was left to answer, or the time for it is over.
     DRAINED = 0x0207;
 
     /// The server failed while it served this connection.
