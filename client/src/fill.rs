@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_protocol::Request;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use crate::allowance::Allowance;
 use crate::error::Cause;
@@ -144,10 +144,10 @@ where
             let Allowance::Until(deadline) = self.client.allowance else {
                 return self.run().await;
             };
+            let after = deadline.saturating_duration_since(Instant::now());
             // What was under way then, the store of a value among others, may be done or not.
             let in_time = timeout_at(deadline, self.run()).await;
             in_time.unwrap_or_else(|_| {
-                let after = Duration::ZERO;
                 let over = Error::Unknown(Cause::Timeout { after });
                 Err(FillError::Cache(over))
             })

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use larder_client::{Client, Config, FillError};
+use larder_client::{Cause, Client, Config, Error, FillError};
 use tokio::time::Instant;
 
 use crate::fake::Fake;
@@ -39,4 +40,18 @@ async fn those_who_fail_without_the_cache_do_not_wait_for_it_one_after_the_other
     assert_eq!(made.load(Ordering::Relaxed), CALLERS);
     let waited = begun.elapsed();
     assert!(waited < 2 * once, "{waited:?} on the clock of the test");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_is_over_is_told_with_the_time_that_there_was() {
+    let nobody = Fake::start().await;
+    let client = Client::lazy(&nobody.url(), Config::default()).expect("a good address");
+    drop(nobody);
+    let after = Duration::from_secs(10);
+    let hurried = client.until((Instant::now() + after).into_std());
+    let filled = hurried
+        .get_or_fill("k", std::future::pending::<Result<&str, &str>>)
+        .await;
+    let over = Error::Unknown(Cause::Timeout { after });
+    assert_eq!(filled, Err(FillError::Cache(over)));
 }
