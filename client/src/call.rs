@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_protocol::{Request, RequestFrame, ResponseHeader, Status};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 use tracing::Span;
 
@@ -192,6 +193,9 @@ impl<'r> Exchange<'r> {
                     self.step_aside(link);
                 }
                 (Stage::Waiting(waiting), _) => {
+                    // It has timers, for which a thread without a runtime borrows one.
+                    let runtime = self.connector.runtime_elsewhere();
+                    let _entered = runtime.as_ref().map(Handle::enter);
                     let waited = ready!(waiting.as_mut().poll(context));
                     if let Some(got) = self.heed_waited(waited) {
                         return Poll::Ready(got);

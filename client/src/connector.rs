@@ -65,6 +65,8 @@ struct Pool {
     /// Attempts that failed since the last that did not.
     failures: u32,
     last_error: Option<ConnectError>,
+    /// Where the last connection was made.
+    runtime: Option<Handle>,
 }
 
 /// A connection whose handshake is done.
@@ -207,7 +209,16 @@ impl Connector {
             connector: self.clone(),
             is_done: false,
         };
-        Some(tokio::spawn(attempts.connect()))
+        let runtime = self.runtime_elsewhere().unwrap_or_else(Handle::current);
+        Some(runtime.spawn(attempts.connect()))
+    }
+
+    /// For a thread that has no runtime: that of the last connection, if there was one.
+    pub(crate) fn runtime_elsewhere(&self) -> Option<Handle> {
+        match Handle::try_current() {
+            Ok(_) => None,
+            Err(_) => self.pool().runtime.clone(),
+        }
     }
 
     /// The open connection with the most room, and how many are open; no more are looked for than may
@@ -244,6 +255,7 @@ impl Connector {
             return Err(self.crowded());
         }
         self.meter.connected();
+        self.pool().runtime = Some(Handle::current());
         Ok(())
     }
 

@@ -38,7 +38,9 @@
 //! one of a single thread for as long as somebody waits in `block_on`. Any other runtime with timers may
 //! then ask through the same client. Where the connection's runtime is only paused, a request from another
 //! ends a tenth of a second after its time, as unknown (it may be sent when that runtime goes on), and those
-//! after it make a connection in theirs. Where it has ended, so has the connection.
+//! after it make a connection in theirs. Where it has ended, so has the connection. A thread without a
+//! runtime may make single requests, and connects in the runtime of the last connection; streams, and what
+//! takes several requests, have to be in a runtime.
 //!
 //! # Large values
 //!

@@ -1,7 +1,9 @@
 //! A client that is used in another runtime than the one that its connection lives in.
 
-use std::sync::mpsc;
-use std::thread;
+use std::pin::pin;
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use larder_client::{Cause, Client, Config, Error};
@@ -69,6 +71,47 @@ fn a_connection_goes_on_when_its_runtime_does() {
         assert_eq!(found.expect("found").value, "key");
     });
     assert_eq!(client.metrics().connections, 1);
+}
+
+/// Waits in this thread, without a runtime.
+fn wait_without_a_runtime<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+#[test]
+fn a_thread_without_a_runtime_connects_in_that_of_the_connection_before() {
+    let running = Runtime::new().expect("threads");
+    let fake = running.block_on(Fake::start());
+    let url = fake.url();
+    running.spawn(async move {
+        loop {
+            let mut peer = fake.accept().await;
+            let asked = peer.expect().await;
+            peer.found(&asked, &asked.key()).await;
+        }
+    });
+    let client = running.block_on(Client::connect(&url));
+    let client = client.expect("the server is there");
+    for _ in 0..3 {
+        let found = wait_without_a_runtime(client.get("key")).expect("answered");
+        assert_eq!(found.expect("found").value, "key");
+        while client.is_connected() {
+            thread::yield_now();
+        }
+    }
 }
 
 #[test]
