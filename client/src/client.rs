@@ -354,7 +354,8 @@ impl Client {
 
     /// Reads an item, and tells exactly one of all callers to store a new value where there is none
     /// or it is stale. Where there is none, the others are not told before `lease_for` is over, or
-    /// the lease [ended](Self::end_lease).
+    /// the lease [ended](Self::end_lease); where it is stale, not before the lease ended, or the item is
+    /// [invalidated](Self::invalidate) once more or expires.
     pub fn get_or_lease(&self, key: impl AsRef<[u8]>, lease_for: Duration) -> GetOrLease<'_> {
         GetOrLease::new(self, key.as_ref(), lease_for)
     }

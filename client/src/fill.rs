@@ -8,7 +8,8 @@
 //! task asks for all.
 //!
 //! A winner that fails, panics or is dropped gives the lease back; one whose process dies loses it
-//! when its time is over. Either way somebody else wins it then.
+//! when its time is over. Either way somebody else wins it then. Where there is a stale value, whoever
+//! still finds the lease taken when that time is over invalidates it once more, which takes the lease away.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,8 +21,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::allowance::Allowance;
 use crate::error::Cause;
 use crate::flights::{End, Flight, Flights};
-use crate::lease::{Freshness, Lease};
+use crate::lease::{Freshness, Lease, Leased};
 use crate::pause::Pauses;
+use crate::reply::Item;
 use crate::store::Conditional;
 use crate::way::Way;
 use crate::{Client, Error, embedded};
@@ -109,7 +111,8 @@ impl<F> GetOrFill<'_, F> {
 
     /// How long whoever makes the value has before somebody else is told to; 10 seconds without this.
     /// Only a process that dies, or is cut off, lets it run out; but where making the value takes
-    /// longer, it is made more than once.
+    /// longer, it is made more than once. Where there is a value that is out of date, the time counts from
+    /// when this process first finds that another caller makes it.
     pub fn lease_for(mut self, lease_for: Duration) -> Self {
         self.lease_for = lease_for;
         self
@@ -173,8 +176,15 @@ where
             }
             let mut was_in_vain = false;
             let mut awaited = match asked.await {
+                Ok(found) if self.is_orphaned(&found) => {
+                    let version = found.item.map_or(0, |item| item.version);
+                    let taken_away = client.invalidate(key).if_version(version).await;
+                    tracing::debug!(?taken_away, "nobody made what is out of date in time");
+                    continue;
+                }
                 Ok(found) => match (found.lease, found.item) {
                     (Lease::Won { version }, _) => {
+                        flights.forget_taken(key);
                         // Those who wait for this task already wait on.
                         let flight = leading.take().unwrap_or_else(|| flights.lead(key));
                         return self.make_and_store(version, flight).await;
@@ -224,6 +234,13 @@ where
                 }
             }
         }
+    }
+
+    /// Whether somebody was to make what is out of date, and had the time for it.
+    fn is_orphaned(&self, found: &Leased) -> bool {
+        let flights = &self.client.flights;
+        matches!(found, Leased { item: Some(Item { version, .. }), freshness: Freshness::Stale, lease: Lease::Taken }
+            if flights.is_taken_for_long(&self.key, *version, self.lease_for))
     }
 
     /// Makes the value without the cache.

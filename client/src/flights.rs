@@ -8,18 +8,35 @@
 //! who waited ask for themselves, and one of them leads the next flight. Where the cache cannot be
 //! reached, the value is made without it, [alone](Flight::go_alone), and counts all the same; if that
 //! fails, those who had asked in vain do not ask again, since each would wait for the cache anew.
+//!
+//! The lease on an item that is out of date has no end of its own at the server, also where its winner
+//! died. So each process remembers since when it has been told that it is taken.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// LIMIT: of more items than this that are out of date and not made, all are forgotten, and their time
+/// begins anew.
+const TAKEN_MAX: usize = 4096;
 
 /// All flights of a client and its clones.
 #[derive(Debug, Default)]
 pub(crate) struct Flights {
     by_key: Mutex<HashMap<Bytes, watch::Receiver<Stage>>>,
+    taken: Mutex<HashMap<Bytes, Taken>>,
+}
+
+/// The lease on an item that is out of date, which another caller has.
+#[derive(Debug)]
+struct Taken {
+    version: u64,
+    since: Instant,
 }
 
 /// Where a flight is.
@@ -68,6 +85,34 @@ impl Flights {
     /// Leads a flight for a key in place of the one that there may be.
     pub(crate) fn lead(self: &Arc<Self>, key: &Bytes) -> Flight {
         self.begin(&mut self.by_key(), key)
+    }
+
+    /// Notes that the lease on an item that is out of date is taken, and says, once, if it has been for
+    /// longer than it may.
+    pub(crate) fn is_taken_for_long(&self, key: &Bytes, version: u64, lease_for: Duration) -> bool {
+        let since = Instant::now();
+        let mut taken = self.taken.lock();
+        match taken.get(key) {
+            Some(known) if known.version == version => {
+                let is_long = known.since.elapsed() >= lease_for;
+                if is_long {
+                    taken.remove(key);
+                }
+                is_long
+            }
+            known => {
+                if known.is_none() && taken.len() >= TAKEN_MAX {
+                    taken.clear();
+                }
+                taken.insert(key.clone(), Taken { version, since });
+                false
+            }
+        }
+    }
+
+    /// Forgets since when the lease was taken, since this process has it.
+    pub(crate) fn forget_taken(&self, key: &Bytes) {
+        self.taken.lock().remove(key);
     }
 
     fn begin(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use larder_client::{Cause, Client, Conditional, Error, FillError, Status};
+use larder_client::{Cause, Client, Conditional, Error, FillError, Lease, Status};
 use tokio::sync::Notify;
 
 use crate::ground::Ground;
@@ -20,6 +20,7 @@ over_every_way! {
     one_that_is_dropped_hands_the_lease_on
     what_is_out_of_date_is_taken_while_one_makes_it_anew
     who_wants_nothing_stale_waits
+    what_a_dead_process_was_to_make_anew_is_made_by_another
     what_was_made_from_old_data_is_not_stored
     a_value_near_its_end_is_made_anew
     a_deadline_ends_the_wait
@@ -140,6 +141,20 @@ async fn who_wants_nothing_stale_waits(ground: &Ground) {
     go_on.notify_one();
     assert_eq!(task.await.expect("no panic"), "first");
     assert_eq!(waiting.await.expect("no panic").expect("a value"), "first");
+}
+
+async fn what_a_dead_process_was_to_make_anew_is_made_by_another(ground: &Ground) {
+    let (client, dead) = (ground.client().await, ground.client().await);
+    client.set("k", "old").await.expect("stored");
+    let marked = client.invalidate("k").await;
+    assert!(matches!(marked, Ok(Conditional::Done(_))), "{marked:?}");
+    let leased = dead.get_or_lease("k", HOUR).await.expect("answered");
+    assert!(matches!(leased.lease, Lease::Won { .. }), "{leased:?}");
+    assert_eq!(fill(&client, "second").await, "old");
+    let late = client.get_or_fill("k", async || Ok::<_, Infallible>("second"));
+    let late = late.lease_for(Duration::ZERO).await;
+    assert_eq!(late.expect("a value"), "second");
+    assert_eq!(fill(&client, "third").await, "second");
 }
 
 async fn what_was_made_from_old_data_is_not_stored(ground: &Ground) {

@@ -5,6 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use larder_client::{Cause, Client, Config, Error, FillError};
+use larder_protocol::{
+    ExpiryLeft, Lease as WireLease, Opcode, Presence, Request, StoreMode, ValueMeta,
+    encode_leased_head, encode_stored,
+};
 use tokio::time::Instant;
 
 use crate::fake::Fake;
@@ -54,4 +58,53 @@ async fn a_deadline_that_is_over_is_told_with_the_time_that_there_was() {
         .await;
     let over = Error::Unknown(Cause::Timeout { after });
     assert_eq!(filled, Err(FillError::Cache(over)));
+}
+
+/// Has a value made that is out of date, and that another caller was to make, who is dead.
+#[tokio::test]
+async fn what_a_dead_process_was_to_make_anew_is_made_by_another() {
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake.client(Config::default()).await;
+    let serve = tokio::spawn(async move {
+        let (mut version, mut holder) = (7, WireLease::Taken);
+        let mut stored = None;
+        while let Some(asked) = peer.next().await {
+            let (id, mut out) = (asked.frame().id, Vec::new());
+            match asked.request() {
+                Request::GetOrLease { .. } => {
+                    let meta = ValueMeta {
+                        client_flags: 0,
+                        version,
+                        expiry_left: ExpiryLeft::Never,
+                    };
+                    encode_leased_head(&mut out, id, &meta, (Presence::Stale, holder), 3);
+                    out.extend_from_slice(b"old");
+                    holder = WireLease::Taken;
+                }
+                Request::Invalidate { version: of, .. } => {
+                    assert_eq!(of, Some(version), "only the one that was found");
+                    version += 1;
+                    holder = WireLease::Won;
+                    encode_stored(&mut out, Opcode::Invalidate, id, version);
+                }
+                Request::Store(store) => {
+                    assert_eq!(store.mode, StoreMode::Cas { version });
+                    stored = Some(store.value.to_vec());
+                    encode_stored(&mut out, Opcode::Cas, id, version + 1);
+                }
+                other => panic!("{other:?}"),
+            }
+            peer.send(&out).await;
+        }
+        stored
+    });
+    let fill = || client.get_or_fill("k", async || Ok::<_, &str>("new"));
+    let in_time = fill().await;
+    assert_eq!(in_time.expect("there is one"), "old");
+    let late = fill().lease_for(Duration::ZERO).await;
+    assert_eq!(late.expect("made"), "new");
+    let waited = fill().lease_for(Duration::ZERO).never_stale().await;
+    assert_eq!(waited.expect("made"), "new");
+    drop(client);
+    assert_eq!(serve.await.expect("no panic"), Some(b"new".to_vec()));
 }
