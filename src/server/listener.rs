@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::address::Address;
 use super::tongue::Tongue;
@@ -255,16 +255,23 @@ fn clear_stale(path: &Path, address: &Address) -> Result<(), ListenError> {
         }
         Ok(_) => {}
     }
-    match unix::UnixStream::connect(path) {
+    match connect_at_once(path) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).map_err(refused)
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(refused(error)),
-        Ok(_) => Err(ListenError::Occupied {
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(refused(error)),
+        // Where there is no room for one more connection, somebody listens as well.
+        Ok(()) | Err(_) => Err(ListenError::Occupied {
             address: address.clone(),
         }),
     }
+}
+
+/// Connects for a moment, and does not wait where there is no room for that.
+fn connect_at_once(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(path)?)
 }
 
 /// The file of a bound Unix socket, removed with it unless another server has taken the path.
@@ -416,6 +423,18 @@ mod tests {
         let error = Listening::bind(&Address::Unix(path.clone())).unwrap_err();
         assert!(matches!(error, ListenError::Occupied { .. }), "{error}");
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_live_unix_socket_that_has_no_room_is_left_alone_at_once() {
+        let path = scratch_path("full");
+        let live = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        live.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        live.listen(0).unwrap();
+        let _waits = unix::UnixStream::connect(&path).unwrap();
+        let error = Listening::bind(&Address::Unix(path.clone())).unwrap_err();
+        assert!(matches!(error, ListenError::Occupied { .. }), "{error}");
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
