@@ -26,6 +26,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// LIMIT: refused connections kept open at a time; more push the oldest out.
 const REFUSED_MAX: usize = 64;
 
+/// LIMIT: how often it is said at most that connections cannot be accepted.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
+
 /// Takes connections and hands them out.
 pub(crate) struct Acceptor {
     poll: Poll,
@@ -37,8 +40,34 @@ pub(crate) struct Acceptor {
     refused: VecDeque<(u64, Stream)>,
     /// Whether a listener may have connections that no event will report again.
     retry: bool,
-    /// Whether it was said that connections cannot be accepted; since then that was so at each try.
+    complaint: Complaint,
+}
+
+/// That connections cannot be accepted, and that they are again, as far as it is said: where files run out and
+/// come back by the second, each would be said as often.
+#[derive(Debug, Default)]
+struct Complaint {
+    /// Whether it was said that they cannot; since then that was so at each try.
     is_said: bool,
+    /// From when on it may be said once more, in milliseconds of uptime.
+    may_from_ms: u64,
+}
+
+impl Complaint {
+    /// Whether to say that connections cannot be accepted.
+    fn begins(&mut self, now_ms: u64) -> bool {
+        if self.is_said || now_ms < self.may_from_ms {
+            return false;
+        }
+        self.is_said = true;
+        self.may_from_ms = now_ms + super::clock::whole_ms(COMPLAINT_PAUSE);
+        true
+    }
+
+    /// Whether to say that they are accepted again.
+    fn ends(&mut self) -> bool {
+        std::mem::take(&mut self.is_said)
+    }
 }
 
 impl Acceptor {
@@ -60,7 +89,7 @@ impl Acceptor {
             pen,
             refused: VecDeque::new(),
             retry: false,
-            is_said: false,
+            complaint: Complaint::default(),
         })
     }
 
@@ -83,7 +112,7 @@ impl Acceptor {
             self.pen.count_turn();
             if std::mem::take(&mut self.retry) {
                 self.accept_from_all();
-                if !self.retry && std::mem::take(&mut self.is_said) {
+                if !self.retry && self.complaint.ends() {
                     tracing::info!("connections are accepted again");
                 }
             }
@@ -121,7 +150,8 @@ impl Acceptor {
                     ErrorKind::WouldBlock => return,
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                     _ => {
-                        if !std::mem::replace(&mut self.is_said, true) {
+                        let now_ms = self.shared.clock.now().uptime_ms;
+                        if self.complaint.begins(now_ms) {
                             tracing::warn!(%error, "cannot accept connections; trying again");
                         }
                         self.retry = true;
@@ -188,5 +218,34 @@ impl Acceptor {
         {
             self.refused.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Complaint;
+
+    #[test]
+    fn what_comes_and_goes_is_said_once_a_minute() {
+        let mut complaint = Complaint::default();
+        let said: Vec<(u64, bool)> = (0..1200_u64)
+            .map(|tenth| tenth * 100)
+            .flat_map(|now_ms| {
+                let begins = complaint.begins(now_ms).then_some((now_ms, true));
+                let ends = complaint.ends().then_some((now_ms, false));
+                [begins, ends].into_iter().flatten()
+            })
+            .collect();
+        let expected = [(0, true), (0, false), (60_000, true), (60_000, false)];
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn what_stays_is_said_once_and_its_end_once() {
+        let mut complaint = Complaint::default();
+        let begins = (0..100).filter(|minute| complaint.begins(minute * 60_000));
+        assert_eq!(begins.count(), 1);
+        assert!(complaint.ends());
+        assert!(!complaint.ends());
     }
 }
