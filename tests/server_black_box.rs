@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use larder::blackbox::{BlackBox, Fingerprint, Kind, Operation, Outcome, Peer, Phase, Record};
-use larder::server::{Address, Running, Server, Settings};
+use larder::server::{Address, Quarantined, Running, Server, Settings};
 use larder::{Cache, Config};
 use larder_protocol::{Class, Status};
 use server_harness::{PATIENCE, Raw, get, ping, request, set, settings, start};
@@ -267,8 +267,13 @@ fn the_board_has_the_figures_of_stats() {
 fn start_seeded(quarantine: Vec<Fingerprint>) -> Running {
     let mut config = Config::new(64 << 20);
     (config.sessions_max, config.hash_seed) = (2, Some(7));
+    let quarantine = quarantine.into_iter();
+    let for_ever = |fingerprint| Quarantined {
+        fingerprint,
+        until_ms: u64::MAX,
+    };
     let settings = Settings {
-        quarantine,
+        quarantine: quarantine.map(for_ever).collect(),
         ..memcached(settings(1))
     };
     Server::start(settings, Cache::new(config).unwrap()).unwrap()

@@ -24,6 +24,7 @@ mod farewell;
 mod large;
 mod listener;
 mod open_files;
+mod quarantine;
 mod report;
 mod roster;
 mod service;
@@ -47,9 +48,10 @@ pub(crate) use drill::{Drill, DrillOrder};
 pub use listener::{Entrance, ListenError, Listening};
 pub(crate) use open_files::use_all_open_files;
 pub use open_files::{OpenFilesError, raise_open_files};
+pub use quarantine::{QUARANTINE_MAX, Quarantined};
 pub use settings::{
-    BUSY_POLL_MAX, CONNECTIONS_MAX, DEFAULT_ADDRESS, Pinning, QUARANTINE_MAX, SettingError,
-    Settings, WORKERS_MAX, usable_cores,
+    BUSY_POLL_MAX, CONNECTIONS_MAX, DEFAULT_ADDRESS, Pinning, SettingError, Settings, WORKERS_MAX,
+    usable_cores,
 };
 pub use tongue::Tongue;
 pub use tuning::Tuning;

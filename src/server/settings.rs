@@ -8,9 +8,9 @@ use super::address::Address;
 use super::clock::whole_ms;
 use super::drill::DeadlyKey;
 use super::listener::{Entrance, ListenError, Listening};
+use super::quarantine::{QUARANTINE_MAX, Quarantined};
 use super::tongue::Tongue;
 use super::tuning::Tuning;
-use crate::blackbox::Fingerprint;
 use crate::engine::Limits as CacheLimits;
 
 /// The address listened on where none is given.
@@ -27,9 +27,6 @@ const FRAMES_IN_BUFFERS_MIN: u64 = 2;
 
 /// LIMIT: below this a deadline would fire between two packets of an honest client.
 pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
-
-/// LIMIT: each request of a server with such a list is compared with all of it.
-pub const QUARANTINE_MAX: usize = 16;
 
 /// LIMIT: a worker that asks for longer, with nothing to do, has a core for itself in any case.
 pub const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
@@ -77,10 +74,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Whether threads write down what they do, so that it can be read when they hang or have died.
     pub black_box: bool,
-    /// Operations that are not executed, since their like has brought the server down.
-    pub quarantine: Vec<Fingerprint>,
-    /// For how long they are not, from the start on.
-    pub quarantined_for: Duration,
+    /// Operations that are not executed for a while, since their like has brought the server down.
+    pub quarantine: Vec<Quarantined>,
     /// Whether workers do what a drill asks of them by way of their black boxes: fail, for real.
     pub allow_drills: bool,
     /// A key that workers die of, where drills are allowed.
@@ -104,7 +99,6 @@ impl Default for Settings {
             drain_timeout: Duration::from_secs(5),
             black_box: true,
             quarantine: Vec::new(),
-            quarantined_for: Duration::from_secs(600),
             allow_drills: false,
             deadly_key: None,
         }
@@ -242,7 +236,7 @@ pub fn usable_cores() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::blackbox::Operation;
+    use crate::blackbox::{Fingerprint, Operation};
 
     const CACHE: CacheLimits = CacheLimits {
         key_bytes_max: 250,
@@ -261,9 +255,12 @@ mod tests {
     fn what_cannot_work_is_refused_with_what_is_accepted() {
         let good = Settings::default();
         let zero = Duration::ZERO;
-        let fingerprint = Fingerprint {
-            operation: Operation::Get,
-            key_hash: 1,
+        let quarantined = Quarantined {
+            fingerprint: Fingerprint {
+                operation: Operation::Get,
+                key_hash: 1,
+            },
+            until_ms: 1,
         };
         let refused = [
             Settings {
@@ -307,7 +304,7 @@ mod tests {
                 ..good.clone()
             },
             Settings {
-                quarantine: vec![fingerprint; QUARANTINE_MAX + 1],
+                quarantine: vec![quarantined; QUARANTINE_MAX + 1],
                 ..good.clone()
             },
         ];

@@ -5,10 +5,11 @@ use std::time::Duration;
 use mio::Waker;
 
 use super::buffers::BufferBudget;
-use super::clock::{Clock, Now, whole_ms};
+use super::clock::{Clock, Now};
 use super::counters::Counters;
 use super::drill::Deadly;
 use super::listener::Accepted;
+use super::quarantine::NotExecuted;
 use super::roster::Roster;
 use super::settings::Settings;
 use super::tongue::Dialects;
@@ -66,7 +67,7 @@ pub(crate) struct Shared {
     /// The number of the maintenance thread's session; `None`: there is no such thread.
     pub(crate) upkeep_session: Option<u32>,
     /// What is not executed: of a key that is deadly, and what processes have died of.
-    never_executed: Vec<Fingerprint>,
+    not_executed: NotExecuted,
     /// The key that workers die of.
     pub(super) deadly: Option<Deadly>,
     /// Workers that have not ended.
@@ -90,7 +91,7 @@ impl Shared {
         let deadly = deadly.and_then(|deadly| Deadly::of(deadly, &cache));
         let of_deadly = deadly.iter().flat_map(Deadly::fingerprints);
         Self {
-            never_executed: of_deadly.chain(settings.quarantine.clone()).collect(),
+            not_executed: NotExecuted::new(of_deadly, &settings.quarantine),
             deadly,
             budget: Arc::new(BufferBudget::new(settings.buffer_bytes_max)),
             tuned: Tuned::new(&Tuning::of(&settings)),
@@ -135,32 +136,12 @@ impl Shared {
     /// What is not executed at this time.
     #[inline]
     pub(super) fn quarantine(&self, now: Now) -> &[Fingerprint] {
-        match self.never_executed.is_empty() {
-            true => &[],
-            false => self.never_executed_at(now),
-        }
-    }
-
-    #[cold]
-    fn never_executed_at(&self, now: Now) -> &[Fingerprint] {
-        let deadly = self.never_executed.len() - self.settings.quarantine.len();
-        match self.quarantine_proper(now).is_empty() {
-            true => &self.never_executed[..deadly],
-            false => &self.never_executed,
-        }
+        self.not_executed.at(now)
     }
 
     /// What is not executed at this time since processes have died of it.
     pub(super) fn quarantine_proper(&self, now: Now) -> &[Fingerprint] {
-        let Settings {
-            quarantine,
-            quarantined_for,
-            ..
-        } = &self.settings;
-        match now.uptime_ms >= whole_ms(*quarantined_for) {
-            true => &[],
-            false => quarantine,
-        }
+        self.not_executed.died_of_at(now)
     }
 
     pub(crate) fn stage(&self) -> Stage {

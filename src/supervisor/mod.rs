@@ -52,7 +52,7 @@ pub(crate) use sheet::Sheet;
 pub(crate) use watch::{Postmortem, REPORT, RecentLog, StallLimits, Why, can_keep_evidence};
 
 use crate::engine::Config;
-use crate::server::{Entrance, Listening};
+use crate::server::{Entrance, Listening, monotonic_ms};
 use crate::sync::Arc;
 use admin::{Desk, Order};
 use deaths::{Deaths, Next};
@@ -69,7 +69,7 @@ use watch::Watch;
 /// The option that makes a worker of a program.
 pub(crate) const WORKER_OPTION: &str = "--no-supervisor";
 
-/// The option that has a worker refuse a fingerprint.
+/// The option that has a worker refuse a fingerprint for a while.
 const REFUSE_OPTION: &str = "--refuse";
 
 /// The option that makes a key deadly to a worker.
@@ -348,9 +348,11 @@ impl Supervisor {
         let started = Instant::now();
         let mut arguments = self.plan.terms.arguments.clone();
         arguments.push(WORKER_OPTION.into());
-        let refused = self.quarantine.refused(started, self.plan.terms.refuse_for);
-        let refused = refused.iter().map(|fingerprint| fingerprint.to_word());
-        arguments.extend(refused.map(|word| format!("{REFUSE_OPTION}={word}").into()));
+        let refused = self
+            .quarantine
+            .refused(monotonic_ms(), self.plan.terms.refuse_for);
+        let refused = refused.iter();
+        arguments.extend(refused.map(|one| format!("{REFUSE_OPTION}={one}").into()));
         let deadly = self.deadly.iter();
         arguments.extend(deadly.map(|key| format!("{DEADLY_OPTION}={key}").into()));
         let launch = Launch {
@@ -531,7 +533,7 @@ impl Supervisor {
                 pid,
                 "the worker process was in the midst of {found} when it died"
             );
-            if self.quarantine.note(now, found) {
+            if self.quarantine.note(monotonic_ms(), found) {
                 let refuse_for = self.plan.terms.refuse_for;
                 tracing::error!(
                     "{found} has brought two processes down: it is refused for {refuse_for:?}"

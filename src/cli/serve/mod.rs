@@ -20,9 +20,8 @@ use super::WRONG_USAGE;
 use super::admin::{AdminAddress, EvidencePlace};
 use super::settings::{Loaded, Loader};
 use super::units;
-use crate::blackbox::Fingerprint;
 use crate::engine::{AccessTimes, Cache, Config, ConfigError, HugePages, Limits, Prefault};
-use crate::server::{self, Address, DeadlyKey, Pinning, Settings};
+use crate::server::{self, Address, DeadlyKey, Pinning, Quarantined, Settings};
 use crate::supervisor::can_keep_evidence;
 use refusal::Refusal;
 
@@ -151,9 +150,9 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = units::duration)]
     refuse_for: Duration,
 
-    /// An operation on a key that is refused, as the supervisor says it
-    #[arg(long, value_name = "OPERATION:HASH", hide = true)]
-    refuse: Vec<Fingerprint>,
+    /// An operation on a key that is refused, and until when, as the supervisor says it
+    #[arg(long, value_name = "OPERATION:HASH:UNTIL", hide = true)]
+    refuse: Vec<Quarantined>,
 
     /// A key that workers die of, as the supervisor says it
     #[arg(long, value_name = "DRILL:KEY", hide = true)]
@@ -293,7 +292,6 @@ fn settings(options: &ServeOptions) -> Result<Settings, Refusal> {
         drain_timeout: options.drain_timeout,
         black_box: !options.no_black_box,
         quarantine: options.refuse.clone(),
-        quarantined_for: options.refuse_for,
         allow_drills: options.allow_drills,
         deadly_key: options.deadly_key.clone(),
     })
