@@ -3,11 +3,13 @@
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 
 use rustix::net::sockopt::set_socket_passcred;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, bind, getsockname,
+    recvmsg,
+};
 use rustix::process::Pid;
 use tokio::io::Interest;
 
@@ -44,15 +46,21 @@ pub(super) struct Note {
 impl Post {
     /// Opens a socket of this process's own. Needs a tokio runtime.
     pub(super) fn open() -> io::Result<Self> {
-        let name = format!("larder/{}/notify", std::process::id());
-        let address = SocketAddr::from_abstract_name(&name)?;
-        let socket = UnixDatagram::bind_addr(&address)?;
+        let socket = UnixDatagram::unbound()?;
+        // The system finds a name that nobody has: supervisors in different containers may share the names of
+        // sockets, and have the same process number.
+        bind(&socket, &SocketAddrUnix::new_unnamed())?;
+        let address = SocketAddrUnix::try_from(getsockname(&socket)?)?;
+        let name = address.abstract_name().map(str::from_utf8);
+        let name = name
+            .and_then(Result::ok)
+            .ok_or(io::ErrorKind::AddrNotAvailable)?;
         socket.set_nonblocking(true)?;
         // An abstract name is open to everybody on the machine: the system says who writes.
         set_socket_passcred(&socket, true)?;
         Ok(Self {
-            socket: tokio::net::UnixDatagram::from_std(socket)?,
             name: format!("@{name}"),
+            socket: tokio::net::UnixDatagram::from_std(socket)?,
         })
     }
 
@@ -65,16 +73,17 @@ impl Post {
     pub(super) async fn next(&self) -> io::Result<(Option<Pid>, Note)> {
         loop {
             self.socket.readable().await?;
-            match self.take() {
+            let taken = (self.socket).try_io(Interest::READABLE, || receive(&self.socket));
+            match taken {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 taken => return taken,
             }
         }
     }
 
-    /// The next note, if there is one.
+    /// The next note, if there is one by now, whether or not the runtime has heard of it.
     pub(super) fn take(&self) -> io::Result<(Option<Pid>, Note)> {
-        (self.socket).try_io(Interest::READABLE, || receive(&self.socket))
+        receive(&self.socket)
     }
 }
 
@@ -125,5 +134,43 @@ impl Note {
             }
         }
         note
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+
+    fn in_runtime(test: impl FnOnce()) {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        runtime.block_on(async { test() });
+    }
+
+    #[test]
+    fn what_was_said_is_there_at_once() {
+        in_runtime(|| {
+            let post = Post::open().unwrap();
+            let name = post.name().strip_prefix('@').expect("an abstract name");
+            let address = SocketAddr::from_abstract_name(name).unwrap();
+            let worker = UnixDatagram::unbound().unwrap();
+            worker
+                .send_to_addr(b"READY=1\nSTATUS=fine\n", &address)
+                .unwrap();
+            let (sender, note) = post.take().unwrap();
+            assert_eq!(sender, Some(rustix::process::getpid()));
+            assert_eq!((note.ready, note.status.as_deref()), (true, Some("fine")));
+            assert_eq!(post.take().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        });
+    }
+
+    #[test]
+    fn supervisors_of_the_same_number_have_names_of_their_own() {
+        in_runtime(|| {
+            let (one, other) = (Post::open().unwrap(), Post::open().unwrap());
+            assert_ne!(one.name(), other.name());
+        });
     }
 }
