@@ -72,6 +72,11 @@ impl Kept {
         self.left.remove(MEMORY);
     }
 
+    /// Whether there is one aside, which may be needed again.
+    pub(super) fn has_memory_aside(&self) -> bool {
+        self.memory_before.is_some()
+    }
+
     /// Puts the memory aside, so that what a new program leaves does not replace it for good.
     pub(super) fn put_memory_aside(&mut self) {
         let memory = self.left.get(MEMORY).map(OwnedFd::try_clone);

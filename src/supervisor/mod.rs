@@ -436,6 +436,9 @@ impl Supervisor {
         if sender != Some(running.pid) {
             return;
         }
+        if note.forgets(MEMORY) {
+            give_contents_back(&self.kept, &self.sight);
+        }
         self.kept.take(&mut note);
         if let Some(status) = note.status {
             self.journal.says(status);
@@ -551,6 +554,7 @@ impl Supervisor {
                 let delay_ms = journal::whole_ms(after);
                 tracing::error!(pid, deaths, delay_ms, cold, "the worker process {ended}");
                 if cold {
+                    give_contents_back(&self.kept, &self.sight);
                     self.kept.drop_memory();
                 }
                 self.worker = Worker::None {
@@ -559,5 +563,13 @@ impl Supervisor {
                 Ok(())
             }
         }
+    }
+}
+
+/// Has the system have the memory of which nothing is kept, before the next worker asks for as much: what its
+/// counters tell is still wanted, and so it is still mapped.
+fn give_contents_back(kept: &Kept, sight: &Sight) {
+    if !kept.has_memory_aside() {
+        sight.seen().give_contents_back();
     }
 }

@@ -6,12 +6,13 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
+use std::time::Duration;
 
 use crate::sync::Arc;
 
@@ -34,9 +35,14 @@ pub(super) const FD_STORE: &str = "FDSTORE";
 pub(super) const FD_STORE_REMOVE: &str = "FDSTOREREMOVE";
 /// The name of descriptors.
 pub(super) const FD_NAME: &str = "FDNAME";
+/// The descriptor beside the message is to be closed when all before is done.
+const BARRIER: &str = "BARRIER";
 /// A figure of the receipt of a recovery, `name value`. Only Larder's supervisor knows this key;
 /// systemd skips what it does not know.
 pub(super) const RECEIPT: &str = "X_LARDER_RECEIPT";
+
+/// LIMIT: how long the watcher may take for what it was told: it may have to give some memory back.
+const DONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The line to whoever watches this process.
 #[derive(Debug, Clone)]
@@ -79,6 +85,21 @@ impl Watcher {
     /// The watcher does not take the message.
     pub(crate) fn forget(&self, name: &str) -> io::Result<()> {
         self.send(&[(FD_STORE_REMOVE, "1"), (FD_NAME, name)], &[])
+    }
+
+    /// Waits until the watcher has done what it was told so far, but not for ever.
+    ///
+    /// # Errors
+    ///
+    /// The watcher does not take the message, or is late.
+    pub(crate) fn wait_until_done(&self) -> io::Result<()> {
+        let (mut ours, theirs) = UnixStream::pair()?;
+        ours.set_read_timeout(Some(DONE_WITHIN))?;
+        self.send(&[(BARRIER, "1")], &[theirs.as_fd()])?;
+        drop(theirs);
+        // It closes its end when it comes to the message.
+        ours.read_to_end(&mut Vec::new())?;
+        Ok(())
     }
 
     /// Says that this process serves, and in a sentence what; with the figures of the recovery, if

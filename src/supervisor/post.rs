@@ -114,6 +114,11 @@ fn receive(socket: &tokio::net::UnixDatagram) -> io::Result<(Option<Pid>, Note)>
 }
 
 impl Note {
+    /// Whether what is kept under a name is to be forgotten.
+    pub(super) fn forgets(&self, name: &str) -> bool {
+        self.forget && self.name.as_deref() == Some(name)
+    }
+
     fn parse(text: &str) -> Self {
         let mut note = Self::default();
         for (key, value) in text.lines().filter_map(|line| line.split_once('=')) {
@@ -129,7 +134,8 @@ impl Note {
                         note.receipt.push((name.to_owned(), figure.to_owned()));
                     }
                 }
-                // WATCHDOG and what else there may be: the black boxes tell more.
+                // WATCHDOG and what else there may be: the black boxes tell more. The descriptor of a BARRIER is
+                // closed with its note.
                 _ => {}
             }
         }

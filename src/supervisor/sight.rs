@@ -142,6 +142,14 @@ impl Seen {
         }
     }
 
+    /// Gives the contents of the cache back to the system; its counters stay.
+    pub(super) fn give_contents_back(&self) {
+        let given = self.lookout.as_ref().map(Lookout::give_contents_back);
+        if let Some(Err(error)) = given {
+            tracing::warn!("the contents that are given up still take memory for a while: {error}");
+        }
+    }
+
     /// The figures of the cache.
     pub(super) fn stats(&self, now: Moment) -> Option<Stats> {
         let lookout = self.lookout.as_ref()?;

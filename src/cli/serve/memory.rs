@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::{Keep, Refusal, ServeOptions, units};
-use crate::engine::{Cache, Config, Examination, LastOwner, Pages, Proof, Receipt};
+use crate::engine::{
+    Cache, Config, Examination, HugePages, LastOwner, Pages, Prefault, Proof, Receipt,
+};
 use crate::server;
 use crate::supervisor::{MEMORY, Watcher};
 
@@ -31,6 +33,13 @@ impl Memory {
                 Ok(recovered) => return Ok(recovered),
                 Err(why) => tracing::warn!("starting cold: {why}"),
             }
+            if is_touched_ahead(&config) {
+                // Or there would have to be room for both.
+                let forgotten = watcher.forget(MEMORY);
+                if let Err(error) = forgotten.and_then(|()| watcher.wait_until_done()) {
+                    tracing::warn!(%error, "the last process's memory may still be there");
+                }
+            }
         }
         let cache = Cache::new(config).map_err(Refusal::from)?;
         log_pages(options, cache.pages());
@@ -42,6 +51,11 @@ impl Memory {
         let receipt = Vec::new();
         Ok(Self { cache, receipt })
     }
+}
+
+/// Whether a cache takes its memory before it is used.
+fn is_touched_ahead(config: &Config) -> bool {
+    config.prefault == Prefault::Ahead || config.huge_pages == HugePages::Always
 }
 
 /// Goes on in a memory, or says why not.
