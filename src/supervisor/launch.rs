@@ -189,6 +189,15 @@ impl Launch<'_> {
     }
 }
 
+/// Has this process killed when the supervisor that has started it ends, once more: the system forgets it as it
+/// executes a program whose file has capabilities. Where the supervisor has ended before, whoever writes to it next
+/// finds that out.
+pub(crate) fn die_with_supervisor() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(
+        Signal::KILL,
+    ))?)
+}
+
 /// The variable that says whom descriptors are for, written without taking memory.
 fn number_of(text: &mut [u8], pid: Pid) -> &[u8] {
     text[..LISTEN_PID.len()].copy_from_slice(LISTEN_PID);

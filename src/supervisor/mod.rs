@@ -47,6 +47,7 @@ use rustix::process::{Pid, Signal, WaitOptions, wait};
 
 pub(crate) use deaths::Limits as DeathLimits;
 pub(crate) use handover::{BLACK_BOX, Handed, MEMORY};
+pub(crate) use launch::die_with_supervisor;
 pub(crate) use notify::Watcher;
 pub(crate) use sheet::Sheet;
 pub(crate) use watch::{Postmortem, REPORT, RecentLog, StallLimits, Why, can_keep_evidence};

@@ -127,6 +127,13 @@ impl ServerProcess {
         (self.child.wait().unwrap().code(), log)
     }
 
+    /// Waits for the end of standard output, which each of its processes has; returns the rest of it.
+    pub fn end_of_output(mut self) -> String {
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        rest
+    }
+
     /// As [`ServerProcess::wait`], for a server whose worker was started again: each says that it is
     /// ready.
     pub fn wait_after_restarts(mut self) -> (Option<i32>, String) {

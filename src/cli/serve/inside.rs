@@ -12,7 +12,7 @@ use super::{Refusal, ServeOptions, check, check_alone, units, warn_of_doubts};
 use crate::blackbox::Boxes;
 use crate::cli::settings::{Loaded, Loader};
 use crate::server::{self, Address, Drainer, Running, Server, Settings, StartError};
-use crate::supervisor::{BLACK_BOX, Handed, Watcher};
+use crate::supervisor::{BLACK_BOX, Handed, Watcher, die_with_supervisor};
 
 /// What a process that a signal ends reports: 128 and the number of the signal.
 const ENDED_BY_SIGNAL: i32 = 128;
@@ -39,6 +39,9 @@ pub(super) fn serve(
     }
     if options.examine {
         return examine(options, &config, handed.memory.as_ref());
+    }
+    if handed.settings.is_some() {
+        die_with_supervisor().map_err(Refusal::failed)?;
     }
     let watcher = Watcher::find().map_err(|error| {
         Refusal::Failed(format!(
