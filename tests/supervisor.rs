@@ -160,6 +160,21 @@ fn a_signal_to_both_processes_at_once_is_no_second_one() {
 }
 
 #[test]
+fn a_process_that_ends_as_both_are_told_to_is_no_death_where_the_supervisor_is_slow() {
+    let server = serve(&[]);
+    let (worker, supervisor) = (server.pid(), server.supervisor_pid());
+    kill("-STOP", supervisor);
+    for pid in [worker, supervisor] {
+        kill("-TERM", pid);
+    }
+    wait_until_dead(worker);
+    kill("-CONT", supervisor);
+    let (code, log) = server.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("ERROR"), "{log}");
+}
+
+#[test]
 fn the_number_of_workers_is_the_one_that_was_counted_at_the_start() {
     let cores = std::thread::available_parallelism().unwrap().get();
     let server = ServerProcess::serve(&["--memory", "64MiB", "--listen", "127.0.0.1:0"]);

@@ -230,6 +230,14 @@ impl Ended {
         }
     }
 
+    /// Whether it was by a signal that has a process end.
+    pub(super) fn is_by_order(self) -> bool {
+        let orders = [Signal::TERM, Signal::INT, Signal::KILL];
+        orders
+            .iter()
+            .any(|signal| self == Self::Killed(signal.as_raw()))
+    }
+
     /// The exit code of a process that ends because this one did.
     pub(crate) fn code(self) -> u8 {
         let code = match self {

@@ -50,6 +50,7 @@ pub(crate) use handover::{BLACK_BOX, Handed, MEMORY};
 pub(crate) use launch::die_with_supervisor;
 pub(crate) use notify::Watcher;
 pub(crate) use sheet::Sheet;
+pub(crate) use signals::Ears;
 pub(crate) use watch::{Postmortem, REPORT, RecentLog, StallLimits, Why, can_keep_evidence};
 
 use crate::engine::Config;
@@ -165,11 +166,9 @@ pub(crate) enum SuperviseError {
 /// # Errors
 ///
 /// The system refuses something, or workers die again and again.
-pub(crate) fn run(plan: Plan) -> Result<u8, SuperviseError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async { Supervisor::new(plan)?.run().await })
+pub(crate) fn run(plan: Plan, ears: Ears) -> Result<u8, SuperviseError> {
+    let (runtime, signals) = ears.apart();
+    runtime.block_on(async { Supervisor::new(plan)?.run(signals).await })
 }
 
 /// The worker process, or the time until there is one.
@@ -247,8 +246,7 @@ impl Supervisor {
         })
     }
 
-    async fn run(mut self) -> Result<u8, SuperviseError> {
-        let mut signals = Signals::new()?;
+    async fn run(mut self, mut signals: Signals) -> Result<u8, SuperviseError> {
         let (mut desk, mut orders) = Desk::new(&self.journal, &self.sight, self.kept.entrances());
         desk.allow_drills = self.plan.allow_drills;
         admin::open(std::mem::take(&mut self.plan.admin), desk)?;
@@ -267,7 +265,7 @@ impl Supervisor {
                     self.hear(sender, note);
                 }
                 _ = signals.child.recv() => {
-                    if let Some(code) = self.reap()? {
+                    if let Some(code) = self.reap(&mut signals).await? {
                         return Ok(code);
                     }
                 }
@@ -465,13 +463,22 @@ impl Supervisor {
 
     /// Takes note of all processes that have ended, orphans that fell to this process among them;
     /// gives the exit code, if that is the end.
-    fn reap(&mut self) -> Result<Option<u8>, SuperviseError> {
+    async fn reap(&mut self, signals: &mut Signals) -> Result<Option<u8>, SuperviseError> {
         while let Ok(Some((pid, status))) = wait(ENDS_OF_CHILDREN) {
             let ended = Ended::of(status);
-            if matches!(&self.worker, Worker::Running(running) if running.pid == pid) {
+            if let Worker::Running(running) = &self.worker
+                && running.pid == pid
+            {
+                let was_told = self.is_ending || running.is_ending;
                 // What it said last is still on its way.
                 while let Ok((sender, note)) = self.post.take() {
                     self.hear(sender, note);
+                }
+                // Where both are told to end, the other one may do so first.
+                let in_good_order = ended == Ended::Exited(0) && !was_told;
+                if in_good_order && signals.told_to_end_soon().await {
+                    self.cancel_upgrade("the server was told to end");
+                    return Ok(Some(0));
                 }
                 if let Some(code) = self.worker_ended(ended)? {
                     return Ok(Some(code));
@@ -494,7 +501,10 @@ impl Supervisor {
         self.journal.turn(Phase::Waiting, None);
         if self.is_ending {
             let code = self.cut_short_by.map(|signal| 128 + signal.as_raw() as u8);
-            return Ok(Some(code.unwrap_or(ended.code())));
+            // Who has not come so far as to serve, or to hear signals, has nobody to part from.
+            let served_nobody = !running.is_ready && ended.is_by_order();
+            let own = if served_nobody { 0 } else { ended.code() };
+            return Ok(Some(code.unwrap_or(own)));
         }
         if running.is_ending && ended.is_crash() {
             // Another takes its place in any case, but this is to be known.

@@ -1,15 +1,47 @@
 //! Signals: those that a supervisor takes, and those by which it tells the worker process what it is to do.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+use tokio::time::timeout;
 
 use super::journal::Phase;
-use super::{GRACE, Supervisor, Worker};
+use super::{GRACE, SuperviseError, Supervisor, Worker};
+
+/// LIMIT: how long a signal to both processes may come later here than there: a busy machine may take so long to
+/// run this process's handler.
+const SOON: Duration = Duration::from_millis(200);
+
+/// What a supervisor hears signals with: from when it is there, none ends the process by itself.
+#[derive(Debug)]
+pub(crate) struct Ears {
+    runtime: Runtime,
+    signals: Signals,
+}
+
+impl Ears {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses what that needs.
+    pub(crate) fn open() -> Result<Self, SuperviseError> {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build()?;
+        let signals = runtime.block_on(async { Signals::new() })?;
+        Ok(Self { runtime, signals })
+    }
+
+    pub(super) fn apart(self) -> (Runtime, Signals) {
+        (self.runtime, self.signals)
+    }
+}
 
 /// The signals that a supervisor takes.
+#[derive(Debug)]
 pub(super) struct Signals {
     pub(super) term: Stream,
     pub(super) int: Stream,
@@ -19,7 +51,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn new() -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
@@ -27,6 +59,17 @@ impl Signals {
             usr2: signal(SignalKind::user_defined2())?,
             child: signal(SignalKind::child())?,
         })
+    }
+
+    /// Whether this process is told to end, now or in a moment.
+    pub(super) async fn told_to_end_soon(&mut self) -> bool {
+        let told = async {
+            tokio::select! {
+                _ = self.term.recv() => {}
+                _ = self.int.recv() => {}
+            }
+        };
+        timeout(SOON, told).await.is_ok()
     }
 }
 

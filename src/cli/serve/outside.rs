@@ -11,7 +11,7 @@ use crate::cli::admin::{AdminAddress, EvidencePlace, usual_address, usual_eviden
 use crate::cli::settings::{Loaded, Loader};
 use crate::engine::Config;
 use crate::server::{Address, Entrance, Listening, StartError, Tongue, use_all_open_files};
-use crate::supervisor::{DeathLimits, Plan, Reread, StallLimits, SuperviseError, Terms, run};
+use crate::supervisor::{DeathLimits, Ears, Plan, Reread, StallLimits, SuperviseError, Terms, run};
 
 /// Serves through worker processes, until one ends as it was told to.
 pub(super) fn supervise(
@@ -19,6 +19,8 @@ pub(super) fn supervise(
     level: Level,
     loader: Loader,
 ) -> Result<ExitCode, Refusal> {
+    // First: a signal that comes during the start must not leave the files of sockets behind.
+    let ears = Ears::open().map_err(Refusal::failed)?;
     let options = &loaded.options;
     loaded.warn("serve");
     // Each start of a worker process needs some, however many connections the admin endpoint has.
@@ -54,7 +56,7 @@ pub(super) fn supervise(
         entrances,
         allow_drills: options.allow_drills,
     };
-    match run(plan) {
+    match run(plan, ears) {
         Ok(code) => Ok(ExitCode::from(code)),
         Err(error @ SuperviseError::GaveUp { .. }) => Err(Refusal::GaveUp(error.to_string())),
         Err(error) => Err(Refusal::failed(error)),
