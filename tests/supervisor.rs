@@ -433,6 +433,8 @@ fn sighup_asks_for_no_more_connections_than_the_limit_of_open_files_allows() {
         let told = told.unwrap();
         let why = "1000 connections need more open files than the 400 that the system allows";
         assert!(told.contains(why), "{told}");
+        let place = format!("{}, line 1: ", file.text());
+        assert!(told.contains(&place), "{told}");
         if more.is_empty() {
             // The next process starts by what counted before.
             kill_dead("-KILL", server.pid());

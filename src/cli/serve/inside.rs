@@ -91,7 +91,7 @@ pub(super) fn raise_open_files(
     match server::raise_open_files(wanted) {
         Ok(()) => Ok(()),
         Err(error) if options.connections_max.is_some() || error.possible == 0 => {
-            Err(Refusal::Usage(error.to_string()))
+            Err(Refusal::of_setting("connections-max", error))
         }
         Err(error) => {
             tracing::info!(

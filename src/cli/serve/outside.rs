@@ -25,7 +25,11 @@ pub(super) fn supervise(
     loaded.warn("serve");
     // Each start of a worker process needs some, however many connections the admin endpoint has.
     use_all_open_files();
-    let (settings, config) = check(options)?;
+    let (mut settings, config) = check(options)?;
+    if options.connections_max.is_some() {
+        // Here it is known who has set it.
+        raise_open_files(options, &mut settings)?;
+    }
     let workers = settings.workers;
     check_evidence(options)?;
     warn_of_doubts(options, &settings);
@@ -41,7 +45,8 @@ pub(super) fn supervise(
         let (mut settings, config) = checked?;
         if loaded.options.connections_max.is_some() {
             // Or the next process would not start. What each process does with the default, it says itself.
-            raise_open_files(&loaded.options, &mut settings).map_err(Refusal::into_sentence)?;
+            let raised = raise_open_files(&loaded.options, &mut settings);
+            raised.map_err(|refusal| refusal.with_place(&loaded.settings).into_sentence())?;
         }
         level.set(loaded.options.log_level);
         Ok(terms(&loaded, config, is_counted.then_some(workers)))
