@@ -75,7 +75,7 @@ pub(super) fn serve(
     let ready = ready_sentence(&running, workers, options.memory);
     // A watcher that is gone will have this process end, or cannot.
     let _ = watcher.ready(&ready, &memory.receipt);
-    announce(&ready);
+    announce(ready);
     running.join().map_err(Refusal::failed)?;
     tracing::info!("ended");
     Ok(())
@@ -171,9 +171,15 @@ fn ready_sentence(running: &Running, workers: usize, memory_bytes: u64) -> Strin
     )
 }
 
-/// Says it in one line on standard output.
-fn announce(ready: &str) {
-    let mut stdout = io::stdout();
-    // Whoever closed standard output does not wait for the line.
-    let _ = writeln!(stdout, "{ready}").and_then(|()| stdout.flush());
+/// Says it in one line on standard output. Where nobody reads that, it may take for ever, and nobody waits for it.
+fn announce(ready: String) {
+    let say = move || {
+        let mut stdout = io::stdout();
+        // Whoever closed standard output does not wait for the line.
+        let _ = writeln!(stdout, "{ready}").and_then(|()| stdout.flush());
+    };
+    let speaker = std::thread::Builder::new().name("larder-ready".to_owned());
+    if let Err(error) = speaker.spawn(say) {
+        tracing::error!(%error, "that the server is ready is not said on standard output");
+    }
 }
