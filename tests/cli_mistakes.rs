@@ -5,6 +5,8 @@
 #[path = "support/process.rs"]
 mod process;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use process::{ServerProcess, end_of, larder};
@@ -169,6 +171,27 @@ fn a_mistake_in_a_variable_is_told_with_its_name() {
         ended.stderr.contains("for '--admin <ADDRESS>'"),
         "{ended:?}"
     );
+}
+
+#[test]
+fn arguments_that_are_no_text_are_refused_like_others() {
+    let key = OsStr::from_bytes(b"k\xff");
+    for (arguments, expected) in [
+        (&["get", "--foo"][..], "unexpected argument '--foo'"),
+        (&["set"], "<VALUE|--file <PATH>>"),
+        (&["scan"], "invalid UTF-8"),
+        (&["serve", "--listen"], "invalid UTF-8"),
+        (&[], "unrecognized subcommand"),
+    ] {
+        let ended = end_of(larder(arguments).arg(key), b"");
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(expected), "{ended:?}");
+    }
+    for variable in ["LARDER_SERVER", "LARDER_ADMIN"] {
+        let ended = end_of(larder(&["status"]).env(variable, key), b"");
+        let expected = format!("larder status: {variable}: `k\u{fffd}` is not UTF-8\n");
+        assert_eq!((ended.code, ended.stderr), (Some(2), expected));
+    }
 }
 
 #[test]

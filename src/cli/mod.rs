@@ -19,7 +19,7 @@ pub mod units;
 
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[doc(hidden)]
@@ -119,9 +119,17 @@ pub fn run() -> ExitCode {
 
 /// Ends with a mistake of the command line. One in a variable is told as that: clap names the option.
 fn end_with(error: &clap::Error) -> ! {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Keys are bytes, so arguments may be no UTF-8.
+    let arguments: Vec<String> = (std::env::args_os().skip(1))
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    let is_text = std::env::args_os().all(|argument| argument.to_str().is_some());
     let command = arguments.first().cloned().unwrap_or_default();
     let wrong = |variable: &str| {
+        if error.kind() == ErrorKind::InvalidUtf8 && is_text {
+            let value = std::env::var_os(variable)?.into_string().err()?;
+            return Some(format!("{variable}: `{}` is not UTF-8", value.display()));
+        }
         let option = variable.strip_prefix("LARDER_")?.to_lowercase();
         let option = format!("--{option}");
         let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else {
