@@ -115,6 +115,41 @@ fn the_tab_key_completes_and_the_arrow_brings_back() {
 }
 
 #[test]
+fn lines_that_come_at_once_are_all_carried_out() {
+    let (server, history) = (ServerProcess::start(), History::new("ahead"));
+    let mut shell = Shell::start(&server, &history);
+    // Typed ahead.
+    shell.terminal.type_in("set n 7\rincr n\rincr n\r");
+    shell.terminal.wait_for("\n9\n");
+    // Pasted, by a terminal that says so.
+    shell.terminal.type_in(
+        "\u{1b}[200~incr n 10\nset word 'two\nlines'\nget word\nget fig\nincr n\n\u{1b}[201~\r",
+    );
+    shell
+        .terminal
+        .wait_for("\n19\nstored\ntwo\nlines\nfig is not there\n20\n");
+    // What comes behind the end of a session does not begin another.
+    shell
+        .terminal
+        .type_in("\u{1b}[200~incr n\nexit\nincr n\u{1b}[201~\r");
+    assert_eq!(shell.terminal.end().0, Some(0));
+    assert_eq!(server.run(&["get", "n"]).stdout, "21");
+}
+
+#[test]
+fn a_line_that_is_no_text_is_dropped_whole_and_the_shell_goes_on() {
+    let (server, history) = (ServerProcess::start(), History::new("latin"));
+    let mut shell = Shell::start(&server, &history);
+    shell.type_in("set k v\r");
+    shell.terminal.type_bytes(b"set caf\xe9 \rflush\r");
+    shell.terminal.wait_for("no UTF-8, and the line is dropped");
+    shell.terminal.wait_for(&shell.prompt.clone());
+    let shown = shell.type_in("get k\r");
+    assert!(shown.starts_with("v\n"), "{shown:?}");
+    shell.leave();
+}
+
+#[test]
 fn control_c_drops_a_line_and_control_d_leaves() {
     let (server, history) = (ServerProcess::start(), History::new("control"));
     let mut shell = Shell::start(&server, &history);

@@ -68,7 +68,12 @@ impl Terminal {
 
     /// Types something.
     pub fn type_in(&mut self, text: &str) {
-        self.screen.write_all(text.as_bytes()).unwrap();
+        self.type_bytes(text.as_bytes());
+    }
+
+    /// Types something that may be no text.
+    pub fn type_bytes(&mut self, bytes: &[u8]) {
+        self.screen.write_all(bytes).unwrap();
     }
 
     /// Waits until a text is shown, and returns what was shown up to its end.
