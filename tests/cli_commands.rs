@@ -88,6 +88,40 @@ fn files_go_in_and_come_out_byte_for_byte() {
 }
 
 #[test]
+fn what_has_no_length_of_its_own_is_read_to_its_end() {
+    let server = ServerProcess::start();
+    // The system says that it has none, and makes it as it is read.
+    let path = "/proc/version";
+    assert_eq!(std::fs::metadata(path).unwrap().len(), 0);
+    assert_eq!(server.run(&["set", "k", "--file", path]), done("stored\n"));
+    let version = std::fs::read_to_string(path).unwrap();
+    assert_eq!(server.run(&["get", "k"]), done(&version));
+}
+
+#[test]
+fn what_has_no_end_is_read_as_far_as_the_server_would_take_it() {
+    let server = ServerProcess::start();
+    for arguments in [
+        &["set", "k", "--file", "/dev/zero"][..],
+        &["set", "k", "--file", "-"],
+        &["set", "k", "-"],
+    ] {
+        let mut command = larder(arguments);
+        let zeroes = std::fs::File::open("/dev/zero").unwrap();
+        let ended = command
+            .env("LARDER_SERVER", server.url())
+            .stdin(zeroes)
+            .output();
+        let ended = ended.unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        let why = "the value has more than 16777216 bytes";
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert!(told.contains(why), "{told}");
+    }
+    assert_eq!(server.run(&["get", "k"]).code, Some(1));
+}
+
+#[test]
 fn a_file_is_not_touched_for_a_key_that_is_not_there() {
     let (server, folder) = (ServerProcess::start(), Folder::new("untouched"));
     let target = folder.file("target");

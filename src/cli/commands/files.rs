@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use larder_client::ValueStream;
+use larder_client::{Client, Status, ValueStream};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -25,22 +25,42 @@ pub(super) enum Source {
 }
 
 /// Opens a file for its value. What has no length of its own, such as a pipe, is read to its end.
-pub(super) async fn open(path: &Path) -> Result<Source, Failure> {
+pub(super) async fn open(path: &Path, client: &Client) -> Result<Source, Failure> {
     let unreadable = |error| {
         Failure::usage(format!(
             "cannot read the value from {}: {error}",
             path.display()
         ))
     };
-    let mut file = File::open(path).await.map_err(unreadable)?;
+    let file = File::open(path).await.map_err(unreadable)?;
     let metadata = file.metadata().await.map_err(unreadable)?;
-    if metadata.is_file() {
-        let bytes = metadata.len();
+    let bytes = metadata.len();
+    // Files that the system makes while they are read, as those of /proc, say that they have none.
+    if metadata.is_file() && bytes > 0 {
         return Ok(Source::File { bytes, file });
     }
+    let bytes_max = value_bytes_max(client).await?;
     let mut value = Vec::new();
-    file.read_to_end(&mut value).await.map_err(unreadable)?;
-    Ok(Source::Whole(value))
+    let read = file.take(bytes_max + 1).read_to_end(&mut value).await;
+    read.map_err(unreadable)?;
+    whole(value, bytes_max)
+}
+
+/// The longest value that the server takes. What has no length of its own may have no end either, and is
+/// not read further.
+async fn value_bytes_max(client: &Client) -> Result<u64, Failure> {
+    Ok(client.server().await?.limits.value_bytes_max.into())
+}
+
+/// What was read, if that was all of it.
+fn whole(value: Vec<u8>, bytes_max: u64) -> Result<Source, Failure> {
+    match value.len() as u64 > bytes_max {
+        true => Err(Failure::not_done(format!(
+            "the value has more than {bytes_max} bytes, and this server accepts no more ({})",
+            Status::TOO_LARGE
+        ))),
+        false => Ok(Source::Whole(value)),
+    }
 }
 
 /// Takes standard input for a value or for keys, where it is free for them.
@@ -53,17 +73,18 @@ pub(super) fn standard_input_for(what: &str, site: Site) -> Result<(), Failure> 
     }
 }
 
-/// Reads standard input to its end.
-pub(super) fn read_standard_input(site: Site) -> Result<Vec<u8>, Failure> {
+/// Reads a value from standard input.
+pub(super) async fn read_standard_input(site: Site, client: &Client) -> Result<Source, Failure> {
     standard_input_for("a value", site)?;
+    let bytes_max = value_bytes_max(client).await?;
     let mut value = Vec::new();
-    let read = io::stdin().lock().read_to_end(&mut value);
+    let read = (io::stdin().lock().take(bytes_max + 1)).read_to_end(&mut value);
     read.map_err(|error| {
         Failure::usage(format!(
             "cannot read the value from standard input: {error}"
         ))
     })?;
-    Ok(value)
+    whole(value, bytes_max)
 }
 
 /// Writes a value into a file, or to standard output. A file that could not be written whole is

@@ -85,7 +85,7 @@ impl SetOptions {
         }
         macro_rules! store {
             ($whole:ident, $streamed:ident) => {
-                match self.source(site).await? {
+                match self.source(client, site).await? {
                     Source::Whole(value) => send!(client.$whole(key, value)),
                     Source::File { bytes, file } => send!(client.$streamed(key, bytes, file)),
                 }
@@ -103,13 +103,15 @@ impl SetOptions {
         Ok(Answer::text("stored\n", json))
     }
 
-    async fn source(&self, site: Site) -> Result<Source, Failure> {
+    async fn source(&self, client: &Client, site: Site) -> Result<Source, Failure> {
         match (&self.value, &self.file) {
             (Some(value), _) if value != STANDARD_INPUT => {
                 Ok(Source::Whole(value.as_bytes().to_vec()))
             }
-            (None, Some(path)) if path.as_os_str() != STANDARD_INPUT => files::open(path).await,
-            _ => files::read_standard_input(site).map(Source::Whole),
+            (None, Some(path)) if path.as_os_str() != STANDARD_INPUT => {
+                files::open(path, client).await
+            }
+            _ => files::read_standard_input(site, client).await,
         }
     }
 
