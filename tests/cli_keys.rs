@@ -114,6 +114,23 @@ fn keys_come_from_a_file_or_from_another_command() {
 }
 
 #[test]
+fn what_was_done_before_a_key_that_is_refused_is_told() {
+    let server = server_with(&["k7", "k8"]);
+    let mut keys: String = (0..1000).map(|number| format!("k{number}\n")).collect();
+    keys += &"x".repeat(300);
+    for (command, done) in [
+        (&["touch", "--forever"][..], "touched 2 of 1000"),
+        (&["delete"], "deleted 2 of 1000"),
+    ] {
+        let command = [command, &["--keys-from", "-"]].concat();
+        let ended = server.run_with_input(&command, keys.as_bytes());
+        assert_eq!((ended.code, &ended.stdout[..]), (Some(2), ""));
+        let expected = format!("(KEY_TOO_LONG); before that, {done}\n");
+        assert!(ended.stderr.ends_with(&expected), "{ended:?}");
+    }
+}
+
+#[test]
 fn more_keys_than_travel_at_once_are_touched_and_deleted() {
     let server = ServerProcess::start();
     let bench = ["bench", "--keys", "2500", "--load-only"];

@@ -87,12 +87,22 @@ pub(crate) struct IncrOptions {
 
 impl TouchOptions {
     pub(super) async fn ask(&self, client: &Client, site: Site) -> Result<Answer, Failure> {
-        let mut keys = self.keys.open(site)?;
         let mut tally = Tally::default();
+        let ended = self.ask_for_all(client, site, &mut tally).await;
+        tally.answer("touched", ended)
+    }
+
+    async fn ask_for_all(
+        &self,
+        client: &Client,
+        site: Site,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
+        let mut keys = self.keys.open(site)?;
         loop {
             let some = keys.next()?;
             if some.is_empty() {
-                return tally.answer("touched");
+                return Ok(());
             }
             let was_there = touch(client, &some, self.expire_in).await?;
             tally.count(&some, &was_there);
@@ -127,12 +137,22 @@ impl DeleteOptions {
     }
 
     pub(super) async fn ask(&self, client: &Client, site: Site) -> Result<Answer, Failure> {
-        let mut keys = self.keys.open(site)?;
         let mut tally = Tally::default();
+        let ended = self.ask_for_all(client, site, &mut tally).await;
+        tally.answer("deleted", ended)
+    }
+
+    async fn ask_for_all(
+        &self,
+        client: &Client,
+        site: Site,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
+        let mut keys = self.keys.open(site)?;
         loop {
             let some = keys.next()?;
             match some.as_slice() {
-                [] => return tally.answer("deleted"),
+                [] => return Ok(()),
                 // One key has a server's reason where it is refused.
                 [key] => tally.count(&some, &[client.delete(key).await?]),
                 _ => tally.count(&some, &client.delete_many(&some).await?),
@@ -160,12 +180,19 @@ impl Tally {
         }
     }
 
-    fn answer(self, done: &str) -> Result<Answer, Failure> {
+    /// What came of them, or why that is not all of them, with what had come by then.
+    fn answer(self, done: &str, ended: Result<(), Failure>) -> Result<Answer, Failure> {
         let Self {
             asked,
             done: of,
             absent,
         } = self;
+        if let Err(mut failure) = ended {
+            if asked > 0 {
+                failure.sentence += &format!("; before that, {done} {of} of {asked}");
+            }
+            return Err(failure);
+        }
         let text = match (asked, of) {
             (1, 0) => return Err(not_found(&absent.named[0])),
             (1, _) => format!("{done}\n"),
