@@ -157,6 +157,8 @@ fn values_come_from_files_and_not_from_the_batch_itself() {
     std::fs::remove_file(&path).unwrap();
     let ended = server.run(&["batch", path.to_str().unwrap()]);
     assert_eq!(ended.code, Some(2));
+    let ended = batch(&server, &["-"], "get k\n");
+    assert_eq!(outcome(&ended), (Some(0), "v\n", ""));
     for line in ["set k -", "set k --file -", "delete --keys-from -"] {
         let ended = batch(&server, &[], line);
         assert_eq!(ended.code, Some(2), "{line}");

@@ -195,6 +195,15 @@ fn arguments_that_are_no_text_are_refused_like_others() {
 }
 
 #[test]
+fn a_value_and_an_object_are_not_asked_for_at_once() {
+    let server = ServerProcess::start();
+    server.run(&["set", "k", "v"]);
+    let ended = server.run(&["get", "k", "--output", "-", "--json"]);
+    assert_eq!((ended.code, &ended.stderr[..]), (Some(2), ""));
+    assert!(ended.stdout.contains("\"kind\":\"usage\""), "{ended:?}");
+}
+
+#[test]
 fn bytes_that_a_terminal_would_obey_are_spelled_out_in_complaints() {
     let server = ServerProcess::start();
     let ended = server.run(&["get", "bell\u{7}"]);

@@ -18,8 +18,8 @@ use tokio::task::JoinHandle;
 
 use self::lines::{Line, Lines};
 use super::commands::{
-    Answer, AnswerOptions, Form, Place, Request, ServerOptions, Site, conclude_as_asked, connected,
-    failure_as_json,
+    Answer, AnswerOptions, Form, Place, Request, STANDARD_INPUT, ServerOptions, Site,
+    conclude_as_asked, connected, failure_as_json,
 };
 use super::ending::{Ending, Failure, print_on, say};
 use super::grammar::{Grammar, NoCommand};
@@ -53,7 +53,7 @@ const OUTPUT_BYTES: usize = 64 << 10;
 #[derive(Debug, Args)]
 #[command(about = "Run commands from standard input or a file", after_help = EXAMPLE)]
 pub(crate) struct BatchOptions {
-    /// The commands [default: standard input]
+    /// The commands; - is standard input, as is no file
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 
@@ -94,14 +94,16 @@ pub(crate) fn run(options: &BatchOptions) -> ExitCode {
         },
         place: Place::Batch { line: 0 },
     };
-    if options.file.is_none() && io::stdin().is_terminal() {
+    let file = options.file.as_deref();
+    let file = file.filter(|path| path.as_os_str() != STANDARD_INPUT);
+    if file.is_none() && io::stdin().is_terminal() {
         say(
             "Commands are read from this terminal, to the end of input (Ctrl-D); `larder shell` is \
              more comfortable.",
         );
     }
     let ended = connected(&options.server, options.name, async |client| {
-        let lines = lines::read(options.file.as_deref())?;
+        let lines = lines::read(file)?;
         Batch::new(client, site, options).run(lines).await
     });
     conclude_as_asked(options.name, options.answer.json, ended)

@@ -11,7 +11,7 @@ use super::Site;
 use crate::cli::ending::{Failure, print_on};
 
 /// What stands for standard input, or standard output, where a file is expected.
-pub(super) const STANDARD_INPUT: &str = "-";
+pub(crate) const STANDARD_INPUT: &str = "-";
 
 /// LIMIT: what of a value is in memory on its way into a file.
 const CHUNK_BYTES: usize = 64 * 1024;

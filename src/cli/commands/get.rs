@@ -62,6 +62,11 @@ impl GetOptions {
     pub(super) async fn ask(&self, client: &Client, site: Site) -> Result<Answer, Failure> {
         match (self.one(), &self.output) {
             (Some(key), None) => ask_one(client, key.as_bytes(), site).await,
+            (Some(_), Some(path)) if is_output(path) && site.form == Form::Json => {
+                Err(Failure::usage(
+                    "--output - writes the value itself, and --json an object; accepted: one of them",
+                ))
+            }
             (Some(key), Some(path)) => write_one(client, key.as_bytes(), path).await,
             (None, None) => self.ask_many(client, site).await,
             (None, Some(_)) => Err(Failure::usage(format!(
@@ -111,7 +116,7 @@ async fn write_one(client: &Client, key: &[u8], path: &Path) -> Result<Answer, F
     let stream = stream.ok_or_else(|| not_found(key))?;
     let bytes = stream.value_bytes();
     files::write(stream, path).await?;
-    if path.as_os_str() == files::STANDARD_INPUT {
+    if is_output(path) {
         return Ok(Answer::printed());
     }
     let json = json!({
@@ -120,6 +125,11 @@ async fn write_one(client: &Client, key: &[u8], path: &Path) -> Result<Answer, F
         "value_bytes": bytes,
     });
     Ok(Answer::text("", json))
+}
+
+/// Whether a path stands for standard output.
+fn is_output(path: &Path) -> bool {
+    path.as_os_str() == files::STANDARD_INPUT
 }
 
 /// Asks for several items at once, each with the time that it has left.

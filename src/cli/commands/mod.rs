@@ -29,6 +29,7 @@ use super::units;
 use super::{DEFAULT_URL, SERVER_VARIABLE};
 
 pub(crate) use self::answer::{Answer, Form, failure_as_json};
+pub(crate) use self::files::STANDARD_INPUT;
 
 /// What the address of a server begins with.
 const LARDER_SCHEME: &str = "larder://";
