@@ -271,7 +271,7 @@ impl Supervisor {
                 let new = std::mem::replace(&mut self.program, old);
                 self.kept.take_memory_back();
                 let sentence = format!(
-                    "{} to {} is taken back, and the old program serves again: {why}",
+                    "{} to {} is taken back, and the old program takes over again: {why}",
                     errand.name(),
                     new.path().display()
                 );
