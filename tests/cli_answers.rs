@@ -151,6 +151,12 @@ fn the_overview_is_short_and_tells_exit_codes() {
         assert!(help.contains(expected), "{expected}: {help}");
     }
     assert!(!help.contains('\u{1b}'), "no colours but on a terminal");
+    let help = end_of(&mut larder(&["serve", "--help"]), b"").stdout;
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        help.contains("4 the processes that serve died again and again"),
+        "{help}"
+    );
 }
 
 #[test]

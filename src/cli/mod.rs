@@ -59,6 +59,10 @@ Examples:
   larder serve --memcached 127.0.0.1:11211
   larder serve --config larder.toml";
 
+const SERVE_EXIT_CODES: &str = "\
+Exit codes: 0 it ended as it was told to; 1 it could not serve; 2 wrong usage, or a setting that cannot \
+work; 4 the processes that serve died again and again; 137 the last one did not end, and was killed";
+
 /// The server that commands talk to unless told otherwise.
 const DEFAULT_URL: &str = "larder://127.0.0.1:5273";
 
@@ -75,7 +79,8 @@ fn command_line() -> clap::Command {
     });
     let command = command
         .mut_subcommand("serve", |command| {
-            let help = format!("{SERVE_EXAMPLES}\n\n{}", settings::OTHER_WAYS);
+            let ways = settings::OTHER_WAYS;
+            let help = format!("{SERVE_EXAMPLES}\n\n{ways}\n\n{SERVE_EXIT_CODES}");
             settings::prepare(command).after_help(help)
         })
         .mut_subcommand("config", |command| {

@@ -61,6 +61,25 @@ fn about(command: &Command, name: &str) -> String {
 mod tests {
     use super::GROUPS;
 
+    /// clap breaks lines that are too long, and leaves the breaks that are there: both together look torn.
+    #[test]
+    fn helps_have_no_line_that_is_broken_twice() {
+        // LIMIT: where clap breaks lines that go to no terminal.
+        const COLUMNS: usize = 100;
+        let command = crate::cli::command_line();
+        for of in command.get_subcommands() {
+            let after = of.get_after_help().map(ToString::to_string);
+            let long_about = of.get_long_about().map(ToString::to_string);
+            for text in [after, long_about].into_iter().flatten() {
+                let lines: Vec<&str> = text.lines().collect();
+                for pair in lines.windows(2).filter(|pair| !pair[1].is_empty()) {
+                    let name = of.get_name();
+                    assert!(pair[0].chars().count() <= COLUMNS, "{name}: {}", pair[0]);
+                }
+            }
+        }
+    }
+
     #[test]
     fn every_command_is_in_one_group() {
         let command = crate::cli::command_line();

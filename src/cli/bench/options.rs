@@ -31,23 +31,23 @@ Examples:
   larder bench --load --compare memcached://127.0.0.1:11311 \\
       --start 'memcached -u nobody -l 127.0.0.1 -p 11311 -U 0 -t 1'
 
-A connection writes --depth requests at once and waits for all of their replies; latency is counted
-from that write. A value is determined by its key, the seed and --value-bytes: runs that agree in
-these verify each other's values.
+A connection writes --depth requests at once and waits for all of their replies; latency is counted from \
+that write. A value is determined by its key, the seed and --value-bytes: runs that agree in these \
+verify each other's values.
 
-With --rate, every request has its time, and its latency is counted from that time and not from when
-it was sent: what a server's stall holds up counts as well. Requests beyond --depth wait for their turn.
-A request of many keys is sent when the last of them is due, or at the end with those that are.
-How late the generator itself was is told beside that (\"sent late\").
+With --rate, every request has its time, and its latency is counted from that time and not from when it \
+was sent: what a server's stall holds up counts as well. Requests beyond --depth wait for their turn. A \
+request of many keys is sent when the last of them is due, or at the end with those that are. How late \
+the generator itself was is told beside that (\"sent late\").
 
-A comparison gives every server its turn in every round, and another one the first turn in each. Its
-figures are medians of the rounds, which are stable when the last three of each server's CPU per
-operation (and with --rate, of its p99) lie within 5 %; the rounds themselves may lie further apart, as
-the spread tells. Servers are called by their NAME, or else by their protocol, or by their URL where two
+A comparison gives every server its turn in every round, and another one the first turn in each. Its \
+figures are medians of the rounds, which are stable when the last three of each server's CPU per \
+operation (and with --rate, of its p99) lie within 5 %; the rounds themselves may lie further apart, as \
+the spread tells. Servers are called by their NAME, or else by their protocol, or by their URL where two \
 speak the same.
 
-Exit codes: 0 done; 1 operations refused, values wrong, or keys missing (--verify-all); 2 wrong
-usage; 3 server not reachable or connections lost";
+Exit codes: 0 done; 1 operations refused, values wrong, or keys missing (--verify-all); 2 wrong usage; \
+3 server not reachable or connections lost";
 
 /// Where the help lists what a comparison is made of.
 const COMPARING: &str = "Comparing servers";

@@ -31,7 +31,7 @@ Examples:
   larder incr visits --initial 1
   larder incr stock -3
 
-The new number is printed. Counting down stops at 0.";
+The new number is printed. Counting down stops at 0; counting up goes on from 0 after 2^64 - 1.";
 
 /// The options of `larder touch`.
 #[derive(Debug, Args)]

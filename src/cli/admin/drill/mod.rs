@@ -55,12 +55,13 @@ Examples:
   larder drill segfault --json
   larder drill abort --key user:17
 
-With --key, the worker process is replaced at once by one that is told the key as it starts, and with --off by
-one that is told none: the contents stay, connections are closed in good order and new ones wait meanwhile.
-Then nothing happens by itself: whoever asks for an operation on that key brings the worker process down, and
-after the second time it is refused.
+With --key, the worker process is replaced at once by one that is told the key as it starts, and with \
+--off by one that is told none: the contents stay, connections are closed in good order and new ones wait \
+meanwhile. Then nothing happens by itself: whoever asks for an operation on that key brings the worker \
+process down, and after the second time it is refused.
 
-Exit codes: 0 all is good, or the key is deadly (harmless, with --off); 1 something is not, or the server does no drills; 2 wrong usage; 3 no server")]
+Exit codes: 0 all is good, or the key is deadly (harmless, with --off); 1 something is not, or the server \
+does no drills; 2 wrong usage; 3 no server")]
 pub(crate) struct DrillOptions {
     /// What is to happen
     #[arg(value_name = "DRILL", value_parser = drill_parser())]
