@@ -82,7 +82,7 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "SIZE", default_value = "250", value_parser = units::size)]
     key_bytes_max: u64,
 
-    /// The longest value [default: a quarter of the memory, at most 1 GiB]
+    /// The longest value [default: a quarter of the memory, below 1 GiB]
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     value_bytes_max: Option<u64>,
 
@@ -316,7 +316,14 @@ fn config(options: &ServeOptions, workers: usize) -> Result<(Config, usize, Limi
     config.value_bytes_max = value_bytes_max(options)?;
     // One more for the maintenance thread.
     config.sessions_max = u32::try_from(workers + 1).map_err(|_| out_of_range())?;
-    match Cache::check(&config) {
+    let mut checked = Cache::check(&config);
+    // What a quarter of a large memory would take from memcached's clients, no frame could carry to Larder's.
+    let ceiling = u64::from(VALUE_BYTES_CEILING);
+    if (checked.as_ref()).is_ok_and(|limits| limits.value_bytes_max > ceiling) {
+        config.value_bytes_max = Some(ceiling);
+        checked = Cache::check(&config);
+    }
+    match checked {
         Ok(limits) => Ok((config, workers, limits)),
         Err(ConfigError::Sessions { accepted, .. }) if accepted > 1 => {
             let possible = accepted as usize - 1;
@@ -480,5 +487,28 @@ fn value_bytes_max(options: &ServeOptions) -> Result<Option<u64>, Refusal> {
             ),
         )),
         asked => Ok(asked),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+
+    use super::*;
+
+    #[test]
+    fn values_are_not_longer_than_frames_carry_however_much_memory_there_is() {
+        for (memory, expected) in [
+            ("64MiB", 16 << 20),
+            ("4GiB", u64::from(VALUE_BYTES_CEILING)),
+            ("64GiB", u64::from(VALUE_BYTES_CEILING)),
+        ] {
+            let line = ["larder", "serve", "--memory", memory];
+            let matches = crate::cli::command_line().get_matches_from(line);
+            let (_, matches) = matches.subcommand().unwrap();
+            let options = ServeOptions::from_arg_matches(matches).unwrap();
+            let (_, _, limits) = config(&options, 2).unwrap();
+            assert_eq!(limits.value_bytes_max, expected, "{memory}");
+        }
     }
 }
