@@ -252,7 +252,7 @@ fn what_cannot_work_is_refused_before_a_server_listens() {
         (
             &[],
             Some(("LARDER_FRAME_TIMEOUT", "0s")),
-            "LARDER_FRAME_TIMEOUT: a frame timeout of nothing",
+            "LARDER_FRAME_TIMEOUT: with 0s the frame timeout would close",
         ),
         (&["--config", file.path()], None, &of_file),
     ] {

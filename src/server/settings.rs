@@ -141,7 +141,7 @@ pub enum SettingError {
     #[error("{0} quarantined operations cannot work; accepted: up to {QUARANTINE_MAX} of them")]
     Quarantine(usize),
     /// A deadline that would fire at once.
-    #[error("the {name} of nothing would close every connection; accepted: at least 1ms")]
+    #[error("with 0s the {name} would close every connection; accepted: at least 1ms")]
     Timeout {
         /// Which deadline.
         name: &'static str,
