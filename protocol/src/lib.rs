@@ -9,14 +9,14 @@
 //! Every frame, in both directions, is a [header](RequestHeader) of [`HEADER_BYTES`] bytes and a body
 //! whose length the header states, so that a receiver can skip what it does not understand.
 //!
-//! * A server calls [`decode_hello`] until the first frame is there, then [`decode_request`] on what
-//!   it has read. Each call answers with a [`Decoded`]: a frame and the bytes it took, the number of
+//! * A server calls [`decode_hello`] until the first frame is there, then [`decode_request()`] on
+//!   what it has read. Each call answers with a [`Decoded`]: a frame and the bytes it took, the number of
 //!   bytes without which there is no point in asking again, or a [`Refusal`], which says what to
 //!   answer, and how many bytes to skip or that the connection is over.
 //! * It answers with the functions whose names begin with `encode_`, or, for replies with many
 //!   entries, with [`ValuesReply`], [`OutcomesReply`], [`ScanReply`] and [`StatsReply`].
 //! * A client encodes with [`RequestFrame::encode`] and [`HelloRequest::encode`] and decodes with
-//!   [`decode_response`].
+//!   [`decode_response()`].
 //!
 //! Decoding never allocates and never panics, whatever the bytes. It is stable under splits: a prefix
 //! of a frame is [`Decoded::Incomplete`] or refused for the same reason as the whole frame.

@@ -9,7 +9,7 @@
 //! a counter, [`large`] of a value too large for the log, [`last_read`] when that was; [`log`] the segments that hold items;
 //! [`index`] finds them. [`writer`] is a session's own part of both, with its [`appender`] and its
 //! [`tally`]; [`upkeep`] evicts, cleans and expires, and [`ghosts`] remembers what was evicted.
-//! [`guard`] has the reads, [`plain`] a short way for most of them, [`write`] the one path of every write, [`operations`] the operations in
+//! [`guard`] has the reads, [`plain`] a short way for most of them, [`mod@write`] the one path of every write, [`operations`] the operations in
 //! its terms, [`conditional`] those that may depend on a version and change an expiry as well,
 //! [`lease`] those that tell who is to store. [`stats`] are its figures,
 //! [`recover`] goes on in the memory of a cache whose process is gone.

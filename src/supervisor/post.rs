@@ -1,4 +1,4 @@
-//! Where the supervisor hears from its worker: the other end of [`notify`](super::notify).
+//! Where the supervisor hears from its worker: the other end of [`notify`].
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;

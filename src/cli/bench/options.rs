@@ -90,7 +90,8 @@ pub(crate) struct BenchOptions {
     #[arg(long, value_name = "SIZE", default_value = "20", value_parser = units::size)]
     pub(super) key_bytes: u64,
 
-    /// Length of a value: SIZE, MIN..MAX, SIZE:WEIGHT,..., or lognormal:MEDIAN:SIGMA[:MAX]
+    /// Length of a value: SIZE, MIN..MAX, SIZE:WEIGHT,..., lognormal:MEDIAN:SIGMA or
+    /// lognormal:MEDIAN:SIGMA:MAX
     #[arg(long, value_name = "SIZES", default_value = "64")]
     pub(super) value_bytes: Sizes,
 
