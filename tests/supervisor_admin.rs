@@ -511,6 +511,33 @@ fn commands_ask_about_the_server_that_is_named() {
     }
 }
 
+#[test]
+fn of_two_servers_at_one_port_each_is_asked_about_itself() {
+    let folder = Folder::named("one-port");
+    let one = folder.serve(&["--listen", "127.0.0.1:0"]);
+    let port = one.address().port();
+    let other = folder.serve(&["--listen", &format!("127.0.0.2:{port}")]);
+    let pid = |server: &ServerProcess| {
+        let told = folder.run(Some(&server.url()), &["status", "--json"]);
+        let told: Value = serde_json::from_str(&told.stdout).unwrap_or_else(|_| panic!("{told:?}"));
+        told["pid"].as_u64().unwrap()
+    };
+    assert_eq!(pid(&one), u64::from(one.pid()));
+    assert_eq!(pid(&other), u64::from(other.pid()));
+    let before = (one.pid(), other.pid());
+    let done = folder.run(Some(&other.url()), &["upgrade"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(one.pid(), before.0);
+    assert_ne!(other.pid(), before.1);
+    // Whose server is gone is not told of another.
+    let gone = one.url();
+    one.signal("-TERM");
+    assert_eq!(one.end(), Some(0));
+    let told = folder.run(Some(&gone), &["status"]);
+    assert_eq!(told.code, Some(3), "{told:?}");
+    assert_eq!(pid(&other), u64::from(other.pid()));
+}
+
 /// The open files of a process.
 fn open_files(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd"))

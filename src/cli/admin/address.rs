@@ -2,7 +2,8 @@
 //! follows from where the server listens, so that both sides find it.
 
 use std::env;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -96,13 +97,45 @@ pub(crate) fn usual_address(server: &Address) -> Address {
     })
 }
 
-/// The folder for evidence about a server that listens at an address: beside its admin endpoint.
-pub(crate) fn usual_evidence(server: &Address) -> PathBuf {
-    match server {
-        Address::Tcp(address) => {
+/// Where it is if another server, at the same port of another address, has the usual one; `None`: nobody else can
+/// have that.
+pub(crate) fn second_address(server: &Address) -> Option<Address> {
+    let Address::Tcp(address) = server else {
+        return None;
+    };
+    let name = format!("larder-{}-{}.admin", address.ip(), address.port());
+    Some(Address::Unix(runtime_folder().join(name)))
+}
+
+/// Where the admin endpoint of a server answers, of the places where it may be.
+pub(super) fn found_address(server: &Address) -> Address {
+    let of_all = |address: &SocketAddr| match address.ip() {
+        IpAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()),
+        IpAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port()),
+    };
+    let of_all = match server {
+        Address::Tcp(address) => Some(Address::Tcp(of_all(address))),
+        Address::Unix(_) => None,
+    };
+    let listens = [Some(server.clone()), of_all].into_iter().flatten();
+    let mut second = listens.filter_map(|server| second_address(&server));
+    let answers = |address: &Address| match address {
+        Address::Unix(path) => UnixStream::connect(path).is_ok(),
+        Address::Tcp(_) => false,
+    };
+    (second.find(answers)).unwrap_or_else(|| usual_address(server))
+}
+
+/// The folder for evidence about a server that listens at an address: beside its admin endpoint, whose sockets are
+/// given.
+pub(crate) fn usual_evidence(server: &Address, admin: &[Address]) -> PathBuf {
+    let second = second_address(server).filter(|second| admin.contains(second));
+    match (second, server) {
+        (Some(Address::Unix(second)), _) => second.with_extension("evidence"),
+        (_, Address::Tcp(address)) => {
             runtime_folder().join(format!("larder-{}.evidence", address.port()))
         }
-        Address::Unix(path) => {
+        (_, Address::Unix(path)) => {
             let mut path = path.clone().into_os_string();
             path.push(".evidence");
             PathBuf::from(path)

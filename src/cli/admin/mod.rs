@@ -16,7 +16,9 @@ use std::time::Duration;
 use clap::Args;
 use larder_client::Address as Url;
 
-pub(crate) use address::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
+pub(crate) use address::{
+    AdminAddress, EvidencePlace, second_address, usual_address, usual_evidence,
+};
 pub(crate) use drill::{DrillOptions, run as drill};
 pub(crate) use postmortem::{PostmortemOptions, run as run_postmortem};
 pub(crate) use status::StatusOptions;
@@ -78,7 +80,8 @@ impl AdminOptions {
     fn usual_address(&self) -> Result<Address, Failure> {
         let server = self.server.clone();
         let server = server.unwrap_or_else(address::default_server);
-        Ok(usual_address(&address::of_this_machine(&server)?))
+        let listens = address::of_this_machine(&server)?;
+        Ok(address::found_address(&listens))
     }
 }
 

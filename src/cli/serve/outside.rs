@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use super::inside::raise_open_files;
 use super::log::Level;
 use super::{Refusal, ServeOptions, check, check_evidence, warn_of_doubts};
-use crate::cli::admin::{AdminAddress, EvidencePlace, usual_address, usual_evidence};
+use crate::cli::admin::{
+    AdminAddress, EvidencePlace, second_address, usual_address, usual_evidence,
+};
 use crate::cli::settings::{Loaded, Loader};
 use crate::engine::Config;
 use crate::server::{Address, Entrance, Listening, StartError, Tongue, use_all_open_files};
@@ -52,11 +54,12 @@ pub(super) fn supervise(
         Ok(terms(&loaded, config, is_counted.then_some(workers)))
     };
     let counted = options.workers.is_none().then_some(workers);
+    let admin = admin_sockets(options, &entrances)?;
     let plan = Plan {
         terms: terms(loaded, config, counted),
         reread: Reread(Box::new(reread)),
-        admin: admin_sockets(options, &entrances)?,
-        evidence: evidence(options, &entrances),
+        evidence: evidence(options, &entrances, &admin),
+        admin,
         recent_log,
         entrances,
         allow_drills: options.allow_drills,
@@ -104,13 +107,18 @@ fn command_line(arguments: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// The folder for evidence, if there is to be one.
-fn evidence(options: &ServeOptions, entrances: &[Entrance]) -> Option<PathBuf> {
+fn evidence(
+    options: &ServeOptions,
+    entrances: &[Entrance],
+    admin: &[Listening],
+) -> Option<PathBuf> {
     match &options.evidence {
         Some(EvidencePlace::Nowhere) => None,
         Some(EvidencePlace::In(folder)) => Some(folder.clone()),
         None => {
-            let first = entrances.first();
-            first.map(|first| usual_evidence(first.socket.address()))
+            let first = entrances.first()?.socket.address();
+            let admin: Vec<_> = admin.iter().map(|one| one.address().clone()).collect();
+            Some(usual_evidence(first, &admin))
         }
     }
 }
@@ -140,17 +148,28 @@ fn admin_sockets(
 fn usual_sockets(entrances: &[Entrance]) -> Vec<Listening> {
     let larder = entrances.iter();
     let larder = larder.filter(|entrance| entrance.tongue == Tongue::Larder);
-    let mut addresses: Vec<Address> = Vec::new();
-    for entrance in larder {
-        let usual = usual_address(entrance.socket.address());
-        if !addresses.contains(&usual) {
-            addresses.push(usual);
+    let mut sockets: Vec<Listening> = Vec::new();
+    for listens in larder.map(|entrance| entrance.socket.address()) {
+        let usual = usual_address(listens);
+        if sockets.iter().any(|socket| *socket.address() == usual) {
+            continue;
+        }
+        match Listening::bind(&usual) {
+            Ok(socket) => sockets.push(socket),
+            Err(error) => {
+                tracing::warn!("no admin endpoint there: {error}");
+                // Another server has it, at the same port of another address.
+                let second = second_address(listens).map(|second| Listening::bind(&second));
+                match second {
+                    Some(Ok(socket)) => {
+                        tracing::info!("the admin endpoint is {} instead", socket.address());
+                        sockets.push(socket);
+                    }
+                    Some(Err(error)) => tracing::warn!("nor there: {error}"),
+                    None => {}
+                }
+            }
         }
     }
-    let bind = |address| {
-        Listening::bind(address)
-            .inspect_err(|error| tracing::warn!("no admin endpoint there: {error}"))
-            .ok()
-    };
-    addresses.iter().filter_map(bind).collect()
+    sockets
 }
