@@ -438,6 +438,12 @@ fn what_changes_something_is_taken_on_a_unix_socket_alone() {
     ] {
         assert_eq!(ask(method, path).code, 200, "{method} {path}");
     }
+    // A page in a browser here has led its name to this machine.
+    for (name, code) in [("cache.example.net", 403), ("localhost", 200), (tcp, 200)] {
+        let stream = TcpStream::connect(tcp).unwrap();
+        let answer = endpoint::ask_by_name(stream, name, "GET", "/status.json");
+        assert_eq!(answer.code, code, "{name}: {answer:?}");
+    }
     let url = server.url();
     let told = folder.run(None, &["status", "--admin", tcp]);
     assert_eq!(told.code, Some(0), "{told:?}");

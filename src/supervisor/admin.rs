@@ -2,7 +2,8 @@
 //! worker hangs.
 //!
 //! Whoever reaches a port can ask over TCP, a page in somebody's browser among them: so what is not GET or
-//! HEAD is taken on Unix sockets alone, where the file says who may connect, and refused over TCP.
+//! HEAD is taken on Unix sockets alone, where the file says who may connect, and refused over TCP. Where it listens
+//! for this machine alone, it answers who calls it by a name of this machine ([`callers`]).
 //!
 //! | | |
 //! |---|---|
@@ -25,7 +26,7 @@ use axum::Json;
 use axum::Router;
 use axum::extract::{Query, Request, State};
 use axum::http::{Method, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
@@ -37,7 +38,7 @@ use super::sight::Sight;
 use super::status::Status;
 use super::upgrade::Answer;
 use super::watch::{Postmortem, Probe, Why};
-use super::{drill, metrics};
+use super::{callers, drill, metrics};
 use crate::server::{Address, Entrance, Listening, Tongue};
 use crate::sync::Arc;
 
@@ -147,9 +148,13 @@ pub(super) fn open(sockets: Vec<Listening>, mut desk: Desk) -> io::Result<()> {
     for socket in sockets {
         let descriptor: OwnedFd = socket.as_fd().try_clone_to_owned()?;
         // Either future ends with the runtime alone.
-        if matches!(socket.address(), Address::Tcp(_)) {
+        if let Address::Tcp(address) = socket.address() {
             let listener = tokio::net::TcpListener::from_std(descriptor.into())?;
-            let (routes, room) = (over_tcp.clone(), Arc::clone(&room_for_tcp));
+            let routes = match address.ip().is_loopback() {
+                true => over_tcp.clone().layer(from_fn(callers::only_by_own_name)),
+                false => over_tcp.clone(),
+            };
+            let room = Arc::clone(&room_for_tcp);
             tokio::spawn(receive(listener, routes, room, VISITOR_PATIENCE));
         } else {
             let listener = tokio::net::UnixListener::from_std(descriptor.into())?;

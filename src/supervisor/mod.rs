@@ -18,6 +18,7 @@
 //! last minute, and the steps of an [`upgrade`].
 
 mod admin;
+mod callers;
 mod deaths;
 mod drill;
 mod handover;

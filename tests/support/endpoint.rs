@@ -42,8 +42,13 @@ pub fn ask(socket: &Path, method: &str, path: &str) -> Answer {
 }
 
 /// Asks over a connection that is there.
-pub fn ask_over(mut stream: impl Read + Write, method: &str, path: &str) -> Answer {
-    let request = format!("{method} {path} HTTP/1.1\r\nhost: larder\r\nconnection: close\r\n\r\n");
+pub fn ask_over(stream: impl Read + Write, method: &str, path: &str) -> Answer {
+    ask_by_name(stream, "larder", method, path)
+}
+
+/// The same, calling the endpoint so.
+pub fn ask_by_name(mut stream: impl Read + Write, host: &str, method: &str, path: &str) -> Answer {
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
