@@ -1,17 +1,17 @@
 //! Bundles of evidence in a folder: each complete or not there, and only so many.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 /// LIMIT: bundles in the folder; the oldest makes room for the next.
 const BUNDLES_MAX: usize = 16;
 
-/// LIMIT: bytes of one bundle; what comes last in it and does not fit is left out.
+/// LIMIT: bytes of one bundle; what comes last in it and does not fit is left out, as where the disk is full.
 const BUNDLE_BYTES_MAX: usize = 32 << 20;
 
 /// How the names of bundles end that are not complete.
@@ -22,6 +22,14 @@ const PREFIX: &str = "larder-";
 
 /// A file of a bundle.
 pub(super) type Named = (String, Vec<u8>);
+
+/// A bundle that is saved.
+#[derive(Debug)]
+pub(super) struct Saved {
+    pub(super) folder: PathBuf,
+    /// The files for which there was no room.
+    pub(super) left_out: Vec<String>,
+}
 
 /// The folder.
 #[derive(Debug)]
@@ -34,33 +42,43 @@ impl Archive {
         Self { folder }
     }
 
-    /// Saves a bundle, whose name says when it was made and what for; gives its folder.
-    pub(super) fn save(&self, what_for: &str, files: &[Named]) -> io::Result<PathBuf> {
+    /// Saves a bundle, whose name says when it was made and what for.
+    pub(super) fn save(&self, what_for: &str, files: &[Named]) -> io::Result<Saved> {
+        self.save_at(SystemTime::now(), what_for, files)
+    }
+
+    /// The same, at this time.
+    fn save_at(&self, mut now: SystemTime, what_for: &str, files: &[Named]) -> io::Result<Saved> {
         self.prepare()?;
-        self.make_room()?;
-        let at = humantime::format_rfc3339_millis(SystemTime::now());
-        let at = at.to_string().replace(':', "");
-        let bundle = self.folder.join(format!("{PREFIX}{at}-{what_for}"));
-        let mut partial = bundle.clone().into_os_string();
+        self.make_room(&name_of(now))?;
+        let mut folder = self.folder.join(format!("{}-{what_for}", name_of(now)));
+        // The clock was set back, and has come to that time again.
+        while fs::symlink_metadata(&folder).is_ok() {
+            now += Duration::from_millis(1);
+            folder = self.folder.join(format!("{}-{what_for}", name_of(now)));
+        }
+        let mut partial = folder.clone().into_os_string();
         partial.push(PARTIAL);
         let partial = PathBuf::from(partial);
         private_folder(&partial)?;
-        let mut room = BUNDLE_BYTES_MAX;
-        for (name, bytes) in files.iter().filter(|(_, bytes)| !bytes.is_empty()) {
-            if bytes.len() <= room {
-                room -= bytes.len();
-                fs::write(partial.join(name), bytes)?;
-            }
-        }
-        fs::rename(&partial, &bundle)?;
-        Ok(bundle)
+        let saved = fill(&partial, files).and_then(|left_out| {
+            fs::rename(&partial, &folder)?;
+            Ok(Saved { folder, left_out })
+        });
+        saved.inspect_err(|_| {
+            // Where there is no room, it takes none. The next time it is tried again.
+            let _ = fs::remove_dir_all(&partial);
+        })
     }
 
     /// Puts a file in a bundle that is there, in place of one of its name.
     pub(super) fn put(bundle: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
         let partial = bundle.join(format!("{name}{PARTIAL}"));
-        File::create(&partial)?.write_all(bytes)?;
-        fs::rename(partial, bundle.join(name))
+        let put = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, bundle.join(name)));
+        put.inspect_err(|_| {
+            // As above.
+            let _ = fs::remove_file(&partial);
+        })
     }
 
     /// Makes sure of the folder: it is this user's own, and nobody else's.
@@ -72,25 +90,76 @@ impl Archive {
         is_own(&fs::symlink_metadata(&self.folder)?)
     }
 
-    /// Removes the oldest bundles, and all that were not completed.
-    fn make_room(&self) -> io::Result<()> {
+    /// Removes the oldest bundles, and all that were not completed. What is called otherwise, or is no folder, is
+    /// somebody else's.
+    fn make_room(&self, now: &str) -> io::Result<()> {
         let mut complete = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
-            let name = entry?.file_name();
-            match name.to_str() {
-                Some(name) if name.starts_with(PREFIX) => match name.ends_with(PARTIAL) {
-                    true => fs::remove_dir_all(self.folder.join(name))?,
-                    false => complete.push(name.to_owned()),
-                },
-                _ => {}
+            let entry = entry?;
+            let name = entry.file_name().into_string().unwrap_or_default();
+            if !is_of_bundle(&name) || !entry.file_type()?.is_dir() {
+                continue;
+            }
+            match name.ends_with(PARTIAL) {
+                true => fs::remove_dir_all(entry.path())?,
+                false => complete.push(name),
             }
         }
-        // Their names begin with the time.
-        complete.sort_unstable();
+        // Their names begin with the time. What is said to be of the future is of a clock that was wrong then: it
+        // must not outlive what is saved now.
+        complete.sort_unstable_by_key(|name| (&name[..now.len()] <= now, name.clone()));
         let surplus = (complete.len() + 1).saturating_sub(BUNDLES_MAX);
         let mut oldest = complete[..surplus].iter();
         oldest.try_for_each(|name| fs::remove_dir_all(self.folder.join(name)))
     }
+}
+
+/// How the name of a bundle begins that is made at this time.
+fn name_of(at: SystemTime) -> String {
+    let at = humantime::format_rfc3339_millis(at).to_string();
+    format!("{PREFIX}{}", at.replace(':', ""))
+}
+
+/// Whether a name begins as those of bundles do, whatever they are for.
+fn is_of_bundle(name: &str) -> bool {
+    let like = format!("{}-", name_of(SystemTime::UNIX_EPOCH));
+    let is_like = |(byte, like): (u8, u8)| match like {
+        b'0'..=b'9' => byte.is_ascii_digit(),
+        _ => byte == like,
+    };
+    name.len() > like.len() && name.bytes().zip(like.bytes()).all(is_like)
+}
+
+/// Writes files to a folder; gives the names of those for which there is no room.
+fn fill(folder: &Path, files: &[Named]) -> io::Result<Vec<String>> {
+    let mut room = BUNDLE_BYTES_MAX;
+    let mut left_out = Vec::new();
+    for (at, (name, bytes)) in files.iter().enumerate() {
+        if bytes.is_empty() {
+            continue;
+        }
+        let path = folder.join(name);
+        let written = match bytes.len() <= room {
+            true => fs::write(&path, bytes),
+            false => Err(io::ErrorKind::StorageFull.into()),
+        };
+        match written {
+            Ok(()) => room -= bytes.len(),
+            // Without the first, the others are not worth much.
+            Err(error) if at > 0 && is_want_of_room(&error) => {
+                // A part of it takes room that others may need.
+                let _ = fs::remove_file(&path);
+                left_out.push(name.clone());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(left_out)
+}
+
+fn is_want_of_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    [StorageFull, QuotaExceeded].contains(&error.kind())
 }
 
 /// Whether bundles can be saved in a folder, as far as that can be told without making it.
@@ -163,25 +232,72 @@ mod tests {
     fn bundles_are_complete_private_and_only_so_many() {
         let scratch = Scratch::new("many");
         let archive = Archive::at(scratch.0.clone());
-        let first = archive.save("00", &files()).unwrap();
+        let first = archive.save("00", &files()).unwrap().folder;
         assert_eq!(
             fs::read(first.join("report.txt")).unwrap(),
             b"what happened"
         );
         assert_eq!(fs::metadata(&first).unwrap().mode() & 0o777, 0o700);
         fs::write(scratch.0.join("notes"), "of somebody else").unwrap();
-        fs::create_dir(scratch.0.join("larder-2000-left.partial")).unwrap();
+        let others = ["larder-0.1.0", "larder-notes", "larder-2026.partial"];
+        for other in others {
+            fs::create_dir(scratch.0.join(other)).unwrap();
+        }
+        let left = format!("{}-left.partial", name_of(SystemTime::UNIX_EPOCH));
+        fs::create_dir(scratch.0.join(&left)).unwrap();
+        // Neither is a file a bundle, whatever it is called.
+        let file = format!("{}-file", name_of(SystemTime::UNIX_EPOCH));
+        fs::write(scratch.0.join(&file), "").unwrap();
+        fs::write(scratch.0.join("larder-x.partial"), "").unwrap();
         // Those of one millisecond are in the order of what they are for.
         for number in 1..=BUNDLES_MAX {
             archive.save(&format!("{number:02}"), &files()).unwrap();
         }
-        let names = scratch.names();
-        assert_eq!(names.len(), BUNDLES_MAX + 1, "{names:?}");
-        assert!(!first.exists() && names.contains(&"notes".to_owned()));
+        let mut names = scratch.names();
+        for other in others.iter().chain(&["notes", &file, "larder-x.partial"]) {
+            assert!(names.iter().any(|name| name == other), "{other}: {names:?}");
+            names.retain(|name| name != other);
+        }
+        assert_eq!(names.len(), BUNDLES_MAX, "{names:?}");
+        assert!(!first.exists());
         assert!(
             !names.iter().any(|name| name.ends_with(PARTIAL)),
             "{names:?}"
         );
+    }
+
+    #[test]
+    fn what_is_saved_last_outlives_what_a_wrong_clock_has_dated_ahead() {
+        let scratch = Scratch::new("clock");
+        let archive = Archive::at(scratch.0.clone());
+        let at = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+        let save = |second| archive.save_at(at(second), "stall", &files()).unwrap();
+        for second in 0..BUNDLES_MAX as u64 {
+            save(1_000_000 + second);
+        }
+        // The clock is right again, and was before.
+        let [right, right_too] = [1000, 1001].map(|second| save(second).folder);
+        let same = save(1001).folder;
+        assert!(same != right_too && right.exists() && right_too.exists());
+        for second in 1002..1000 + BUNDLES_MAX as u64 {
+            save(second);
+        }
+        let names = scratch.names();
+        assert_eq!(names.len(), BUNDLES_MAX, "{names:?}");
+        assert!(
+            names
+                .iter()
+                .all(|name| name.starts_with("larder-1970-01-01T00"))
+        );
+    }
+
+    #[test]
+    fn a_bundle_that_cannot_be_saved_leaves_nothing_behind() {
+        let scratch = Scratch::new("failed");
+        let archive = Archive::at(scratch.0.clone());
+        let wrong = vec![("no/such".to_owned(), vec![1])];
+        archive.save("x", &[files(), wrong].concat()).unwrap_err();
+        assert_eq!(scratch.names(), [""; 0]);
     }
 
     #[test]
@@ -195,6 +311,8 @@ mod tests {
                 &[files(), vec![("large".to_owned(), large)]].concat(),
             )
             .unwrap();
+        assert_eq!(bundle.left_out, ["large"]);
+        let bundle = bundle.folder;
         assert!(bundle.join("report.txt").exists() && !bundle.join("large").exists());
         Archive::put(&bundle, "report.txt", b"more").unwrap();
         assert_eq!(fs::read(bundle.join("report.txt")).unwrap(), b"more");

@@ -186,8 +186,15 @@ impl Desk {
                 case.what_for,
                 &self.files(&case, &postmortem, stacks, now_ns),
             ) {
-                Ok(bundle) => {
+                Ok(saved) => {
+                    let bundle = saved.folder;
                     tracing::info!(bundle = %bundle.display(), "the evidence is saved");
+                    if !saved.left_out.is_empty() {
+                        let left_out = saved.left_out.join(", ");
+                        tracing::warn!(
+                            "there was no room for these files of the evidence: {left_out}"
+                        );
+                    }
                     self.journal.saved(&bundle);
                     postmortem.bundle = Some(bundle.to_string_lossy().into_owned());
                 }
