@@ -56,6 +56,11 @@ impl Climb {
         self.is_named
     }
 
+    /// The evidence has not been saved: that is still due.
+    pub(super) fn capture_later(&mut self) {
+        self.is_captured = false;
+    }
+
     /// The steps that are due for a thread that is overdue by so much.
     pub(super) fn steps(
         &mut self,
@@ -140,6 +145,24 @@ mod tests {
         // Not at the first look.
         let both = [(1500, Step::Capture), (1500, Step::Kill)];
         assert_eq!(climb(at_once, true), [&until_capture[..2], &both].concat());
+    }
+
+    #[test]
+    fn evidence_that_was_not_saved_is_due_again_for_as_long_as_it_hangs() {
+        let mut climb = Climb::default();
+        let mut at = |second: u32| {
+            let steps = climb.steps(LIMITS, SECOND * second, SECOND * second, false);
+            climb.capture_later();
+            steps
+        };
+        assert_eq!(at(1), [Step::Name { in_log: true }, Step::Steer]);
+        assert_eq!(at(2), [Step::Capture]);
+        assert_eq!(at(3), [Step::Capture]);
+        assert_eq!(
+            climb.steps(LIMITS, SECOND * 4, SECOND * 4, false),
+            [Step::Capture]
+        );
+        assert_eq!(climb.steps(LIMITS, SECOND * 5, SECOND * 5, false), []);
     }
 
     #[test]

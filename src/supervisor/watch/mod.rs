@@ -415,6 +415,9 @@ impl Supervisor {
             }
             Step::Capture => {
                 if !is_due(&mut self.watch.stall_saved_at) {
+                    if let Some(process) = &mut self.watch.process {
+                        process.climb(at).capture_later();
+                    }
                     return;
                 }
                 let (then, saved) = oneshot::channel();
