@@ -357,6 +357,22 @@ fn what_cannot_work_is_refused() {
 }
 
 #[test]
+fn a_drain_is_answered_at_once_and_leaves_no_evidence() {
+    let watched = Watched::serve("drain", &[]);
+    // A connection that stays has the drain wait.
+    let mut raw = Raw::connect_to(watched.server.address());
+    raw.greet();
+    watched.server.signal("-TERM");
+    raw.next().expect("the notice of the drain");
+    let told = watched.get("/readyz");
+    assert!(told.starts_with("HTTP/1.1 503"), "{told}");
+    assert!(told.ends_with("draining\n"), "{told}");
+    let Watched { server, folder } = watched;
+    assert_eq!(server.end(), Some(0));
+    assert!(!folder.0.join("evidence").exists());
+}
+
+#[test]
 fn the_last_word_of_a_supervisor_says_where_the_evidence_is() {
     let watched = Watched::serve(
         "last",

@@ -8,7 +8,7 @@
 //! | | |
 //! |---|---|
 //! | `GET /healthz` | the supervisor is alive |
-//! | `GET /readyz` | a worker process serves: it is not starting, draining or gone, and not all of its workers hang; if not, the evidence is saved before that is said |
+//! | `GET /readyz` | a worker process serves: it is not starting, draining or gone, and not all of its workers hang; if they do, the evidence is saved before that is said |
 //! | `GET /status.json` | the [`Journal`], whether it is ready, and all that is [seen](super::sight) of the worker process |
 //! | `GET /metrics` | the same, and everything that is counted, for Prometheus ([`metrics`]) |
 //! | `GET /why`, `GET /why.json` | what every thread is about, or with `?worker=N` one worker |

@@ -297,7 +297,7 @@ impl Watch {
         }
     }
 
-    /// Answers a probe; if it fails, not before the evidence of that is saved.
+    /// Answers a probe; if the process serves and cannot be used, not before the evidence of that is saved.
     pub(super) fn answer_probe(&mut self, phase: Phase, answer: Probe) {
         let Some(why_not) = self.why_not_ready(phase) else {
             // Whoever asked may have gone.
@@ -305,7 +305,8 @@ impl Watch {
             return;
         };
         let told = Err(why_not.to_owned());
-        if self.process.is_none() || !is_due(&mut self.unready_saved_at) {
+        // That it drains needs no evidence, and the end of that waits for nobody.
+        if phase != Phase::Serving || !is_due(&mut self.unready_saved_at) {
             // As above.
             let _ = answer.send(told);
             return;
