@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use larder_protocol::Status;
 use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use process::{Ended, ServerProcess, end_of, larder};
 use server_harness::{PATIENCE, Raw, set};
@@ -154,6 +155,26 @@ impl Drop for Tracer {
         // Its panic has been said.
         let _ = self.thread.take().map(thread::JoinHandle::join);
     }
+}
+
+/// Has a thread of a process stand still, as one does that waits for a disk that hangs, until the process ends.
+fn have_stand_still(process: u32, thread: &str) {
+    let name = |task: &PathBuf| std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let mut tasks = tasks.map(|task| task.unwrap().path());
+    let task = tasks.find(|task| name(task).trim_end() == thread).unwrap();
+    let task = task.file_name().unwrap().to_str().unwrap();
+    let task = Pid::from_raw(task.parse().unwrap());
+    let (stands, does_stand) = mpsc::channel();
+    thread::spawn(move || {
+        ptrace::seize(task, ptrace::Options::empty()).unwrap();
+        ptrace::interrupt(task).unwrap();
+        waitpid(task, Some(WaitPidFlag::__WALL)).unwrap();
+        stands.send(()).unwrap();
+        // Its end is told here, and the end of its process to nobody before.
+        let _ = waitpid(task, Some(WaitPidFlag::__WALL));
+    });
+    does_stand.recv().expect("it can be traced");
 }
 
 fn kill(signal: &str, pids: &[u32]) {
@@ -357,6 +378,34 @@ fn what_cannot_work_is_refused() {
 }
 
 #[test]
+fn a_disk_that_hangs_keeps_nobody_from_being_told_nor_the_server_from_its_end() {
+    let watched = Watched::serve("disk", &["--stall-warn", "200ms"]);
+    watched.store("key");
+    let before = watched.server.pid();
+    have_stand_still(watched.server.supervisor_pid(), "larder-evidence");
+    kill("-KILL", &[before]);
+    let is_complete = |ended: &Ended| ended.stdout.contains("The next process");
+    let said = watched.ask_until(&["postmortem"], is_complete).stdout;
+    let killed = "The worker process was killed by SIGKILL, after ";
+    assert!(said.starts_with(killed), "{said}");
+    assert!(
+        said.contains(&format!("process {before}, larder ")),
+        "{said}"
+    );
+    assert!(said.contains(" set of key "), "{said}");
+    let next = [watched.server.pid()];
+    kill("-STOP", &next);
+    let not_ready = "HTTP/1.1 503";
+    let start = Instant::now();
+    while !watched.get("/readyz").starts_with(not_ready) {
+        assert!(start.elapsed() < PATIENCE);
+    }
+    kill("-CONT", &next);
+    watched.server.signal("-TERM");
+    assert_eq!(watched.server.end(), Some(0));
+}
+
+#[test]
 fn a_drain_is_answered_at_once_and_leaves_no_evidence() {
     let watched = Watched::serve("drain", &[]);
     // A connection that stays has the drain wait.
@@ -370,6 +419,46 @@ fn a_drain_is_answered_at_once_and_leaves_no_evidence() {
     let Watched { server, folder } = watched;
     assert_eq!(server.end(), Some(0));
     assert!(!folder.0.join("evidence").exists());
+}
+
+#[test]
+fn the_evidence_has_the_settings_that_the_process_had() {
+    let name = format!("larder-watch-{}-settings-file", std::process::id());
+    let scratch = Scratch(std::env::temp_dir().join(name));
+    std::fs::create_dir_all(&scratch.0).unwrap();
+    let file = scratch.0.join("larder.toml");
+    std::fs::write(&file, "connections-max = 100\n").unwrap();
+    let watched = Watched::serve("settings", &["--config", file.to_str().unwrap()]);
+    let settings_of_next_death = |deaths: usize| {
+        kill("-KILL", &[watched.server.pid()]);
+        let is_saved = |_: &Ended| watched.bundles("-death").len() == deaths;
+        watched.ask_until(&["postmortem"], is_saved);
+        let settings = read(
+            watched.bundles("-death").iter().max().unwrap(),
+            "settings.txt",
+        );
+        let lines = settings.lines().map(str::to_owned);
+        lines.take(2).collect::<Vec<_>>()
+    };
+    let [first, second] = ["--connections-max=100", "--connections-max=50"];
+    let settings = settings_of_next_death(1);
+    assert!(settings[0].contains(first), "{settings:?}");
+    std::fs::write(&file, "connections-max = 50\n").unwrap();
+    // The process that serves is told after the supervisor.
+    watched.ask_until(&["status"], |ended| ended.code == Some(0));
+    watched.server.signal("-HUP");
+    let counts = |_: &Ended| {
+        let stats = watched.server.run(&["stats", "settings", "--json"]).stdout;
+        stats.replace(' ', "").contains("\"connections_max\":50")
+    };
+    watched.ask_until(&["status"], counts);
+    let settings = settings_of_next_death(2);
+    assert!(settings[0].contains(first), "{settings:?}");
+    assert!(settings[1].starts_with("read anew since: "), "{settings:?}");
+    assert!(settings[1].contains(second), "{settings:?}");
+    watched.ask_until(&["status"], |ended| ended.code == Some(0));
+    let settings = settings_of_next_death(3);
+    assert!(settings[0].contains(second), "{settings:?}");
 }
 
 #[test]

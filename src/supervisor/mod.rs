@@ -413,7 +413,7 @@ impl Supervisor {
         match reread {
             Ok(terms) => {
                 self.deaths.limits = terms.deaths;
-                self.watch.set_limits(terms.stalls);
+                self.watch.set_terms(&terms);
                 self.plan.terms = terms;
                 tracing::info!(
                     "the settings are read anew; what cannot change while a process serves counts from its next start, sockets, drills and evidence from that of `larder serve`"

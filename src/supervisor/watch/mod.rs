@@ -38,12 +38,12 @@ use crate::blackbox::{Fingerprint, Kind};
 use crate::engine::Config;
 use crate::supervisor::journal::{Ended, Journal, Phase};
 use crate::supervisor::kept::Kept;
-use crate::supervisor::sight::Seen;
-use crate::supervisor::{Plan, Supervisor, Worker};
+use crate::supervisor::sight::{Moment, Seen};
+use crate::supervisor::{Plan, Supervisor, Terms, Worker};
 use crate::sync::Arc;
 use fingerprint::{fingerprint, fingerprint_of};
 use ladder::Step;
-use recorder::{Case, Recorder};
+use recorder::{Case, Recorder, SAVED_WITHIN, TOLD_WITHIN, Then};
 use report::{Finding, Recovery};
 use verdict::Verdict;
 use watched::Watched;
@@ -65,9 +65,6 @@ const INTERVAL_MIN: Duration = Duration::from_millis(5);
 /// LIMIT: bundles of one kind about a process that lives: one in this time.
 const CAPTURES_EVERY: Duration = Duration::from_secs(60);
 
-/// LIMIT: how long a process that hangs may live until the evidence about it is saved.
-const SAVED_WITHIN: Duration = Duration::from_secs(5);
-
 /// The watch over one worker process after the other.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -77,6 +74,9 @@ pub(super) struct Watch {
     process: Option<Watched>,
     recorder: Recorder,
     journal: Journal,
+    /// The command line that counts now, and the one that the process was started with.
+    command_line: String,
+    started_with: String,
     /// When evidence of a stall, and of a failing probe, was saved last.
     stall_saved_at: Option<Instant>,
     unready_saved_at: Option<Instant>,
@@ -91,11 +91,12 @@ pub(super) type Probe = oneshot::Sender<Result<&'static str, String>>;
 
 impl Watch {
     pub(super) fn new(plan: &Plan, journal: &Journal) -> io::Result<Self> {
-        let settings = settings(&plan.terms.arguments);
+        let command_line = one_line(&plan.terms.arguments);
         Ok(Self {
+            started_with: command_line.clone(),
+            command_line,
             recorder: Recorder::start(
                 plan.evidence.clone(),
-                settings,
                 plan.recent_log.clone(),
                 journal.clone(),
             )?,
@@ -111,8 +112,10 @@ impl Watch {
         })
     }
 
-    /// From now on, threads may not go on for so long.
-    pub(super) fn set_limits(&mut self, limits: StallLimits) {
+    /// From now on, these settings count.
+    pub(super) fn set_terms(&mut self, terms: &Terms) {
+        let limits = terms.stalls;
+        self.command_line = one_line(&terms.arguments);
         self.limits = limits;
         self.interval = interval(limits);
         if let Some(process) = &mut self.process {
@@ -129,6 +132,7 @@ impl Watch {
     pub(super) fn begins(&mut self, pid: Pid, seen: Arc<Seen>) {
         let (interval, warn) = (self.interval, self.limits.warn);
         self.process = Some(Watched::new(pid, seen, interval, warn));
+        self.started_with.clone_from(&self.command_line);
         self.next_at = Instant::now() + self.interval;
         let entries = self.journal.read();
         let after = match entries.outage_ms {
@@ -193,22 +197,22 @@ impl Watch {
                 .filter(|finding| finding.verdict.is_stuck() && finding.verdict != Verdict::Gone)
                 .collect()
         });
-        let what = format!(
-            "The worker process {ended}{by_whom}, after {}",
-            report::seconds(lived)
-        );
-        self.keep(Case {
+        let lived = report::seconds(lived);
+        let what = format!("The worker process {ended}{by_whom}, after {lived}");
+        let settings = self.settings(process.is_some());
+        let case = Case {
             what_for: "death",
             what,
             pid: pid.as_raw_nonzero().get(),
             seen,
-            is_over: true,
+            ended: Some(Moment::now()),
             fingerprint: found.map(|found| found.to_string()),
             findings: stuck,
             figures: process.map_or(Vec::new(), |process| process.figures()),
             steps: Vec::new(),
-            then: None,
-        });
+            settings,
+        };
+        self.keep(case, None);
         found
     }
 
@@ -216,35 +220,57 @@ impl Watch {
     fn finding(&self, process: &Watched, at: usize) -> Finding {
         let mut finding = process.finding(at);
         let turns = process.thread(at).black_box.snapshot().turns;
-        let line = self.recorder.stacks.line(&finding.thread, turns);
+        let pid = process.pid.as_raw_nonzero().get();
+        let line = self.recorder.stacks.line(pid, &finding.thread, turns);
         if let Some(line) = line.filter(|_| finding.verdict.is_stuck()) {
             finding.evidence.push((report::STACK.to_owned(), line));
         }
         finding
     }
 
-    fn keep(&self, mut case: Case) {
+    fn keep(&self, mut case: Case, then: Then) {
         let entries = self.journal.read();
         let of_process = entries.steps.iter().filter(|step| step.pid == case.pid);
         case.steps = of_process.map(ToString::to_string).collect();
-        self.recorder.keep(case);
+        self.recorder.keep(case, then);
     }
 
     /// Keeps what can be known of a process that lives.
-    fn capture(&self, what_for: &'static str, what: String, then: Option<oneshot::Sender<()>>) {
+    fn capture(&self, what_for: &'static str, what: String, then: Then) {
         let Some(process) = &self.process else { return };
-        self.keep(Case {
+        let case = Case {
             what_for,
             what,
             pid: process.pid.as_raw_nonzero().get(),
             seen: Arc::clone(&process.seen),
-            is_over: false,
+            ended: None,
             fingerprint: None,
             findings: process.places().map(|at| process.finding(at)).collect(),
             figures: process.figures(),
             steps: Vec::new(),
-            then,
-        });
+            settings: self.settings(true),
+        };
+        self.keep(case, then);
+    }
+
+    /// What a process was started with that serves or has served, or one that has not come to that.
+    fn settings(&self, has_served: bool) -> String {
+        let started_with = match has_served {
+            true => &self.started_with,
+            false => &self.command_line,
+        };
+        let anew = match &self.command_line == started_with {
+            true => String::new(),
+            false => format!("read anew since: {}\n", self.command_line),
+        };
+        let system = rustix::system::uname();
+        format!(
+            "command line: {started_with}\n{anew}supervisor: larder {}\nsystem: {} {} {}\n",
+            env!("CARGO_PKG_VERSION"),
+            system.sysname().to_string_lossy(),
+            system.release().to_string_lossy(),
+            system.machine().to_string_lossy(),
+        )
     }
 
     /// What all threads are about, or one worker; an error says that there is no such worker.
@@ -318,8 +344,8 @@ impl Watch {
             Some(then),
         );
         tokio::spawn(async move {
-            // An error says that it was not saved, and why is in the log.
-            let _ = saved.await;
+            // An error says that it was not saved, and why is in the log, or that the disk hangs.
+            let _ = tokio::time::timeout(TOLD_WITHIN, saved).await;
             let _ = answer.send(told);
         });
     }
@@ -340,19 +366,10 @@ fn is_due(last: &mut Option<Instant>) -> bool {
     is_due
 }
 
-/// What the server was started with. The environment is left out: others keep secrets there.
-fn settings(command_line: &[std::ffi::OsString]) -> String {
+/// What a server was started with. The environment is left out: others keep secrets there.
+fn one_line(command_line: &[std::ffi::OsString]) -> String {
     let words = command_line.iter().map(|word| word.to_string_lossy());
-    let words: Vec<_> = words.collect();
-    let system = rustix::system::uname();
-    format!(
-        "command line: {}\nsupervisor: larder {}\nsystem: {} {} {}\n",
-        words.join(" "),
-        env!("CARGO_PKG_VERSION"),
-        system.sysname().to_string_lossy(),
-        system.release().to_string_lossy(),
-        system.machine().to_string_lossy(),
-    )
+    words.collect::<Vec<_>>().join(" ")
 }
 
 impl Supervisor {

@@ -1,11 +1,11 @@
 //! Saving evidence, in a thread of its own: a disk that is slow, or hangs, must not keep the supervisor
 //! from starting the next worker process. The thread does one thing after the other, in the order in
 //! which they were asked for: so whoever asks for the last post-mortem gets it also while it is being
-//! written.
+//! written; where the disk hangs, nobody waits for long, and it is told from what is known without a disk.
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, oneshot};
@@ -18,11 +18,20 @@ use super::thread;
 use super::unwind::Program;
 use crate::blackbox::Kind;
 use crate::supervisor::journal::Journal;
-use crate::supervisor::sight::{Seen, SeenThread};
-use crate::sync::Arc;
+use crate::supervisor::sight::{Moment, Seen, SeenThread};
+use crate::sync::{Arc, Mutex};
 
 /// LIMIT: what waits for the thread; what comes beyond is dropped, and said to be.
 const WAITING_MAX: usize = 16;
+
+/// LIMIT: how long evidence is waited for that is being saved.
+pub(super) const SAVED_WITHIN: Duration = Duration::from_secs(5);
+
+/// LIMIT: how long whoever asks waits for what is being written.
+pub(super) const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether the thread has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// What is to be kept of a process.
 #[derive(Debug)]
@@ -32,38 +41,48 @@ pub(super) struct Case {
     pub(super) what: String,
     pub(super) pid: i32,
     pub(super) seen: Arc<Seen>,
-    /// Whether the process has ended.
-    pub(super) is_over: bool,
+    /// When the process ended; `None`: it lives.
+    pub(super) ended: Option<Moment>,
     pub(super) fingerprint: Option<String>,
     pub(super) findings: Vec<Finding>,
     pub(super) figures: Vec<(String, String)>,
     pub(super) steps: Vec<String>,
-    /// Whom to tell when it is saved.
-    pub(super) then: Option<oneshot::Sender<()>>,
+    /// What the server was started with.
+    pub(super) settings: String,
+}
+
+/// Whom to tell when a case is saved.
+pub(super) type Then = Option<oneshot::Sender<()>>;
+
+/// The last death, as it is known without a disk.
+#[derive(Debug, Clone)]
+struct Death {
+    case: Arc<Case>,
+    recovery: Option<Recovery>,
 }
 
 #[derive(Debug)]
 enum Job {
     Begins(i32),
-    Keep(Box<Case>),
+    Keep(Arc<Case>, Then),
     Recovered(Recovery),
     Tell(oneshot::Sender<Option<Postmortem>>),
 }
 
-/// The thread, as the supervisor has it. Dropping it waits until all is written.
+/// The thread, as the supervisor has it. Dropping it waits until all is written, or the disk seems to hang.
 #[derive(Debug)]
 pub(super) struct Recorder {
     /// Where threads were when that was looked at last.
     pub(super) stacks: LastStacks,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    last_death: Mutex<Option<Death>>,
 }
 
 impl Recorder {
     /// Starts the thread. Without a folder, the last post-mortem is kept in memory alone.
     pub(super) fn start(
         folder: Option<PathBuf>,
-        settings: String,
         log: RecentLog,
         journal: Journal,
     ) -> std::io::Result<Self> {
@@ -73,7 +92,6 @@ impl Recorder {
             stacks: stacks.clone(),
             program: Program::default(),
             archive: folder.map(Archive::at),
-            settings,
             log,
             journal,
             last: None,
@@ -84,6 +102,7 @@ impl Recorder {
             stacks,
             jobs: Some(jobs),
             thread: Some(thread),
+            last_death: Mutex::new(None),
         })
     }
 
@@ -92,33 +111,67 @@ impl Recorder {
         self.send(Job::Begins(pid));
     }
 
-    pub(super) fn keep(&self, case: Case) {
-        self.send(Job::Keep(Box::new(case)));
+    pub(super) fn keep(&self, case: Case, then: Then) {
+        let case = Arc::new(case);
+        if case.ended.is_some() {
+            *self.last_death.lock() = Some(Death {
+                case: Arc::clone(&case),
+                recovery: None,
+            });
+        }
+        if !self.send(Job::Keep(case, then)) {
+            tracing::warn!("evidence is not saved: what was to be saved before is not yet written");
+        }
     }
 
     pub(super) fn recovered(&self, recovery: Recovery) {
+        if let Some(death) = &mut *self.last_death.lock() {
+            death.recovery.get_or_insert_with(|| recovery.clone());
+        }
         self.send(Job::Recovered(recovery));
     }
 
-    /// The post-mortem of the last process that died; it is told once all that was asked before is done.
+    /// The post-mortem of the last process that died; it is told once all that was asked before is done, or
+    /// that takes too long.
     pub(super) fn last(&self, answer: oneshot::Sender<Option<Postmortem>>) {
-        self.send(Job::Tell(answer));
+        let (asked, told) = oneshot::channel();
+        self.send(Job::Tell(asked));
+        let (death, stacks) = (self.last_death.lock().clone(), self.stacks.clone());
+        tokio::spawn(async move {
+            let last = match tokio::time::timeout(TOLD_WITHIN, told).await {
+                Ok(Ok(last)) => last,
+                Ok(Err(_)) | Err(_) => death.map(|death| Postmortem {
+                    recovery: death.recovery,
+                    ..postmortem(&death.case, &stacks)
+                }),
+            };
+            // Whoever asked may have gone.
+            let _ = answer.send(last);
+        });
     }
 
-    /// Waits until all is written; nothing more will be.
+    /// Waits until all is written, if that comes to an end; nothing more will be.
     pub(super) fn finish(&mut self) {
         self.jobs = None;
-        if let Some(thread) = self.thread.take() {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        let until = Instant::now() + SAVED_WITHIN;
+        while !thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        match thread.is_finished() {
             // Its panic has been said.
-            let _ = thread.join();
+            true => _ = thread.join(),
+            // It ends with the process.
+            false => tracing::warn!("evidence is not saved: it could not be written in time"),
         }
     }
 
-    fn send(&self, job: Job) {
+    /// Whether there is room for it.
+    fn send(&self, job: Job) -> bool {
         let sent = self.jobs.as_ref().map(|jobs| jobs.try_send(job));
-        if !matches!(sent, Some(Ok(()))) {
-            tracing::warn!("evidence is not saved: what was to be saved before is not yet written");
-        }
+        matches!(sent, Some(Ok(())))
     }
 }
 
@@ -135,7 +188,6 @@ struct Desk {
     /// What the process that serves executes.
     program: Program,
     archive: Option<Archive>,
-    settings: String,
     log: RecentLog,
     journal: Journal,
     last: Option<Postmortem>,
@@ -146,7 +198,7 @@ impl Desk {
         while let Some(job) = jobs.blocking_recv() {
             match job {
                 Job::Begins(pid) => self.program = Program::of(pid),
-                Job::Keep(case) => self.keep(*case),
+                Job::Keep(case, then) => self.keep(&case, then),
                 Job::Recovered(recovery) => self.recovered(recovery),
                 Job::Tell(answer) => {
                     // Whoever asked may have gone.
@@ -156,36 +208,17 @@ impl Desk {
         }
     }
 
-    fn keep(&mut self, mut case: Case) {
+    fn keep(&mut self, case: &Case, then: Then) {
         let mut stacks = String::new();
-        if !case.is_over {
+        if case.ended.is_none() {
             let taken = stacks::take(case.pid, &self.program, &case.seen);
             stacks = stacks::text(&taken);
-            self.stacks.set(taken);
+            self.stacks.set(case.pid, taken);
         }
-        self.add_stacks(&mut case);
-        let now_ns = monotonic_ns();
-        let each = case.seen.threads.iter();
-        let remains = each.map(|one| Remains::of(one, now_ns, case.is_over));
-        let build = case.seen.threads.first();
-        let mut postmortem = Postmortem {
-            what: case.what.clone(),
-            at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-            pid: case.pid,
-            build: build.map_or(String::new(), |one| one.black_box.snapshot().build),
-            fingerprint: case.fingerprint.clone(),
-            findings: case.findings.clone(),
-            threads: remains.collect(),
-            figures: case.figures.clone(),
-            steps: case.steps.clone(),
-            recovery: None,
-            bundle: None,
-        };
+        let mut postmortem = postmortem(case, &self.stacks);
         if let Some(archive) = &self.archive {
-            match archive.save(
-                case.what_for,
-                &self.files(&case, &postmortem, stacks, now_ns),
-            ) {
+            let files = self.files(case, &postmortem, stacks);
+            match archive.save(case.what_for, &files) {
                 Ok(saved) => {
                     let bundle = saved.folder;
                     tracing::info!(bundle = %bundle.display(), "the evidence is saved");
@@ -201,43 +234,25 @@ impl Desk {
                 Err(error) => tracing::error!(%error, "the evidence cannot be saved"),
             }
         }
-        if case.is_over {
+        if case.ended.is_some() {
             self.last = Some(postmortem);
         }
-        if let Some(then) = case.then {
+        if let Some(then) = then {
             // Whoever waited may have gone.
             let _ = then.send(());
         }
     }
 
-    /// Puts to what was found of threads where they are in their program, or were when they were alive.
-    fn add_stacks(&self, case: &mut Case) {
-        let stuck = case.findings.iter_mut();
-        for finding in stuck.filter(|finding| finding.verdict.is_stuck()) {
-            let thread = (case.seen.threads.iter()).find(|one| one.name == finding.thread);
-            let turns = thread.map_or(0, |one| one.black_box.snapshot().turns);
-            if let Some(line) = self.stacks.line(&finding.thread, turns) {
-                finding.evidence.retain(|(name, _)| name != report::STACK);
-                finding.evidence.push((report::STACK.to_owned(), line));
-            }
-        }
-    }
-
     /// What matters most comes first: what does not fit is left out.
-    fn files(
-        &self,
-        case: &Case,
-        postmortem: &Postmortem,
-        stacks: String,
-        now_ns: u64,
-    ) -> Vec<Named> {
+    fn files(&self, case: &Case, postmortem: &Postmortem, stacks: String) -> Vec<Named> {
+        let now_ns = case.moment().monotonic_ns;
         let mut files = report(postmortem);
         files.push((
             "settings.txt".to_owned(),
-            self.settings.clone().into_bytes(),
+            case.settings.clone().into_bytes(),
         ));
         files.push(("log.txt".to_owned(), self.log.read()));
-        if !case.is_over {
+        if case.ended.is_none() {
             let threads = case.seen.threads.iter().map(of_system);
             let threads = threads.collect::<String>().into_bytes();
             files.push(("threads.txt".to_owned(), threads));
@@ -273,6 +288,50 @@ impl Desk {
             }
         }
     }
+}
+
+impl Case {
+    /// The moment that it tells of: the end of its process, or now.
+    fn moment(&self) -> Moment {
+        self.ended.unwrap_or_else(Moment::now)
+    }
+}
+
+/// What is told of a case, as long as nothing of it is saved.
+fn postmortem(case: &Case, stacks: &LastStacks) -> Postmortem {
+    let now = case.moment();
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(now.wall_ms);
+    let threads = &case.seen.threads;
+    let remains = |one| Remains::of(one, now.monotonic_ns, case.ended.is_some());
+    let build = |one: &SeenThread| one.black_box.snapshot().build;
+    Postmortem {
+        what: case.what.clone(),
+        at: humantime::format_rfc3339_millis(at).to_string(),
+        pid: case.pid,
+        build: threads.first().map_or_else(String::new, build),
+        fingerprint: case.fingerprint.clone(),
+        findings: with_stacks(case, stacks),
+        threads: threads.iter().map(remains).collect(),
+        figures: case.figures.clone(),
+        steps: case.steps.clone(),
+        recovery: None,
+        bundle: None,
+    }
+}
+
+/// What was found of threads, with where they are in their program, or were when they were alive.
+fn with_stacks(case: &Case, stacks: &LastStacks) -> Vec<Finding> {
+    let mut findings = case.findings.clone();
+    let stuck = findings.iter_mut();
+    for finding in stuck.filter(|finding| finding.verdict.is_stuck()) {
+        let thread = (case.seen.threads.iter()).find(|one| one.name == finding.thread);
+        let turns = thread.map_or(0, |one| one.black_box.snapshot().turns);
+        if let Some(line) = stacks.line(case.pid, &finding.thread, turns) {
+            finding.evidence.retain(|(name, _)| name != report::STACK);
+            finding.evidence.push((report::STACK.to_owned(), line));
+        }
+    }
+    findings
 }
 
 /// The file of a bundle that programs read.

@@ -89,7 +89,7 @@ pub(crate) struct Postmortem {
     /// When, for people.
     pub(crate) at: String,
     pub(crate) pid: i32,
-    /// The program that the process ran, as it says itself.
+    /// The program that the process ran, as it says itself; empty: it has not come to that.
     pub(crate) build: String,
     /// Which operation on which key it died of, if that can be told.
     pub(crate) fingerprint: Option<String>,
@@ -117,11 +117,11 @@ pub(crate) struct Recovery {
 
 impl fmt::Display for Postmortem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} ({}, process {}, {})",
-            self.what, self.at, self.pid, self.build
-        )?;
+        write!(f, "{} ({}, process {}", self.what, self.at, self.pid)?;
+        match &self.build[..] {
+            "" => f.write_str(")\n")?,
+            build => writeln!(f, ", {build})")?,
+        }
         if let Some(fingerprint) = &self.fingerprint {
             writeln!(f, "It was in the midst of {fingerprint}.")?;
         }
@@ -256,5 +256,31 @@ pub(super) fn seconds(duration: Duration) -> String {
     match duration.as_millis() {
         ms if ms < 1000 => format!("{ms} ms"),
         _ => format!("{:.1} s", duration.as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_not_said_what_it_ran_has_no_empty_place_for_it() {
+        let mut postmortem = Postmortem {
+            what: "The worker process was killed by SIGKILL, after 7 ms".to_owned(),
+            at: "2026-05-04T03:15:01.250Z".to_owned(),
+            pid: 7,
+            build: String::new(),
+            fingerprint: None,
+            findings: Vec::new(),
+            threads: Vec::new(),
+            figures: Vec::new(),
+            steps: Vec::new(),
+            recovery: None,
+            bundle: None,
+        };
+        let first_line = |one: &Postmortem| one.to_string().lines().next().unwrap().to_owned();
+        assert!(first_line(&postmortem).ends_with("(2026-05-04T03:15:01.250Z, process 7)"));
+        postmortem.build = "larder 0.1.0".to_owned();
+        assert!(first_line(&postmortem).ends_with("process 7, larder 0.1.0)"));
     }
 }

@@ -103,16 +103,18 @@ impl Stack {
 
 /// The last stacks that were taken, for whoever is asked where a thread is.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LastStacks(Arc<Mutex<Vec<Stack>>>);
+pub(super) struct LastStacks(Arc<Mutex<(i32, Vec<Stack>)>>);
 
 impl LastStacks {
-    pub(super) fn set(&self, stacks: Vec<Stack>) {
-        *self.0.lock() = stacks;
+    /// Takes those of a process.
+    pub(super) fn set(&self, pid: i32, stacks: Vec<Stack>) {
+        *self.0.lock() = (pid, stacks);
     }
 
-    /// Where a thread is, in a line, if that was taken and it has taken no step since.
-    pub(super) fn line(&self, thread: &str, turns: u64) -> Option<String> {
-        let stacks = self.0.lock();
+    /// Where a thread of a process is, in a line, if that was taken and it has taken no step since.
+    pub(super) fn line(&self, pid: i32, thread: &str, turns: u64) -> Option<String> {
+        let taken = self.0.lock();
+        let stacks = (taken.0 == pid).then_some(&taken.1)?;
         let is_it = |stack: &&Stack| stack.thread == thread && stack.turns == turns;
         stacks.iter().find(is_it).map(Stack::in_a_line)
     }
@@ -289,4 +291,23 @@ fn read(process: i32, from: u64, bytes: usize) -> Vec<u8> {
     let count = process_vm_readv(Pid::from_raw(process), into, &pieces).unwrap_or(0);
     read.truncate(count);
     read
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_thread_was_says_nothing_of_its_namesake_in_the_next_process() {
+        let stacks = LastStacks::default();
+        let stack = Stack {
+            thread: "worker-0".to_owned(),
+            turns: 7,
+            frames: Err("the system refuses ptrace".to_owned()),
+        };
+        stacks.set(41, vec![stack]);
+        assert!(stacks.line(41, "worker-0", 7).is_some());
+        assert_eq!(stacks.line(41, "worker-0", 8), None);
+        assert_eq!(stacks.line(42, "worker-0", 7), None);
+    }
 }
