@@ -26,6 +26,7 @@ mod thread;
 mod throttle;
 mod unwind;
 mod verdict;
+mod want;
 mod watched;
 
 use std::io;
@@ -46,6 +47,7 @@ use ladder::Step;
 use recorder::{Case, Recorder, SAVED_WITHIN, TOLD_WITHIN, Then};
 use report::{Finding, Recovery};
 use verdict::Verdict;
+use want::Kills;
 use watched::Watched;
 
 pub(crate) use archive::can_keep_evidence;
@@ -77,6 +79,8 @@ pub(super) struct Watch {
     /// The command line that counts now, and the one that the process was started with.
     command_line: String,
     started_with: String,
+    /// Whom the kernel has killed.
+    kills: Kills,
     /// When evidence of a stall, and of a failing probe, was saved last.
     stall_saved_at: Option<Instant>,
     unready_saved_at: Option<Instant>,
@@ -95,6 +99,7 @@ impl Watch {
         Ok(Self {
             started_with: command_line.clone(),
             command_line,
+            kills: Kills::of_own_group(),
             recorder: Recorder::start(
                 plan.evidence.clone(),
                 plan.recent_log.clone(),
@@ -197,8 +202,14 @@ impl Watch {
                 .filter(|finding| finding.verdict.is_stuck() && finding.verdict != Verdict::Gone)
                 .collect()
         });
+        let want = match (self.kills.more(), ended) {
+            (1.., Ended::Killed(libc::SIGKILL)) if killed_for.is_none() => {
+                "; meanwhile the kernel killed in its control group for want of memory"
+            }
+            _ => "",
+        };
         let lived = report::seconds(lived);
-        let what = format!("The worker process {ended}{by_whom}, after {lived}");
+        let what = format!("The worker process {ended}{by_whom}, after {lived}{want}");
         let settings = self.settings(process.is_some());
         let case = Case {
             what_for: "death",

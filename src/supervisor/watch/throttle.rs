@@ -73,8 +73,13 @@ impl Throttled {
     }
 }
 
-/// The files that there may be: of both versions of control groups, from the process's own up.
 fn candidates(groups: &str) -> Vec<PathBuf> {
+    files_of_groups(groups, "cpu", "cpu.stat")
+}
+
+/// The files of a name that there may be for a controller: of both versions of control groups, from the process's
+/// own up.
+pub(super) fn files_of_groups(groups: &str, controller: &str, file: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {
         let mut parts = line.splitn(3, ':');
@@ -84,14 +89,14 @@ fn candidates(groups: &str) -> Vec<PathBuf> {
         };
         let root = match controllers {
             "" => PathBuf::from(ROOT),
-            names if names.split(',').any(|name| name == "cpu") => Path::new(ROOT).join(names),
+            names if names.split(',').any(|name| name == controller) => Path::new(ROOT).join(names),
             _ => continue,
         };
         let path = Path::new(path.trim_start_matches('/'));
         for group in path.ancestors().take(DEPTH_MAX) {
             // A path that leads out of what this process may see is of another namespace.
             if !group.components().any(|part| part.as_os_str() == "..") {
-                files.push(root.join(group).join("cpu.stat"));
+                files.push(root.join(group).join(file));
             }
         }
     }
