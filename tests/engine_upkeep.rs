@@ -198,6 +198,53 @@ fn overwritten_items_are_cleaned_away_and_nothing_is_evicted_for_them() {
     assert!(stats.live_bytes * 4 >= log_bytes * 3, "{stats:#?}");
 }
 
+/// Fills a cache up with small items, deletes so many of each hundred, and has that cleaned away.
+#[track_caller]
+fn fill_up_and_clean(cache: &Cache, session: &mut Session, deleted: u32) {
+    let name = |n: u32| format!("small {n}");
+    let full = |stats: Stats| stats.free_bytes * 25 < stats.memory_bytes;
+    let mut count = 0;
+    while count % 64 != 0 || !full(cache.stats()) {
+        set(&mut session.pin(NOW_MS), &name(count), &[1; 200], None);
+        count += 1;
+    }
+    for n in (0..count).filter(|n| n * 37 % 100 < deleted) {
+        let mut guard = session.pin(NOW_MS);
+        let name = name(n);
+        let key = guard.key(name.as_bytes()).expect("a key");
+        assert_eq!(guard.delete(&key, None), Deletion::Deleted);
+    }
+    let steps = (0..5_000).take_while(|_| session.maintain(NOW_MS)).count();
+    let stats = verified(cache, session);
+    assert!(steps < 5_000, "it goes on for ever: {stats:?}");
+    // Until so much is free, nothing ends it but that little is dead.
+    let is_free = (stats.free_bytes + stats.limbo_bytes) * 17 > stats.memory_bytes;
+    let sealed_bytes = stats.live_bytes + stats.dead_bytes;
+    let is_clean = stats.dead_bytes * 100 <= sealed_bytes * 19;
+    assert!(is_free || is_clean, "{stats:?}");
+    assert_eq!(stats.evicted, 0);
+}
+
+#[test]
+fn what_is_dead_is_cleaned_away_beside_segments_of_few_large_values() {
+    let cache = cache(16 << 20);
+    let mut session = cache.session().expect("a session is free");
+    for n in 0..60 {
+        let name = format!("large {n}");
+        set(&mut session.pin(NOW_MS), &name, &[2; 100_000], None);
+    }
+    fill_up_and_clean(&cache, &mut session, 35);
+}
+
+#[test]
+fn what_is_dead_is_cleaned_away_beside_segments_that_cannot_be_fuller() {
+    let cache = cache(16 << 20);
+    let mut session = cache.session().expect("a session is free");
+    // Two of them leave a quarter of a segment.
+    fill(&mut session, "medium", 400, &[2; 6_000]);
+    fill_up_and_clean(&cache, &mut session, 24);
+}
+
 #[test]
 fn a_hot_counter_makes_no_garbage() {
     let cache = cache(2 << 20);

@@ -512,8 +512,8 @@ impl<'a> Step<'a> {
             };
             return Some(Walk::of(self.shared, id, purpose));
         }
-        if demand != Demand::Segment && self.wants_cleaning() {
-            let id = segments.claim_emptiest()?;
+        let is_cleaning = demand != Demand::Segment && self.wants_cleaning();
+        if let Some(id) = is_cleaning.then(|| segments.claim_emptiest()).flatten() {
             return Some(Walk::of(self.shared, id, Purpose::Clean));
         }
         let geometry = &self.shared.geometry;

@@ -159,6 +159,8 @@ fn relocated_through_a_split(layout: Layout, first: &[u8], second: &[u8], reads:
     let (mut one, mut two) = (session(&cache), session(&cache));
     // Opens a segment for later.
     set(&mut two, first, b"dead");
+    // What is to be cleaned has something dead.
+    set(&mut one, first, b"dead");
     set(&mut one, first, b"old");
     drop(one);
     let mut one = session(&cache);

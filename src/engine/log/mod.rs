@@ -36,8 +36,10 @@ use crate::sync::{Arc, Mutex};
 /// LIMIT: lines of the table that a search for the emptiest segment looks at.
 const SEARCHED_MAX: u32 = 4096;
 
-/// LIMIT: a segment with more live bytes than this share (N/8) is not worth cleaning.
+/// LIMIT: a segment of whose items more than this share (N/8) is alive is not worth cleaning.
 const CLEANED_EIGHTHS_MAX: u64 = 7;
+/// The unit of that share where segments are compared.
+const ALIVE_UNIT: u64 = 1 << 16;
 
 /// LIMIT: segments that are made free ahead for large values that are being received, and of how many one.
 const AHEAD_SEGMENTS_MAX: u32 = 16;
@@ -315,7 +317,8 @@ impl Segments {
         open
     }
 
-    /// Claims the emptiest sealed segment, if one is worth cleaning.
+    /// Claims the sealed segment of whose items the smallest share is alive, if one is worth cleaning. What its
+    /// items have left of it does not count: they would leave as much of another.
     pub(crate) fn claim_emptiest(&self) -> Option<u32> {
         let (segments, first) = {
             let mut lists = self.lists.lock();
@@ -323,13 +326,16 @@ impl Segments {
             lists.searched = (first + SEARCHED_MAX) % self.geometry.segments;
             (self.geometry.segments, first)
         };
-        let worth_bytes = self.geometry.segment_bytes / 8 * CLEANED_EIGHTHS_MAX;
+        let worth = ALIVE_UNIT / 8 * CLEANED_EIGHTHS_MAX;
         let searched = (0..segments.min(SEARCHED_MAX)).map(|at| (first + at) % segments);
         let sealed = searched.filter_map(|id| match self.segment(id).state() {
-            (State::Sealed, live_bytes) if live_bytes <= worth_bytes => Some((live_bytes, id)),
+            (State::Sealed, live_bytes) => {
+                let committed = self.segment(id).committed();
+                Some((live_bytes * ALIVE_UNIT / committed.max(1), id))
+            }
             _ => None,
         });
-        let (_, id) = sealed.min()?;
+        let (_, id) = sealed.filter(|&(alive, _)| alive <= worth).min()?;
         self.segment(id).claim().then_some(id)
     }
 
