@@ -110,6 +110,7 @@ impl Backend for Embedded {
                 report: self,
                 quarantine: &[],
                 out_bytes_max: usize::MAX,
+                copied_bytes_max: u64::MAX,
             };
             let mut guard = desk.session.pin(now_ms);
             let (dialect, pen) = (&self.dialect, &mut desk.pen);

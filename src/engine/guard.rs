@@ -31,6 +31,9 @@ pub struct Guard<'s> {
     has_unproven: bool,
     /// How many buckets there were when the guard began: where keys are looked for first.
     extent: Extent,
+    /// Bytes of items and large values that were written; those of [`Guard::set_plain`], which its caller brings,
+    /// aside.
+    pub(crate) copied_bytes: u64,
 }
 
 /// What operations take a placeholder for that [`Guard::get_or_lease`] has left for an absent key.
@@ -92,6 +95,7 @@ impl<'s> Guard<'s> {
             placeholders: Placeholders::Hidden,
             has_unproven: shared.segments.is_any_unproven(),
             extent: shared.index.extent(),
+            copied_bytes: 0,
         }
     }
 

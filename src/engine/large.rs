@@ -473,6 +473,7 @@ impl Guard<'_> {
     ) -> Result<Outcome, StoreError> {
         let value_bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
         let mut draft = self.begin_large(value_bytes)?;
+        self.copied_bytes += value_bytes;
         for mut piece in pieces.iter().copied() {
             while !piece.is_empty() {
                 self.extend_large(&mut draft)?;

@@ -271,6 +271,7 @@ impl Guard<'_> {
                 self.writer.overflow = shared.index.take_overflow(&shared.segments);
                 overflow_tried = true;
             }
+            self.copied_bytes += prepared.item.bytes;
             let done = self.account(published, prepared.item.bytes);
             if let Some(extents) = shared_value {
                 self.settle_shared(&extents, label, done);

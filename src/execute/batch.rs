@@ -89,7 +89,7 @@ struct Bench<'b, 'g, D> {
 }
 
 /// Parses and executes up to a batch of requests, and writes their replies. Stops early once the
-/// replies are as long as they may be, or a large value must follow them.
+/// replies are as long as they may be, or as much was copied as may be, or a large value must follow them.
 pub(crate) fn execute_batch<'i, D: Dialect>(
     dialect: &D,
     guard: &mut Guard<'_>,
@@ -143,6 +143,7 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
         },
         answered,
         requests: done as u64,
+        copied_bytes: bench.guard.copied_bytes,
         quarantined,
         next: if is_whole { next } else { Next::More },
         large: bench.large,
@@ -251,7 +252,9 @@ impl<D: Dialect> Bench<'_, '_, D> {
     /// Whether nothing is to be executed after the `done` that were.
     #[inline]
     fn is_over(&self, done: usize) -> bool {
-        let is_full = done > 0 && self.out.len() >= self.setting.out_bytes_max;
+        let is_full = done > 0
+            && (self.out.len() >= self.setting.out_bytes_max
+                || self.guard.copied_bytes >= self.setting.copied_bytes_max);
         is_full || self.large.is_some()
     }
 

@@ -46,6 +46,9 @@ pub(crate) struct Round<D: Dialect> {
     pub(crate) answered: u64,
     /// Requests that it executed.
     pub(crate) requests: u64,
+    /// Bytes that these have written into the cache, which may be far more than their own: a short append copies
+    /// a long value.
+    pub(crate) copied_bytes: u64,
     /// Of these, the ones that were refused for what their like has done.
     pub(crate) quarantined: u64,
     /// What comes next in the input.
@@ -72,6 +75,8 @@ pub(crate) struct Setting<'s> {
     pub(crate) quarantine: &'s [Fingerprint],
     /// Replies of this many bytes or more end the batch.
     pub(crate) out_bytes_max: usize,
+    /// So do this many bytes written into the cache.
+    pub(crate) copied_bytes_max: u64,
 }
 
 /// What comes after a batch.

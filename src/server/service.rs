@@ -20,13 +20,13 @@ use crate::engine::Session;
 use crate::execute::{Next, Setting, execute_batch};
 use crate::sync::Arc;
 
-/// LIMIT: what one read may bring, and so the work of a turn; it stays in the processor's cache.
+/// LIMIT: what one read may bring; it stays in the processor's cache.
 pub(crate) const INPUT_BYTES: usize = 64 << 10;
 
 /// LIMIT: replies are sent when this much of them is there, even in the middle of a turn.
 const OUTPUT_BYTES: usize = 64 << 10;
 
-/// LIMIT: what a turn may write before the next connection has its turn.
+/// LIMIT: what a turn may write, to its client or into the cache, before the next connection has its turn.
 pub(super) const SLICE_BYTES: usize = 1 << 20;
 
 /// LIMIT: an output buffer that long replies have blown up is given back above this.
@@ -76,6 +76,8 @@ pub(crate) struct Service {
     pub(super) requests: u64,
     /// The counter of bytes sent, when the turn's slice began.
     bytes_out_before: u64,
+    /// Bytes that were written into the cache since.
+    copied_bytes: u64,
     /// Requests up to this length have no large value.
     inline_frame_bytes: usize,
 }
@@ -98,6 +100,7 @@ impl Service {
             scratch: Scratch::default(),
             requests: 0,
             bytes_out_before: 0,
+            copied_bytes: 0,
             inline_frame_bytes,
         }
     }
@@ -388,8 +391,10 @@ impl Service {
                 return Ok((at, stop));
             }
             let has_room = self.output.len() < OUTPUT_BYTES && !connection.is_sending();
-            // A request that is answered in part although there is room for more has had its share.
-            let had_its_share = has_room && connection.answered > 0;
+            // A request that is answered in part although there is room for more has had its share; so have requests
+            // that have copied much.
+            let had_its_share =
+                has_room && connection.answered > 0 || self.copied_bytes >= SLICE_BYTES as u64;
             if has_room && !had_its_share {
                 if self.pen.is_batch_full() {
                     self.end_batch();
@@ -443,6 +448,7 @@ impl Service {
             report: shared,
             quarantine: shared.quarantine(self.now),
             out_bytes_max: OUTPUT_BYTES,
+            copied_bytes_max: (SLICE_BYTES as u64).saturating_sub(self.copied_bytes),
         };
         self.pen.enter(blackbox::Phase::Parsing);
         let mut guard = self.session.pin(self.now.wall_ms);
@@ -450,6 +456,7 @@ impl Service {
         let round = execute_batch(dialect, &mut guard, setting, bytes, out, pen);
         drop(guard);
         connection.answered = round.answered;
+        self.copied_bytes += round.copied_bytes;
         if round.answered > 0 {
             // What is still to be answered of it is not for the client to bring.
             connection.begun_ms = self.now.uptime_ms;
@@ -509,6 +516,7 @@ impl Service {
 
     fn begin_slice(&mut self) {
         self.bytes_out_before = self.station.counters.bytes_out.get();
+        self.copied_bytes = 0;
     }
 
     /// What was sent since the turn began.

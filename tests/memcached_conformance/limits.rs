@@ -411,6 +411,28 @@ fn a_line_of_keys_that_are_not_there_gives_way_to_others() {
 }
 
 #[test]
+fn short_requests_that_copy_long_values_give_way_to_others() {
+    let running = server(1);
+    let mut control = Raw::greeted(&running);
+    let mut stream = connect(&running);
+    say(&mut stream, &set("large", &value(200_000)));
+    hear(&mut stream, b"STORED\r\n");
+    say(&mut stream, &set("small", &value(7_000)));
+    hear(&mut stream, b"STORED\r\n");
+    let appends = "append large 0 0 1 noreply\r\nx\r\n".repeat(100);
+    let touches = "touch small 0 noreply\r\n".repeat(2_000);
+    // A mebibyte is a turn: 20 MB, and 14 MB.
+    for (requests, turns) in [(appends, 19), (touches, 13)] {
+        let before = control.figure("slices_exhausted");
+        say(&mut stream, format!("{requests}mn\r\n").as_bytes());
+        hear(&mut stream, b"MN\r\n");
+        assert!(control.figure("slices_exhausted") >= before + turns - 3);
+    }
+    say(&mut stream, b"mg large s\r\n");
+    hear(&mut stream, b"HD s200100\r\n");
+}
+
+#[test]
 fn a_retrieval_without_an_end_is_refused_at_a_mebibyte() {
     let running = server(1);
     let mut stream = connect(&running);
