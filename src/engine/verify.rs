@@ -9,6 +9,7 @@ use crate::engine::item::Item;
 use crate::engine::log::extents::Extent;
 use crate::engine::log::segment::State;
 use crate::engine::session::Session;
+use crate::engine::stats::Figure;
 use crate::sync::Ordering;
 
 /// What the index says about the segments.
@@ -161,7 +162,8 @@ impl Findings {
                 ));
             }
         }
-        shared.segments.verify_lists()
+        let removed_bytes = shared.sum(Figure::RemovedBytes);
+        shared.segments.verify_lists(removed_bytes)
     }
 }
 

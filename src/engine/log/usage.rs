@@ -100,10 +100,18 @@ impl Segments {
         Usage::of(&self.arena, &self.geometry, now_ms)
     }
 
-    /// Checks that the lists agree with the table; for [`verify`](crate::engine::verify).
-    pub(crate) fn verify_lists(&self) -> Result<(), String> {
+    /// Checks that the lists agree with the table, and with the bytes of all items that were ever removed; for
+    /// [`verify`](crate::engine::verify).
+    pub(crate) fn verify_lists(&self, removed_bytes: u64) -> Result<(), String> {
         let usage = self.usage(0);
         let lists = self.lists.lock();
+        let dead_bytes = removed_bytes.wrapping_sub(lists.retired_bytes);
+        if dead_bytes != usage.dead_bytes {
+            return Err(format!(
+                "{dead_bytes} bytes are counted as dead, and {} are",
+                usage.dead_bytes
+            ));
+        }
         let told = [
             ("free", lists.free.len() as u64, usage.free),
             ("retired", u64::from(lists.limbo), usage.limbo),
