@@ -4,6 +4,9 @@
 # up to some 1.6.x, Debian 12's 1.6.18 among them, every GET reply is a write of its own, also in a
 # pipeline. MEMCACHED=PATH measures another build.
 
+# Elsewhere a comma may be what a point is here, in EPOCHREALTIME, to awk and to sort -n.
+export LC_ALL=C
+
 # find_program VARIABLE PATH PROGRAM PACKAGE: sets the variable to the path that is given, or to where the
 # program is, with apt-get's help; to nothing where there is none.
 find_program() {
