@@ -1,5 +1,7 @@
 //! What stays and what goes: eviction, ghosts, cleaning, expiry, counters in place.
 
+use std::ops::Range;
+
 use larder::{
     Arithmetic, Cache, Config, Counter, Deletion, Entry, Guard, Initial, Mode, Outcome, Session,
     Stats,
@@ -104,6 +106,49 @@ fn a_key_that_comes_back_soon_after_it_was_evicted_begins_in_main() {
     }
     let stats = verified(&cache, &mut session);
     assert!(stats.ghost_hits - before.ghost_hits > 300, "{stats:#?}");
+}
+
+#[test]
+fn what_main_has_stays_once_for_a_read_and_leaves_where_there_was_none() {
+    const OLD: u32 = 6_000;
+    const SAMPLE: u32 = 240;
+    let cache = cache(4 << 20);
+    let mut session = cache.session().expect("a session is free");
+    // The first of them lie in small, and all others in main.
+    let in_main = OLD / 5;
+    fill(&mut session, "old", OLD, &[1; 500]);
+    assert_eq!(cache.stats().evicted, 0);
+    let guard = session.pin(NOW_MS);
+    let mut read = (in_main..OLD).step_by(2);
+    assert!(read.all(|n| is_there(&guard, &format!("old {n}"))));
+    drop(guard);
+    // Each of these moves to main, where the oldest make room.
+    let store_new = |session: &mut Session, numbers: Range<u32>| {
+        for n in numbers {
+            let (mut guard, name) = (session.pin(NOW_MS), format!("new {n}"));
+            set(&mut guard, &name, &[2; 500], None);
+            assert!((0..2).all(|_| is_there(&guard, &name)));
+        }
+    };
+    // To look is to read: nobody is looked at twice.
+    let gone = |session: &mut Session, first: u32| {
+        let guard = session.pin(NOW_MS);
+        let sample = (0..SAMPLE).map(|at| format!("old {}", first + at * 20));
+        sample.filter(|name| !is_there(&guard, name)).count()
+    };
+    store_new(&mut session, 0..4_000);
+    let (read, unread) = (gone(&mut session, in_main), gone(&mut session, in_main + 1));
+    let stats = verified(&cache, &mut session);
+    assert!(unread > 100, "{unread} of {SAMPLE} that were not read");
+    assert!(read < 10, "{read} of {SAMPLE} that were read");
+    assert!(stats.reinserted > 1_000, "{stats:#?}");
+    // One read is for one time; and what came from small brought none along. (What came before anything
+    // had to leave began in main, and brought two.)
+    store_new(&mut session, 4_000..12_000);
+    let read = gone(&mut session, in_main + 2);
+    let stats = verified(&cache, &mut session);
+    assert!(read > 200, "{read} of {SAMPLE} that were read once");
+    assert!(stats.reinserted < 7_000, "{stats:#?}");
 }
 
 #[test]
