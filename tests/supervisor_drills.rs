@@ -157,6 +157,19 @@ fn a_worker_that_stands_still_is_named_and_its_process_ended_where_that_was_aske
         let status = watched.status();
         assert_eq!(status["stall_kills"], 1, "{status}");
         assert!(status["stalls"].as_u64() >= Some(1), "{status}");
+        // Its stack was taken before, which interrupts what it sleeps in.
+        let kept = watched.ask("GET", "/postmortem.json");
+        let kept: Value = serde_json::from_str(&kept.body).expect("JSON");
+        let of_worker = |finding: &&Value| finding["thread"] == "worker-0";
+        let mut findings = kept["findings"].as_array().unwrap().iter();
+        let finding = findings.find(of_worker).expect("what it was killed for");
+        let call = finding["call"].as_str().unwrap_or_default();
+        let is_named = match what {
+            "hang" => finding["verdict"] == "blocked" && call.ends_with("nanosleep"),
+            "spin" => finding["verdict"] == "spinning",
+            _ => finding["verdict"] == "blocked" && call == "write",
+        };
+        assert!(is_named, "{what}: {finding}");
     }
 }
 

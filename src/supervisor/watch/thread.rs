@@ -6,9 +6,14 @@
 use std::fs;
 use std::time::Duration;
 
+use crate::blackbox::Pulse;
+
 /// What is read of a thread, as it is kept with other evidence; the last two need rights that the
 /// supervisor may not have.
 pub(super) const FILES: [&str; 6] = ["stat", "status", "schedstat", "wchan", "syscall", "stack"];
+
+/// What a thread is in that was interrupted while it slept, as by whoever takes its stack.
+const RESTART_SYSCALL: u64 = libc::SYS_restart_syscall as u64;
 
 /// What a thread is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +24,8 @@ pub(super) enum Call {
     Fault,
     /// A system call, by its number.
     Number(u64),
+    /// One that it goes on with after an interruption; the system does not tell which.
+    Resumed,
     /// The system does not tell.
     Unknown,
 }
@@ -37,6 +44,23 @@ pub(super) struct ThreadSample {
     pub(super) call: Call,
     /// Where in the kernel it waits; empty where it does not, or the system does not tell.
     pub(super) waits_in: String,
+}
+
+/// The system call that a thread was seen in last, and its pulse then.
+#[derive(Debug, Default)]
+pub(super) struct LastCall(Option<(Pulse, Call)>);
+
+impl LastCall {
+    /// Puts into a look what the system no longer tells, if the thread has not gone on since it did.
+    pub(super) fn complete(&mut self, sample: &mut ThreadSample, pulse: Pulse) {
+        match (sample.call, self.0) {
+            (Call::Number(_), _) => self.0 = Some((pulse, sample.call)),
+            (Call::Resumed, Some((then, call))) if !pulse.has_moved_since(&then) => {
+                sample.call = call;
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The text of a file about a thread; empty where there is none.
@@ -97,7 +121,11 @@ impl Call {
         match text.split_whitespace().next() {
             Some("running") => Self::None,
             Some("-1") => Self::Fault,
-            Some(number) => number.parse().map_or(Self::Unknown, Self::Number),
+            Some(number) => match number.parse() {
+                Ok(RESTART_SYSCALL) => Self::Resumed,
+                Ok(number) => Self::Number(number),
+                Err(_) => Self::Unknown,
+            },
             None => Self::Unknown,
         }
     }
@@ -108,6 +136,7 @@ impl Call {
             Self::None => "none".to_owned(),
             Self::Fault => "page fault".to_owned(),
             Self::Unknown => "unknown".to_owned(),
+            Self::Resumed => "restart_syscall".to_owned(),
             Self::Number(number) => {
                 let known = usize::try_from(number).ok().and_then(syscalls::Sysno::new);
                 known.map_or_else(|| format!("number {number}"), |call| call.name().to_owned())
@@ -157,6 +186,33 @@ mod tests {
         assert_eq!(name(libc::SYS_write), "write");
         assert_eq!(name(libc::SYS_futex), "futex");
         assert_eq!(name(1 << 40), "number 1099511627776");
+    }
+
+    #[test]
+    fn a_call_that_goes_on_after_an_interruption_is_the_one_from_before() {
+        let mut last = LastCall::default();
+        let mut seen = |call: &str, turns| {
+            let mut sample = ThreadSample::parse(STAT, "", call, "", 100).expect("whole");
+            let pulse = Pulse {
+                phase: None,
+                since_ns: 5,
+                turns,
+                announced: [0; 2],
+                connections: 0,
+                untaken: 0,
+            };
+            last.complete(&mut sample, pulse);
+            sample.call.name()
+        };
+        let [sleeps, goes_on] = [libc::SYS_nanosleep, libc::SYS_restart_syscall];
+        let [sleeps, goes_on] = [sleeps, goes_on].map(|number| format!("{number} 0x0"));
+        assert_eq!(seen(&goes_on, 1), "restart_syscall");
+        assert_eq!(seen(&sleeps, 1), "nanosleep");
+        assert_eq!(seen(&goes_on, 1), "nanosleep");
+        assert_eq!(seen("running", 1), "none");
+        assert_eq!(seen(&goes_on, 1), "nanosleep");
+        // Whoever has gone on since may be in another.
+        assert_eq!(seen(&goes_on, 2), "restart_syscall");
     }
 
     #[test]

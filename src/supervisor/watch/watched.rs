@@ -13,7 +13,7 @@ use super::attention::{Attention, Stillness};
 use super::ladder::Climb;
 use super::recorder::monotonic_ns;
 use super::report::{Finding, doing, seconds};
-use super::thread::ThreadSample;
+use super::thread::{LastCall, ThreadSample};
 use super::throttle::{Throttle, Throttled};
 use super::verdict::{Case, Verdict, whole_ms};
 use crate::blackbox::Kind;
@@ -43,6 +43,7 @@ struct Thread {
     pin: Pin,
     first: Option<Look>,
     last: Option<Look>,
+    last_call: LastCall,
     climb: Climb,
     /// The number of its session, once it has said that; 0: it has not.
     session: u32,
@@ -72,6 +73,7 @@ impl Thread {
             pin: Pin::default(),
             first: None,
             last: None,
+            last_call: LastCall::default(),
             climb: Climb::default(),
             session: 0,
             stopped: Duration::ZERO,
@@ -167,9 +169,12 @@ impl Watched {
             // A process may have been moved to other groups since.
             self.throttle = Throttle::of_process(self.pid.as_raw_nonzero().get().unsigned_abs());
         }
-        let look = self.take_look(at, now);
+        let mut look = self.take_look(at, now);
         let pulse = self.seen.threads[at].black_box.pulse();
         let thread = &mut self.threads[at];
+        if let Some(sample) = &mut look.sample {
+            thread.last_call.complete(sample, pulse);
+        }
         if thread.stillness.has_moved(&pulse) {
             // What was found in `/proc` is of a thread that goes on.
             thread.stillness.begin_anew();
