@@ -149,6 +149,8 @@ impl Probe {
 
     /// Ends, and looks what has been kept.
     pub(super) async fn end(mut self) -> Probed {
+        // From here on nobody asks, and so nobody waits.
+        let gaps = (self.notes.lock().meetings.iter().map(Meeting::gap)).collect();
         let _ = self.stop.send(true);
         while self.tasks.join_next().await.is_some() {}
         let mut items_kept = 0;
@@ -164,7 +166,7 @@ impl Probe {
         Probed {
             connections: notes.meetings.len(),
             answers: notes.meetings.iter().map(|one| one.answers).sum(),
-            longest_gaps: notes.meetings.iter().map(Meeting::gap).collect(),
+            longest_gaps: gaps,
             errors: notes.errors.clone(),
             wrong_answers: notes.wrong_answers,
             items: KEPT_ITEMS,

@@ -115,7 +115,11 @@ async fn notice(
     now: &Seen,
 ) -> Option<Notice> {
     match options.drill {
-        Drill::Hang | Drill::Spin | Drill::SlowIo => verdict(options, admin).await,
+        Drill::Hang | Drill::Spin | Drill::SlowIo => {
+            // A watchdog that kills may have come to it just before, and has kept it.
+            let has_died = now.deaths > before.deaths;
+            verdict(options, admin, has_died).await
+        }
         Drill::Panic => counted(before, now, "panics", "ended by a panic"),
         Drill::DenyMemory => counted(
             before,
@@ -153,13 +157,24 @@ fn death(before: &Seen, now: &Seen, signals: &[&str]) -> Option<Notice> {
     })
 }
 
-/// What the watchdog says of the worker.
-async fn verdict(options: &DrillOptions, admin: &Address) -> Option<Notice> {
-    let told = ask_beside(admin, "GET", "/why.json", LOOK_TIMEOUT).await;
+/// What the watchdog says of the worker, or said of it when its process was ended.
+async fn verdict(options: &DrillOptions, admin: &Address, has_died: bool) -> Option<Notice> {
+    let path = match has_died {
+        true => "/postmortem.json",
+        false => "/why.json",
+    };
+    let told = ask_beside(admin, "GET", path, LOOK_TIMEOUT).await;
     let told = told.ok().filter(|told| told.is_done)?;
-    let why: Why = serde_json::from_str(&told.text).ok()?;
+    let findings = match has_died {
+        true => {
+            serde_json::from_str::<Postmortem>(&told.text)
+                .ok()?
+                .findings
+        }
+        false => serde_json::from_str::<Why>(&told.text).ok()?.threads,
+    };
     let thread = format!("worker-{}", options.worker);
-    let finding = why.threads.into_iter().find(|one| one.thread == thread)?;
+    let finding = findings.into_iter().find(|one| one.thread == thread)?;
     finding.into_notice(options.drill)
 }
 
@@ -167,6 +182,12 @@ async fn verdict(options: &DrillOptions, admin: &Address) -> Option<Notice> {
 #[derive(Debug, Deserialize)]
 struct Why {
     threads: Vec<Finding>,
+}
+
+/// `/postmortem.json`, likewise.
+#[derive(Debug, Deserialize)]
+struct Postmortem {
+    findings: Vec<Finding>,
 }
 
 /// What is found of one thread.
