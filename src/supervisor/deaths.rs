@@ -119,4 +119,14 @@ mod tests {
             assert_eq!(next, at_once);
         }
     }
+
+    #[test]
+    fn deaths_belong_together_for_a_minute() {
+        for (apart, expected) in [(60, 2), (61, 1)] {
+            let (mut deaths, now) = (Deaths::new(LIMITS), Instant::now());
+            let _ = deaths.note(now);
+            let _ = deaths.note(now + Duration::from_secs(apart));
+            assert_eq!(deaths.count(), expected, "{apart} s");
+        }
+    }
 }

@@ -110,9 +110,11 @@ mod tests {
 
     #[test]
     fn deaths_that_are_far_apart_have_nothing_in_common() {
-        let mut quarantine = Quarantine::default();
-        assert!(!quarantine.note(0, fingerprint(1)));
-        assert!(!quarantine.note(HOUR_MS, fingerprint(1)));
+        for (apart_ms, has_something) in [(600_000, true), (600_001, false)] {
+            let mut quarantine = Quarantine::default();
+            assert!(!quarantine.note(0, fingerprint(1)));
+            assert_eq!(quarantine.note(apart_ms, fingerprint(1)), has_something);
+        }
     }
 
     #[test]
