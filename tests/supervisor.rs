@@ -8,6 +8,8 @@ mod scratch;
 mod server_harness;
 
 use std::io::{BufRead, BufReader};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use larder_protocol::Status;
 use process::{Ended, ServerProcess, end_of, larder};
@@ -117,6 +119,24 @@ fn the_worker_does_not_outlive_its_supervisor() {
     let (code, _) = server.wait();
     assert_eq!(code, None);
     wait_until_dead(worker);
+}
+
+/// Anybody on the machine can write to where the worker process writes to.
+#[test]
+fn what_others_tell_the_supervisor_changes_nothing() {
+    let server = serve(&[]);
+    store(&server, "key", "value");
+    let told = std::fs::read_to_string(format!("/proc/{}/environ", server.pid())).unwrap();
+    let name = told
+        .split('\0')
+        .find_map(|of| of.strip_prefix("NOTIFY_SOCKET=@"));
+    let post = SocketAddr::from_abstract_name(name.unwrap()).unwrap();
+    let other = UnixDatagram::unbound().unwrap();
+    let note = b"FDSTOREREMOVE=1\nFDNAME=memory\n";
+    other.send_to_addr(note, &post).unwrap();
+    // It is taken note of before the next process is started.
+    kill_dead("-KILL", server.pid());
+    assert_eq!(value(&server, "key").as_deref(), Some("value"));
 }
 
 #[test]
