@@ -36,9 +36,6 @@ impl Drop for File {
 /// `larder config` with these arguments and variables.
 fn config(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
     let mut command = larder(&[&["config"], arguments].concat());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LARDER_")) {
-        command.env_remove(name);
-    }
     command.envs(variables.iter().copied());
     end_of(&mut command, b"")
 }

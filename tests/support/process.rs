@@ -174,11 +174,15 @@ impl Drop for ServerProcess {
     }
 }
 
-/// The program, without a server in its environment; where it is one, it leaves no evidence of deaths
-/// behind unless told to.
+/// The program, with no setting of whoever runs the tests in its environment; where it is a server, it
+/// leaves no evidence of deaths behind unless told to.
 pub fn larder(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-    command.args(arguments).env_remove("LARDER_SERVER");
+    command.args(arguments);
+    let names = std::env::vars_os().map(|(name, _)| name);
+    for name in names.filter(|name| name.as_encoded_bytes().starts_with(b"LARDER_")) {
+        command.env_remove(name);
+    }
     if arguments.first() == Some(&"serve") {
         command.env("LARDER_EVIDENCE", "none");
     }
