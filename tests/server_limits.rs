@@ -300,6 +300,10 @@ fn connections_are_spread_over_the_workers_and_all_are_counted() {
     let running = start(settings(4));
     let mut all: Vec<Raw> = (0..40).map(|_| Raw::greeted(&running)).collect();
     assert_eq!(all[0].figure("connections"), 40);
+    for worker in 0..4 {
+        let opened = format!("worker_{worker}.connections_opened");
+        assert_eq!(all[0].figure_of("workers", &opened), 10, "{opened}");
+    }
     let mut last = all.pop().unwrap();
     for mut raw in all {
         raw.finish_writing();

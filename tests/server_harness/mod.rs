@@ -211,7 +211,12 @@ impl<S: Read + Write> Raw<S> {
 
     /// A figure of STATS.
     pub fn figure(&mut self, name: &str) -> u64 {
-        self.send(&request(0x04, 99, 0, b""));
+        self.figure_of("", name)
+    }
+
+    /// A figure of a group.
+    pub fn figure_of(&mut self, group: &str, name: &str) -> u64 {
+        self.send(&request(0x04, 99, 0, group.as_bytes()));
         loop {
             if let Decoded::Frame { frame, consumed } =
                 decode_response(&self.received, u32::MAX >> 2)
