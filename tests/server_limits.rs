@@ -247,6 +247,23 @@ fn half_a_frame_is_not_waited_for_longer_than_allowed() {
 }
 
 #[test]
+fn whoever_always_has_begun_the_next_frame_has_its_time_for_each() {
+    const FRAME_MS: u64 = 2000;
+    let running = with_frame_timeout(FRAME_MS);
+    let mut raw = Raw::greeted(&running);
+    raw.send(&ping(0)[..10]);
+    let (start, mut id) = (Instant::now(), 0);
+    // Frame by frame for longer than one may take, and never between two.
+    while start.elapsed() < Duration::from_millis(FRAME_MS + FRAME_MS / 4) {
+        raw.send(&[&ping(id)[10..], &ping(id + 1)[..10]].concat());
+        assert_eq!(raw.told().id, id);
+        id += 1;
+    }
+    raw.send(&ping(id)[10..]);
+    assert_eq!(raw.told().id, id);
+}
+
+#[test]
 fn bytes_that_drip_do_not_prolong_a_frame() {
     let running = with_frame_timeout(100);
     let mut raw = Raw::greeted(&running);

@@ -102,6 +102,30 @@ fn a_sender_that_stops_is_told_and_holds_nothing() {
 }
 
 #[test]
+fn a_sender_that_is_slow_and_goes_on_is_waited_for() {
+    const STEPS: u32 = 10;
+    let frame_timeout = Duration::from_secs(2);
+    let running = start(Settings {
+        frame_timeout,
+        ..settings(1)
+    });
+    let mut control = Raw::greeted(&running);
+    let mut raw = Raw::greeted(&running);
+    let frame = set(1, "key", &bytes(1, 10 << 20));
+    // All of it takes longer than may pass without a mebibyte of it.
+    let (start, step) = (Instant::now(), frame_timeout * 5 / 4 / STEPS);
+    for (number, part) in (1..).zip(frame.chunks(frame.len().div_ceil(STEPS as usize))) {
+        raw.send(part);
+        while start.elapsed() < step * number {
+            control.send(&ping(number));
+            assert_eq!(answer(&mut control).id, number);
+        }
+    }
+    let told = answer(&mut raw);
+    assert_eq!((told.id, told.status), (1, Status::OK));
+}
+
+#[test]
 fn a_sender_that_drips_is_not_waited_for() {
     let running = start(Settings {
         frame_timeout: Duration::from_millis(100),
