@@ -46,6 +46,11 @@ impl Client {
     /// # }
     /// ```
     ///
+    /// What is stored counts as fresh, as after every store, also where the old value was
+    /// [out of date](Self::invalidate), which `change` is not told. So this is for values that change by
+    /// what they were and by nothing else; what is made from something else, and invalidated when that
+    /// changes, is made anew by [`get_or_fill`](Self::get_or_fill).
+    ///
     /// The item keeps its flags, and its expiry unless another is given. As long as a
     /// [request](crate::Config::request_timeout) may take, so long it is tried in all; after that it
     /// is [`Error::NotExecuted`]. What is [unknown](Error::Unknown) is never tried again.
