@@ -299,7 +299,14 @@ fn settings_that_cannot_work_are_refused_with_what_is_accepted() {
             &["--idle-timeout", "soon"],
             "`soon` is not a duration; accepted:",
         ),
-        (&["--value-bytes-max", "2GiB"], "accepted: up to "),
+        (
+            &["--value-bytes-max", "2GiB"],
+            "the limit must be between 1 and 67108864",
+        ),
+        (
+            &["--memory", "16GiB", "--value-bytes-max", "2GiB"],
+            "frames carry 1073676208; accepted: up to 1073676208 bytes",
+        ),
         (&["--idle-timeout", "0s"], "accepted: at least 1ms"),
         (&["--frame-timeout", "0ms"], "accepted: at least 1ms"),
         (&["--log", "verse"], "possible values: human, json"),

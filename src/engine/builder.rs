@@ -46,7 +46,8 @@ impl CacheBuilder {
         self
     }
 
-    /// The longest value that is accepted; without this a quarter of the memory.
+    /// The longest value that is accepted; without this a quarter of the memory, below
+    /// 1 GiB.
     pub fn value_bytes_max(mut self, value_bytes_max: u64) -> Self {
         self.config.value_bytes_max = Some(value_bytes_max);
         self

@@ -71,6 +71,9 @@ const INLINE_MARGIN_BYTES: u64 = 64;
 const PARTS: u64 = 16;
 /// LIMIT: the share (1/N) of the memory that one value may take.
 const VALUE_SHARE: u64 = 4;
+/// LIMIT: longer values are accepted only where that was asked for. A gibibyte is as much as is moved as one thing,
+/// and a key and what tells of both go with a value.
+const VALUE_BYTES_UNASKED_MAX: u64 = (1 << 30) - (128 << 10);
 /// LIMIT: the share of sealed segments' bytes, in percent, that may be dead before they are cleaned.
 const DEAD_PERCENT_MAX: u64 = 18;
 
@@ -81,8 +84,9 @@ pub struct Config {
     pub memory_bytes: u64,
     /// The longest key that is accepted, in bytes: 1 to 65,536. Default 250.
     pub key_bytes_max: u32,
-    /// The longest value that is accepted, in bytes; `None` (the default) is as long as can be, a
-    /// quarter of the memory, or less where a small memory is to have long keys.
+    /// The longest value that is accepted, in bytes: up to a quarter of the memory, or less where a small
+    /// memory is to have long keys. `None` (the default) is as long as can be, but 128 KiB less than
+    /// 1 GiB at most: a server refuses a cache of longer values, since no frame carries them.
     pub value_bytes_max: Option<u64>,
     /// How many sessions may exist at a time. Default 16.
     pub sessions_max: u32,
@@ -257,7 +261,8 @@ impl Geometry {
         let beside_bytes = u64::from(config.key_bytes_max) + INLINE_MARGIN_BYTES;
         let described = large::described_bytes_max(segment_bytes, PARTS, beside_bytes);
         let accepted = (memory_bytes / VALUE_SHARE).min(described);
-        let value_bytes_max = config.value_bytes_max.unwrap_or(accepted);
+        let unasked = accepted.min(VALUE_BYTES_UNASKED_MAX);
+        let value_bytes_max = config.value_bytes_max.unwrap_or(unasked);
         if !(1..=accepted).contains(&value_bytes_max) {
             return Err(ConfigError::ValueBytes {
                 value_bytes_max,
@@ -381,6 +386,21 @@ mod tests {
         assert_eq!(geometry(256 << 20).segment_bytes, 256 << 10);
         assert_eq!(geometry(300 << 20).segment_bytes, 256 << 10);
         assert_eq!(geometry(8 << 30).segment_bytes, 1 << 20);
+    }
+
+    #[test]
+    fn values_that_are_longer_than_a_gibibyte_have_to_be_asked_for() {
+        let longest = |memory_bytes, value_bytes_max| {
+            let config = Config {
+                value_bytes_max,
+                ..Config::new(memory_bytes)
+            };
+            let geometry = Geometry::for_config(&config).expect("geometry");
+            geometry.value_bytes_max
+        };
+        assert_eq!(longest(64 << 20, None), 16 << 20);
+        assert_eq!(longest(64 << 30, None), (1 << 30) - (128 << 10));
+        assert_eq!(longest(64 << 30, Some(16 << 30)), 16 << 30);
     }
 
     #[test]

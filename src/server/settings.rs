@@ -125,6 +125,11 @@ pub enum SettingError {
     /// The frame limit does not go with the keys and values.
     #[error("the frame limit cannot work: {0}")]
     Frame(#[from] LimitsError),
+    /// The cache takes values that no frame carries: whoever asked for one would lose the connection.
+    #[error(
+        "values of up to {0} bytes cannot work: frames carry {VALUE_BYTES_CEILING}; accepted: up to {VALUE_BYTES_CEILING} bytes"
+    )]
+    Values(u64),
     /// The connection buffers could not hold a frame.
     #[error(
         "{buffer_bytes_max} bytes of connection buffers cannot work: frames that are gathered there have up to {buffered_bytes_max} bytes; accepted: at least {accepted_min} bytes"
@@ -199,7 +204,10 @@ impl Settings {
     }
 
     fn wire_limits(&self, cache: CacheLimits) -> Result<WireLimits, SettingError> {
-        let value_bytes_max = cache.value_bytes_max.min(VALUE_BYTES_CEILING.into()) as u32;
+        let value_bytes_max = u32::try_from(cache.value_bytes_max)
+            .ok()
+            .filter(|&bytes| bytes <= VALUE_BYTES_CEILING)
+            .ok_or(SettingError::Values(cache.value_bytes_max))?;
         let mut limits = WireLimits::for_items(cache.key_bytes_max, value_bytes_max)
             .with_buffered_values(cache.inline_bytes_max);
         if let Some(frame_bytes_max) = self.frame_bytes_max {
@@ -237,6 +245,7 @@ pub fn usable_cores() -> usize {
 mod tests {
     use super::*;
     use crate::blackbox::{Fingerprint, Operation};
+    use crate::engine::{Cache, Config};
 
     const CACHE: CacheLimits = CacheLimits {
         key_bytes_max: 250,
@@ -312,6 +321,26 @@ mod tests {
             let error = settings.check(CACHE).unwrap_err().to_string();
             assert!(error.contains("accepted"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_cache_whose_values_no_frame_carries_is_refused() {
+        let settings = Settings::default();
+        let of_values = |value_bytes_max| CacheLimits {
+            value_bytes_max,
+            ..CACHE
+        };
+        let longest = u64::from(VALUE_BYTES_CEILING);
+        assert!(settings.check(of_values(longest)).is_ok());
+        for too_long in [longest + 1, 1 << 32, 1 << 40] {
+            let error = settings.check(of_values(too_long)).unwrap_err();
+            assert_eq!(error, SettingError::Values(too_long));
+            let sentence = error.to_string();
+            assert!(sentence.contains("accepted: up to "), "{sentence}");
+        }
+        // Which is what no cache has unless it is asked for.
+        let large = Cache::check(&Config::new(64 << 30)).unwrap();
+        assert!(settings.check(large).is_ok());
     }
 
     #[test]

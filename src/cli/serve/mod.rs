@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use larder_protocol::VALUE_BYTES_CEILING;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::WRONG_USAGE;
@@ -313,17 +312,10 @@ fn config(options: &ServeOptions, workers: usize) -> Result<(Config, usize, Limi
         config.access_times = AccessTimes::Kept;
     }
     config.key_bytes_max = u32::try_from(options.key_bytes_max).unwrap_or(u32::MAX);
-    config.value_bytes_max = value_bytes_max(options)?;
+    config.value_bytes_max = options.value_bytes_max;
     // One more for the maintenance thread.
     config.sessions_max = u32::try_from(workers + 1).map_err(|_| out_of_range())?;
-    let mut checked = Cache::check(&config);
-    // What a quarter of a large memory would take from memcached's clients, no frame could carry to Larder's.
-    let ceiling = u64::from(VALUE_BYTES_CEILING);
-    if (checked.as_ref()).is_ok_and(|limits| limits.value_bytes_max > ceiling) {
-        config.value_bytes_max = Some(ceiling);
-        checked = Cache::check(&config);
-    }
-    match checked {
+    match Cache::check(&config) {
         Ok(limits) => Ok((config, workers, limits)),
         Err(ConfigError::Sessions { accepted, .. }) if accepted > 1 => {
             let possible = accepted as usize - 1;
@@ -474,41 +466,4 @@ fn warn_of_doubts(options: &ServeOptions, settings: &Settings) {
 /// A duration, as it would be typed.
 fn shown(duration: Duration) -> String {
     units::duration_about(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// The longest value, if one was asked for that frames can carry.
-fn value_bytes_max(options: &ServeOptions) -> Result<Option<u64>, Refusal> {
-    match options.value_bytes_max {
-        Some(bytes) if bytes > u64::from(VALUE_BYTES_CEILING) => Err(Refusal::of_setting(
-            "value-bytes-max",
-            format!(
-                "values of up to {bytes} bytes cannot work: frames carry {VALUE_BYTES_CEILING}; \
-                 accepted: up to {VALUE_BYTES_CEILING}B"
-            ),
-        )),
-        asked => Ok(asked),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::FromArgMatches;
-
-    use super::*;
-
-    #[test]
-    fn values_are_not_longer_than_frames_carry_however_much_memory_there_is() {
-        for (memory, expected) in [
-            ("64MiB", 16 << 20),
-            ("4GiB", u64::from(VALUE_BYTES_CEILING)),
-            ("64GiB", u64::from(VALUE_BYTES_CEILING)),
-        ] {
-            let line = ["larder", "serve", "--memory", memory];
-            let matches = crate::cli::command_line().get_matches_from(line);
-            let (_, matches) = matches.subcommand().unwrap();
-            let options = ServeOptions::from_arg_matches(matches).unwrap();
-            let (_, _, limits) = config(&options, 2).unwrap();
-            assert_eq!(limits.value_bytes_max, expected, "{memory}");
-        }
-    }
 }

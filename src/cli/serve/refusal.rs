@@ -73,6 +73,7 @@ impl From<SettingError> for Refusal {
             SettingError::BusyPoll(_) => vec!["busy-poll"],
             SettingError::Connections(_) => vec!["connections-max"],
             SettingError::Frame(_) => vec!["frame-bytes-max", "key-bytes-max", "value-bytes-max"],
+            SettingError::Values(_) => vec!["value-bytes-max"],
             SettingError::Buffers { .. } => {
                 vec!["buffer-memory", "frame-bytes-max", "key-bytes-max"]
             }
