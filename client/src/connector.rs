@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use larder_protocol::{
-    Decoded, HEADER_BYTES, HELLO_BODY_BYTES_MAX, HelloRequest, LimitsError, PROTOCOL_VERSION,
-    Response, decode_response,
+    Decoded, HEADER_BYTES, HELLO_BODY_BYTES_MAX, HelloRequest, PROTOCOL_VERSION, Response,
+    decode_response,
 };
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -388,11 +388,12 @@ impl Connector {
             Decoded::Refused(_) => return Err(self.not_larder(&beginning_of(buffer))),
         };
         match frame.response {
-            // Lists of keys would be sent in frames of none, again and again.
-            Response::Hello(hello) if hello.limits.keys_per_frame_max == 0 => {
-                Err(self.not_larder(&LimitsError::KeysPerFrame.to_string()))
-            }
             Response::Hello(hello) if hello.version == PROTOCOL_VERSION => {
+                // With others, what it sends could take any memory, or lists of keys would be sent in frames
+                // of none, again and again.
+                let checked = hello.limits.check();
+                checked
+                    .map_err(|why| self.not_larder(&format!("its limits cannot work: {why}")))?;
                 let server = ServerInfo {
                     name: hello.name.to_owned(),
                     limits: hello.limits,

@@ -418,6 +418,28 @@ async fn a_server_that_takes_no_keys_in_a_frame_is_refused() {
 }
 
 #[tokio::test]
+async fn a_server_whose_limits_are_beyond_the_protocols_is_refused() {
+    type Lie = fn(&mut Limits);
+    let lies: [(Lie, &str); 6] = [
+        (|limits| limits.frame_bytes_max = u32::MAX, "longest frame"),
+        (|limits| limits.frame_bytes_max = 1000, "longest frame"),
+        (|limits| limits.key_bytes_max = u32::MAX, "longest key"),
+        (|limits| limits.value_bytes_max = u32::MAX, "longest frame"),
+        (|limits| limits.buffered_bytes_max = u32::MAX, "gathered"),
+        (|limits| limits.in_flight_max = 0, "at least 1 request"),
+    ];
+    for (lie, why) in lies {
+        let mut fake = Fake::start().await;
+        lie(&mut fake.limits);
+        let url = fake.url();
+        let (client, _peer) = tokio::join!(larder_client::Client::connect(&url), fake.accept());
+        let error = client.expect_err("it could have the client hold any memory");
+        assert!(matches!(error, ConnectError::NotLarder { .. }), "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_greet_in_time_is_given_up() {
     let fake = Fake::start().await;
     let config = Config {
