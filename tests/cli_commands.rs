@@ -464,6 +464,13 @@ fn a_server_that_is_not_there_ends_every_command_with_3() {
             "{}",
             ended.stderr
         );
+        let hint =
+            "Connection refused (os error 111); is it running? `larder serve` starts a server";
+        assert!(
+            ended.stderr.contains(hint),
+            "{arguments:?}: {}",
+            ended.stderr
+        );
     }
 }
 

@@ -10,7 +10,8 @@ use super::process::Watch;
 use super::server::{Process, Server};
 use super::start::{Patience, Started};
 use super::stop::Stop;
-use super::target::{Place, Target};
+use super::target::{Place, Protocol, Target};
+use crate::cli::commands::is_it_running;
 use crate::cli::ending::Failure;
 
 /// A server that was found, and how it can be watched.
@@ -53,7 +54,11 @@ impl Site {
                 (Err(lost @ (Lost::Io(_) | Lost::TooLong(_) | Lost::Silent(_))), Some(started)) => {
                     started.not_yet(&patience, &lost.to_string())?;
                 }
-                (Err(lost), _) => return Err(cannot_connect(target, &lost)),
+                (Err(lost), _) => {
+                    let mut failure = cannot_connect(target, &lost);
+                    failure.sentence += &hint(target, plan, &lost);
+                    return Err(failure);
+                }
             }
         };
         let watch = match (named, &started) {
@@ -96,6 +101,19 @@ fn ask(target: &Target, plan: &Plan, stop: &Stop) -> io::Result<Option<Result<Fo
     // The system may still look for the name, and cannot be told to leave it.
     runtime.shutdown_background();
     Ok(asked)
+}
+
+/// What is said besides where nobody listens.
+fn hint(target: &Target, plan: &Plan, lost: &Lost) -> String {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    let nobody_listens = matches!(
+        lost, Lost::Io(error) if matches!(error.kind(), ConnectionRefused | NotFound)
+    );
+    match (nobody_listens, target.protocol, plan.contest) {
+        (false, ..) => String::new(),
+        (true, Protocol::Larder, None) => format!("; {}", is_it_running()),
+        (true, ..) => "; is it running?".to_owned(),
+    }
 }
 
 /// A server that cannot be reached, or not with such a load.

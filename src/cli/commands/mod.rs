@@ -287,6 +287,13 @@ pub(crate) async fn connect(options: &ServerOptions, name: &str) -> Result<Clien
     Ok(Client::connect_with(&server.to_string(), config).await?)
 }
 
+/// What is said to somebody where no server of ours is.
+pub(crate) fn is_it_running() -> String {
+    format!(
+        "is it running? `larder serve` starts a server, --server or {SERVER_VARIABLE} names another"
+    )
+}
+
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         match error {
@@ -294,10 +301,7 @@ impl From<ConnectError> for Failure {
             ConnectError::Io {
                 kind: io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound,
                 ..
-            } => Self::unreachable(format!(
-                "{error}; is it running? `larder serve` starts a server, --server or {SERVER_VARIABLE} \
-                 names another"
-            )),
+            } => Self::unreachable(format!("{error}; {}", is_it_running())),
             _ => Self::unreachable(error.to_string()),
         }
     }
