@@ -437,6 +437,18 @@ fn the_cache_tells_ages_and_who_is_pinned() {
 }
 
 #[test]
+fn the_help_of_stats_names_every_group_that_a_server_has() {
+    let server = ServerProcess::start();
+    let refused = server.run(&["stats", "nonsense"]).stderr;
+    let groups: Vec<&str> = refused.split('`').skip(1).step_by(2).collect();
+    assert!(groups.contains(&"since_reset"), "{refused}");
+    let help = server.run(&["stats", "--help"]).stdout;
+    for group in groups {
+        assert!(help.contains(group), "{group}: {help}");
+    }
+}
+
+#[test]
 fn a_server_that_is_not_there_ends_every_command_with_3() {
     let nobody = nobody();
     for arguments in [

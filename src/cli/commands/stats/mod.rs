@@ -43,7 +43,8 @@ type Figures = [(String, String)];
 pub(crate) struct StatsOptions {
     /// A group of figures: server; cache; settings; memory, the ledger of the budget; items, by
     /// frequency and size; workers, what each of them counted; connections, who they are and what they
-    /// wait for [default: the first two]
+    /// wait for; since_reset, the first two counted from the last `stats reset` of a client of memcached's
+    /// [default: the first two]
     #[arg(default_value = "", hide_default_value = true)]
     group: String,
 
