@@ -228,6 +228,10 @@ fn a_place_that_takes_no_more_is_a_failure_that_is_told() {
         "completions bash",
         "config",
         "ping",
+        "--help",
+        "get --help",
+        "help get",
+        "--version",
     ] {
         let mut shell = Command::new("sh");
         let line = format!("\"$LARDER\" {command} > /dev/full");

@@ -102,14 +102,21 @@ fn ending_of(status: Status) -> Ending {
     }
 }
 
+impl Ending {
+    /// Its exit code.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::NotFoundOrNotStored => 1,
+            Self::WrongUsage => super::WRONG_USAGE,
+            Self::Unreachable => 3,
+        }
+    }
+}
+
 impl From<Ending> for ExitCode {
     fn from(ending: Ending) -> Self {
-        Self::from(match ending {
-            Ending::Done => 0,
-            Ending::NotFoundOrNotStored => 1,
-            Ending::WrongUsage => super::WRONG_USAGE,
-            Ending::Unreachable => 3,
-        })
+        Self::from(ending.code())
     }
 }
 
@@ -136,7 +143,12 @@ pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
 /// to where the reader has seen enough.
 pub(crate) fn print_on(bytes: &[u8]) -> Result<ControlFlow<()>, Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    written(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+}
+
+/// What came of writing to standard output, and whether to go on.
+pub(crate) fn written(outcome: io::Result<()>) -> Result<ControlFlow<()>, Failure> {
+    match outcome {
         Ok(()) => Ok(ControlFlow::Continue(())),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
         Err(error) => Err(Failure::not_done(format!(

@@ -17,10 +17,13 @@ mod shell;
 mod style;
 pub mod units;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use self::ending::Ending;
 
 #[doc(hidden)]
 pub use replay::{TraceFormat, TraceSummary, read_trace};
@@ -122,7 +125,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Ends with a mistake of the command line. One in a variable is told as that: clap names the option.
+/// Ends with the help or the version that was asked for, or with a mistake of the command line. One in a
+/// variable is told as that: clap names the option.
 fn end_with(error: &clap::Error) -> ! {
     // Keys are bytes, so arguments may be no UTF-8.
     let arguments: Vec<String> = (std::env::args_os().skip(1))
@@ -149,6 +153,15 @@ fn end_with(error: &clap::Error) -> ! {
         .into_iter()
         .find_map(wrong)
     {
+        // Its output is output like any other; clap would not say that nobody has it.
+        None if !error.use_stderr() => {
+            let written = ending::written(error.print().and_then(|()| io::stdout().flush()));
+            if let Err(failure) = &written {
+                ending::say(&format!("larder: {failure}"));
+            }
+            let ending = written.map_or_else(|failure| failure.ending, |_| Ending::Done);
+            std::process::exit(ending.code().into())
+        }
         None => error.exit(),
         Some(sentence) => {
             ending::say(&format!("larder {command}: {sentence}"));
