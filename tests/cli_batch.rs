@@ -114,6 +114,28 @@ fn a_batch_that_keeps_going_tells_every_failure_and_ends_as_the_first_did() {
 }
 
 #[test]
+fn a_batch_without_a_server_ends_and_names_what_it_did_not_do() {
+    let server = ServerProcess::start();
+    let url = passes_one_answer(&server);
+    let path = std::env::temp_dir().join(format!("larder-test-{}-undone", std::process::id()));
+    std::fs::write(&path, "set a 1\nflush\nget a\nget a\nget a\n").unwrap();
+    let arguments = ["batch", path.to_str().unwrap(), "--timeout", "200ms", "-k"];
+    let ended = process::end_of(larder(&arguments).args(["--server", &url]), b"");
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!((ended.code, &ended.stdout[..]), (Some(3), "stored\n"));
+    let complaints: Vec<&str> = ended.stderr.lines().collect();
+    let expected = [
+        "larder batch: line 2: unknown whether executed: the connection was lost",
+        "larder batch: line 3: not executed: cannot connect to larder://127.0.0.1:",
+        "larder batch: 2 of 3 commands failed, first line 2; without a connection, lines 3 to 5 were not",
+    ];
+    assert_eq!(complaints.len(), expected.len(), "{complaints:?}");
+    for (complaint, expected) in complaints.iter().zip(expected) {
+        assert!(complaint.starts_with(expected), "{complaint}");
+    }
+}
+
+#[test]
 fn programs_get_an_object_for_each_line() {
     let server = ServerProcess::start();
     let lines = "set a 1\nget a\nget fig\n\nbake\nping\n";
@@ -214,6 +236,28 @@ fn behind_a_dam(server: &ServerProcess, request_bytes: usize) -> String {
         all_passed.recv().unwrap();
         let _ = std::io::copy(&mut server, &mut to_client);
         let _ = to_client.shutdown(Shutdown::Both);
+    });
+    url
+}
+
+/// Stands before a server, and is gone once it has passed the greeting and one answer on, and heard one
+/// request more.
+fn passes_one_answer(server: &ServerProcess) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("larder://{}", listener.local_addr().unwrap());
+    let server = server.address();
+    std::thread::spawn(move || {
+        let mut client = listener.accept().unwrap().0;
+        drop(listener);
+        let mut server = TcpStream::connect(server).unwrap();
+        let mut chunk = [0; 4096];
+        for _ in ["greeting", "answer"] {
+            let count = client.read(&mut chunk).unwrap();
+            server.write_all(&chunk[..count]).unwrap();
+            let count = server.read(&mut chunk).unwrap();
+            client.write_all(&chunk[..count]).unwrap();
+        }
+        let _ = client.read(&mut chunk);
     });
     url
 }

@@ -41,6 +41,8 @@ impl Ending {
 pub(crate) struct Failure {
     pub(crate) ending: Ending,
     pub(crate) sentence: String,
+    /// Whether no connection to the server could be made: what is asked next would fare no better.
+    pub(crate) no_connection: bool,
 }
 
 impl Failure {
@@ -49,6 +51,7 @@ impl Failure {
         Self {
             ending: Ending::WrongUsage,
             sentence: sentence.into(),
+            no_connection: false,
         }
     }
 
@@ -57,6 +60,7 @@ impl Failure {
         Self {
             ending: Ending::NotFoundOrNotStored,
             sentence: sentence.into(),
+            no_connection: false,
         }
     }
 
@@ -65,6 +69,7 @@ impl Failure {
         Self {
             ending: Ending::Unreachable,
             sentence: sentence.into(),
+            no_connection: false,
         }
     }
 }
@@ -78,6 +83,7 @@ impl From<Error> for Failure {
         Self {
             ending,
             sentence: error.to_string(),
+            no_connection: error.is_unreachable(),
         }
     }
 }
@@ -87,6 +93,7 @@ impl From<io::Error> for Failure {
         Self {
             ending: Ending::NotFoundOrNotStored,
             sentence: error.to_string(),
+            no_connection: false,
         }
     }
 }

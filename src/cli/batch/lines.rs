@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
+use rustix::fs::{FileType, fstat};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::cli::ending::Failure;
@@ -30,6 +31,10 @@ pub(super) struct Line {
 pub(super) struct Lines {
     pieces: Receiver<Vec<Result<Line, Failure>>>,
     at_hand: std::vec::IntoIter<Result<Line, Failure>>,
+    /// The number of the last line that was handed over.
+    number: u64,
+    /// Whether they come from a file, whose end is known to come.
+    of_a_file: bool,
 }
 
 impl Lines {
@@ -37,29 +42,48 @@ impl Lines {
     pub(super) async fn next(&mut self) -> Option<Result<Line, Failure>> {
         loop {
             if let Some(line) = self.at_hand.next() {
+                self.number += u64::from(line.is_ok());
                 return Some(line);
             }
             self.at_hand = self.pieces.recv().await?.into_iter();
         }
     }
+
+    /// The number of the last of all lines; of those that somebody may still be writing, nothing.
+    pub(super) async fn last(&mut self) -> Option<u64> {
+        if !self.of_a_file {
+            return None;
+        }
+        while self.next().await.is_some() {}
+        Some(self.number)
+    }
 }
 
 /// Begins to read standard input, or a file.
 pub(super) fn read(path: Option<&Path>) -> Result<Lines, Failure> {
-    let from: Box<dyn Read + Send> =
-        match path {
-            None => Box::new(io::stdin()),
-            Some(path) => Box::new(File::open(path).map_err(|error| {
+    let (from, status): (Box<dyn Read + Send>, _) = match path {
+        None => (Box::new(io::stdin()), fstat(io::stdin())),
+        Some(path) => {
+            let file = File::open(path).map_err(|error| {
                 Failure::usage(format!("cannot read {}: {error}", path.display()))
-            })?),
-        };
+            })?;
+            let status = fstat(&file);
+            (Box::new(file), status)
+        }
+    };
+    let of_a_file =
+        status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::RegularFile);
     let (sender, pieces) = channel(PIECES_AHEAD);
     std::thread::Builder::new()
         .name("larder-lines".to_owned())
         .spawn(move || hand_on(BufReader::with_capacity(PIECE_BYTES, from), &sender))
         .map_err(|error| Failure::not_done(format!("cannot start a thread: {error}")))?;
-    let at_hand = Vec::new().into_iter();
-    Ok(Lines { pieces, at_hand })
+    Ok(Lines {
+        pieces,
+        at_hand: Vec::new().into_iter(),
+        number: 0,
+        of_a_file,
+    })
 }
 
 fn hand_on(mut from: BufReader<Box<dyn Read + Send>>, pieces: &Sender<Vec<Result<Line, Failure>>>) {

@@ -34,8 +34,9 @@ Examples:
 Each line is a command as it stands after `larder`, quoted as in a shell; empty lines and comments (#) \
 are skipped. Answers come in the order of the lines, and complaints, with the number of the line, on \
 standard error. The batch ends at the first line that fails (a key that is not there is a failure as \
-well), except for up to 128 lines that were on their way already, whose answers are printed. Its exit \
-code is that of the first line that failed.";
+well), except for up to 128 lines that were on their way already, whose answers are printed. With \
+--keep-going it goes on, but not without a server: where no connection could be made for --timeout, it ends \
+and names the line that it came to. Its exit code is that of the first line that failed.";
 
 /// LIMIT: lines whose answers are not there yet.
 const LINES_ON_THEIR_WAY: usize = 128;
@@ -57,7 +58,7 @@ pub(crate) struct BatchOptions {
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 
-    /// Go on after a line that failed
+    /// Go on after a line that failed, unless no connection to the server could be made
     #[arg(short, long)]
     keep_going: bool,
 
@@ -140,6 +141,10 @@ struct Tally {
     failed: u64,
     /// The first line that failed, and how.
     first: Option<(u64, Ending)>,
+    /// The first line for which no connection could be made.
+    unconnected: Option<u64>,
+    /// One behind that, on its way already, had one all the same.
+    connected_again: bool,
     /// Nobody reads the answers any more.
     unread: bool,
 }
@@ -178,11 +183,21 @@ impl<'c> Batch<'c> {
         }
         self.settle_all().await?;
         self.write()?;
-        Ok(self.tally.conclude(self.name, self.keep_going))
+        let last = match self.tally.unconnected {
+            Some(_) => lines.last().await,
+            None => None,
+        };
+        Ok(self.tally.conclude(self.name, self.keep_going, last))
     }
 
     fn is_over(&self) -> bool {
-        self.tally.unread || (self.tally.first.is_some() && !self.keep_going)
+        let Tally {
+            first,
+            unconnected,
+            unread,
+            ..
+        } = &self.tally;
+        *unread || unconnected.is_some() || (first.is_some() && !self.keep_going)
     }
 
     fn has_room(&self) -> bool {
@@ -283,6 +298,8 @@ impl<'c> Batch<'c> {
         form: Form,
         answer: Result<Answer, Failure>,
     ) -> Result<(), Failure> {
+        let is_connected = !answer.as_ref().is_err_and(|failure| failure.no_connection);
+        self.tally.connected_again |= is_connected && self.tally.unconnected.is_some();
         let answer = match answer {
             Ok(answer) => answer,
             Err(failure) => return self.fail(line, form, &failure),
@@ -319,6 +336,13 @@ impl<'c> Batch<'c> {
 
     fn fail(&mut self, line: u64, form: Form, failure: &Failure) -> Result<(), Failure> {
         self.tally.fail(line, failure.ending);
+        // Those behind the first would say the same, each for itself.
+        if failure.no_connection {
+            match self.tally.unconnected {
+                None => self.tally.unconnected = Some(line),
+                Some(_) => return Ok(()),
+            }
+        }
         if form == Form::Json {
             self.show_object(line, failure_as_json(failure));
             return Ok(());
@@ -370,7 +394,7 @@ impl Tally {
     }
 
     /// Says what the failures come to.
-    fn conclude(self, name: &str, keep_going: bool) -> Ending {
+    fn conclude(self, name: &str, keep_going: bool, last: Option<u64>) -> Ending {
         let Some((line, ending)) = self.first else {
             return Ending::Done;
         };
@@ -378,7 +402,16 @@ impl Tally {
             failed, commands, ..
         } = self;
         let mut end = format!("larder {name}: {failed} of {commands} commands failed");
-        if !keep_going {
+        if let Some(from) = self.unconnected {
+            let undone = match last {
+                _ if self.connected_again => format!("line {from} and others behind it"),
+                Some(last) => format!("lines {from} to {last}"),
+                None => format!("line {from} and those behind it"),
+            };
+            end += &format!(
+                ", first line {line}; without a connection, {undone} were not carried out"
+            );
+        } else if !keep_going {
             end += &format!(", first line {line}; nothing more was sent (--keep-going goes on)");
         }
         say(&end);

@@ -64,6 +64,7 @@ impl Stop {
         Failure {
             ending: Ending::Done,
             sentence: "ended before the load began".to_owned(),
+            no_connection: false,
         }
     }
 }

@@ -296,13 +296,17 @@ pub(crate) fn is_it_running() -> String {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::Url { .. } => Self::usage(error.to_string()),
+        let sentence = match error {
+            ConnectError::Url { .. } => return Self::usage(error.to_string()),
             ConnectError::Io {
                 kind: io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound,
                 ..
-            } => Self::unreachable(format!("{error}; {}", is_it_running())),
-            _ => Self::unreachable(error.to_string()),
+            } => format!("{error}; {}", is_it_running()),
+            _ => error.to_string(),
+        };
+        Self {
+            no_connection: true,
+            ..Self::unreachable(sentence)
         }
     }
 }

@@ -70,6 +70,7 @@ pub(super) fn run(
         return Err(failure.unwrap_or_else(|| Failure {
             ending: Ending::Done,
             sentence: "ended before every server had its turn".to_owned(),
+            no_connection: false,
         }));
     }
     let complaints = standings.iter().flat_map(Standing::complaints);
