@@ -335,6 +335,19 @@ fn an_upgrade_to_a_program_that_does_not_serve_is_taken_back() {
     upgraded.fails(&mute, "late with its look");
 }
 
+#[test]
+fn an_upgrade_that_fails_gives_back_what_the_new_program_gave_up() {
+    let upgraded = Upgraded::serve("gave-up", &[]);
+    // It has the memory forgotten, to take its own in advance, and gets none of that size.
+    let script = format!(
+        "case \"$*\" in *--examine*) echo fine; exit 0;; esac\n\
+         trap '' XFSZ; ulimit -f 100; exec {} \"$@\" --keep never --prefault",
+        env!("CARGO_BIN_EXE_larder")
+    );
+    let gives_up = Scratch::program("gives-up", &script);
+    upgraded.fails(&gives_up, "it ended with exit code 2 before it served");
+}
+
 /// The figure of a server's settings.
 fn setting(server: &ServerProcess, name: &str) -> String {
     let told = server.run(&["stats", "settings", "--json"]).stdout;
