@@ -585,3 +585,6 @@ fn give_contents_back(kept: &Kept, sight: &Sight) {
         sight.seen().give_contents_back();
     }
 }
+
+#[cfg(test)]
+mod tests;
