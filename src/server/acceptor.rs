@@ -223,7 +223,23 @@ impl Acceptor {
 
 #[cfg(test)]
 mod tests {
-    use super::Complaint;
+    use mio::Poll;
+
+    use super::{Acceptor, Complaint};
+    use crate::server::Settings;
+    use crate::server::ahead::tests::{accepted, start};
+    use crate::sync::Arc;
+
+    #[test]
+    fn of_connections_that_are_refused_some_are_kept_until_they_have_read_why() {
+        let (running, _session) = start(Settings::default());
+        let (poll, shared) = (Poll::new().unwrap(), Arc::clone(&running.shared));
+        let mut acceptor = Acceptor::new(poll, Vec::new(), shared).unwrap();
+        for number in 0..200 {
+            acceptor.refuse(accepted(number, b"").0);
+            assert!(acceptor.refused.len() as u64 == (number + 1).min(64));
+        }
+    }
 
     #[test]
     fn what_comes_and_goes_is_said_once_a_minute() {

@@ -81,4 +81,4 @@ impl Service {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -440,3 +440,6 @@ enum Verdict {
     /// Close it without a word.
     Close(Cause),
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use crate::blackbox::Peer;
-use crate::engine::{Cache, Config};
+use crate::engine::{Cache, Config, Session};
 use crate::server::connection::{Cause, Connection};
 use crate::server::listener::{Accepted, Stream};
 use crate::server::service::tests::PANIC;
@@ -10,24 +10,31 @@ use crate::server::service::{Service, Turned};
 use crate::server::{Address, Running, Server, Settings, Tongue};
 use crate::sync::Arc;
 
-/// A service beside that of a server's worker, for connections of its own.
-fn service() -> (Running, Service) {
+/// A server of one worker, and a session beside that of this.
+pub(in crate::server) fn start(settings: Settings) -> (Running, Session) {
     let settings = Settings {
         listen: vec![Address::Tcp(([127, 0, 0, 1], 0).into())],
         workers: 1,
-        black_box: false,
-        ..Settings::default()
+        ..settings
     };
     let cache = Cache::new(Config::new(8 << 20)).unwrap();
     let session = cache.session().unwrap();
-    let running = Server::start(settings, cache).unwrap();
+    (Server::start(settings, cache).unwrap(), session)
+}
+
+/// A service beside that of a server's worker, for connections of its own.
+pub(in crate::server) fn service() -> (Running, Service) {
+    let (running, session) = start(Settings {
+        black_box: false,
+        ..Settings::default()
+    });
     let (shared, station) = (&running.shared, &running.shared.stations[0]);
     let service = Service::new(Arc::clone(shared), Arc::clone(station), session);
     (running, service)
 }
 
-/// A connection to which something was sent, and its other end.
-fn connection(number: u64, sent: &[u8]) -> (Connection, UnixStream) {
+/// A connection that was accepted, to which something was sent, and its other end.
+pub(in crate::server) fn accepted(number: u64, sent: &[u8]) -> (Accepted, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     theirs.write_all(sent).unwrap();
@@ -38,6 +45,12 @@ fn connection(number: u64, sent: &[u8]) -> (Connection, UnixStream) {
         address: "unix:here".into(),
         tongue: Tongue::Memcached,
     };
+    (accepted, theirs)
+}
+
+/// The same, as the worker has it that has taken it over.
+pub(in crate::server) fn connection(number: u64, sent: &[u8]) -> (Connection, UnixStream) {
+    let (accepted, theirs) = accepted(number, sent);
     let mut connection = Connection::new(accepted, 0);
     connection.readable = true;
     (connection, theirs)
