@@ -465,3 +465,23 @@ impl Segments {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::config::Config;
+
+    #[test]
+    fn segments_are_cleaned_where_much_is_dead_and_little_is_free() {
+        let geometry = Geometry::for_config(&Config::new(4 << 20)).expect("geometry");
+        let arena = Arc::new(Arena::new(geometry.arena_bytes).expect("arena"));
+        let segments = Segments::new(arena, geometry);
+        segments.lists.lock().sealed_bytes = 1_000_000;
+        assert!(!segments.wants_cleaning(190_000), "all the others are free");
+        segments.lists.lock().free.clear();
+        assert!(!segments.wants_cleaning(170_000));
+        assert!(segments.wants_cleaning(190_000));
+        segments.lists.lock().retired_bytes = 20_000;
+        assert!(!segments.wants_cleaning(190_000), "some of it has left");
+    }
+}
