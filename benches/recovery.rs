@@ -59,6 +59,7 @@ fn config(sizes: &Sizes) -> Config {
     let mut config = Config::new(sizes.memory_bytes);
     config.huge_pages = sizes.huge_pages;
     config.hash_seed = Some(7);
+    config.first_version = Some(1);
     config.sessions_max = 4;
     config
 }

@@ -11,6 +11,7 @@ const CHAIN: usize = 7 + 10 * 3;
 fn cache() -> Cache {
     let mut config = Config::new(32 << 20);
     config.hash_seed = Some(SEED);
+    config.first_version = Some(1);
     Cache::new(config).expect("the configuration is accepted")
 }
 

@@ -238,6 +238,7 @@ fn a_census_of_every_bucket_is_exact() {
 fn a_census_of_a_sample_is_close() {
     let cache = Cache::new(Config {
         hash_seed: Some(7),
+        first_version: Some(1),
         ..Config::new(64 << 20)
     });
     let cache = cache.expect("a cache");

@@ -12,6 +12,7 @@ const KEYS: usize = 20_000;
 fn cache(memory_bytes: u64, hash_seed: u64) -> Cache {
     let mut config = Config::new(memory_bytes);
     config.hash_seed = Some(hash_seed);
+    config.first_version = Some(1);
     config.sessions_max = 2;
     Cache::new(config).expect("a cache")
 }

@@ -17,6 +17,7 @@ fn cache_for(memory_bytes: u64, sessions_max: u32) -> Cache {
     let mut config = Config::new(memory_bytes);
     config.sessions_max = sessions_max;
     config.hash_seed = Some(11);
+    config.first_version = Some(1);
     Cache::new(config).expect("the configuration is accepted")
 }
 

@@ -89,6 +89,20 @@ fn what_two_processes_died_of_is_refused_for_a_while_and_all_else_is_served() {
 }
 
 #[test]
+fn what_is_deadly_is_known_again_where_each_process_starts_cold() {
+    let watched = Watched::serve("quarantine-cold", &["--allow-drills", "--keep", "never"]);
+    let armed = watched.run(&["drill", "abort", "--key", "deadly"]);
+    assert_eq!(armed.code, Some(0), "{armed:?}");
+    for deaths in 1..=2 {
+        assert_eq!(ask(&watched, &get(1, "deadly")), None, "{deaths}");
+        let other = ask(&watched, &get(1, "other")).map(|(status, _)| status);
+        assert_eq!(other, Some(Status::NOT_FOUND), "{deaths}");
+    }
+    let (status, said) = ask(&watched, &get(1, "deadly")).expect("it lives");
+    assert_eq!(status, Status::QUARANTINED, "{said}");
+}
+
+#[test]
 fn a_key_cannot_be_deadly_where_no_drills_are_done_or_by_one_that_nobody_dies_of() {
     let watched = Watched::serve("harmless", &[]);
     let refused = watched.run(&["drill", "abort", "--key", "key"]);

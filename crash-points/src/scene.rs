@@ -247,6 +247,7 @@ impl Scene {
     ) -> Result<(Cache, Receipt), String> {
         let mut config = Config::new(2 << 20);
         config.hash_seed = Some(HASH_SEED);
+        config.first_version = Some(1);
         Cache::recover_in(memory.again(), self.geometry, &config, (proof, hands))
             .map_err(|error| format!("it cannot be recovered: {error}"))
     }

@@ -28,6 +28,7 @@ fn config() -> Config {
     let mut config = Config::new(MEMORY_BYTES);
     config.sessions_max = 2;
     config.hash_seed = Some(7);
+    config.first_version = Some(1);
     config
 }
 

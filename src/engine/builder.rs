@@ -63,6 +63,7 @@ impl CacheBuilder {
     /// both are drawn at random.
     pub fn hash_seed(mut self, hash_seed: u64) -> Self {
         self.config.hash_seed = Some(hash_seed);
+        self.config.first_version = Some(1);
         self
     }
 

@@ -185,10 +185,11 @@ impl Cache {
             reason,
         };
         let random = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
-        let (hash_seed, first_version) = match config.hash_seed {
-            Some(hash_seed) => (hash_seed, 1),
-            None => (random(), (random() & FIRST_VERSION_MAX).max(1)),
-        };
+        let hash_seed = config.hash_seed.unwrap_or_else(random);
+        let first_version = config
+            .first_version
+            .unwrap_or_else(|| random() & FIRST_VERSION_MAX)
+            .max(1);
         let mut arena = Arena::new(geometry.arena_bytes).map_err(system)?;
         arena.arrange_pages(&page_plan(&config, &geometry))?;
         Ok(Self::in_arena(arena, geometry, hash_seed, first_version))

@@ -90,9 +90,11 @@ pub struct Config {
     pub value_bytes_max: Option<u64>,
     /// How many sessions may exist at a time. Default 16.
     pub sessions_max: u32,
-    /// Seed of the key hash; `None` (the default) draws one at random, and the first version as well,
-    /// which is 1 otherwise.
+    /// Seed of the key hash; `None` (the default) draws one at random.
     pub hash_seed: Option<u64>,
+    /// The version that the first item gets, from 1 on; `None` (the default) draws one at random, so that those of
+    /// a cache that was there before do not come again.
+    pub first_version: Option<u64>,
     /// Whether items lie in huge pages. Default [`HugePages::Auto`].
     pub huge_pages: HugePages,
     /// When the memory's pages come into being. Default [`Prefault::OnFirstUse`].
@@ -121,6 +123,7 @@ impl Config {
             value_bytes_max: None,
             sessions_max: 16,
             hash_seed: None,
+            first_version: None,
             huge_pages: HugePages::default(),
             prefault: Prefault::default(),
             access_times: AccessTimes::default(),

@@ -12,6 +12,9 @@
 //! | `black-box-...` | what a thread of the last worker process did, see the black box |
 //! | `memcached`, or a name that begins so | a socket where memcached's protocol is spoken |
 //! | any other | a socket where Larder's own protocol is spoken |
+//!
+//! Larder's own supervisor also gives the seed by which keys are hashed, in a variable: a command line everybody
+//! may read, and whoever knows the seed can choose keys that have one hash.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -28,6 +31,10 @@ pub(crate) const BLACK_BOX: &str = "black-box-";
 /// The name of the settings.
 pub(super) const SETTINGS: &str = "settings";
 
+/// The variable of the seed of the key hash, in hexadecimal. All workers of a supervisor have the same, so that
+/// a fingerprint is that of the same key after a cold start, too.
+pub(super) const HASH_SEED_VARIABLE: &str = "LARDER_WORKER_HASH_SEED";
+
 /// The name of a socket for Larder's own protocol.
 pub(crate) const LARDER: &str = "larder";
 
@@ -43,6 +50,8 @@ pub(crate) struct Handed {
     pub(crate) memory: Option<OwnedFd>,
     /// The settings, where somebody writes them down.
     pub(crate) settings: Option<Sheet>,
+    /// The seed of the key hash.
+    pub(crate) hash_seed: Option<u64>,
 }
 
 /// What was handed to this process cannot be used.
@@ -79,7 +88,11 @@ impl Handed {
                 (name, fd)
             })
             .collect();
-        let mut handed = Self::default();
+        let hash_seed = std::env::var(HASH_SEED_VARIABLE).ok();
+        let mut handed = Self {
+            hash_seed: hash_seed.and_then(|seed| u64::from_str_radix(&seed, 16).ok()),
+            ..Self::default()
+        };
         for (name, fd) in listed {
             if name == MEMORY {
                 handed.memory = Some(fd);

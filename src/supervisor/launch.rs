@@ -32,11 +32,12 @@ const LISTEN_PID: &[u8] = b"LISTEN_PID=";
 const PID_DIGITS_MAX: usize = 10;
 
 /// Variables that a new process has from its supervisor, or not at all.
-const OWN_VARIABLES: [&str; 6] = [
+const OWN_VARIABLES: [&str; 7] = [
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "LISTEN_PID",
     super::notify::SOCKET_VARIABLE,
+    super::handover::HASH_SEED_VARIABLE,
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
 ];

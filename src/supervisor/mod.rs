@@ -39,6 +39,7 @@ mod watch;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -203,6 +204,8 @@ struct Supervisor {
     sheet: Sheet,
     deaths: Deaths,
     quarantine: Quarantine,
+    /// The seed of the workers' key hash, in hexadecimal.
+    hash_seed: String,
     /// The key that workers are to die of, and how: `DRILL:KEY`.
     deadly: Option<String>,
     worker: Worker,
@@ -232,6 +235,7 @@ impl Supervisor {
             sheet: Sheet::new(&plan.terms.arguments)?,
             deaths: Deaths::new(plan.terms.deaths),
             quarantine: Quarantine::default(),
+            hash_seed: format!("{:016x}", RandomState::new().hash_one(0)),
             deadly: None,
             worker: Worker::None {
                 start_at: Instant::now(),
@@ -358,7 +362,10 @@ impl Supervisor {
         let launch = Launch {
             program: &self.program,
             arguments: &arguments,
-            variables: &[(notify::SOCKET_VARIABLE, self.post.name().as_ref())],
+            variables: &[
+                (notify::SOCKET_VARIABLE, self.post.name().as_ref()),
+                (handover::HASH_SEED_VARIABLE, self.hash_seed.as_ref()),
+            ],
             handed: &self.handed(),
             output: None,
         };

@@ -46,6 +46,7 @@ fn another_configuration_is_refused_and_named() {
 fn the_hash_seed_is_that_of_the_memory() {
     let mut seeded = config(4 << 20);
     seeded.hash_seed = Some(42);
+    seeded.first_version = Some(1);
     let (_, _, receipt) = recovered(memory(&seeded), &config(4 << 20));
     assert_eq!(receipt.items, 0);
 }

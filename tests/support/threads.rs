@@ -58,6 +58,7 @@ impl History {
 pub(crate) fn run(load: &Load) -> History {
     let mut config = Config::new(load.memory_bytes);
     config.hash_seed = Some(load.fillers);
+    config.first_version = Some(1);
     let cache = Cache::new(config).expect("the load's memory is accepted");
     let clock = Instant::now();
     let mut calls: HashMap<_, Vec<_>> = HashMap::new();

@@ -109,6 +109,7 @@ impl Twins {
         // As many as are used: one that is renewed must have given its number back.
         config.sessions_max = SESSIONS as u32;
         config.hash_seed = Some(7);
+        config.first_version = Some(1);
         config.access_times = access_times;
         let cache = Cache::new(config.clone()).expect("the memory is accepted");
         Self {

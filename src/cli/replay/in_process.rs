@@ -74,6 +74,7 @@ impl Run {
         let cache = Cache::new(Config {
             sessions_max: setting.threads,
             hash_seed: Some(seed),
+            first_version: Some(1),
             ..Config::new(setting.memory_bytes)
         })
         .map_err(|error| Failure::usage(error.to_string()))?;

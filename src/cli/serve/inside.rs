@@ -29,7 +29,8 @@ pub(super) fn serve(
     // Signals next: one that comes during the start must not leave a half-made server behind.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Refusal::Failed(format!("cannot wait for signals: {error}")))?;
-    let (mut settings, config) = check(options)?;
+    let (mut settings, mut config) = check(options)?;
+    config.hash_seed = handed.hash_seed;
     // A supervisor that has started this process has the same options, and has looked at them.
     let is_alone = handed.settings.is_none() && !options.examine;
     if is_alone {

@@ -28,6 +28,7 @@ impl Victim {
     fn new() -> Self {
         let mut config = Config::new(4 << 20);
         config.hash_seed = Some(5);
+        config.first_version = Some(1);
         config.sessions_max = 2;
         let cache = Cache::new(config.clone()).expect("a cache");
         let session = cache.session().expect("a session");
