@@ -89,17 +89,18 @@ fn what_two_processes_died_of_is_refused_for_a_while_and_all_else_is_served() {
 }
 
 #[test]
-fn what_is_deadly_is_known_again_where_each_process_starts_cold() {
-    let watched = Watched::serve("quarantine-cold", &["--allow-drills", "--keep", "never"]);
-    let armed = watched.run(&["drill", "abort", "--key", "deadly"]);
-    assert_eq!(armed.code, Some(0), "{armed:?}");
-    for deaths in 1..=2 {
-        assert_eq!(ask(&watched, &get(1, "deadly")), None, "{deaths}");
-        let other = ask(&watched, &get(1, "other")).map(|(status, _)| status);
-        assert_eq!(other, Some(Status::NOT_FOUND), "{deaths}");
+fn it_is_refused_also_where_nothing_is_kept_of_those_who_died_of_it() {
+    for cold in [["--keep", "never"], ["--cold-after-deaths", "1"]] {
+        let watched = Watched::serve(cold[0], &[&["--allow-drills"], &cold[..]].concat());
+        let armed = watched.run(&["drill", "abort", "--key", "deadly"]);
+        assert_eq!(armed.code, Some(0), "{armed:?}");
+        for deaths in 1..=2 {
+            assert_eq!(ask(&watched, &get(1, "deadly")), None, "{deaths}");
+        }
+        let told = ask(&watched, &get(1, "deadly"));
+        let status = told.as_ref().map(|(status, _)| *status);
+        assert_eq!(status, Some(Status::QUARANTINED), "{cold:?}: {told:?}");
     }
-    let (status, said) = ask(&watched, &get(1, "deadly")).expect("it lives");
-    assert_eq!(status, Status::QUARANTINED, "{said}");
 }
 
 #[test]
