@@ -268,8 +268,8 @@ fn clear_stale(path: &Path, address: &Address) -> Result<(), ListenError> {
     }
 }
 
-/// Connects for a moment, and does not wait where there is no room for that.
-fn connect_at_once(path: &Path) -> io::Result<()> {
+/// Connects for a moment, and does not wait where there is no room for that: that is [`ErrorKind::WouldBlock`].
+pub(crate) fn connect_at_once(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.connect(&SockAddr::unix(path)?)
 }

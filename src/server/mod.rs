@@ -45,6 +45,7 @@ pub use address::{Address, AddressError};
 pub use clock::monotonic_ms;
 pub use drill::DeadlyKey;
 pub(crate) use drill::{Drill, DrillOrder};
+pub(crate) use listener::connect_at_once;
 pub use listener::{Entrance, ListenError, Listening};
 pub(crate) use open_files::use_all_open_files;
 pub use open_files::{OpenFilesError, raise_open_files};

@@ -2,8 +2,8 @@
 //! follows from where the server listens, so that both sides find it.
 
 use std::env;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -12,7 +12,7 @@ use larder_client::Address as Url;
 use super::ADMIN_VARIABLE;
 use crate::cli::DEFAULT_URL;
 use crate::cli::ending::Failure;
-use crate::server::{Address, AddressError};
+use crate::server::{Address, AddressError, connect_at_once};
 
 /// Where a server's admin endpoint is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,11 +119,18 @@ pub(super) fn found_address(server: &Address) -> Address {
     };
     let listens = [Some(server.clone()), of_all].into_iter().flatten();
     let mut second = listens.filter_map(|server| second_address(&server));
-    let answers = |address: &Address| match address {
-        Address::Unix(path) => UnixStream::connect(path).is_ok(),
+    (second.find(has_server)).unwrap_or_else(|| usual_address(server))
+}
+
+/// Whether somebody listens at a Unix socket, though perhaps with no room for one more connection.
+fn has_server(address: &Address) -> bool {
+    match address {
+        Address::Unix(path) => {
+            let connected = connect_at_once(path);
+            connected.map_or_else(|error| error.kind() == ErrorKind::WouldBlock, |()| true)
+        }
         Address::Tcp(_) => false,
-    };
-    (second.find(answers)).unwrap_or_else(|| usual_address(server))
+    }
 }
 
 /// The folder for evidence about a server that listens at an address: beside its admin endpoint, whose sockets are
@@ -155,6 +162,10 @@ fn runtime_folder() -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+
     use super::*;
 
     #[test]
@@ -167,6 +178,22 @@ mod tests {
             usual_address(&unix).to_string(),
             "unix:/somewhere/larder.sock.admin"
         );
+    }
+
+    #[test]
+    fn an_endpoint_that_has_no_room_is_there_all_the_same() {
+        let name = format!("larder-{}-endpoint.admin", std::process::id());
+        let path = env::temp_dir().join(name);
+        let endpoint = Address::Unix(path.clone());
+        assert!(!has_server(&endpoint));
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&socket, 0).unwrap();
+        let _waits = UnixStream::connect(&path).unwrap();
+        assert!(has_server(&endpoint));
+        drop(socket);
+        assert!(!has_server(&endpoint));
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
