@@ -54,17 +54,10 @@ pub(super) struct Case {
 /// Whom to tell when a case is saved.
 pub(super) type Then = Option<oneshot::Sender<()>>;
 
-/// The last death, as it is known without a disk.
-#[derive(Debug, Clone)]
-struct Death {
-    case: Arc<Case>,
-    recovery: Option<Recovery>,
-}
-
 #[derive(Debug)]
 enum Job {
     Begins(i32),
-    Keep(Arc<Case>, Then),
+    Keep(Box<Case>, Then),
     Recovered(Recovery),
     Tell(oneshot::Sender<Option<Postmortem>>),
 }
@@ -76,7 +69,9 @@ pub(super) struct Recorder {
     pub(super) stacks: LastStacks,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
-    last_death: Mutex<Option<Death>>,
+    /// What is told of the last death where the disk hangs. (It has nothing mapped: the memory of the dead would
+    /// stay with it.)
+    last_death: Mutex<Option<Postmortem>>,
 }
 
 impl Recorder {
@@ -112,14 +107,10 @@ impl Recorder {
     }
 
     pub(super) fn keep(&self, case: Case, then: Then) {
-        let case = Arc::new(case);
         if case.ended.is_some() {
-            *self.last_death.lock() = Some(Death {
-                case: Arc::clone(&case),
-                recovery: None,
-            });
+            *self.last_death.lock() = Some(postmortem(&case, &self.stacks));
         }
-        if !self.send(Job::Keep(case, then)) {
+        if !self.send(Job::Keep(Box::new(case), then)) {
             tracing::warn!("evidence is not saved: what was to be saved before is not yet written");
         }
     }
@@ -136,14 +127,11 @@ impl Recorder {
     pub(super) fn last(&self, answer: oneshot::Sender<Option<Postmortem>>) {
         let (asked, told) = oneshot::channel();
         self.send(Job::Tell(asked));
-        let (death, stacks) = (self.last_death.lock().clone(), self.stacks.clone());
+        let last_death = self.last_death.lock().clone();
         tokio::spawn(async move {
             let last = match tokio::time::timeout(TOLD_WITHIN, told).await {
                 Ok(Ok(last)) => last,
-                Ok(Err(_)) | Err(_) => death.map(|death| Postmortem {
-                    recovery: death.recovery,
-                    ..postmortem(&death.case, &stacks)
-                }),
+                Ok(Err(_)) | Err(_) => last_death,
             };
             // Whoever asked may have gone.
             let _ = answer.send(last);
@@ -373,4 +361,32 @@ fn of_system(one: &SeenThread) -> String {
 pub(super) fn monotonic_ns() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     (time.tv_sec as u64).wrapping_mul(1_000_000_000) + time.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_a_death_keeps_nothing_of_the_dead_mapped() {
+        let mut recorder = Recorder::start(None, RecentLog::default(), Journal::new()).unwrap();
+        let seen = Arc::new(Seen::default());
+        let case = Case {
+            what_for: "death",
+            what: "The worker process was killed by SIGKILL, after 7 ms".to_owned(),
+            pid: 7,
+            seen: Arc::clone(&seen),
+            ended: Some(Moment::now()),
+            fingerprint: None,
+            findings: Vec::new(),
+            figures: Vec::new(),
+            steps: Vec::new(),
+            settings: String::new(),
+        };
+        recorder.keep(case, None);
+        recorder.finish();
+        assert_eq!(Arc::strong_count(&seen), 1);
+        let told = recorder.last_death.lock().clone();
+        assert_eq!(told.map(|death| death.pid), Some(7));
+    }
 }
