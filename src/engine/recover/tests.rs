@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Proof, Receipt};
+use super::{Proof, Receipt, RecoverError};
 use crate::arena::{Arena, OwnedFd};
 use crate::engine::cache::Cache;
 use crate::engine::config::{BUCKET_BYTES, Config, OVERFLOW_BYTES};
@@ -96,7 +96,14 @@ impl Victim {
     /// Dies; what is recovered must agree with itself.
     fn recovered(&self, proof: Proof) -> (Cache, Session, Receipt) {
         let memory = left_behind(&self.cache.shared().arena);
-        let recovered = Cache::recover(memory, &self.config, proof);
+        let recovered = loop {
+            let memory = memory.try_clone().expect("a descriptor");
+            match Cache::recover(memory, &self.config, proof) {
+                // Another test has just forked: until its new process runs its program, it is an owner as well.
+                Err(RecoverError::InUse) => std::hint::spin_loop(),
+                recovered => break recovered,
+            }
+        };
         let (cache, receipt) = recovered.expect("the header is whole");
         let mut session = cache.session().expect("a session");
         assert_eq!(session.verify(), Ok(()), "{receipt:#?}");
