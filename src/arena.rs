@@ -146,15 +146,6 @@ impl Arena {
         self.mapping.pages()
     }
 
-    /// Gives all from an offset on back to the system, whoever else has the arena.
-    ///
-    /// # Errors
-    ///
-    /// As of [`Mapping::give_back_from`].
-    pub(crate) fn give_back_from(&self, offset: u64) -> io::Result<()> {
-        self.mapping.give_back_from(offset)
-    }
-
     /// What the system could come to give this process.
     pub(crate) fn system_bytes(&self) -> Option<u64> {
         self.mapping.system_bytes()

@@ -115,14 +115,14 @@ impl Lookout {
         })
     }
 
-    /// Gives the contents of the memory back to the system, and leaves what is seen from here. For whoever knows
-    /// that nobody uses them, and nobody will.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the system says.
-    pub(crate) fn give_contents_back(&self) -> std::io::Result<()> {
-        self.arena.give_back_from(self.geometry.buckets_at)
+    /// The memory.
+    pub fn memory(&self) -> BorrowedFd<'_> {
+        self.arena.memory()
+    }
+
+    /// Where in the memory its contents begin: what is seen from here is before that.
+    pub fn contents_at(&self) -> u64 {
+        self.geometry.buckets_at
     }
 
     /// The number from 0 on of a session that can be.
@@ -177,31 +177,6 @@ mod tests {
         });
         assert!(lookout.sessions().all(|seen| seen.waits_for.is_none()));
         assert_eq!((lookout.session(0), lookout.session(4)), (None, None));
-    }
-
-    #[test]
-    fn what_is_seen_outlasts_the_contents_that_are_given_back() {
-        let cache = Cache::new(config()).expect("a cache");
-        let lookout = Lookout::over(cache.memory(), &config()).expect("a cache's memory");
-        let mut session = cache.session().expect("a session");
-        let mut guard = session.pin(1);
-        let value = [1; 2000];
-        for number in 0..500_u32 {
-            let name = number.to_string();
-            let key = guard.key(name.as_bytes()).expect("a key");
-            let stored = guard.store(&key, Mode::Set, &Entry::of(&value));
-            assert!(stored.is_ok());
-        }
-        drop(guard);
-        drop(session);
-        let seen = lookout.stats_at(1);
-        let memory = cache.memory().try_clone_to_owned().expect("a descriptor");
-        drop(cache);
-        let held_bytes = || rustix::fs::fstat(&memory).expect("its figures").st_blocks * 512;
-        assert!(held_bytes() > 1_000_000);
-        lookout.give_contents_back().expect("it is given back");
-        assert!(held_bytes() < 100_000, "{}", held_bytes());
-        assert_eq!(lookout.stats_at(1), seen);
     }
 
     #[test]

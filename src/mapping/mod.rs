@@ -23,7 +23,7 @@ pub(crate) use std::os::fd::{BorrowedFd, OwnedFd};
 
 pub(crate) use self::scratch::Scratch;
 
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use self::huge::Whole;
@@ -203,18 +203,6 @@ impl Mapping {
     /// What the system could come to give this process.
     pub(crate) fn system_bytes(&self) -> Option<u64> {
         system::limit_bytes()
-    }
-
-    /// Gives all from an offset on back to the system, whoever else has mapped it: to them it is zeros from
-    /// then on.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the system says.
-    pub(crate) fn give_back_from(&self, offset: u64) -> io::Result<()> {
-        let bytes = self.bytes.saturating_sub(offset);
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        Ok(rustix::fs::fallocate(&self.memory, flags, offset, bytes)?)
     }
 
     /// Carries out what was asked for, before anybody else uses the mapping.

@@ -9,6 +9,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::SystemTime;
 
+use rustix::fs::{FallocateFlags, fallocate, fstat};
 use rustix::process::Pid;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -142,10 +143,10 @@ impl Seen {
         }
     }
 
-    /// Gives the contents of the cache back to the system; its counters stay.
+    /// Gives the contents of the cache back to the system, whoever else has its memory: to them it is zeros from
+    /// then on. Its counters stay.
     pub(super) fn give_contents_back(&self) {
-        let given = self.lookout.as_ref().map(Lookout::give_contents_back);
-        if let Some(Err(error)) = given {
+        if let Some(Err(error)) = self.lookout.as_ref().map(give_back) {
             tracing::warn!("the contents that are given up still take memory for a while: {error}");
         }
     }
@@ -193,10 +194,17 @@ impl Moment {
     }
 }
 
+fn give_back(lookout: &Lookout) -> rustix::io::Result<()> {
+    let (memory, from) = (lookout.memory(), lookout.contents_at());
+    let bytes = u64::try_from(fstat(memory)?.st_size).unwrap_or(0);
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    fallocate(memory, flags, from, bytes.saturating_sub(from))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Cache;
+    use crate::engine::{Cache, Entry, Mode};
 
     const HOUR_MS: u64 = 3_600_000;
 
@@ -224,5 +232,33 @@ mod tests {
             assert_eq!(seen.cache_ms(now), origin_ms + 7 * HOUR_MS);
         }
         assert_eq!(seen.pinned_ms(number, now), None);
+    }
+
+    #[test]
+    fn what_is_seen_outlasts_the_contents_that_are_given_back() {
+        let config = Config::new(4 << 20);
+        let cache = Cache::new(config.clone()).expect("a cache");
+        let lookout = Lookout::over(cache.memory(), &config).expect("a cache's memory");
+        let mut session = cache.session().expect("a session");
+        let mut guard = session.pin(1);
+        let value = [1; 2000];
+        for number in 0..500_u32 {
+            let name = number.to_string();
+            let key = guard.key(name.as_bytes()).expect("a key");
+            let stored = guard.store(&key, Mode::Set, &Entry::of(&value));
+            assert!(stored.is_ok());
+        }
+        drop(guard);
+        drop(session);
+        let seen = lookout.stats_at(1);
+        let memory = cache.memory().try_clone_to_owned().expect("a descriptor");
+        drop(cache);
+        let held_bytes = || rustix::fs::fstat(&memory).expect("its figures").st_blocks * 512;
+        assert!(held_bytes() > 1_000_000);
+        let seen_then = Seen::of(Vec::new(), Some(lookout));
+        seen_then.give_contents_back();
+        assert!(held_bytes() < 100_000, "{}", held_bytes());
+        let lookout = seen_then.lookout.expect("it is there");
+        assert_eq!(lookout.stats_at(1), seen);
     }
 }
