@@ -1,4 +1,4 @@
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::kill_process;
@@ -38,9 +38,17 @@ fn supervise(arguments: &'static [&str], work: impl FnOnce(Supervisor)) {
     runtime.block_on(async { work(Supervisor::new(plan).unwrap()) });
 }
 
-/// Has it that this process was started, which any signal ends.
+/// Has it that this process was started, which any signal ends, also where this one was told to ignore SIGHUP.
 fn start(supervisor: &mut Supervisor) -> (Child, Pid) {
-    let child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let mut command = Command::new("cat");
+    let hear_hangup = || {
+        // SAFETY: it is a call of the system, and does nothing else.
+        unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+        Ok(())
+    };
+    // SAFETY: what is done between fork and exec takes no memory and no lock.
+    unsafe { command.pre_exec(hear_hangup) };
+    let child = command.stdin(Stdio::piped()).spawn().unwrap();
     let pid = Pid::from_child(&child);
     let started = Instant::now();
     supervisor.worker = Worker::Running(Running {
