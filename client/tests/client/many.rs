@@ -158,13 +158,7 @@ async fn large_items_travel_in_frames_of_their_own() {
                 panic!("not a MULTI_SET")
             };
             sizes.push(entries.count());
-            let mut output = Vec::new();
-            let mut reply = OutcomesReply::begin(&mut output, Opcode::MultiSet, frame.id);
-            entries
-                .iter()
-                .for_each(|_| reply.push(&mut output, Status::OK));
-            reply.finish(&mut output);
-            peer.send(&output).await;
+            peer.send(&all_stored(frame.id, entries.count())).await;
         }
         sizes
     });
@@ -172,6 +166,15 @@ async fn large_items_travel_in_frames_of_their_own() {
     assert_eq!(client.set_many(items).await.expect("answered").len(), 4);
     drop(client);
     assert_eq!(serve.await.expect("no panic"), [1, 1, 2]);
+}
+
+/// The reply to a MULTI_SET of so many items, which are all stored.
+fn all_stored(id: u32, items: u32) -> Vec<u8> {
+    let mut output = Vec::new();
+    let mut reply = OutcomesReply::begin(&mut output, Opcode::MultiSet, id);
+    (0..items).for_each(|_| reply.push(&mut output, Status::OK));
+    reply.finish(&mut output);
+    output
 }
 
 #[tokio::test]
@@ -187,13 +190,7 @@ async fn items_that_no_frame_may_hold_are_refused_alone() {
             let Request::MultiSet { entries } = frame.request else {
                 panic!("not a MULTI_SET")
             };
-            let mut output = Vec::new();
-            let mut reply = OutcomesReply::begin(&mut output, Opcode::MultiSet, frame.id);
-            entries
-                .iter()
-                .for_each(|_| reply.push(&mut output, Status::OK));
-            reply.finish(&mut output);
-            peer.send(&output).await;
+            peer.send(&all_stored(frame.id, entries.count())).await;
         }
     });
     let key = "k".repeat(KEY_BYTES_MAX);
