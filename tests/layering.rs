@@ -130,6 +130,7 @@ const PARTS: &[Part] = &[
         path: "src/server/",
         parts: &["server", "execute", "dialect", "engine", "blackbox", "sync"],
         crates: &[
+            "io_uring",
             "larder_protocol",
             "mio",
             "rustix",

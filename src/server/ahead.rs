@@ -17,7 +17,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::connection::{Cause, Connection, Phase};
+use super::connection::{Cause, Connection};
 use super::service::Service;
 use super::tongue::{Spoken, in_tongue};
 use crate::blackbox;
@@ -38,6 +38,17 @@ pub(crate) struct Ahead {
     foreseen: Option<Foreseen>,
 }
 
+impl Ahead {
+    /// Nothing yet, and where to read to.
+    pub(super) fn into(input: Box<[u8]>) -> Self {
+        Self {
+            input,
+            outcome: Ok(0),
+            foreseen: None,
+        }
+    }
+}
+
 impl Service {
     /// Whether the last turn was brief, and so will the next ones be, as a rule.
     #[inline]
@@ -47,27 +58,26 @@ impl Service {
 
     /// Reads a connection before its turn, if that is what its turn would begin with.
     pub(crate) fn read_ahead(&mut self, connection: &mut Connection) -> Option<Ahead> {
-        let begins_with_a_read = connection.phase == Phase::Open && connection.is_quiet();
-        if !begins_with_a_read || connection.needed_bytes > 0 {
+        if !connection.begins_with_a_read() {
             return None;
         }
         self.pen.enter(blackbox::Phase::Reading);
-        let mut input = self.take_input();
-        let outcome = self.read(connection, &mut input);
-        let foreseen = outcome.ok().and_then(|bytes| {
-            let foresee = AssertUnwindSafe(|| self.foresee(connection, &input[..bytes]));
-            // The turn will come to the same panic, and answer for it.
-            catch_unwind(foresee).unwrap_or_default()
-        });
-        Some(Ahead {
-            input,
-            outcome,
-            foreseen,
-        })
+        let mut ahead = Ahead::into(self.inputs.take_ahead());
+        ahead.outcome = self.read(connection, &mut ahead.input);
+        self.foresee(connection, &mut ahead);
+        Some(ahead)
     }
 
     /// Asks for the bucket of the first request's key, if it has one.
-    fn foresee(&self, connection: &Connection, bytes: &[u8]) -> Option<Foreseen> {
+    pub(super) fn foresee(&self, connection: &Connection, ahead: &mut Ahead) {
+        let Ok(bytes) = ahead.outcome else { return };
+        let read = &ahead.input[..bytes];
+        let foresee = AssertUnwindSafe(|| self.foresee_in(connection, read));
+        // The turn will come to the same panic, and answer for it.
+        ahead.foreseen = catch_unwind(foresee).unwrap_or_default();
+    }
+
+    fn foresee_in(&self, connection: &Connection, bytes: &[u8]) -> Option<Foreseen> {
         let (session, now_ms) = (&self.session, self.now.wall_ms);
         in_tongue!(connection.tongue, D => foresee(D::of(&self.shared), session, bytes, now_ms))
     }

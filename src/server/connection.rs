@@ -58,6 +58,8 @@ pub(crate) struct Connection {
     pub(crate) readable: bool,
     /// Whether the peer has said that it writes no more; what it wrote before may still be unread.
     pub(crate) peer_finished: bool,
+    /// Whether the last read brought more than is read ahead.
+    pub(crate) talks_at_length: bool,
     /// Whether everything that the peer ever wrote is read.
     pub(crate) read_to_end: bool,
     /// Whether it waits in its worker's run queue.
@@ -100,6 +102,7 @@ impl Connection {
             phase: tongue.first_phase(),
             readable: false,
             peer_finished: false,
+            talks_at_length: false,
             read_to_end: false,
             queued: false,
             held: HeldBuffer::default(),
@@ -124,6 +127,12 @@ impl Connection {
     pub(crate) fn is_quiet(&self) -> bool {
         let between = self.held.is_empty() && self.skip_bytes == 0;
         between && !self.has_backlog() && self.transfer.is_none()
+    }
+
+    /// Whether its turn reads before anything else, and not much, as a rule.
+    pub(crate) fn begins_with_a_read(&self) -> bool {
+        let is_between = self.phase == Phase::Open && self.is_quiet() && self.needed_bytes == 0;
+        is_between && !self.talks_at_length
     }
 
     /// Whether a large value is being received.

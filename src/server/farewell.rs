@@ -65,9 +65,9 @@ impl Service {
     }
 
     pub(super) fn discard(&mut self, connection: &mut Connection) -> Result<Turned, Cause> {
-        let mut input = self.take_input();
+        let mut input = self.inputs.take();
         let outcome = self.read(connection, &mut input);
-        self.give_back(input);
+        self.inputs.give_back(input);
         outcome.map_err(|_| Cause::Finished)?;
         match (connection.read_to_end, connection.readable) {
             (true, _) => Err(Cause::Finished),

@@ -21,15 +21,18 @@ mod connection;
 mod counters;
 mod drill;
 mod farewell;
+mod inputs;
 mod large;
 mod listener;
 mod open_files;
 mod quarantine;
 mod report;
+mod ring;
 mod roster;
 mod service;
 mod settings;
 mod shared;
+mod together;
 mod tongue;
 mod transfer;
 mod tuning;
@@ -51,8 +54,8 @@ pub(crate) use open_files::use_all_open_files;
 pub use open_files::{OpenFilesError, raise_open_files};
 pub use quarantine::{QUARANTINE_MAX, Quarantined};
 pub use settings::{
-    BUSY_POLL_MAX, CONNECTIONS_MAX, DEFAULT_ADDRESS, Pinning, SettingError, Settings, WORKERS_MAX,
-    usable_cores,
+    BUSY_POLL_MAX, CONNECTIONS_MAX, DEFAULT_ADDRESS, Io, Pinning, SettingError, Settings,
+    WORKERS_MAX, usable_cores,
 };
 pub use tongue::Tongue;
 pub use tuning::Tuning;
@@ -65,6 +68,7 @@ use crate::sync::{Arc, Mutex, Weak};
 use acceptor::Acceptor;
 use counters::{Counters, Counts};
 use listener::Listener;
+use ring::Ring;
 use roster::Roster;
 use shared::{Shared, Stage, Station};
 use tongue::Dialects;
@@ -141,6 +145,7 @@ impl Server {
         let upkeep = cache.session().ok();
         let listeners = entrances.into_iter().map(Listener::from).collect();
         let (polls, stations) = stations(&sessions, &boxes).map_err(system)?;
+        let rings = rings(&mut settings).map_err(system)?;
         let poll = Poll::new().map_err(system)?;
         let waker = Waker::new(poll.registry(), acceptor::WAKER).map_err(system)?;
         let dialects = Dialects {
@@ -156,9 +161,10 @@ impl Server {
             shared: Arc::clone(&shared),
             threads: Vec::new(),
         };
-        for (index, (poll, session)) in polls.into_iter().zip(sessions).enumerate() {
+        let seats = polls.into_iter().zip(sessions).zip(rings);
+        for (index, ((poll, session), ring)) in seats.enumerate() {
             let station = Arc::clone(&shared.stations[index]);
-            let worker = Worker::new(poll, Arc::clone(&shared), station, session);
+            let worker = Worker::new(poll, Arc::clone(&shared), station, session, ring);
             let pinning = shared.settings.pinning;
             running
                 .spawn(format!("larder-worker-{index}"), move || {
@@ -227,6 +233,24 @@ fn stations(sessions: &[Session], boxes: &Boxes) -> io::Result<(Vec<Poll>, Vec<A
         polls.push(poll);
     }
     Ok((polls, stations))
+}
+
+/// A ring for each worker where there are to be some; the settings then say whether there are.
+fn rings(settings: &mut Settings) -> io::Result<Vec<Option<Ring>>> {
+    let workers = 0..settings.workers;
+    if settings.io != Io::Epoll {
+        let opened = workers.clone().map(|_| Ring::open().map(Some));
+        match (opened.collect(), settings.io) {
+            (Ok(rings), _) => {
+                settings.io = Io::Uring;
+                return Ok(rings);
+            }
+            (Err(error), Io::Uring) => return Err(error),
+            (Err(error), _) => tracing::info!(%error, "there is no io_uring: workers do without"),
+        }
+    }
+    settings.io = Io::Epoll;
+    Ok(workers.map(|_| None).collect())
 }
 
 /// Keeps the calling thread on the core that is its own, where that was asked for.

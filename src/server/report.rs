@@ -89,7 +89,8 @@ impl Shared {
             ("idle_timeout_ms", idle_timeout_ms),
         ];
         let numbers = numbers.into_iter().map(as_text);
-        numbers.chain(self.address_figures()).collect()
+        let io = ("io".to_owned(), settings.io.name().to_owned());
+        numbers.chain(self.address_figures()).chain([io]).collect()
     }
 
     /// Where it listens.

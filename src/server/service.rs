@@ -10,8 +10,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::ahead::Ahead;
 use super::clock::Now;
 use super::connection::{Cause, Connection, NEVER_MS, Phase};
+use super::inputs::{INPUT_BYTES, Inputs};
 use super::large::{Transfer, is_progress};
 use super::shared::{Shared, Station};
+use super::together::Kept;
 use super::tongue::{Spoken, in_tongue};
 use super::transfer::Sent;
 use crate::blackbox::{self, Pen};
@@ -19,9 +21,6 @@ use crate::dialect::{After, Dialect, Ending, Greeting, Scratch};
 use crate::engine::Session;
 use crate::execute::{Next, Setting, execute_batch};
 use crate::sync::Arc;
-
-/// LIMIT: what one read may bring; it stays in the processor's cache.
-pub(crate) const INPUT_BYTES: usize = 64 << 10;
 
 /// LIMIT: replies are sent when this much of them is there, even in the middle of a turn.
 const OUTPUT_BYTES: usize = 64 << 10;
@@ -42,6 +41,16 @@ pub(crate) enum Turned {
     Again,
     /// To be closed.
     Close(Cause),
+}
+
+impl Turned {
+    /// What a connection needs whose replies are on their way.
+    fn after(connection: &Connection) -> Self {
+        match connection.readable {
+            true => Self::Again,
+            false => Self::Wait,
+        }
+    }
 }
 
 /// Why serving stopped.
@@ -68,9 +77,9 @@ pub(crate) struct Service {
     now_is_fresh: bool,
     pub(crate) pen: Pen,
     pub(super) session: Session,
-    /// Buffers to read into that are not in use.
-    inputs: Vec<Box<[u8]>>,
+    pub(super) inputs: Inputs,
     pub(super) output: Vec<u8>,
+    pub(super) kept: Kept,
     scratch: Scratch,
     /// Requests of this turn, refused ones included.
     pub(super) requests: u64,
@@ -95,8 +104,9 @@ impl Service {
             now_is_fresh: false,
             pen,
             session,
-            inputs: Vec::new(),
+            inputs: Inputs::default(),
             output,
+            kept: Kept::default(),
             scratch: Scratch::default(),
             requests: 0,
             bytes_out_before: 0,
@@ -242,26 +252,16 @@ impl Service {
         if is_long {
             return self.after_reading(connection);
         }
-        let (mut input, read) = match ahead {
-            Some(mut ahead) => {
-                self.fetch(&mut ahead);
-                (ahead.input, Some(ahead.outcome))
-            }
-            None => (self.take_input(), None),
-        };
-        let turned = self.serve_scratch(connection, &mut input, read);
-        self.give_back(input);
+        if let Some(mut ahead) = ahead {
+            self.fetch(&mut ahead);
+            let turned = self.serve_read(connection, &ahead.input, ahead.outcome);
+            self.inputs.give_back_ahead(ahead.input);
+            return turned;
+        }
+        let mut input = self.inputs.take();
+        let turned = self.serve_scratch(connection, &mut input);
+        self.inputs.give_back(input);
         turned
-    }
-
-    /// A buffer to read into. (Whoever panics does not give it back.)
-    pub(super) fn take_input(&mut self) -> Box<[u8]> {
-        let input = self.inputs.pop();
-        input.unwrap_or_else(|| vec![0; INPUT_BYTES].into_boxed_slice())
-    }
-
-    pub(super) fn give_back(&mut self, input: Box<[u8]>) {
-        self.inputs.push(input);
     }
 
     /// The usual case: what is held, if anything, and one read behind it, in the worker's buffer.
@@ -269,20 +269,32 @@ impl Service {
         &mut self,
         connection: &mut Connection,
         input: &mut [u8],
-        read: Option<Result<usize, Cause>>,
     ) -> Result<Turned, Cause> {
         let held_bytes = connection.held.len();
         input[..held_bytes].copy_from_slice(connection.held.as_slice());
-        let read_bytes = match read {
-            Some(read_bytes) => read_bytes?,
-            None => self.read(connection, &mut input[held_bytes..])?,
-        };
+        let read_bytes = self.read(connection, &mut input[held_bytes..]);
+        let in_all = read_bytes.map(|bytes| match bytes {
+            0 => 0,
+            bytes => held_bytes + bytes,
+        });
+        self.serve_read(connection, input, in_all)
+    }
+
+    /// Serves what a read has brought, and what was held before it: so many bytes of the input in all, none where
+    /// it has brought nothing.
+    fn serve_read(
+        &mut self,
+        connection: &mut Connection,
+        input: &[u8],
+        read: Result<usize, Cause>,
+    ) -> Result<Turned, Cause> {
+        let read_bytes = read?;
         if read_bytes == 0 {
             return self.after_reading(connection);
         }
         connection.held.release();
         self.tick_if_recorded();
-        let mut bytes = &input[..held_bytes + read_bytes];
+        let mut bytes = &input[..read_bytes];
         loop {
             let (served_bytes, stop) = self.serve(connection, bytes)?;
             bytes = &bytes[served_bytes..];
@@ -561,10 +573,13 @@ impl Service {
         if connection.read_to_end {
             return self.finish(connection);
         }
+        if self.keep_replies(connection) {
+            return Ok(Turned::after(connection));
+        }
         match self.send(connection)? {
-            Sent::All if connection.readable => Ok(Turned::Again),
+            Sent::All => Ok(Turned::after(connection)),
             Sent::UpToSlice => Ok(Turned::Again),
-            Sent::All | Sent::Some => Ok(Turned::Wait),
+            Sent::Some => Ok(Turned::Wait),
         }
     }
 }

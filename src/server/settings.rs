@@ -9,6 +9,7 @@ use super::clock::whole_ms;
 use super::drill::DeadlyKey;
 use super::listener::{Entrance, ListenError, Listening};
 use super::quarantine::{QUARANTINE_MAX, Quarantined};
+use super::ring::Ring;
 use super::tongue::Tongue;
 use super::tuning::Tuning;
 use crate::engine::Limits as CacheLimits;
@@ -41,6 +42,30 @@ pub enum Pinning {
     OneCoreEach,
 }
 
+/// How workers read and write. Which connections have something to be read, epoll tells them in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Io {
+    /// As [`Io::Uring`], where the system has that for this process, and otherwise as [`Io::Epoll`].
+    #[default]
+    Auto,
+    /// Each connection by calls of its own.
+    Epoll,
+    /// All connections that are ready together, by io_uring: the fewer calls, the more are. It takes Linux 6.1, and
+    /// that nothing forbids it: neither `kernel.io_uring_disabled` nor a filter of system calls.
+    Uring,
+}
+
+impl Io {
+    /// What the settings call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Epoll => "epoll",
+            Self::Uring => "uring",
+        }
+    }
+}
+
 /// How to run a server. [`Settings::default`] is what `larder serve` does without options.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -55,6 +80,8 @@ pub struct Settings {
     /// How long a worker goes on asking for events after the last one, before it sleeps until the
     /// next: it answers sooner, and takes a core meanwhile.
     pub busy_poll: Duration,
+    /// How workers read and write.
+    pub io: Io,
     /// Connections open at a time; one more is told so and closed.
     pub connections_max: u32,
     /// The longest frame, header included; `None` is what the longest item needs.
@@ -90,6 +117,7 @@ impl Default for Settings {
             workers: usable_cores(),
             pinning: Pinning::default(),
             busy_poll: Duration::ZERO,
+            io: Io::default(),
             connections_max: 32_768,
             frame_bytes_max: None,
             buffer_bytes_max: 32 << 20,
@@ -117,6 +145,11 @@ pub enum SettingError {
     /// Workers would never sleep.
     #[error("busy polling for {0:?} cannot work; accepted: 0s to {BUSY_POLL_MAX:?}")]
     BusyPoll(Duration),
+    /// The system has no io_uring for this process.
+    #[error(
+        "io_uring cannot work here: {0} (it takes Linux 6.1, kernel.io_uring_disabled = 0 and no filter of system calls that forbids it); accepted: auto or epoll"
+    )]
+    Uring(String),
     /// The limit of connections is out of range.
     #[error(
         "a server for {0} connections cannot work; accepted: 1 to {CONNECTIONS_MAX} connections"
@@ -168,6 +201,9 @@ impl Settings {
         }
         if self.busy_poll > BUSY_POLL_MAX {
             return Err(SettingError::BusyPoll(self.busy_poll));
+        }
+        if self.io == Io::Uring {
+            Ring::open().map_err(|error| SettingError::Uring(error.to_string()))?;
         }
         Tuning::of(self).check()?;
         if self.quarantine.len() > QUARANTINE_MAX {

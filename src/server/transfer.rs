@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, IoSlice};
 
 use super::connection::{Cause, Connection};
+use super::inputs::INPUT_AHEAD_BYTES;
 use super::service::Service;
 use crate::blackbox::Phase;
 
@@ -37,15 +38,28 @@ impl Service {
         if !connection.readable {
             return Ok(0);
         }
+        let outcome = connection.stream.read(into);
+        self.note_read(connection, into, outcome)
+    }
+
+    /// Notes what came of a read.
+    pub(super) fn note_read(
+        &self,
+        connection: &mut Connection,
+        into: &mut [u8],
+        mut outcome: io::Result<usize>,
+    ) -> Result<usize, Cause> {
         let count = loop {
-            match connection.stream.read(into) {
+            match outcome {
                 Ok(count) => break count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    (connection.readable, connection.peer_finished) = (false, false);
-                    return Ok(0);
-                }
-                Err(_) => return Err(Cause::Io),
+                Err(error) => match recoverable(&error) {
+                    Recovery::Retry => outcome = connection.stream.read(into),
+                    Recovery::Wait => {
+                        (connection.readable, connection.peer_finished) = (false, false);
+                        return Ok(0);
+                    }
+                    Recovery::None => return Err(Cause::Io),
+                },
             }
         };
         if count == 0 {
@@ -56,6 +70,7 @@ impl Service {
         if count < into.len() && !connection.peer_finished {
             connection.readable = false;
         }
+        connection.talks_at_length = count >= INPUT_AHEAD_BYTES;
         connection.active_ms = self.now.uptime_ms;
         self.station.counters.reads.add(1);
         self.station.counters.bytes_in.add(count as u64);
@@ -86,16 +101,33 @@ impl Service {
         Ok(Sent::by(connection))
     }
 
+    /// Notes what came of sending replies, and keeps those that the socket did not take.
+    pub(super) fn note_sent(
+        &self,
+        connection: &mut Connection,
+        replies: &[u8],
+        outcome: io::Result<usize>,
+    ) -> Result<Sent, Cause> {
+        let taken = self.written(outcome, || connection.stream.write(replies))?;
+        self.keep(connection, &replies[taken..])?;
+        Ok(Sent::by(connection))
+    }
+
     /// Keeps the output that the socket did not take as the connection's backlog.
     pub(super) fn keep_output(&mut self, connection: &mut Connection) -> Result<(), Cause> {
-        if !self.output.is_empty() {
-            self.station.counters.backlogs.add(1);
-            connection
-                .push_backlog(&self.output, self.now.uptime_ms, &self.shared.budget)
-                .map_err(|_| Cause::SlowReader)?;
-            self.output.clear();
-        }
+        self.keep(connection, &self.output)?;
+        self.output.clear();
         Ok(())
+    }
+
+    fn keep(&self, connection: &mut Connection, replies: &[u8]) -> Result<(), Cause> {
+        if replies.is_empty() {
+            return Ok(());
+        }
+        self.station.counters.backlogs.add(1);
+        connection
+            .push_backlog(replies, self.now.uptime_ms, &self.shared.budget)
+            .map_err(|_| Cause::SlowReader)
     }
 
     /// Sends on what waits for the reader.
@@ -122,15 +154,24 @@ impl Service {
     }
 
     fn write_by(&self, mut write: impl FnMut() -> io::Result<usize>) -> Result<usize, Cause> {
+        self.written(write(), write)
+    }
+
+    /// What came of a write, which is tried again where that may help.
+    fn written(
+        &self,
+        mut outcome: io::Result<usize>,
+        mut write: impl FnMut() -> io::Result<usize>,
+    ) -> Result<usize, Cause> {
         loop {
-            match write() {
+            match outcome {
                 Ok(count) => {
                     self.station.counters.writes.add(1);
                     self.station.counters.bytes_out.add(count as u64);
                     return Ok(count);
                 }
                 Err(error) => match recoverable(&error) {
-                    Recovery::Retry => {}
+                    Recovery::Retry => outcome = write(),
                     Recovery::Wait => return Ok(0),
                     Recovery::None => return Err(Cause::Io),
                 },

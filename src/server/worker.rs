@@ -6,7 +6,8 @@
 //!   └──────────────── sweep, where due: deadlines, and the end of a drain <───────┘
 //! ```
 //!
-//! Of several events, one connection is read before another has its turn ([`ahead`](super::ahead)).
+//! Several connections that are ready are served [`together`](super::together), or, without io_uring, one is read
+//! before another has its turn ([`ahead`](super::ahead)).
 //!
 //! Events are edge-triggered: a connection whose socket may hold more waits in the run queue, not in
 //! the kernel. Deadlines cost a request one store of the time; a sweep compares them.
@@ -23,8 +24,10 @@ use super::ahead::Ahead;
 use super::clock::whole_ms;
 use super::connection::{Cause, Connection, NEVER_MS, Phase};
 use super::listener::Accepted;
+use super::ring::{Ring, SOCKETS_MAX};
 use super::service::{Service, Turned};
 use super::shared::{Shared, Stage, Station};
+use super::together::Together;
 use crate::blackbox::Phase as Doing;
 use crate::dialect::Ending;
 use crate::engine::Session;
@@ -54,6 +57,10 @@ pub(crate) struct Worker {
     service: Service,
     connections: Slab<Connection>,
     run_queue: VecDeque<usize>,
+    /// Serves several connections together, where the system has what that takes.
+    together: Option<Together>,
+    /// Those that are to have a turn; between two waits, none.
+    ready: Vec<usize>,
     sweep_at_ms: u64,
     /// Until when it asks for events without waiting for them, by the monotonic clock.
     busy_until_ns: u64,
@@ -66,15 +73,26 @@ impl Worker {
         shared: Arc<Shared>,
         station: Arc<Station>,
         session: Session,
+        ring: Option<Ring>,
     ) -> Self {
         Self {
             poll,
             service: Service::new(shared, station, session),
             connections: Slab::new(),
             run_queue: VecDeque::new(),
+            together: ring.map(Together::new),
+            ready: Vec::new(),
             sweep_at_ms: 0,
             busy_until_ns: 0,
             draining: false,
+        }
+    }
+
+    /// Has what this thread needs to serve several connections together, or does without.
+    fn enable_together(&mut self) {
+        if let Some(Err(error)) = self.together.as_ref().map(Together::enable) {
+            tracing::warn!(%error, "a worker cannot use its io_uring, and goes on without");
+            self.together = None;
         }
     }
 
@@ -82,6 +100,7 @@ impl Worker {
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         self.service.introduce();
+        self.enable_together();
         loop {
             self.service.pen.enter(Doing::Sleeping);
             let polled = self.poll.poll(&mut events, self.patience());
@@ -203,47 +222,72 @@ impl Worker {
         entry.insert(Connection::new(accepted, now_ms));
     }
 
-    /// A turn for each connection that is ready. Where there are several, one is read before the turn of another.
+    /// A turn for each connection that is ready, and what somebody outside wants.
     fn serve(&mut self, events: &Events) {
-        let are_several = events.iter().nth(1).is_some();
-        let mut next = None;
-        for event in events.iter().map(Some).chain([None]) {
-            let mut now = next.take();
-            if let Some(Noticed::Ready(_, Some(ahead))) = &mut now {
-                self.service.fetch(ahead);
+        let mut ready = std::mem::take(&mut self.ready);
+        let mut is_called = false;
+        for event in events {
+            match event.token() {
+                WAKER => is_called = true,
+                Token(key) if self.notice(key, event) => ready.push(key),
+                Token(_) => {}
             }
-            let reads_ahead = are_several && self.service.was_brief();
-            next = event.map(|event| self.notice(event, reads_ahead));
-            match now {
-                Some(Noticed::Call) => {
-                    self.take_over();
-                    self.drill_if_ordered();
-                }
-                Some(Noticed::Ready(key, ahead)) => self.turn(key, ahead),
-                Some(Noticed::Nothing) | None => {}
-            }
+        }
+        if ready.len() > 1
+            && let Some(together) = self.together.take()
+        {
+            self.together = Some(self.serve_together(together, &ready));
+        } else {
+            self.serve_in_order(&ready);
+        }
+        ready.clear();
+        self.ready = ready;
+        if is_called {
+            self.take_over();
+            self.drill_if_ordered();
         }
     }
 
-    /// Notes what an event says, and reads ahead, where that is wanted.
-    fn notice(&mut self, event: &Event, reads_ahead: bool) -> Noticed {
-        let Token(key) = event.token();
-        if event.token() == WAKER {
-            return Noticed::Call;
-        }
+    /// Notes what an event says; whether that is worth a turn.
+    fn notice(&mut self, key: usize, event: &Event) -> bool {
         let Some(connection) = self.connections.get_mut(key) else {
-            return Noticed::Nothing;
+            return false;
         };
         connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         connection.peer_finished |= event.is_read_closed();
-        if !connection.readable && !connection.waits_for_reader() {
-            return Noticed::Nothing;
+        connection.readable || connection.waits_for_reader()
+    }
+
+    /// A turn for each of these, as many as there may be together at a time.
+    fn serve_together(&mut self, mut together: Together, ready: &[usize]) -> Together {
+        for keys in ready.chunks(SOCKETS_MAX) {
+            let (service, connections) = (&mut self.service, &mut self.connections);
+            for (key, turned) in together.turns(service, connections, keys) {
+                self.after_turn(key, turned);
+            }
         }
-        let ahead = match reads_ahead {
-            true => self.service.read_ahead(connection),
-            false => None,
-        };
-        Noticed::Ready(key, ahead)
+        together
+    }
+
+    /// A turn for each of these. Where there are several, one is read before the turn of another.
+    fn serve_in_order(&mut self, ready: &[usize]) {
+        let are_several = ready.len() > 1;
+        let mut next = None;
+        for key in ready.iter().copied().map(Some).chain([None]) {
+            let mut now = next.take();
+            if let Some((_, Some(ahead))) = &mut now {
+                self.service.fetch(ahead);
+            }
+            let reads_ahead = are_several && self.service.was_brief();
+            next = key.map(|key| {
+                let connection = self.connections.get_mut(key).filter(|_| reads_ahead);
+                let ahead = connection.and_then(|it| self.service.read_ahead(it));
+                (key, ahead)
+            });
+            if let Some((key, ahead)) = now {
+                self.turn(key, ahead);
+            }
+        }
     }
 
     fn turn(&mut self, key: usize, ahead: Option<Ahead>) {
@@ -418,17 +462,6 @@ impl Worker {
             }
         }
     }
-}
-
-/// What an event says.
-#[derive(Debug)]
-enum Noticed {
-    /// Somebody outside wants something of the worker.
-    Call,
-    /// The connection at this place is to have a turn, of which this was read ahead.
-    Ready(usize, Option<Ahead>),
-    /// Nothing that is worth a turn.
-    Nothing,
 }
 
 /// What the time says about a connection.

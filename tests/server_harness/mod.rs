@@ -10,7 +10,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use larder::server::{Address, Running, Server, Settings};
+use larder::server::{Address, Io, Running, Server, Settings};
 use larder::{Cache, Config};
 use larder_protocol::{Decoded, Response, Status, decode_response};
 
@@ -21,12 +21,15 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const HELLO: &[u8] =
     b"\x01\0\0\0\x01\0\0\0\x04\0\0\0\x14\0\0\0LRDR\x01\0\x01\0\0\0\0\0\0\0\0\0demo";
 
-/// Settings on a free port with this many workers.
+/// Settings on a free port with this many workers; `LARDER_TEST_IO=epoll` has these read and write as where the
+/// system has no io_uring.
 pub fn settings(workers: usize) -> Settings {
     let listen = vec![Address::Tcp(([127, 0, 0, 1], 0).into())];
+    let by_epoll = std::env::var("LARDER_TEST_IO").is_ok_and(|io| io == "epoll");
     Settings {
         listen,
         workers,
+        io: if by_epoll { Io::Epoll } else { Io::Auto },
         ..Settings::default()
     }
 }

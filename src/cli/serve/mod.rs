@@ -20,7 +20,7 @@ use super::admin::{AdminAddress, EvidencePlace};
 use super::settings::{Loaded, Loader};
 use super::units;
 use crate::engine::{AccessTimes, Cache, Config, ConfigError, HugePages, Limits, Prefault};
-use crate::server::{self, Address, DeadlyKey, Pinning, Quarantined, Settings};
+use crate::server::{self, Address, DeadlyKey, Io, Pinning, Quarantined, Settings};
 use crate::supervisor::can_keep_evidence;
 use refusal::Refusal;
 
@@ -72,6 +72,11 @@ pub(crate) struct ServeOptions {
     /// sooner, and takes a core meanwhile
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = units::short_duration)]
     busy_poll: Duration,
+
+    /// How workers read and write: uring serves the connections that are ready together, by io_uring; epoll
+    /// each by itself; auto is uring where the system allows it
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    io: IoBy,
 
     /// Connections open at a time [default: 32768, or what the limit of open files allows]
     #[arg(long, value_name = "N", value_parser = units::number::<u32>)]
@@ -238,6 +243,27 @@ impl From<HugePagesWhen> for HugePages {
     }
 }
 
+/// By which of the system's interfaces to read and write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum IoBy {
+    /// io_uring where the system allows it.
+    Auto,
+    /// epoll alone.
+    Epoll,
+    /// io_uring, or no server.
+    Uring,
+}
+
+impl From<IoBy> for Io {
+    fn from(by: IoBy) -> Self {
+        match by {
+            IoBy::Auto => Self::Auto,
+            IoBy::Epoll => Self::Epoll,
+            IoBy::Uring => Self::Uring,
+        }
+    }
+}
+
 /// Runs a server until a signal ends it. `arguments` says the same as the options: worker processes get
 /// them, so that all have the settings that the server was started with.
 pub(crate) fn run(loaded: Loaded<ServeOptions>, loader: Loader) -> ExitCode {
@@ -282,6 +308,7 @@ fn settings(options: &ServeOptions) -> Result<Settings, Refusal> {
             Pinning::Free
         },
         busy_poll: options.busy_poll,
+        io: options.io.into(),
         connections_max: options.connections_max.unwrap_or(defaults.connections_max),
         frame_bytes_max,
         buffer_bytes_max: options.buffer_memory,

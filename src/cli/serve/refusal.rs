@@ -71,6 +71,7 @@ impl From<SettingError> for Refusal {
             SettingError::NoAddress => vec!["listen"],
             SettingError::Workers(_) => vec!["workers"],
             SettingError::BusyPoll(_) => vec!["busy-poll"],
+            SettingError::Uring(_) => vec!["io"],
             SettingError::Connections(_) => vec!["connections-max"],
             SettingError::Frame(_) => vec!["frame-bytes-max", "key-bytes-max", "value-bytes-max"],
             SettingError::Values(_) => vec!["value-bytes-max"],

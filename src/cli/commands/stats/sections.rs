@@ -32,6 +32,7 @@ const SECTIONS: &[(&str, &[(&str, Kind)])] = &[
             ("workers", Level),
             ("addresses", Level),
             ("memcached_addresses", Level),
+            ("io", Level),
             ("rss_bytes", Level),
             ("cpu_us", Count),
             ("cpu_user_us", Count),

@@ -1,0 +1,165 @@
+//! Serving together: the connections of a wait are received from in one call of the system, and sent to in one.
+//!
+//! ```text
+//!   receive from all ─> ask for all buckets ─> ask for all items ─> a turn for each, ─> send to all
+//!                                                                   replies kept
+//! ```
+//!
+//! Where clients wait for each reply, most of what a request costs is the way into the system and out of it,
+//! twice; together, all of a wait share that, and memory is waited for by all of them at once. It needs
+//! io_uring ([`Ring`]); without it connections are read [`ahead`](super::ahead), one by one.
+//!
+//! Only the last replies of a turn are kept, and only few bytes: what is more leaves at once. A
+//! connection whose turn went otherwise (it ends, it waits for its reader, it sends a large value) has nothing
+//! to do with it. Nobody's replies wait for anything but the turns of the same wait.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsFd;
+
+use slab::Slab;
+
+use super::ahead::Ahead;
+use super::connection::Connection;
+use super::ring::Ring;
+use super::service::{Service, Turned};
+use super::transfer::Sent;
+use crate::blackbox::Phase;
+
+/// LIMIT: bytes of a turn's replies that are kept. The way into the system is a small part of sending more.
+const KEPT_BYTES_MAX: usize = 16 << 10;
+
+/// What a worker serves connections together with.
+#[derive(Debug)]
+pub(crate) struct Together {
+    ring: Ring,
+    outcomes: Vec<io::Result<usize>>,
+    members: Vec<Member>,
+}
+
+/// One of the connections that are served together.
+#[derive(Debug)]
+struct Member {
+    /// Its place among the worker's connections.
+    key: usize,
+    ahead: Option<Ahead>,
+    turned: Turned,
+    /// Where its replies are among those that are kept.
+    replies: Range<usize>,
+}
+
+/// Replies that leave when all have had their turns.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    replies: Vec<u8>,
+    /// Whether there is somebody who will send them.
+    is_wanted: bool,
+}
+
+impl Together {
+    pub(crate) fn new(ring: Ring) -> Self {
+        Self {
+            ring,
+            outcomes: Vec::new(),
+            members: Vec::new(),
+        }
+    }
+
+    /// Makes it the calling thread's.
+    pub(crate) fn enable(&self) -> io::Result<()> {
+        self.ring.enable()
+    }
+
+    /// A turn for each of up to [`SOCKETS_MAX`](super::ring::SOCKETS_MAX) connections; what each then needs.
+    pub(crate) fn turns<'t>(
+        &'t mut self,
+        service: &mut Service,
+        connections: &mut Slab<Connection>,
+        keys: &[usize],
+    ) -> impl Iterator<Item = (usize, Turned)> + use<'t> {
+        self.read(service, connections, keys);
+        for ahead in self.members.iter_mut().filter_map(|it| it.ahead.as_mut()) {
+            service.fetch(ahead);
+        }
+        service.kept.is_wanted = true;
+        for member in &mut self.members {
+            let begin = service.kept.replies.len();
+            member.turned = service.turn(&mut connections[member.key], member.ahead.take());
+            member.replies = begin..service.kept.replies.len();
+        }
+        service.kept.is_wanted = false;
+        self.send(service, connections);
+        self.members.drain(..).map(|it| (it.key, it.turned))
+    }
+
+    /// Reads what turns will begin with, from all whose turns begin with a read.
+    fn read(&mut self, service: &mut Service, connections: &mut Slab<Connection>, keys: &[usize]) {
+        for &key in keys {
+            let Some(connection) = connections.get(key) else {
+                continue;
+            };
+            let begins_with_a_read = connection.begins_with_a_read();
+            self.members.push(Member {
+                key,
+                ahead: begins_with_a_read.then(|| Ahead::into(service.inputs.take_ahead())),
+                turned: Turned::Wait,
+                replies: 0..0,
+            });
+        }
+        service.pen.enter(Phase::Reading);
+        let receives = self.members.iter_mut().filter_map(|member| {
+            let socket = connections[member.key].stream.as_fd();
+            Some((socket, &mut *member.ahead.as_mut()?.input))
+        });
+        self.ring.receive(receives, &mut self.outcomes);
+        let aheads = self.members.iter_mut();
+        let aheads = aheads.filter_map(|it| Some((it.key, it.ahead.as_mut()?)));
+        for ((key, ahead), outcome) in aheads.zip(self.outcomes.drain(..)) {
+            let connection = &mut connections[key];
+            ahead.outcome = service.note_read(connection, &mut ahead.input, outcome);
+            service.foresee(connection, ahead);
+        }
+    }
+
+    /// Sends the replies that were kept.
+    fn send(&mut self, service: &mut Service, connections: &mut Slab<Connection>) {
+        let replies = std::mem::take(&mut service.kept.replies);
+        service.pen.enter(Phase::Writing);
+        let with_replies = |it: &&Member| !it.replies.is_empty();
+        let sends = self.members.iter().filter(with_replies);
+        let sends = sends.map(|it| {
+            let socket = connections[it.key].stream.as_fd();
+            (socket, &replies[it.replies.clone()])
+        });
+        self.ring.send(sends, &mut self.outcomes);
+        let members = self.members.iter_mut();
+        let members = members.filter(|it| !it.replies.is_empty());
+        for (member, outcome) in members.zip(self.outcomes.drain(..)) {
+            let connection = &mut connections[member.key];
+            let sent = service.note_sent(connection, &replies[member.replies.clone()], outcome);
+            match sent {
+                Ok(Sent::All) => {}
+                Ok(_) => member.turned = Turned::Wait,
+                Err(cause) => member.turned = Turned::Close(cause),
+            }
+        }
+        service.kept.replies = replies;
+        service.kept.replies.clear();
+    }
+}
+
+impl Service {
+    /// Keeps the replies of a turn for the call that sends those of all, where there will be one.
+    pub(super) fn keep_replies(&mut self, connection: &Connection) -> bool {
+        let may_wait = self.kept.is_wanted
+            && self.output.len() <= KEPT_BYTES_MAX
+            && !connection.waits_for_reader();
+        if may_wait {
+            self.kept.replies.append(&mut self.output);
+        }
+        may_wait
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! The two ways to read and write, by io_uring and by epoll alone: the same to every client, and where the system
+//! forbids the first, the second serves, or the server says why not.
+#![cfg(feature = "server")]
+
+#[path = "support/process.rs"]
+mod process;
+mod server_harness;
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+
+use larder::server::{Address, Io, Settings};
+use process::{ServerProcess, larder};
+use serde_json::Value;
+use server_harness::{Raw, settings, start};
+
+/// Clients whose requests come in parts and all at the same time; among them one that asks for much and reads it
+/// late, and some that leave without having read.
+fn serves_all_at_once(io: Io) {
+    const CLIENTS: usize = 150;
+    let running = start(Settings {
+        io,
+        memcached: vec![Address::Tcp(([127, 0, 0, 1], 0).into())],
+        ..settings(1)
+    });
+    let Address::Tcp(address) = running.memcached_addresses()[0] else {
+        panic!("not a TCP address")
+    };
+    let connect = || Raw::connect_to(address);
+    let mut late = connect();
+    let much = "v".repeat(60_000);
+    late.send(format!("set much 0 0 60000\r\n{much}\r\n").as_bytes());
+    assert_eq!(late.read_exactly(8), b"STORED\r\n");
+    late.send(&b"get much\r\n".repeat(400));
+    let mut clients: Vec<Raw> = (0..CLIENTS).map(|_| connect()).collect();
+    for round in 0..20 {
+        let cut = 1 + round * 2;
+        let request = |at: usize| {
+            format!("set key{at:03} 0 0 7\r\n{at:03}{round:04}\r\nget key{at:03}\r\nget none\r\n")
+        };
+        for (at, client) in clients.iter_mut().enumerate() {
+            client.send(&request(at).as_bytes()[..cut]);
+        }
+        let mut gone = connect();
+        gone.send(&b"get much\r\n".repeat(5));
+        drop(gone);
+        for (at, client) in clients.iter_mut().enumerate() {
+            client.send(&request(at).as_bytes()[cut..]);
+        }
+        for (at, client) in clients.iter_mut().enumerate() {
+            let expected =
+                format!("STORED\r\nVALUE key{at:03} 0 7\r\n{at:03}{round:04}\r\nEND\r\nEND\r\n");
+            let told = client.read_exactly(expected.len());
+            assert_eq!(String::from_utf8(told).unwrap(), expected);
+        }
+    }
+    let expected = format!("VALUE much 0 60000\r\n{much}\r\nEND\r\n");
+    for _ in 0..400 {
+        assert!(late.read_exactly(expected.len()) == expected.as_bytes());
+    }
+}
+
+#[test]
+fn clients_are_served_together() {
+    serves_all_at_once(Io::Auto);
+}
+
+#[test]
+fn clients_are_served_by_epoll_alone() {
+    serves_all_at_once(Io::Epoll);
+}
+
+/// A server with these options, for which the system has no io_uring if it is `forbidden`, as in most containers.
+fn serve(options: &[&str], is_forbidden: bool) -> ServerProcess {
+    let usual = ["serve", "--listen", "127.0.0.1:0", "--memory", "8MiB"];
+    let mut command = larder(&[&usual, options].concat());
+    command.env("LARDER_ADMIN", "none");
+    if is_forbidden {
+        // SAFETY: it makes system calls and nothing else.
+        unsafe { command.pre_exec(forbid_io_uring) };
+    }
+    ServerProcess::run_by(&mut command, Stdio::piped())
+}
+
+/// Has the system refuse this process, and whatever it starts, an io_uring.
+fn forbid_io_uring() -> io::Result<()> {
+    const LOAD_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const SKIP_IF_NOT: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const ANSWER: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code, unequal, k| libc::sock_filter {
+        code,
+        jt: 0,
+        jf: unequal,
+        k,
+    };
+    let mut steps = [
+        step(LOAD_NUMBER, 0, 0),
+        step(SKIP_IF_NOT, 1, libc::SYS_io_uring_setup as u32),
+        step(ANSWER, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(ANSWER, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog {
+        len: steps.len() as u16,
+        filter: steps.as_mut_ptr(),
+    };
+    // SAFETY: it takes numbers only.
+    let alone = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    // SAFETY: it reads the filter, which lasts.
+    let filtered = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) };
+    match (alone, filtered) {
+        (0, 0) => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// How it reads and writes.
+fn told_by(server: &ServerProcess) -> String {
+    let stats = server.run(&["stats", "settings", "--json"]);
+    let stats: Value = serde_json::from_str(&stats.stdout).unwrap();
+    stats["io"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn where_io_uring_is_forbidden_epoll_serves() {
+    for supervised in [&["--no-supervisor"][..], &[]] {
+        let server = serve(supervised, true);
+        assert_eq!(told_by(&server), "epoll");
+        assert_eq!(server.run(&["set", "key", "value"]).code, Some(0));
+        server.signal("-TERM");
+        let (code, log) = server.wait();
+        assert_eq!(code, Some(0));
+        assert!(log.contains("there is no io_uring"), "{log}");
+    }
+    let asked_for = serve(&["--io", "epoll"], false);
+    assert_eq!(told_by(&asked_for), "epoll");
+}
+
+#[test]
+fn io_uring_that_was_asked_for_and_is_forbidden_is_refused() {
+    for supervised in [&["--no-supervisor"][..], &[]] {
+        let server = serve(&[supervised, &["--io", "uring"]].concat(), true);
+        assert_eq!(server.ready(), "");
+        let (code, log) = server.wait();
+        assert_eq!(code, Some(2), "{log}");
+        let sentence = "larder serve: io_uring cannot work here: Operation not permitted";
+        assert!(log.contains(sentence), "{log}");
+        assert!(log.contains("accepted: auto or epoll"), "{log}");
+    }
+}
+
+#[test]
+fn io_uring_serves_where_the_system_has_it() {
+    let server = serve(&["--io", "uring"], false);
+    if server.ready().is_empty() {
+        // This machine has none; then the server says so.
+        let (code, log) = server.wait();
+        assert_eq!(code, Some(2), "{log}");
+        return;
+    }
+    assert_eq!(told_by(&server), "uring");
+    assert_eq!(told_by(&serve(&[], false)), "uring", "also by default");
+}
