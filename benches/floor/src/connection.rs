@@ -1,6 +1,8 @@
 //! A connection: what it has not finished saying, and what it was not told yet.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
 
 use mio::net::TcpStream;
 
@@ -31,6 +33,20 @@ impl Connection {
         }
     }
 
+    pub(crate) fn socket(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+
+    /// Whether replies wait for the socket.
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Keeps replies that the socket did not take.
+    pub(crate) fn keep(&mut self, replies: &[u8]) {
+        self.backlog = replies.to_vec();
+    }
+
     /// Reads once and writes once, and again only where the read filled all the room there is, or where
     /// the peer has finished: nothing else tells of that end.
     pub(crate) fn turn(&mut self, replies: &Replies, room: &mut [u8], finished: bool) -> State {
@@ -44,11 +60,11 @@ impl Connection {
     }
 
     fn step(&mut self, replies: &Replies, room: &mut [u8], finished: bool) -> io::Result<Step> {
-        if !self.backlog.is_empty() {
+        if self.has_backlog() {
             let backlog = std::mem::take(&mut self.backlog);
             self.write(&backlog)?;
         }
-        if !self.backlog.is_empty() {
+        if self.has_backlog() {
             return Ok(Step::Rest);
         }
         let bytes = match self.stream.read(room) {
@@ -58,16 +74,30 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(Step::Again),
             Err(error) => return Err(error),
         };
-        let answer = requests::count(&room[..bytes], &mut self.rest, replies)
-            .map_err(|_| ErrorKind::InvalidData)?;
-        match replies.laid_out(&answer) {
-            Some(laid_out) => self.write(laid_out)?,
-            None => self.write(&replies.joined(&answer))?,
-        }
+        let answer = self.answer(&room[..bytes], replies)?;
+        self.write(&answer)?;
         Ok(if finished || bytes == room.len() {
             Step::Again
         } else {
             Step::Rest
+        })
+    }
+
+    /// The replies to what was read.
+    ///
+    /// # Errors
+    ///
+    /// It was nonsense.
+    pub(crate) fn answer<'r>(
+        &mut self,
+        read: &[u8],
+        replies: &'r Replies,
+    ) -> io::Result<Cow<'r, [u8]>> {
+        let answer =
+            requests::count(read, &mut self.rest, replies).map_err(|_| ErrorKind::InvalidData)?;
+        Ok(match replies.laid_out(&answer) {
+            Some(laid_out) => Cow::Borrowed(laid_out),
+            None => Cow::Owned(replies.joined(&answer)),
         })
     }
 
@@ -78,7 +108,7 @@ impl Connection {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => replies = &replies[written..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.backlog = replies.to_vec();
+                    self.keep(replies);
                     return Ok(());
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

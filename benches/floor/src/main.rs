@@ -5,10 +5,9 @@
 //! A turn of a connection is one read and one write. A read that does not fill the buffer says that
 //! there is no more, so none is made to learn that.
 //!
-//! `--io uring` is the same on io_uring, to ask anew on another kernel or processor whether that costs
-//! less; BENCHMARKS.md tells what it came to.
+//! `--io uring` is the same with the reads of all that are ready in one call of io_uring, and the writes in
+//! another: the floor under servers that do so, and below the first.
 
-mod buffers;
 mod connection;
 mod epoll;
 mod requests;

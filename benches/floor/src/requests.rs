@@ -105,21 +105,6 @@ pub(crate) fn count(
 }
 
 impl Answer {
-    /// Adds what was asked for after this.
-    pub(crate) fn append(&mut self, later: Self, replies: &Replies) {
-        if self.other.is_empty() {
-            self.reads += later.reads;
-            self.other = later.other;
-        } else {
-            self.other.extend(replies.joined(&later));
-        }
-    }
-
-    /// Length of all replies.
-    pub(crate) fn bytes(&self, replies: &Replies) -> usize {
-        self.reads * replies.read_bytes + self.other.len()
-    }
-
     /// Answers a line; gives the length of the data behind it.
     #[inline]
     fn add(&mut self, line: &[u8], replies: &Replies) -> Result<usize, Nonsense> {

@@ -1,99 +1,57 @@
-//! The same by io_uring: one system call per turn. It submits the replies of the turn before, all
-//! together, and waits for what was received meanwhile, into buffers that the kernel takes from
-//! those it was given (`buffers.rs`). Accepting and receiving are operations that go on by themselves.
+//! The same, but for the calls: those that are ready are read by one call of io_uring and written to by
+//! another, as Larder does it (`src/server/together.rs`). Each read and write says that it does not wait, so both
+//! are done when the call that hands them over is.
 //!
-//! Sends do not wait, and say nothing where all was sent: they are tried within the call that submits
-//! them, so after it the replies are gone unless a completion says otherwise. Then the rest waits until
-//! the socket takes more, and what is asked for meanwhile is counted.
-//!
-//! A connection that has ended leaves its place at the end of the next turn: its last replies are sent by
-//! then, and no completion of theirs finds another connection there.
+//! Whoever has filled its room, has finished, or did not take all its replies goes on as with epoll.
 
 use std::borrow::Cow;
-use std::io::{self, ErrorKind};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::io;
 
-use io_uring::squeue::{Entry, Flags};
+use io_uring::squeue::Entry;
 use io_uring::types::Fd;
-use io_uring::{IoUring, cqueue, opcode};
+use io_uring::{IoUring, opcode};
 use slab::Slab;
 
-use crate::buffers::{self, Buffers};
-use crate::requests::{self, Answer, Replies, Rest};
+use crate::connection::Connection;
+use crate::epoll::{self, Ready};
+use crate::requests::Replies;
 
-/// LIMIT: operations submitted at once; more are submitted in parts.
-const SUBMISSIONS: u32 = 1024;
+/// LIMIT: connections that are read by one call.
+const TOGETHER: usize = 64;
 
-/// LIMIT: completions that wait, and connections: what was not sent must be told in the same call.
-const COMPLETIONS: u32 = 4096;
+/// LIMIT: bytes of one read.
+const READ_BYTES: usize = 16 << 10;
 
-/// LIMIT: replies that wait for a reader; one that is further behind is disconnected.
-const WAITING_BYTES_MAX: usize = 64 << 20;
-
-/// What a completion is of, in the low bits of its data; the connection's key is above.
-const ACCEPTED: u64 = 0;
-const RECEIVED: u64 = 1;
-const NOT_SENT: u64 = 2;
-const WRITABLE: u64 = 3;
-const KIND_BITS: u32 = 2;
-
-struct Connection<'a> {
-    stream: TcpStream,
-    rest: Rest,
-    /// What was asked for and is not being answered yet.
-    asked: Answer,
-    /// The replies that were last sent; the kernel reads them in the call that submits them.
-    sending: Cow<'a, [u8]>,
-    /// Those that the socket did not take; they go before all others.
-    backlog: Vec<u8>,
-    /// The socket takes no more for now.
-    is_full: bool,
-    /// It is among those of this turn that may have something to send.
-    is_due: bool,
-}
-
-struct Server<'a> {
-    // Declared first, dropped first: the kernel forgets the buffers before they go.
+struct Server<'r> {
     ring: IoUring,
-    buffers: Buffers,
-    listener: TcpListener,
-    replies: &'a Replies,
-    connections: Slab<Connection<'a>>,
-    due: Vec<usize>,
-    /// Those that ended in this turn.
-    ended: Vec<usize>,
-    /// Those that ended in the one before.
-    leaving: Vec<usize>,
+    /// What came of each operation, by its place among those that were handed over with it.
+    outcomes: Vec<i32>,
+    rooms: Vec<[u8; READ_BYTES]>,
+    replies: &'r Replies,
 }
 
-/// Serves until something is wrong with the listener or with the ring.
-pub(crate) fn serve(listener: TcpListener, replies: &Replies) -> io::Result<()> {
-    let ring = ring()?;
-    // SAFETY: both are fields of the server, which drops the ring first.
-    let buffers = unsafe { Buffers::register(&ring.submitter())? };
-    Server {
-        ring,
-        buffers,
-        listener,
+/// Serves until something is wrong with the listener, with epoll or with the ring.
+pub(crate) fn serve(listener: std::net::TcpListener, replies: &Replies) -> io::Result<()> {
+    let mut server = Server {
+        ring: ring()?,
+        outcomes: Vec::new(),
+        rooms: vec![[0; READ_BYTES]; TOGETHER],
         replies,
-        connections: Slab::new(),
-        due: Vec::new(),
-        ended: Vec::new(),
-        leaving: Vec::new(),
-    }
-    .run()
+    };
+    epoll::each_wait(listener, |connections, ready| {
+        ready
+            .chunks(TOGETHER)
+            .try_for_each(|part| server.turns(connections, part))
+    })
 }
 
 /// The ring, where the kernel has one for us.
 pub(crate) fn ring() -> io::Result<IoUring> {
     IoUring::builder()
-        .setup_cqsize(COMPLETIONS)
         .setup_submit_all()
         .setup_single_issuer()
-        .setup_coop_taskrun()
         .setup_defer_taskrun()
-        .build(SUBMISSIONS)
+        .build(TOGETHER as u32)
         .map_err(|error| {
             let needed = "it takes Linux 6.1, kernel.io_uring_disabled=0 and no filter on the call";
             io::Error::new(
@@ -104,205 +62,81 @@ pub(crate) fn ring() -> io::Result<IoUring> {
 }
 
 impl Server<'_> {
-    fn run(&mut self) -> io::Result<()> {
-        self.accept()?;
-        let mut completions = Vec::new();
-        loop {
-            let wanted = usize::from(self.leaving.is_empty());
-            match self.ring.submit_and_wait(wanted) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                submitted => submitted?,
-            };
-            completions.extend(self.ring.completion());
-            for completion in completions.drain(..) {
-                self.complete(&completion)?;
-            }
-            self.buffers.publish();
-            for key in self.leaving.drain(..) {
-                // An operation that waits for the socket to take more would hold it open.
-                self.connections.remove(key).shut_down();
-            }
-            std::mem::swap(&mut self.ended, &mut self.leaving);
-            self.answer()?;
-        }
-    }
-
-    fn complete(&mut self, completion: &cqueue::Entry) -> io::Result<()> {
-        let data = completion.user_data();
-        let key = (data >> KIND_BITS) as usize;
-        match data & ((1 << KIND_BITS) - 1) {
-            ACCEPTED => self.accepted(completion),
-            RECEIVED => self.received(key, completion),
-            NOT_SENT => self.not_sent(key, completion.result()),
-            _ => self.writable(key),
-        }
-    }
-
-    fn accepted(&mut self, completion: &cqueue::Entry) -> io::Result<()> {
-        if let Some(stream) = accepted(completion.result())? {
-            // SAFETY: the kernel has just opened it for us.
-            let stream = unsafe { TcpStream::from_raw_fd(stream) };
-            if self.connections.len() < COMPLETIONS as usize {
-                stream.set_nodelay(true)?;
-                let key = self.connections.insert(Connection::new(stream));
-                self.receive(key)?;
-            }
-        }
-        match cqueue::more(completion.flags()) {
-            true => Ok(()),
-            false => self.accept(),
-        }
-    }
-
-    /// Bytes in a buffer, or the end of a connection.
-    fn received(&mut self, key: usize, completion: &cqueue::Entry) -> io::Result<()> {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return Ok(());
-        };
-        let mut is_open = completion.result() == -libc::ENOBUFS;
-        if let Some(buffer) = cqueue::buffer_select(completion.flags()) {
-            let bytes = completion.result().max(0) as usize;
-            let received = self.buffers.received(buffer, bytes);
-            is_open = bytes > 0 && connection.take(received, self.replies);
-            self.buffers.give_back(buffer);
-            connection.falls_due(key, &mut self.due);
-        }
-        match (is_open, cqueue::more(completion.flags())) {
-            (true, true) => {}
-            (true, false) => self.receive(key)?,
-            // The operation goes on until it finds that there is nothing more to receive.
-            (false, true) => connection.shut_down(),
-            (false, false) => self.ended.push(key),
-        }
-        Ok(())
-    }
-
-    /// The socket took some of the replies, or none.
-    fn not_sent(&mut self, key: usize, result: i32) -> io::Result<()> {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return Ok(());
-        };
-        if result < 0 && result != -libc::EAGAIN {
-            connection.shut_down();
-            return Ok(());
-        }
-        connection.backlog = connection.sending[result.max(0) as usize..].to_vec();
-        connection.is_full = true;
-        let socket = Fd(connection.stream.as_raw_fd());
-        let wait = opcode::PollAdd::new(socket, libc::POLLOUT as u32).build();
-        self.push(wait, WRITABLE, key)
-    }
-
-    fn writable(&mut self, key: usize) -> io::Result<()> {
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.is_full = false;
-            connection.falls_due(key, &mut self.due);
-        }
-        Ok(())
-    }
-
-    /// Lays out what is sent with the next call.
-    fn answer(&mut self) -> io::Result<()> {
-        for at in 0..self.due.len() {
-            let key = self.due[at];
-            let Some(connection) = self.connections.get_mut(key) else {
+    fn turns(&mut self, connections: &mut Slab<Connection>, ready: &[Ready]) -> io::Result<()> {
+        let (late, brief): (Vec<Ready>, Vec<Ready>) =
+            (ready.iter()).partition(|it| connections[it.key].has_backlog());
+        let receives = brief.iter().zip(&mut self.rooms).map(|(ready, room)| {
+            let socket = Fd(connections[ready.key].socket());
+            let receive = opcode::Recv::new(socket, room.as_mut_ptr(), READ_BYTES as u32);
+            receive.flags(libc::MSG_DONTWAIT).build()
+        });
+        // SAFETY: the rooms last as long as the ring.
+        unsafe { run(&mut self.ring, receives.collect(), &mut self.outcomes)? };
+        let mut again = late;
+        let mut answers = Vec::new();
+        for ((ready, room), received) in brief.iter().zip(&self.rooms).zip(&self.outcomes) {
+            let connection = &mut connections[ready.key];
+            let bytes = usize::try_from(*received).unwrap_or(0);
+            let Ok(answer) = connection.answer(&room[..bytes], self.replies) else {
+                connections.remove(ready.key);
                 continue;
             };
-            connection.is_due = false;
-            if connection.is_full {
-                continue;
+            if !answer.is_empty() {
+                answers.push((ready.key, answer));
             }
-            connection.answer(self.replies);
-            let (bytes, count) = (connection.sending.as_ptr(), connection.sending.len());
-            if count == 0 {
-                continue;
+            if bytes == READ_BYTES || bytes == 0 || ready.finished {
+                again.push(*ready);
             }
-            let socket = Fd(connection.stream.as_raw_fd());
-            // All of them or a completion: without the second flag a part would count as success.
-            let flags = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-            let send = opcode::Send::new(socket, bytes, count as u32).flags(flags);
-            self.push(send.build().flags(Flags::SKIP_SUCCESS), NOT_SENT, key)?;
         }
-        self.due.clear();
+        self.send(connections, &answers)?;
+        for ready in again {
+            epoll::turn(connections, ready, self.replies, &mut self.rooms[0]);
+        }
         Ok(())
     }
 
-    fn accept(&mut self) -> io::Result<()> {
-        let accept = opcode::AcceptMulti::new(Fd(self.listener.as_raw_fd()));
-        self.push(accept.build(), ACCEPTED, 0)
-    }
-
-    fn receive(&mut self, key: usize) -> io::Result<()> {
-        let socket = Fd(self.connections[key].stream.as_raw_fd());
-        let receive = opcode::RecvMulti::new(socket, buffers::GROUP);
-        self.push(receive.build(), RECEIVED, key)
-    }
-
-    fn push(&mut self, operation: Entry, kind: u64, key: usize) -> io::Result<()> {
-        let operation = operation.user_data((key as u64) << KIND_BITS | kind);
-        // SAFETY: an operation names no memory but buffers, which outlive the ring, or replies, which
-        // stay where they are until the call that submits them is over.
-        while unsafe { self.ring.submission().push(&operation) }.is_err() {
-            self.ring.submit()?;
+    fn send(
+        &mut self,
+        connections: &mut Slab<Connection>,
+        answers: &[(usize, Cow<'_, [u8]>)],
+    ) -> io::Result<()> {
+        let sends = answers.iter().map(|(key, answer)| {
+            let socket = Fd(connections[*key].socket());
+            let send = opcode::Send::new(socket, answer.as_ptr(), answer.len() as u32);
+            send.flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).build()
+        });
+        // SAFETY: the answers last until this returns.
+        unsafe { run(&mut self.ring, sends.collect(), &mut self.outcomes)? };
+        for ((key, answer), sent) in answers.iter().zip(&self.outcomes) {
+            // One that is gone is found so when the rest is sent, or it is read.
+            let sent = usize::try_from(*sent).unwrap_or(0);
+            if sent < answer.len() {
+                connections[*key].keep(&answer[sent..]);
+            }
         }
         Ok(())
     }
 }
 
-impl<'a> Connection<'a> {
-    fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            rest: Rest::default(),
-            asked: Answer::default(),
-            sending: Cow::Borrowed(&[]),
-            backlog: Vec::new(),
-            is_full: false,
-            is_due: false,
-        }
+/// Hands operations over, which are done when this returns.
+///
+/// # Safety
+/// What they name must last until then.
+unsafe fn run(
+    ring: &mut IoUring,
+    operations: Vec<Entry>,
+    outcomes: &mut Vec<i32>,
+) -> io::Result<()> {
+    let numbered = operations.into_iter().zip(0..);
+    let numbered: Vec<Entry> = numbered.map(|(it, place)| it.user_data(place)).collect();
+    outcomes.clear();
+    outcomes.resize(numbered.len(), 0);
+    // SAFETY: the caller's promise.
+    let pushed = unsafe { ring.submission().push_multiple(&numbered) };
+    pushed.expect("no more than there is room for");
+    ring.submit_and_wait(numbered.len())?;
+    for completion in ring.completion() {
+        outcomes[completion.user_data() as usize] = completion.result();
     }
-
-    /// Counts what was asked for; `false` for nonsense, and where too much waits already.
-    fn take(&mut self, received: &[u8], replies: &Replies) -> bool {
-        match requests::count(received, &mut self.rest, replies) {
-            Ok(answer) => self.asked.append(answer, replies),
-            Err(_) => return false,
-        }
-        self.backlog.len() + self.asked.bytes(replies) <= WAITING_BYTES_MAX
-    }
-
-    fn falls_due(&mut self, key: usize, due: &mut Vec<usize>) {
-        if !self.is_due {
-            self.is_due = true;
-            due.push(key);
-        }
-    }
-
-    /// What is sent next: the backlog, and the replies to all that was asked for.
-    fn answer(&mut self, replies: &'a Replies) {
-        let answer = std::mem::take(&mut self.asked);
-        self.sending = match replies.laid_out(&answer) {
-            Some(laid_out) if self.backlog.is_empty() => Cow::Borrowed(laid_out),
-            _ => {
-                let mut all = std::mem::take(&mut self.backlog);
-                all.extend(replies.joined(&answer));
-                Cow::Owned(all)
-            }
-        };
-    }
-
-    /// Ends the operations that wait for the socket.
-    fn shut_down(&self) {
-        // A peer that is gone already is as good.
-        let _ = self.stream.shutdown(Shutdown::Both);
-    }
-}
-
-/// What an operation came to; nothing where the client is gone already.
-fn accepted(result: i32) -> io::Result<Option<i32>> {
-    match result {
-        0.. => Ok(Some(result)),
-        _ if result == -libc::ECONNABORTED => Ok(None),
-        _ => Err(io::Error::from_raw_os_error(-result)),
-    }
+    Ok(())
 }
