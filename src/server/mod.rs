@@ -68,7 +68,6 @@ use crate::sync::{Arc, Mutex, Weak};
 use acceptor::Acceptor;
 use counters::{Counters, Counts};
 use listener::Listener;
-use ring::Ring;
 use roster::Roster;
 use shared::{Shared, Stage, Station};
 use tongue::Dialects;
@@ -136,6 +135,7 @@ impl Server {
         settings.listen = addresses(&entrances, Tongue::Larder);
         settings.memcached = addresses(&entrances, Tongue::Memcached);
         let limits = settings.check(cache.limits())?;
+        settings.io = settings.io.settled();
         let workers = settings.workers;
         let system = |reason| StartError::System { workers, reason };
         let sessions = (0..workers)
@@ -145,7 +145,6 @@ impl Server {
         let upkeep = cache.session().ok();
         let listeners = entrances.into_iter().map(Listener::from).collect();
         let (polls, stations) = stations(&sessions, &boxes).map_err(system)?;
-        let rings = rings(&mut settings).map_err(system)?;
         let poll = Poll::new().map_err(system)?;
         let waker = Waker::new(poll.registry(), acceptor::WAKER).map_err(system)?;
         let dialects = Dialects {
@@ -161,10 +160,9 @@ impl Server {
             shared: Arc::clone(&shared),
             threads: Vec::new(),
         };
-        let seats = polls.into_iter().zip(sessions).zip(rings);
-        for (index, ((poll, session), ring)) in seats.enumerate() {
+        for (index, (poll, session)) in polls.into_iter().zip(sessions).enumerate() {
             let station = Arc::clone(&shared.stations[index]);
-            let worker = Worker::new(poll, Arc::clone(&shared), station, session, ring);
+            let worker = Worker::new(poll, Arc::clone(&shared), station, session);
             let pinning = shared.settings.pinning;
             running
                 .spawn(format!("larder-worker-{index}"), move || {
@@ -233,24 +231,6 @@ fn stations(sessions: &[Session], boxes: &Boxes) -> io::Result<(Vec<Poll>, Vec<A
         polls.push(poll);
     }
     Ok((polls, stations))
-}
-
-/// A ring for each worker where there are to be some; the settings then say whether there are.
-fn rings(settings: &mut Settings) -> io::Result<Vec<Option<Ring>>> {
-    let workers = 0..settings.workers;
-    if settings.io != Io::Epoll {
-        let opened = workers.clone().map(|_| Ring::open().map(Some));
-        match (opened.collect(), settings.io) {
-            (Ok(rings), _) => {
-                settings.io = Io::Uring;
-                return Ok(rings);
-            }
-            (Err(error), Io::Uring) => return Err(error),
-            (Err(error), _) => tracing::info!(%error, "there is no io_uring: workers do without"),
-        }
-    }
-    settings.io = Io::Epoll;
-    Ok(workers.map(|_| None).collect())
 }
 
 /// Keeps the calling thread on the core that is its own, where that was asked for.

@@ -15,7 +15,10 @@ use rustix::net::{RecvFlags, SendFlags};
 /// LIMIT: sockets of one call.
 pub(crate) const SOCKETS_MAX: usize = 64;
 
-/// Where several receives or sends are handed over; for one thread, which has to enable it.
+/// Where several receives or sends are handed over, by the thread that has opened it.
+///
+/// When it goes, the system interrupts whatever call that thread is in. So workers open their own, and nobody has
+/// one who may be in a call of somebody else's.
 pub(crate) struct Ring {
     ring: IoUring,
     /// Those to be handed over; between two calls, none.
@@ -23,14 +26,13 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    /// Makes one, which only the thread that then enables it can use.
+    /// Opens one for the calling thread.
     ///
     /// # Errors
     ///
     /// The system has none, or none for this process.
     pub(crate) fn open() -> io::Result<Self> {
         let ring = IoUring::builder()
-            .setup_r_disabled()
             .setup_submit_all()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -41,13 +43,16 @@ impl Ring {
         })
     }
 
-    /// Makes it the calling thread's.
+    /// Whether there is one to be had, for a thread of its own.
     ///
     /// # Errors
     ///
-    /// The system refuses.
-    pub(crate) fn enable(&self) -> io::Result<()> {
-        self.ring.submitter().register_enable_rings()
+    /// As of [`open`](Self::open), or there is no thread to be had.
+    pub(crate) fn probe() -> io::Result<()> {
+        let opened = std::thread::Builder::new().spawn(|| Self::open().map(drop))?;
+        opened
+            .join()
+            .unwrap_or_else(|_| Err(ErrorKind::Other.into()))
     }
 
     /// Receives once from each of up to [`SOCKETS_MAX`] sockets what is there already. What came of it is
@@ -147,4 +152,4 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

@@ -56,6 +56,20 @@ pub enum Io {
 }
 
 impl Io {
+    /// Which of the two it comes to.
+    pub(super) fn settled(self) -> Self {
+        match self {
+            Self::Auto => match Ring::probe() {
+                Ok(()) => Self::Uring,
+                Err(error) => {
+                    tracing::info!(%error, "there is no io_uring: connections are served one by one");
+                    Self::Epoll
+                }
+            },
+            settled => settled,
+        }
+    }
+
     /// What the settings call it.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -203,7 +217,7 @@ impl Settings {
             return Err(SettingError::BusyPoll(self.busy_poll));
         }
         if self.io == Io::Uring {
-            Ring::open().map_err(|error| SettingError::Uring(error.to_string()))?;
+            Ring::probe().map_err(|error| SettingError::Uring(error.to_string()))?;
         }
         Tuning::of(self).check()?;
         if self.quarantine.len() > QUARANTINE_MAX {

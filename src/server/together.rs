@@ -57,17 +57,17 @@ pub(super) struct Kept {
 }
 
 impl Together {
-    pub(crate) fn new(ring: Ring) -> Self {
-        Self {
-            ring,
+    /// What the calling thread needs for it.
+    ///
+    /// # Errors
+    ///
+    /// The system has no io_uring for it.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            ring: Ring::open()?,
             outcomes: Vec::new(),
             members: Vec::new(),
-        }
-    }
-
-    /// Makes it the calling thread's.
-    pub(crate) fn enable(&self) -> io::Result<()> {
-        self.ring.enable()
+        })
     }
 
     /// A turn for each of up to [`SOCKETS_MAX`](super::ring::SOCKETS_MAX) connections; what each then needs.

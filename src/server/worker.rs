@@ -24,8 +24,9 @@ use super::ahead::Ahead;
 use super::clock::whole_ms;
 use super::connection::{Cause, Connection, NEVER_MS, Phase};
 use super::listener::Accepted;
-use super::ring::{Ring, SOCKETS_MAX};
+use super::ring::SOCKETS_MAX;
 use super::service::{Service, Turned};
+use super::settings::Io;
 use super::shared::{Shared, Stage, Station};
 use super::together::Together;
 use crate::blackbox::Phase as Doing;
@@ -73,14 +74,13 @@ impl Worker {
         shared: Arc<Shared>,
         station: Arc<Station>,
         session: Session,
-        ring: Option<Ring>,
     ) -> Self {
         Self {
             poll,
             service: Service::new(shared, station, session),
             connections: Slab::new(),
             run_queue: VecDeque::new(),
-            together: ring.map(Together::new),
+            together: None,
             ready: Vec::new(),
             sweep_at_ms: 0,
             busy_until_ns: 0,
@@ -88,11 +88,14 @@ impl Worker {
         }
     }
 
-    /// Has what this thread needs to serve several connections together, or does without.
-    fn enable_together(&mut self) {
-        if let Some(Err(error)) = self.together.as_ref().map(Together::enable) {
-            tracing::warn!(%error, "a worker cannot use its io_uring, and goes on without");
-            self.together = None;
+    /// Gets what it takes to serve several connections together, in the worker's own thread.
+    fn prepare_together(&mut self) {
+        if self.service.shared.settings.io == Io::Epoll {
+            return;
+        }
+        match Together::new() {
+            Ok(together) => self.together = Some(together),
+            Err(error) => tracing::warn!(%error, "a worker has no io_uring, and does without"),
         }
     }
 
@@ -100,7 +103,7 @@ impl Worker {
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         self.service.introduce();
-        self.enable_together();
+        self.prepare_together();
         loop {
             self.service.pen.enter(Doing::Sleeping);
             let polled = self.poll.poll(&mut events, self.patience());

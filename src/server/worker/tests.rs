@@ -10,7 +10,7 @@ fn worker(settings: Settings) -> (Running, Worker) {
     let (shared, station) = (&running.shared, &running.shared.stations[0]);
     let (shared, station) = (Arc::clone(shared), Arc::clone(station));
     let poll = Poll::new().unwrap();
-    let worker = Worker::new(poll, shared, station, session, None);
+    let worker = Worker::new(poll, shared, station, session);
     (running, worker)
 }
 
