@@ -38,6 +38,10 @@ struct Options {
     /// By which of the kernel's interfaces
     #[arg(long, value_enum, default_value_t = Io::Epoll)]
     io: Io,
+
+    /// Only tell whether that is to be had
+    #[arg(long)]
+    check: bool,
 }
 
 /// How a server learns of what there is to read, and reads and writes.
@@ -49,6 +53,10 @@ enum Io {
 
 fn main() -> io::Result<()> {
     let options = Options::parse();
+    options.io.check()?;
+    if options.check {
+        return Ok(());
+    }
     let listener = TcpListener::bind(options.listen)?;
     println!("floor ready on {}", listener.local_addr()?);
     let replies = Replies::new(options.key_bytes.into(), options.value_bytes as usize);
@@ -56,6 +64,14 @@ fn main() -> io::Result<()> {
 }
 
 impl Io {
+    /// Whether the kernel has it for us.
+    fn check(self) -> io::Result<()> {
+        match self {
+            Self::Epoll => Ok(()),
+            Self::Uring => uring::ring().map(drop),
+        }
+    }
+
     fn serve(self, listener: TcpListener, replies: &Replies) -> io::Result<()> {
         match self {
             Self::Epoll => epoll::serve(listener, replies),
