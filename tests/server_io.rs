@@ -71,20 +71,23 @@ fn clients_are_served_by_epoll_alone() {
     serves_all_at_once(Io::Epoll);
 }
 
-/// A server with these options, for which the system has no io_uring if it is `forbidden`, as in most containers.
-fn serve(options: &[&str], is_forbidden: bool) -> ServerProcess {
+/// The calls that io_uring takes: most containers forbid all of them, and whoever forbids by lists may forbid one.
+const CALLS: [libc::c_long; 2] = [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter];
+
+/// A server with these options, for which the system forbids a call if there is one.
+fn serve(options: &[&str], forbidden: Option<libc::c_long>) -> ServerProcess {
     let usual = ["serve", "--listen", "127.0.0.1:0", "--memory", "8MiB"];
     let mut command = larder(&[&usual, options].concat());
     command.env("LARDER_ADMIN", "none");
-    if is_forbidden {
+    if let Some(call) = forbidden {
         // SAFETY: it makes system calls and nothing else.
-        unsafe { command.pre_exec(forbid_io_uring) };
+        unsafe { command.pre_exec(move || forbid(call)) };
     }
     ServerProcess::run_by(&mut command, Stdio::piped())
 }
 
-/// Has the system refuse this process, and whatever it starts, an io_uring.
-fn forbid_io_uring() -> io::Result<()> {
+/// Has the system refuse this process, and whatever it starts, a call.
+fn forbid(call: libc::c_long) -> io::Result<()> {
     const LOAD_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const SKIP_IF_NOT: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const ANSWER: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
@@ -96,7 +99,7 @@ fn forbid_io_uring() -> io::Result<()> {
     };
     let mut steps = [
         step(LOAD_NUMBER, 0, 0),
-        step(SKIP_IF_NOT, 1, libc::SYS_io_uring_setup as u32),
+        step(SKIP_IF_NOT, 1, call as u32),
         step(ANSWER, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
         step(ANSWER, 0, libc::SECCOMP_RET_ALLOW),
     ];
@@ -121,10 +124,18 @@ fn told_by(server: &ServerProcess) -> String {
     stats["io"].as_str().unwrap().to_owned()
 }
 
+/// With a supervisor or without, and each of the calls forbidden.
+fn each_way() -> impl Iterator<Item = (&'static [&'static str], libc::c_long)> {
+    const SUPERVISED: [&[&str]; 2] = [&["--no-supervisor"], &[]];
+    SUPERVISED
+        .into_iter()
+        .flat_map(|supervised| CALLS.map(|call| (supervised, call)))
+}
+
 #[test]
 fn where_io_uring_is_forbidden_epoll_serves() {
-    for supervised in [&["--no-supervisor"][..], &[]] {
-        let server = serve(supervised, true);
+    for (supervised, call) in each_way() {
+        let server = serve(supervised, Some(call));
         assert_eq!(told_by(&server), "epoll");
         assert_eq!(server.run(&["set", "key", "value"]).code, Some(0));
         server.signal("-TERM");
@@ -132,14 +143,14 @@ fn where_io_uring_is_forbidden_epoll_serves() {
         assert_eq!(code, Some(0));
         assert!(log.contains("there is no io_uring"), "{log}");
     }
-    let asked_for = serve(&["--io", "epoll"], false);
+    let asked_for = serve(&["--io", "epoll"], None);
     assert_eq!(told_by(&asked_for), "epoll");
 }
 
 #[test]
 fn io_uring_that_was_asked_for_and_is_forbidden_is_refused() {
-    for supervised in [&["--no-supervisor"][..], &[]] {
-        let server = serve(&[supervised, &["--io", "uring"]].concat(), true);
+    for (supervised, call) in each_way() {
+        let server = serve(&[supervised, &["--io", "uring"]].concat(), Some(call));
         assert_eq!(server.ready(), "");
         let (code, log) = server.wait();
         assert_eq!(code, Some(2), "{log}");
@@ -151,7 +162,7 @@ fn io_uring_that_was_asked_for_and_is_forbidden_is_refused() {
 
 #[test]
 fn io_uring_serves_where_the_system_has_it() {
-    let server = serve(&["--io", "uring"], false);
+    let server = serve(&["--io", "uring"], None);
     if server.ready().is_empty() {
         // This machine has none; then the server says so.
         let (code, log) = server.wait();
@@ -159,5 +170,5 @@ fn io_uring_serves_where_the_system_has_it() {
         return;
     }
     assert_eq!(told_by(&server), "uring");
-    assert_eq!(told_by(&serve(&[], false)), "uring", "also by default");
+    assert_eq!(told_by(&serve(&[], None)), "uring", "also by default");
 }

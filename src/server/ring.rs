@@ -43,16 +43,27 @@ impl Ring {
         })
     }
 
-    /// Whether there is one to be had, for a thread of its own.
+    /// Whether there is one to be had, found out in a thread of its own by doing what workers will do: a system may
+    /// refuse any call that it takes, and a worker that learns of it in the middle of its work cannot do without any more.
     ///
     /// # Errors
     ///
-    /// As of [`open`](Self::open), or there is no thread to be had.
+    /// The system has none, or none for this process.
     pub(crate) fn probe() -> io::Result<()> {
-        let opened = std::thread::Builder::new().spawn(|| Self::open().map(drop))?;
-        opened
+        let tried = std::thread::Builder::new().spawn(|| Self::open()?.try_out())?;
+        tried
             .join()
             .unwrap_or_else(|_| Err(ErrorKind::Other.into()))
+    }
+
+    fn try_out(mut self) -> io::Result<()> {
+        let nothing = opcode::Nop::new().build();
+        // SAFETY: it names nothing.
+        let pushed = unsafe { self.ring.submission().push(&nothing) };
+        pushed.expect("a ring that is empty");
+        self.ring.submit_and_wait(1)?;
+        let done = self.ring.completion().next();
+        outcome(done.ok_or(ErrorKind::WouldBlock)?.result()).map(drop)
     }
 
     /// Receives once from each of up to [`SOCKETS_MAX`] sockets what is there already. What came of it is
