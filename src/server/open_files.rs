@@ -2,9 +2,12 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// LIMIT: files that a server has open beside its connections: event queues, listeners, the arena,
+/// LIMIT: files that a server has open beside its connections and what its workers have: listeners, the arena,
 /// refused connections, logs.
 const FILES_BESIDE: u64 = 192;
+
+/// LIMIT: files that each worker has open: an event queue, what wakes it, two of its black box, an io_uring.
+const FILES_OF_A_WORKER: u64 = 5;
 
 /// The system does not allow as many open files as the connections need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,13 +35,14 @@ pub(crate) fn use_all_open_files() {
     let _ = setrlimit(Resource::Nofile, all);
 }
 
-/// Raises this process's limit of open files as far as `connections_max` connections need.
+/// Raises this process's limit of open files as far as `connections_max` connections and so many workers need.
 ///
 /// # Errors
 ///
 /// The system allows fewer; the limit is then as high as it can be.
-pub fn raise_open_files(connections_max: u32) -> Result<(), OpenFilesError> {
-    let wanted = u64::from(connections_max) + FILES_BESIDE;
+pub fn raise_open_files(connections_max: u32, workers: usize) -> Result<(), OpenFilesError> {
+    let beside = FILES_BESIDE + workers as u64 * FILES_OF_A_WORKER;
+    let wanted = u64::from(connections_max) + beside;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {
         return Ok(());
@@ -62,7 +66,7 @@ pub fn raise_open_files(connections_max: u32) -> Result<(), OpenFilesError> {
     if files_max >= wanted {
         return Ok(());
     }
-    let possible = u32::try_from(files_max.saturating_sub(FILES_BESIDE)).unwrap_or(u32::MAX);
+    let possible = u32::try_from(files_max.saturating_sub(beside)).unwrap_or(u32::MAX);
     Err(OpenFilesError {
         connections_max,
         files_max,

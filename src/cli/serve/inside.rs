@@ -89,7 +89,7 @@ pub(super) fn raise_open_files(
     settings: &mut Settings,
 ) -> Result<(), Refusal> {
     let wanted = settings.connections_max;
-    match server::raise_open_files(wanted) {
+    match server::raise_open_files(wanted, settings.workers) {
         Ok(()) => Ok(()),
         Err(error) if options.connections_max.is_some() || error.possible == 0 => {
             Err(Refusal::of_setting("connections-max", error))
