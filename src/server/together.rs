@@ -21,7 +21,7 @@ use slab::Slab;
 
 use super::ahead::Ahead;
 use super::connection::Connection;
-use super::ring::Ring;
+use super::ring::{Ring, SOCKETS_MAX};
 use super::service::{Service, Turned};
 use super::transfer::Sent;
 use crate::blackbox::Phase;
@@ -29,10 +29,19 @@ use crate::blackbox::Phase;
 /// LIMIT: bytes of a turn's replies that are kept. The way into the system is a small part of sending more.
 const KEPT_BYTES_MAX: usize = 16 << 10;
 
+/// LIMIT: connections that all workers serve together at a time, each worker its part of them: what is read of
+/// each and what is kept for it take 8 MiB, for up to 128 workers.
+const OF_ALL_WORKERS: usize = 256;
+
+/// LIMIT: connections of a worker's part at least, which halve its calls.
+const OF_A_WORKER_MIN: usize = 2;
+
 /// What a worker serves connections together with.
 #[derive(Debug)]
 pub(crate) struct Together {
     ring: Ring,
+    /// How many there may be at a time.
+    connections_max: usize,
     outcomes: Vec<io::Result<usize>>,
     members: Vec<Member>,
 }
@@ -57,20 +66,26 @@ pub(super) struct Kept {
 }
 
 impl Together {
-    /// What the calling thread needs for it.
+    /// What the calling thread needs for it, one of so many workers.
     ///
     /// # Errors
     ///
     /// The system has no io_uring for it.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(workers: usize) -> io::Result<Self> {
         Ok(Self {
             ring: Ring::open()?,
+            connections_max: connections_max(workers),
             outcomes: Vec::new(),
             members: Vec::new(),
         })
     }
 
-    /// A turn for each of up to [`SOCKETS_MAX`](super::ring::SOCKETS_MAX) connections; what each then needs.
+    /// How many connections may have their turns together.
+    pub(crate) fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+
+    /// A turn for each of up to [`Self::connections_max`] connections; what each then needs.
     pub(crate) fn turns<'t>(
         &'t mut self,
         service: &mut Service,
@@ -146,6 +161,11 @@ impl Together {
         service.kept.replies = replies;
         service.kept.replies.clear();
     }
+}
+
+/// How many one of so many workers may serve together.
+fn connections_max(workers: usize) -> usize {
+    (OF_ALL_WORKERS / workers.max(1)).clamp(OF_A_WORKER_MIN, SOCKETS_MAX)
 }
 
 impl Service {

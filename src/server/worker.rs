@@ -24,7 +24,6 @@ use super::ahead::Ahead;
 use super::clock::whole_ms;
 use super::connection::{Cause, Connection, NEVER_MS, Phase};
 use super::listener::Accepted;
-use super::ring::SOCKETS_MAX;
 use super::service::{Service, Turned};
 use super::settings::Io;
 use super::shared::{Shared, Stage, Station};
@@ -93,7 +92,7 @@ impl Worker {
         if self.service.shared.settings.io == Io::Epoll {
             return;
         }
-        match Together::new() {
+        match Together::new(self.service.shared.settings.workers) {
             Ok(together) => self.together = Some(together),
             Err(error) => tracing::warn!(%error, "a worker has no io_uring, and does without"),
         }
@@ -263,7 +262,7 @@ impl Worker {
 
     /// A turn for each of these, as many as there may be together at a time.
     fn serve_together(&mut self, mut together: Together, ready: &[usize]) -> Together {
-        for keys in ready.chunks(SOCKETS_MAX) {
+        for keys in ready.chunks(together.connections_max()) {
             let (service, connections) = (&mut self.service, &mut self.connections);
             for (key, turned) in together.turns(service, connections, keys) {
                 self.after_turn(key, turned);

@@ -2,10 +2,10 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use super::*;
+use crate::server::WORKERS_MAX;
 use crate::server::ahead::tests::{connection, service};
 use crate::server::connection::Cause;
 use crate::server::inputs::INPUT_AHEAD_BYTES;
-use crate::server::ring::SOCKETS_MAX;
 use crate::server::service::tests::PANIC;
 
 /// Connections of a service, to each of which something was sent, and their other ends.
@@ -18,7 +18,7 @@ struct Party {
 
 /// A server, and a party beside its own; none where the system has no io_uring for us.
 fn party(sent: &[&[u8]]) -> Option<(crate::server::Running, Party)> {
-    let together = Together::new();
+    let together = Together::new(1);
     let together = together
         .inspect_err(|refused| eprintln!("not tested here: {refused}"))
         .ok()?;
@@ -213,4 +213,15 @@ fn long_requests_and_long_replies_go_their_own_way() {
         party.connections[0].begins_with_a_read(),
         "it is brief again"
     );
+}
+
+#[test]
+fn what_all_workers_read_and_keep_at_a_time_takes_8_mib() {
+    for workers in 1..=128 {
+        let connections = connections_max(workers) * workers;
+        let bytes = connections * (INPUT_AHEAD_BYTES + KEPT_BYTES_MAX);
+        assert!(bytes <= 8 << 20, "{workers} workers: {bytes} bytes");
+    }
+    assert_eq!(connections_max(4), SOCKETS_MAX);
+    assert_eq!(connections_max(WORKERS_MAX), OF_A_WORKER_MIN);
 }
