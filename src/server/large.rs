@@ -229,6 +229,7 @@ impl Service {
             }
             receiving.draft.advance(count);
             turn_bytes += count;
+            self.copied_bytes += count as u64;
             if is_progress(missing_bytes, missing_bytes - count as u64) {
                 connection.begun_ms = self.now.uptime_ms;
             }

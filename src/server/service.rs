@@ -86,7 +86,7 @@ pub(crate) struct Service {
     /// The counter of bytes sent, when the turn's slice began.
     bytes_out_before: u64,
     /// Bytes that were written into the cache since.
-    copied_bytes: u64,
+    pub(super) copied_bytes: u64,
     /// Requests up to this length have no large value.
     inline_frame_bytes: usize,
 }

@@ -11,7 +11,8 @@
 //!
 //! Only the last replies of a turn are kept, and only few bytes: what is more leaves at once. A
 //! connection whose turn went otherwise (it ends, it waits for its reader, it sends a large value) has nothing
-//! to do with it. Nobody's replies wait for anything but the turns of the same wait.
+//! to do with it. Nobody's replies wait for anything but the turns of the same wait, and for one long turn at most:
+//! after that what is kept is sent, since the call is a small part of what such a turn costs.
 
 use std::io;
 use std::ops::Range;
@@ -28,6 +29,9 @@ use crate::blackbox::Phase;
 
 /// LIMIT: bytes of a turn's replies that are kept. The way into the system is a small part of sending more.
 const KEPT_BYTES_MAX: usize = 16 << 10;
+
+/// LIMIT: requests of a turn that is not long: some microseconds.
+const REQUESTS_NOT_LONG: u64 = 128;
 
 /// LIMIT: connections that all workers serve together at a time, each worker its part of them: what is read of
 /// each and what is kept for it take 8 MiB, for up to 128 workers.
@@ -97,13 +101,19 @@ impl Together {
             service.fetch(ahead);
         }
         service.kept.is_wanted = true;
-        for member in &mut self.members {
+        let mut unsent = 0;
+        for at in 0..self.members.len() {
+            let member = &mut self.members[at];
             let begin = service.kept.replies.len();
             member.turned = service.turn(&mut connections[member.key], member.ahead.take());
             member.replies = begin..service.kept.replies.len();
+            if service.was_long() {
+                self.send(service, connections, unsent..at + 1);
+                unsent = at + 1;
+            }
         }
         service.kept.is_wanted = false;
-        self.send(service, connections);
+        self.send(service, connections, unsent..self.members.len());
         self.members.drain(..).map(|it| (it.key, it.turned))
     }
 
@@ -136,19 +146,27 @@ impl Together {
         }
     }
 
-    /// Sends the replies that were kept.
-    fn send(&mut self, service: &mut Service, connections: &mut Slab<Connection>) {
+    /// Sends the replies that were kept, which are those of some members.
+    fn send(
+        &mut self,
+        service: &mut Service,
+        connections: &mut Slab<Connection>,
+        of: Range<usize>,
+    ) {
+        if service.kept.replies.is_empty() {
+            return;
+        }
+        let members = &mut self.members[of];
         let replies = std::mem::take(&mut service.kept.replies);
         service.pen.enter(Phase::Writing);
         let with_replies = |it: &&Member| !it.replies.is_empty();
-        let sends = self.members.iter().filter(with_replies);
+        let sends = members.iter().filter(with_replies);
         let sends = sends.map(|it| {
             let socket = connections[it.key].stream.as_fd();
             (socket, &replies[it.replies.clone()])
         });
         self.ring.send(sends, &mut self.outcomes);
-        let members = self.members.iter_mut();
-        let members = members.filter(|it| !it.replies.is_empty());
+        let members = members.iter_mut().filter(|it| !it.replies.is_empty());
         for (member, outcome) in members.zip(self.outcomes.drain(..)) {
             let connection = &mut connections[member.key];
             let sent = service.note_sent(connection, &replies[member.replies.clone()], outcome);
@@ -178,6 +196,12 @@ impl Service {
             self.kept.replies.append(&mut self.output);
         }
         may_wait
+    }
+
+    /// Whether the last turn took so long that nobody's replies are to wait for another such.
+    fn was_long(&self) -> bool {
+        let bytes = self.copied_bytes.max(self.sent_in_turn());
+        self.requests > REQUESTS_NOT_LONG || bytes > KEPT_BYTES_MAX as u64
     }
 }
 

@@ -215,6 +215,33 @@ fn long_requests_and_long_replies_go_their_own_way() {
     );
 }
 
+/// What a client is told that has asked for figures, and where among them is this one.
+fn figure(told: &str, name: &str) -> u64 {
+    let mut lines = told.lines();
+    let figure = lines.find_map(|line| line.strip_prefix(&format!("STAT {name} ")));
+    figure.unwrap().parse().unwrap()
+}
+
+#[test]
+fn nobodys_replies_wait_for_more_than_one_long_turn() {
+    const BRIEF: &[u8] = b"get none\r\n";
+    let long = BRIEF.repeat(REQUESTS_NOT_LONG as usize + 1);
+    for (second, sent_bytes) in [(BRIEF, 0), (&long, 5 * (1 + 129))] {
+        let sent = [BRIEF, second, b"stats\r\n", BRIEF];
+        let Some((_running, mut party)) = party(&sent) else {
+            return;
+        };
+        assert_eq!(party.turns(4), [Turned::Wait; 4]);
+        party.hear(0, "END\r\n");
+        party.hear(1, &"END\r\n".repeat(second.len() / BRIEF.len()));
+        party.hear(3, "END\r\n");
+        let mut told = vec![0; 64 << 10];
+        let bytes = party.peers[2].read(&mut told).unwrap();
+        let told = String::from_utf8_lossy(&told[..bytes]);
+        assert_eq!(figure(&told, "bytes_written"), sent_bytes, "{told}");
+    }
+}
+
 #[test]
 fn what_all_workers_read_and_keep_at_a_time_takes_8_mib() {
     for workers in 1..=128 {
