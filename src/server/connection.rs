@@ -58,8 +58,10 @@ pub(crate) struct Connection {
     pub(crate) readable: bool,
     /// Whether the peer has said that it writes no more; what it wrote before may still be unread.
     pub(crate) peer_finished: bool,
-    /// Whether the last read brought more than is read ahead.
+    /// Whether what came last was more than is read ahead.
     pub(crate) talks_at_length: bool,
+    /// Whether the last read filled its buffer, so that the next one brings more of the same.
+    pub(crate) filled_its_buffer: bool,
     /// Whether everything that the peer ever wrote is read.
     pub(crate) read_to_end: bool,
     /// Whether it waits in its worker's run queue.
@@ -103,6 +105,7 @@ impl Connection {
             readable: false,
             peer_finished: false,
             talks_at_length: false,
+            filled_its_buffer: false,
             read_to_end: false,
             queued: false,
             held: HeldBuffer::default(),

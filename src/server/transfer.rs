@@ -56,6 +56,7 @@ impl Service {
                     Recovery::Retry => outcome = connection.stream.read(into),
                     Recovery::Wait => {
                         (connection.readable, connection.peer_finished) = (false, false);
+                        connection.filled_its_buffer = false;
                         return Ok(0);
                     }
                     Recovery::None => return Err(Cause::Io),
@@ -70,7 +71,10 @@ impl Service {
         if count < into.len() && !connection.peer_finished {
             connection.readable = false;
         }
-        connection.talks_at_length = count >= INPUT_AHEAD_BYTES;
+        // Whoever read the rest of something long by itself would read the beginning of the next ahead again.
+        let is_more = connection.filled_its_buffer && connection.talks_at_length;
+        connection.talks_at_length = count >= INPUT_AHEAD_BYTES || is_more;
+        connection.filled_its_buffer = count == into.len();
         connection.active_ms = self.now.uptime_ms;
         self.station.counters.reads.add(1);
         self.station.counters.bytes_in.add(count as u64);

@@ -215,6 +215,26 @@ fn long_requests_and_long_replies_go_their_own_way() {
     );
 }
 
+#[test]
+fn whoever_is_not_brief_is_read_from_once_for_each_time_it_says_something() {
+    let value = "v".repeat(INPUT_AHEAD_BYTES + 4_000);
+    let set = format!("set key 0 0 {}\r\n{value}\r\n", value.len());
+    let Some((running, mut party)) = party(&[b"", b""]) else {
+        return;
+    };
+    let counters = &running.shared.stations[0].counters;
+    let mut reads = Vec::new();
+    for request in [&set[..], &set, &set, "get none\r\n", "get none\r\n"] {
+        let before = counters.reads.get();
+        party.say(0, request.as_bytes());
+        while party.turns(2)[0] == Turned::Again {}
+        reads.push(counters.reads.get() - before);
+    }
+    assert!(reads[0] > 1, "it was taken to be brief");
+    assert_eq!(reads[1..], [1; 4]);
+    assert!(party.connections[0].begins_with_a_read());
+}
+
 /// What a client is told that has asked for figures, and where among them is this one.
 fn figure(told: &str, name: &str) -> u64 {
     let mut lines = told.lines();
