@@ -2,14 +2,15 @@
 //! forbids the first, the second serves, or the server says why not.
 #![cfg(feature = "server")]
 
+#[path = "support/forbidden.rs"]
+mod forbidden;
 #[path = "support/process.rs"]
 mod process;
 mod server_harness;
 
-use std::io;
-use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
+use forbidden::{IO_URING_CALLS, forbid};
 use larder::server::{Address, Io, Settings};
 use process::{ServerProcess, larder};
 use serde_json::Value;
@@ -71,50 +72,15 @@ fn clients_are_served_by_epoll_alone() {
     serves_all_at_once(Io::Epoll);
 }
 
-/// The calls that io_uring takes: most containers forbid all of them, and whoever forbids by lists may forbid one.
-const CALLS: [libc::c_long; 2] = [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter];
-
 /// A server with these options, for which the system forbids a call if there is one.
 fn serve(options: &[&str], forbidden: Option<libc::c_long>) -> ServerProcess {
     let usual = ["serve", "--listen", "127.0.0.1:0", "--memory", "8MiB"];
     let mut command = larder(&[&usual, options].concat());
     command.env("LARDER_ADMIN", "none");
     if let Some(call) = forbidden {
-        // SAFETY: it makes system calls and nothing else.
-        unsafe { command.pre_exec(move || forbid(call)) };
+        forbid(call, &mut command);
     }
     ServerProcess::run_by(&mut command, Stdio::piped())
-}
-
-/// Has the system refuse this process, and whatever it starts, a call.
-fn forbid(call: libc::c_long) -> io::Result<()> {
-    const LOAD_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const SKIP_IF_NOT: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const ANSWER: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let step = |code, unequal, k| libc::sock_filter {
-        code,
-        jt: 0,
-        jf: unequal,
-        k,
-    };
-    let mut steps = [
-        step(LOAD_NUMBER, 0, 0),
-        step(SKIP_IF_NOT, 1, call as u32),
-        step(ANSWER, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
-        step(ANSWER, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let filter = libc::sock_fprog {
-        len: steps.len() as u16,
-        filter: steps.as_mut_ptr(),
-    };
-    // SAFETY: it takes numbers only.
-    let alone = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    // SAFETY: it reads the filter, which lasts.
-    let filtered = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) };
-    match (alone, filtered) {
-        (0, 0) => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 /// How it reads and writes.
@@ -129,7 +95,7 @@ fn each_way() -> impl Iterator<Item = (&'static [&'static str], libc::c_long)> {
     const SUPERVISED: [&[&str]; 2] = [&["--no-supervisor"], &[]];
     SUPERVISED
         .into_iter()
-        .flat_map(|supervised| CALLS.map(|call| (supervised, call)))
+        .flat_map(|supervised| IO_URING_CALLS.map(|call| (supervised, call)))
 }
 
 #[test]
