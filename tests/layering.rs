@@ -189,6 +189,7 @@ const PARTS: &[Part] = &[
             "larder_client",
             "larder_protocol",
             "memchr",
+            "mio",
             "plotters",
             "rand",
             "rand_distr",

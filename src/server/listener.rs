@@ -314,7 +314,7 @@ pub(crate) struct Accepted {
     pub(crate) tongue: Tongue,
 }
 
-/// An accepted connection's socket: non-blocking, without Nagle's delay.
+/// A connection's socket: non-blocking, without Nagle's delay.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(mio::net::TcpStream),

@@ -48,11 +48,12 @@ pub use address::{Address, AddressError};
 pub use clock::monotonic_ms;
 pub use drill::DeadlyKey;
 pub(crate) use drill::{Drill, DrillOrder};
-pub(crate) use listener::connect_at_once;
 pub use listener::{Entrance, ListenError, Listening};
+pub(crate) use listener::{Stream, connect_at_once};
 pub(crate) use open_files::use_all_open_files;
 pub use open_files::{OpenFilesError, raise_open_files};
 pub use quarantine::{QUARANTINE_MAX, Quarantined};
+pub(crate) use ring::{Ring, SOCKETS_MAX};
 pub use settings::{
     BUSY_POLL_MAX, CONNECTIONS_MAX, DEFAULT_ADDRESS, Io, Pinning, SettingError, Settings,
     WORKERS_MAX, usable_cores,

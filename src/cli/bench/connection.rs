@@ -1,17 +1,17 @@
 //! One connection of a load: requests on their way out, replies on their way in.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::closed_loop;
+use mio::{Registry, Token};
+
 use super::keys::Keyspace;
-use super::open_loop;
-use super::schedule::Schedule;
-use super::source::{Operation, Source};
+use super::source::Operation;
 use super::stop::Stop;
 use super::tally::Tally;
-use super::target::{Place, Protocol, Stream};
+use super::target::{Place, Protocol, Socket, Stream, no_more};
 use super::wire::{Parsed, Reply, Wire};
 use crate::sync::{Arc, Mutex};
 
@@ -31,21 +31,11 @@ pub(super) struct Orders {
     pub(super) depth: usize,
     /// 1 unless multi-gets were asked for.
     pub(super) keys_per_get: usize,
-    pub(super) pace: Pace,
     pub(super) values: Values,
     pub(super) started: Instant,
     pub(super) deadline: Option<Instant>,
     pub(super) stop: Stop,
     pub(super) tally: Arc<Mutex<Tally>>,
-}
-
-/// When a connection sends its requests.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Pace {
-    /// As soon as the replies to those before are there.
-    Closed,
-    /// When it is time, whatever has become of those before.
-    Open(Schedule),
 }
 
 /// What is done with values that were read.
@@ -59,8 +49,8 @@ pub(super) enum Values {
 
 /// A connection whose handshake is done.
 #[derive(Debug)]
-pub(super) struct Connection {
-    stream: Stream,
+pub(super) struct Connection<S = Stream> {
+    stream: S,
     pub(super) wire: Wire,
     keyspace: Arc<Keyspace>,
     /// Requests on their way out.
@@ -164,6 +154,36 @@ impl Connection {
         }
     }
 
+    /// Writes what is left of the requests and reads what has come, whichever is possible first, so
+    /// that neither side can wait for the other for ever. Ends when something was read.
+    pub(super) async fn exchange(&mut self, written: &mut usize) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_exchange(cx, written)).await
+    }
+
+    /// As [`exchange`](Self::exchange), for those who wait for something else as well.
+    #[inline]
+    pub(super) fn poll_exchange(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: &mut usize,
+    ) -> Poll<io::Result<()>> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        while *written < self.outbox.len() {
+            match self.stream.poll_write(cx, &self.outbox[*written..]) {
+                Poll::Ready(Ok(bytes)) => *written += bytes,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+        let bytes = ready!(self.stream.poll_read(cx, &mut self.inbox[self.end..]))?;
+        self.end += bytes;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S> Connection<S> {
     /// Reads the replies that have come, to the requests in `batch` from its `answered`-th operation on.
     /// The id of a request is the place of its first operation, counted from `first_id`.
     ///
@@ -219,18 +239,6 @@ impl Connection {
         }
     }
 
-    /// Works until nothing is left to do, or the time is over.
-    pub(super) async fn work(self, source: Source, orders: Orders) {
-        let tally = Arc::clone(&orders.tally);
-        let ended = match orders.pace {
-            Pace::Closed => closed_loop::work(self, source, orders).await,
-            Pace::Open(schedule) => open_loop::work(self, source, orders, schedule).await,
-        };
-        if let Err(lost) = ended {
-            tally.lock().count_lost(lost.to_string());
-        }
-    }
-
     /// Makes room for the replies to so many requests under way.
     pub(super) fn make_room_for(&mut self, orders: &Orders) {
         let Keyspace {
@@ -240,33 +248,54 @@ impl Connection {
         let operations = orders.depth * orders.keys_per_get;
         self.make_room((operations * reply_bytes).clamp(INBOX_BYTES_MIN, INBOX_BYTES_STEP));
     }
+}
 
-    /// Writes what is left of the requests and reads what has come, whichever is possible first, so
-    /// that neither side can wait for the other for ever. Ends when something was read.
-    pub(super) async fn exchange(&mut self, written: &mut usize) -> io::Result<()> {
-        std::future::poll_fn(|cx| self.poll_exchange(cx, written)).await
+impl Connection {
+    /// The same, waited for by somebody else than the runtime.
+    pub(super) fn leave_runtime(self) -> io::Result<Connection<Socket>> {
+        Ok(Connection {
+            stream: self.stream.into_socket()?,
+            wire: self.wire,
+            keyspace: self.keyspace,
+            outbox: self.outbox,
+            inbox: self.inbox,
+            start: self.start,
+            end: self.end,
+        })
+    }
+}
+
+impl Connection<Socket> {
+    /// Has its socket watched.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.stream.register(registry, token)
     }
 
-    /// As [`exchange`](Self::exchange), for those who wait for something else as well.
-    #[inline]
-    pub(super) fn poll_exchange(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: &mut usize,
-    ) -> Poll<io::Result<()>> {
+    /// What is to be received next: from where, and where to.
+    pub(super) fn next_receive(&mut self) -> (BorrowedFd<'_>, &mut [u8]) {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
-        while *written < self.outbox.len() {
-            match self.stream.poll_write(cx, &self.outbox[*written..]) {
-                Poll::Ready(Ok(bytes)) => *written += bytes,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => break,
+        (self.stream.as_fd(), &mut self.inbox[self.end..])
+    }
+
+    /// Notes what came of a receive; whether there may be more.
+    pub(super) fn note_received(&mut self, outcome: io::Result<usize>) -> io::Result<bool> {
+        match outcome {
+            Ok(0) => Err(no_more()),
+            Ok(bytes) => {
+                self.end += bytes;
+                Ok(self.end == self.inbox.len())
             }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(error),
         }
-        let bytes = ready!(self.stream.poll_read(cx, &mut self.inbox[self.end..]))?;
-        self.end += bytes;
-        Poll::Ready(Ok(()))
+    }
+
+    /// What is to be sent next, where so many bytes of the requests are written: where to, and what.
+    pub(super) fn next_send(&self, written: usize) -> (BorrowedFd<'_>, &[u8]) {
+        (self.stream.as_fd(), &self.outbox[written..])
     }
 }
 

@@ -1,14 +1,18 @@
 //! Puts a load on a server: threads, their connections, a common start, and a watch on the server.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use super::connection::{Connection, Lost, Orders, Pace, Values};
+use super::closed_loop::ClosedLoop;
+use super::connection::{Connection, Lost, Orders, Values};
 use super::keys::Keyspace;
+use super::open_loop;
+use super::patience::Patience;
 use super::process::{self, Cost, Watch};
 use super::progress::{Interval, Progress};
 use super::schedule::Schedule;
@@ -18,12 +22,6 @@ use super::stop::Stop;
 use super::tally::Tally;
 use crate::cli::ending::Failure;
 use crate::sync::{Arc, Mutex};
-
-/// How often a thread looks whether its load is over, or its server silent.
-const CHECK: Duration = Duration::from_millis(100);
-
-/// LIMIT: how long replies may still come once somebody asked for the end.
-const INTERRUPTED_WAIT: Duration = Duration::from_secs(2);
 
 /// LIMIT: connections that a thread opens at a time; servers bound how many may wait to be accepted.
 const CONNECTING_MAX: usize = 64;
@@ -226,27 +224,40 @@ struct Seat<'r> {
     started: mpsc::Receiver<Instant>,
 }
 
+/// The connections of one thread, with what drives them.
+enum Crew {
+    Closed(Box<ClosedLoop>),
+    Open {
+        runtime: Runtime,
+        connections: Vec<Connection>,
+        /// Operations per second of all connections of the load.
+        rate: f64,
+    },
+}
+
 impl Seat<'_> {
     fn work(self) {
         let report = self.report.clone();
         // Whoever waits for the report knows what it means that it does not come.
         let _ = report.send(match self.connect() {
             Err(failure) => Report::Failed(failure),
-            Ok((runtime, connections)) => {
+            Ok(crew) => {
                 let _ = report.send(Report::Connected);
                 let Ok(started) = self.started.recv() else {
                     return;
                 };
                 self.tally.lock().restart(started);
-                runtime.block_on(self.generate(connections, started));
+                if let Some(why) = self.generate(crew, started) {
+                    self.tally.lock().count_lost(why);
+                }
                 Report::Finished
             }
         });
     }
 
-    fn connect(&self) -> Result<(Runtime, Vec<Connection>), Failure> {
+    fn connect(&self) -> Result<Crew, Failure> {
         let runtime = runtime()?;
-        let count = self.connections.clone().step_by(self.step).count();
+        let count = self.numbers().count();
         let Load {
             keyspace, timeout, ..
         } = self.load;
@@ -257,74 +268,82 @@ impl Seat<'_> {
                 () = self.stop.wait() => Err(Stop::early()),
             }
         })?;
-        Ok((runtime, connections))
+        Ok(match self.load.rate {
+            None => {
+                let sources = self.numbers().map(|number| self.source(number));
+                let members = connections.into_iter().zip(sources);
+                Crew::Closed(Box::new(ClosedLoop::new(members)?))
+            }
+            Some(rate) => Crew::Open {
+                runtime,
+                connections,
+                rate,
+            },
+        })
     }
 
-    async fn generate(&self, connections: Vec<Connection>, started: Instant) {
-        let deadline = self.load.duration().map(|duration| started + duration);
+    /// The numbers of its connections.
+    fn numbers(&self) -> impl Iterator<Item = usize> {
+        self.connections.clone().step_by(self.step)
+    }
+
+    /// Generates the load; says why, where replies are missing at its end.
+    fn generate(&self, crew: Crew, started: Instant) -> Option<String> {
+        let orders = Orders {
+            keyspace: Arc::clone(&self.load.keyspace),
+            depth: self.load.depth,
+            keys_per_get: self.load.keys_per_get,
+            values: self.load.values,
+            started,
+            deadline: self.load.duration().map(|duration| started + duration),
+            stop: self.stop.clone(),
+            tally: Arc::clone(&self.tally),
+        };
+        let patience = Patience::new(self.load.timeout, started);
+        match crew {
+            Crew::Closed(closed_loop) => closed_loop.work(&orders, patience),
+            Crew::Open {
+                runtime,
+                connections,
+                rate,
+            } => runtime.block_on(self.keep_pace(connections, rate, &orders, patience)),
+        }
+    }
+
+    /// Generates a load of so many operations per second.
+    async fn keep_pace(
+        &self,
+        connections: Vec<Connection>,
+        rate: f64,
+        orders: &Orders,
+        mut patience: Patience,
+    ) -> Option<String> {
         let mut tasks = JoinSet::new();
-        for (number, connection) in self.connections.clone().step_by(self.step).zip(connections) {
-            let pace = self.load.rate.map_or(Pace::Closed, |rate| {
-                Pace::Open(Schedule::new(rate, self.load.connections, number))
-            });
-            let orders = Orders {
-                keyspace: Arc::clone(&self.load.keyspace),
-                depth: self.load.depth,
-                keys_per_get: self.load.keys_per_get,
-                pace,
-                values: self.load.values,
-                started,
-                deadline,
-                stop: self.stop.clone(),
-                tally: Arc::clone(&self.tally),
-            };
-            tasks.spawn(connection.work(self.source(number as u64), orders));
+        for (number, connection) in self.numbers().zip(connections) {
+            let schedule = Schedule::new(rate, self.load.connections, number);
+            let source = self.source(number);
+            tasks.spawn(open_loop::work(
+                connection,
+                source,
+                orders.clone(),
+                schedule,
+            ));
         }
+        let over = async {
+            loop {
+                tokio::time::sleep(patience.pause()).await;
+                if let ControlFlow::Break(missing) = patience.look(Instant::now(), orders) {
+                    return missing;
+                }
+            }
+        };
         tokio::select! {
-            _ = tasks.join_all() => {}
-            missing = self.patience(deadline) => {
-                if let Some(why) = missing {
-                    self.tally.lock().count_lost(why);
-                }
-            }
+            _ = tasks.join_all() => None,
+            missing = over => missing,
         }
     }
 
-    /// Comes to its end when there is no use in waiting for replies any more: with the reason, where some
-    /// are missing.
-    async fn patience(&self, deadline: Option<Instant>) -> Option<String> {
-        let timeout = self.load.timeout;
-        let (mut answered, mut heard_at, mut over_at) = (0, Instant::now(), None);
-        loop {
-            tokio::time::sleep(CHECK.min(timeout)).await;
-            let now = Instant::now();
-            let (last_answered, unanswered) = {
-                let tally = self.tally.lock();
-                (tally.answered, tally.unanswered())
-            };
-            if unanswered == 0 || answered != last_answered {
-                (answered, heard_at) = (last_answered, now);
-            }
-            let is_interrupted = self.stop.is_asked();
-            if is_interrupted || deadline.is_some_and(|deadline| now >= deadline) {
-                let over_at = *over_at.get_or_insert(now);
-                if is_interrupted && unanswered == 0 {
-                    return None;
-                }
-                let left = match is_interrupted {
-                    true => timeout.min(INTERRUPTED_WAIT),
-                    false => timeout,
-                };
-                if now - over_at >= left {
-                    return Some("the last replies did not come in time".to_owned());
-                }
-            } else if deadline.is_none() && now - heard_at >= timeout {
-                return Some(format!("the server did not answer within {timeout:?}"));
-            }
-        }
-    }
-
-    fn source(&self, number: u64) -> Source {
+    fn source(&self, number: usize) -> Source {
         let choice = match self.load.work {
             Work::WriteAll => Choice::WriteAll,
             Work::ReadAll => Choice::ReadAll,
@@ -336,7 +355,7 @@ impl Seat<'_> {
                 &self.load.keyspace,
                 distribution,
                 ratio,
-                number,
+                number as u64,
             ))),
         };
         Source {

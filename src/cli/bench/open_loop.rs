@@ -63,13 +63,15 @@ pub(super) async fn work(
     source: Source,
     orders: Orders,
     schedule: Schedule,
-) -> Result<(), Lost> {
+) {
     let mut flight = Flight::new(schedule, orders.started);
-    let ended = fly(&mut flight, connection, source, &orders).await;
-    if ended.is_err() && flight.supply == Supply::More {
-        orders.tally.lock().add_orphaned(flight.schedule);
+    if let Err(lost) = fly(&mut flight, connection, source, &orders).await {
+        let mut tally = orders.tally.lock();
+        if flight.supply == Supply::More {
+            tally.add_orphaned(flight.schedule);
+        }
+        tally.count_lost(lost.to_string());
     }
-    ended
 }
 
 async fn fly(

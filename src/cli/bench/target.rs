@@ -12,6 +12,8 @@ use larder_client::{Address, ConnectError, DEFAULT_PORT};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+pub(super) use crate::server::Stream as Socket;
+
 /// Which protocol a server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
@@ -179,14 +181,27 @@ impl Stream {
             Self::Unix(stream) => ready!(Pin::new(stream).poll_read(cx, &mut room)),
         };
         Poll::Ready(match (read, room.filled().len()) {
-            (Ok(()), 0) => Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the server closed the connection",
-            )),
+            (Ok(()), 0) => Err(no_more()),
             (Ok(()), bytes) => Ok(bytes),
             (Err(error), _) => Err(error),
         })
     }
+
+    /// The same, waited for by somebody else than the runtime.
+    pub(super) fn into_socket(self) -> io::Result<Socket> {
+        Ok(match self {
+            Self::Tcp(stream) => Socket::Tcp(mio::net::TcpStream::from_std(stream.into_std()?)),
+            Self::Unix(stream) => Socket::Unix(mio::net::UnixStream::from_std(stream.into_std()?)),
+        })
+    }
+}
+
+/// What a read says that finds the end.
+pub(super) fn no_more() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the server closed the connection",
+    )
 }
 
 #[cfg(test)]
