@@ -27,6 +27,11 @@ use super::service::{Service, Turned};
 use super::transfer::Sent;
 use crate::blackbox::Phase;
 
+/// LIMIT: connections that are worth it. Fewer are served one by one: a client that has few connections, and waits
+/// for all of them at once as well, would wait while the server works, and the server while the client does, each
+/// woken anew every time. What this many take is longer than that.
+pub(crate) const CONNECTIONS_MIN: usize = 12;
+
 /// LIMIT: bytes of a turn's replies that are kept. The way into the system is a small part of sending more.
 const KEPT_BYTES_MAX: usize = 16 << 10;
 

@@ -6,8 +6,8 @@
 //!   └──────────────── sweep, where due: deadlines, and the end of a drain <───────┘
 //! ```
 //!
-//! Several connections that are ready are served [`together`](super::together), or, without io_uring, one is read
-//! before another has its turn ([`ahead`](super::ahead)).
+//! Many connections that are ready are served [`together`](super::together); of few, or without io_uring, one is
+//! read before another has its turn ([`ahead`](super::ahead)).
 //!
 //! Events are edge-triggered: a connection whose socket may hold more waits in the run queue, not in
 //! the kernel. Deadlines cost a request one store of the time; a sweep compares them.
@@ -27,7 +27,7 @@ use super::listener::Accepted;
 use super::service::{Service, Turned};
 use super::settings::Io;
 use super::shared::{Shared, Stage, Station};
-use super::together::Together;
+use super::together::{CONNECTIONS_MIN, Together};
 use crate::blackbox::Phase as Doing;
 use crate::dialect::Ending;
 use crate::engine::Session;
@@ -235,7 +235,7 @@ impl Worker {
                 Token(_) => {}
             }
         }
-        if ready.len() > 1
+        if ready.len() >= CONNECTIONS_MIN
             && let Some(together) = self.together.take()
         {
             self.together = Some(self.serve_together(together, &ready));
