@@ -203,6 +203,32 @@ fn a_service_with_a_watchdog_says_that_it_is_alive() {
     }
 }
 
+/// What systemd would give a service otherwise is `TimeoutStartSec=` and `TimeoutStopSec=` of its unit.
+#[test]
+fn a_service_has_the_time_that_its_settings_give_it() {
+    let mut manager = Manager::new("patience");
+    manager.start(&[
+        ("LARDER_START_TIMEOUT", "10m"),
+        ("LARDER_DRAIN_TIMEOUT", "30s"),
+    ]);
+    let first = manager.next();
+    assert_eq!(
+        first.value("EXTEND_TIMEOUT_USEC"),
+        Some("600000000"),
+        "{first:?}"
+    );
+    manager.wait_for("READY=1");
+    manager.signal("-TERM");
+    let stopping = manager.wait_for("STOPPING=1");
+    // Two seconds are for the end itself, as Larder's own supervisor has it.
+    assert_eq!(
+        stopping.value("EXTEND_TIMEOUT_USEC"),
+        Some("32000000"),
+        "{stopping:?}"
+    );
+    assert_eq!(manager.ended(), Some(0));
+}
+
 #[test]
 fn descriptors_that_are_not_what_their_name_says_are_refused() {
     let mut manager = Manager::new("refused");

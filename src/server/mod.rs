@@ -41,6 +41,7 @@ mod worker;
 
 use std::io;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use mio::{Poll, Waker};
 
@@ -338,6 +339,14 @@ impl Drainer {
         if let Some(shared) = self.shared.upgrade() {
             shared.drain();
         }
+    }
+
+    /// How long a drain may take, as it counts now: [`Tuning::drain_timeout`]. Of a server that has ended, no time.
+    pub fn drain_timeout(&self) -> Duration {
+        let shared = self.shared.upgrade();
+        shared.map_or(Duration::ZERO, |shared| {
+            Duration::from_millis(shared.tuned.drain_ms())
+        })
     }
 
     /// Changes what can change while a server runs. Deadlines that run are compared with what counts

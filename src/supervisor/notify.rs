@@ -14,6 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::time::Duration;
 
+use super::GRACE;
 use crate::sync::Arc;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -27,6 +28,9 @@ pub(super) const READY: &str = "READY";
 pub(super) const STOPPING: &str = "STOPPING";
 /// The worker is alive.
 pub(super) const WATCHDOG: &str = "WATCHDOG";
+/// So many microseconds from now on the worker may take for what it is at, where it would have had less. Larder's own
+/// supervisor knows its patience by itself.
+const EXTEND_TIMEOUT_USEC: &str = "EXTEND_TIMEOUT_USEC";
 /// What the worker does, for people.
 pub(super) const STATUS: &str = "STATUS";
 /// The descriptors beside the message are to be kept, under the name of [`FD_NAME`].
@@ -102,6 +106,15 @@ impl Watcher {
         Ok(())
     }
 
+    /// Says that this process may take so long until it serves, also where its watcher expects it sooner.
+    ///
+    /// # Errors
+    ///
+    /// The watcher does not take the message.
+    pub(crate) fn starting(&self, within: Duration) -> io::Result<()> {
+        self.send(&[(EXTEND_TIMEOUT_USEC, &micros(within))], &[])
+    }
+
     /// Says that this process serves, and in a sentence what; with the figures of the recovery, if
     /// there was one.
     ///
@@ -126,13 +139,15 @@ impl Watcher {
         self.send(&[(WATCHDOG, "1")], &[])
     }
 
-    /// Says that this process is about to end.
+    /// Says that this process is about to end, and drains for so long; also where its watcher expects the end
+    /// sooner.
     ///
     /// # Errors
     ///
     /// The watcher does not take the message.
-    pub(crate) fn stopping(&self) -> io::Result<()> {
-        self.send(&[(STOPPING, "1")], &[])
+    pub(crate) fn stopping(&self, drain_timeout: Duration) -> io::Result<()> {
+        let within = micros(drain_timeout.saturating_add(GRACE));
+        self.send(&[(STOPPING, "1"), (EXTEND_TIMEOUT_USEC, &within)], &[])
     }
 
     fn send(&self, lines: &[(&str, &str)], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -153,6 +168,12 @@ impl Watcher {
         sendmsg(&**socket, &text, &mut beside, SendFlags::NOSIGNAL)?;
         Ok(())
     }
+}
+
+fn micros(duration: Duration) -> String {
+    u64::try_from(duration.as_micros())
+        .unwrap_or(u64::MAX)
+        .to_string()
 }
 
 /// The address of a socket that the environment names.

@@ -49,6 +49,10 @@ pub(super) fn serve(
             "whoever started this process cannot be told of it: NOTIFY_SOCKET leads nowhere: {error}"
         ))
     })?;
+    if is_alone {
+        // A watcher that is gone will have this process end, or cannot.
+        let _ = watcher.starting(options.start_timeout);
+    }
     raise_open_files(options, &mut settings)?;
     let workers = settings.workers;
     let entrances = match handed.entrances.is_empty() {
@@ -140,9 +144,10 @@ fn obey_signals(
             }
             draining = true;
             tracing::info!(signal, "draining; another signal ends the process at once");
+            let drain_timeout = drainer.drain_timeout();
             drainer.drain();
             // It learns of the end in any case.
-            let _ = watcher.stopping();
+            let _ = watcher.stopping(drain_timeout);
         }
     };
     if let Err(error) = std::thread::Builder::new()
