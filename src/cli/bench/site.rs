@@ -85,10 +85,13 @@ fn ask(target: &Target, plan: &Plan, stop: &Stop) -> io::Result<Option<Result<Fo
         keyspace, timeout, ..
     } = plan;
     let asked = async {
-        let place = tokio::time::timeout(*timeout, target.resolve()).await;
-        let place = place.map_err(|_| Lost::TooLong(*timeout))??;
-        let opened = Connection::open(&place, target.protocol, keyspace, *timeout);
-        let figures = opened.await?.stats(*timeout).await?;
+        let places = tokio::time::timeout(*timeout, target.resolve()).await;
+        let places = places.map_err(|_| Lost::TooLong(*timeout))??;
+        let open = async |place: &Place| {
+            Connection::open(place, target.protocol, keyspace, *timeout).await
+        };
+        let (place, mut connection) = first_of(places, open).await?;
+        let figures = connection.stats(*timeout).await?;
         Ok((place, figures))
     };
     let runtime = runtime()?;
@@ -101,6 +104,23 @@ fn ask(target: &Target, plan: &Plan, stop: &Stop) -> io::Result<Option<Result<Fo
     // The system may still look for the name, and cannot be told to leave it.
     runtime.shutdown_background();
     Ok(asked)
+}
+
+/// The first of the places of a server where somebody takes a connection, or what was said at the last: a name
+/// often leads to more addresses than the server listens at.
+async fn first_of(
+    places: Vec<Place>,
+    open: impl AsyncFn(&Place) -> Result<Connection, Lost>,
+) -> Result<(Place, Connection), Lost> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address").into();
+    for place in places {
+        match open(&place).await {
+            Ok(connection) => return Ok((place, connection)),
+            Err(lost @ (Lost::Io(_) | Lost::TooLong(_))) => last = lost,
+            Err(lost) => return Err(lost),
+        }
+    }
+    Err(last)
 }
 
 /// What is said besides where nobody listens.
@@ -121,5 +141,46 @@ pub(super) fn cannot_connect(target: &Target, lost: &Lost) -> Failure {
     match lost {
         Lost::Unfit(why) => Failure::usage(why),
         lost => Failure::unreachable(format!("cannot connect to {target}: {lost}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::bench::keys::Keyspace;
+    use crate::cli::bench::sizes::Sizes;
+    use crate::sync::Arc;
+
+    #[test]
+    fn of_several_addresses_the_one_that_listens_is_taken() {
+        let keyspace = Arc::new(Keyspace {
+            keys: 1,
+            key_bytes: 5,
+            sizes: Sizes::fixed(1),
+            expire_in: None,
+            seed: 1,
+        });
+        let open = async |place: &Place| {
+            let timeout = Duration::from_secs(10);
+            Connection::open(place, Protocol::Memcached, &keyspace, timeout).await
+        };
+        let found = |places: &[&Place]| {
+            let places = places.iter().map(|&place| place.clone()).collect();
+            let found = runtime().unwrap().block_on(first_of(places, open));
+            found
+                .map(|(place, _)| place)
+                .map_err(|lost| lost.to_string())
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listens = Place::Tcp(listener.local_addr().unwrap());
+        let absent = Place::Unix("/nowhere/at-all".into());
+        assert_eq!(found(&[&absent, &listens]), Ok(listens.clone()));
+        assert_eq!(found(&[&listens, &absent]), Ok(listens));
+        let nobody = found(&[&absent]).unwrap_err();
+        assert!(nobody.starts_with("No such file"), "{nobody}");
+        assert_eq!(found(&[]), Err("the host has no address".to_owned()));
     }
 }

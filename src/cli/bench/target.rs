@@ -110,14 +110,13 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// Resolves the target's name, once for all connections.
-    pub(super) async fn resolve(&self) -> io::Result<Place> {
+    /// Resolves the target's name, once for all connections: all that it leads to.
+    pub(super) async fn resolve(&self) -> io::Result<Vec<Place>> {
         match &self.address {
-            Address::Unix { path } => Ok(Place::Unix(path.clone())),
+            Address::Unix { path } => Ok(vec![Place::Unix(path.clone())]),
             Address::Tcp { host, port } => {
-                let mut found = tokio::net::lookup_host((host.as_str(), *port)).await?;
-                let unknown = || io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-                found.next().map(Place::Tcp).ok_or_else(unknown)
+                let found = tokio::net::lookup_host((host.as_str(), *port)).await?;
+                Ok(found.map(Place::Tcp).collect())
             }
         }
     }
