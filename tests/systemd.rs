@@ -5,7 +5,8 @@
 mod server_harness;
 
 use std::collections::BTreeMap;
-use std::io::IoSliceMut;
+use std::fs::File;
+use std::io::{IoSliceMut, Read, Seek};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use larder_protocol::Status;
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use server_harness::{Raw, get, set};
 
@@ -25,6 +27,8 @@ struct Manager {
     /// The descriptor store.
     kept: BTreeMap<String, OwnedFd>,
     service: Option<Child>,
+    /// Where the service's log goes.
+    log: File,
 }
 
 /// A message of the service.
@@ -54,6 +58,7 @@ impl Manager {
             path,
             kept: BTreeMap::new(),
             service: None,
+            log: memfd_create("log", MemfdFlags::CLOEXEC).unwrap().into(),
         }
     }
 
@@ -85,7 +90,7 @@ impl Manager {
             .envs(more.iter().copied())
             .stdin(OwnedFd::from(self.socket.try_clone().unwrap()))
             .stdout(memory.map_or_else(Stdio::null, Stdio::from))
-            .stderr(Stdio::null());
+            .stderr(self.log.try_clone().unwrap());
         self.service = Some(command.spawn().unwrap());
     }
 
@@ -135,6 +140,14 @@ impl Manager {
 
     fn ended(&mut self) -> Option<i32> {
         self.service.take().unwrap().wait().unwrap().code()
+    }
+
+    /// What the service has logged so far; all of it, once it has ended.
+    fn logged(&mut self) -> String {
+        let mut text = String::new();
+        self.log.rewind().unwrap();
+        self.log.read_to_string(&mut text).unwrap();
+        text
     }
 }
 
@@ -227,6 +240,34 @@ fn a_service_has_the_time_that_its_settings_give_it() {
         "{stopping:?}"
     );
     assert_eq!(manager.ended(), Some(0));
+}
+
+#[test]
+fn an_address_that_is_none_of_the_sockets_is_told() {
+    // What a service logs that is started with these variables.
+    let logged = |variables: &dyn Fn(SocketAddr) -> Vec<(&'static str, String)>| {
+        let mut manager = Manager::new("unheard");
+        let variables = variables(manager.address());
+        let variables = variables.iter().map(|(name, value)| (*name, &value[..]));
+        manager.start(&variables.collect::<Vec<_>>());
+        manager.wait_for("READY=1");
+        manager.signal("-TERM");
+        assert_eq!(manager.ended(), Some(0));
+        manager.logged()
+    };
+    let both = logged(&|address| {
+        let memcached = "127.0.0.1:11211".to_owned();
+        vec![
+            ("LARDER_LISTEN", address.to_string()),
+            ("LARDER_MEMCACHED", memcached),
+        ]
+    });
+    let told = "LARDER_MEMCACHED: nobody listens on 127.0.0.1:11211 for it";
+    assert!(both.contains(told), "{both}");
+    assert!(!both.contains("LARDER_LISTEN"), "{both}");
+    // Nobody has asked for the default.
+    let default = logged(&|_| Vec::new());
+    assert!(!default.contains("nobody listens"), "{default}");
 }
 
 #[test]

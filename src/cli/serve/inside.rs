@@ -10,8 +10,10 @@ use super::memory::{Memory, examine};
 use super::reload::Source;
 use super::{Refusal, ServeOptions, check, check_alone, units, warn_of_doubts};
 use crate::blackbox::Boxes;
-use crate::cli::settings::{Loaded, Loader};
-use crate::server::{self, Address, Drainer, Running, Server, Settings, StartError};
+use crate::cli::settings::{Loaded, Loader, Origin};
+use crate::server::{
+    self, Address, Drainer, Entrance, Running, Server, Settings, StartError, Tongue,
+};
 use crate::supervisor::{BLACK_BOX, Handed, Watcher, die_with_supervisor};
 
 /// What a process that a signal ends reports: 128 and the number of the signal.
@@ -57,7 +59,12 @@ pub(super) fn serve(
     let workers = settings.workers;
     let entrances = match handed.entrances.is_empty() {
         true => settings.bind().map_err(StartError::from)?,
-        false => handed.entrances,
+        false => {
+            if is_alone {
+                warn_of_unheard(loaded, &settings, &handed.entrances);
+            }
+            handed.entrances
+        }
     };
     let memory = Memory::open(options, config, handed.memory, &watcher)?;
     let boxes = black_boxes(workers, &watcher)?;
@@ -106,6 +113,30 @@ pub(super) fn raise_open_files(
             );
             settings.connections_max = error.possible;
             Ok(())
+        }
+    }
+}
+
+/// Tells which of the addresses that were asked for are none of the sockets that were handed over: those count
+/// alone.
+fn warn_of_unheard(loaded: &Loaded<ServeOptions>, settings: &Settings, handed: &[Entrance]) {
+    for (name, tongue, wanted) in [
+        ("listen", Tongue::Larder, &settings.listen),
+        ("memcached", Tongue::Memcached, &settings.memcached),
+    ] {
+        let mut set = loaded.settings.iter();
+        let set = set.find(|one| one.setting.name == name && one.origin != Origin::Default);
+        let Some(set) = set else { continue };
+        let is_heard = |address: &Address| {
+            let mut handed = handed.iter().filter(|one| one.tongue == tongue);
+            handed.any(|one| one.socket.address() == address)
+        };
+        for address in wanted.iter().filter(|wanted| !is_heard(wanted)) {
+            tracing::warn!(
+                "{}: nobody listens on {address} for it: the sockets were handed over, as systemd does, and this is \
+                 none of them",
+                set.place()
+            );
         }
     }
 }
