@@ -394,3 +394,27 @@ fn no_percentile_lies_beyond_the_longest_latency() {
     assert_eq!(report["slowest"]["latency_us"], slowest);
     assert_eq!(report["latency"]["max"], slowest);
 }
+
+#[test]
+fn the_files_of_threads_are_made_room_for_as_those_of_connections_are() {
+    let server = ServerProcess::start();
+    let url = server.url();
+    let bench = |limits: &str, options: &str| {
+        let program = env!("CARGO_BIN_EXE_larder");
+        let script = format!("ulimit {limits} && exec {program} bench --server {url} {options}");
+        end_of(Command::new("sh").args(["-c", &script]), b"")
+    };
+    let options = "--load --keys 100 --requests 500 --connections 60 --threads 60";
+    let ended = bench("-Sn 128", options);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let refused = bench("-n 128", options);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    let (_, accepted) = refused.stderr.split_once("accepted: up to ").unwrap();
+    let (accepted, _) = accepted.split_once(' ').unwrap();
+    for threads in ["1", "3", "60"] {
+        let options =
+            format!("--keys 100 --requests 500 --connections {accepted} --threads {threads}");
+        let ended = bench("-n 128", &options);
+        assert_eq!(ended.code, Some(0), "{options}: {ended:?}");
+    }
+}

@@ -12,6 +12,7 @@ use super::options::BenchOptions;
 use super::server::Server;
 use crate::cli::ending::Failure;
 use crate::cli::picture;
+use crate::cli::units::counted;
 use crate::sync::Arc;
 
 /// LIMIT: a batch's requests are numbered and held in memory; far above what any server reads at once.
@@ -49,7 +50,10 @@ const ROUNDS_MAX: usize = 10_000;
 /// Open files of a connection that sends at its time: its socket and its timer.
 const FILES_AT_RATE: u64 = 2;
 
-/// Open files beside those of the connections.
+/// Open files of a thread, with some to spare: its runtime's, those that it waits by, and a ring.
+const FILES_OF_THREAD: u64 = 8;
+
+/// Open files beside those of connections and threads.
 const FILES_BESIDE: u64 = 64;
 
 /// A load that can work.
@@ -240,20 +244,27 @@ fn contest(options: &BenchOptions, servers: &[Server]) -> Result<Contest, Failur
     })
 }
 
-/// Makes room for the connections among the open files of this process.
+/// Makes room for connections and threads among the open files of this process.
 pub(super) fn raise_open_files(plan: &Plan) -> Result<(), Failure> {
-    let connections = plan.connections;
+    let (connections, threads) = (plan.connections as u64, plan.threads as u64);
     let each = plan.rate.map_or(1, |_| FILES_AT_RATE);
-    let wanted = connections as u64 * each + FILES_BESIDE;
+    // A thread without a connection is not started.
+    let wanted = connections * each + threads.min(connections) * FILES_OF_THREAD + FILES_BESIDE;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {
         return Ok(());
     }
     let possible = limit.maximum.unwrap_or(wanted);
     if possible < wanted {
-        let accepted_max = possible.saturating_sub(FILES_BESIDE) / each;
+        let room = possible.saturating_sub(FILES_BESIDE);
+        let with_one_each = room / (each + FILES_OF_THREAD);
+        let accepted_max = match with_one_each < threads {
+            true => with_one_each,
+            false => (room - threads * FILES_OF_THREAD) / each,
+        };
+        let threads = counted(threads.min(connections), "thread");
         return Err(Failure::usage(format!(
-            "{connections} connections need {wanted} open files, and the system allows {possible}; \
+            "{connections} connections on {threads} need {wanted} open files, and the system allows {possible}; \
              accepted: up to {accepted_max} connections, or a higher hard limit (ulimit -Hn)"
         )));
     }
