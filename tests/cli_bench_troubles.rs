@@ -418,3 +418,33 @@ fn the_files_of_threads_are_made_room_for_as_those_of_connections_are() {
         assert_eq!(ended.code, Some(0), "{options}: {ended:?}");
     }
 }
+
+#[test]
+fn a_server_that_says_more_than_it_was_asked_for_is_told_so() {
+    let (listener, address) = listener();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let answer = |mut stream: TcpStream| -> std::io::Result<()> {
+                for line in BufReader::new(stream.try_clone()?).split(b'\n') {
+                    match line?.starts_with(b"stats") {
+                        true => stream.write_all(b"END\r\n")?,
+                        false => stream.write_all(&b"END\r\n".repeat(10_000))?,
+                    }
+                }
+                Ok(())
+            };
+            // A load that gives up closes its connections.
+            std::thread::spawn(move || answer(stream.unwrap()).ok());
+        }
+    });
+    let url = format!("memcached://{address}");
+    for load in [
+        &["--connections", "1"][..],
+        &["--connections", "1", "--rate", "1k"],
+    ] {
+        let ended = bench(&url, &[load, &["--duration", "10s"]].concat());
+        assert_eq!(ended.code, Some(3), "{ended:?}");
+        let told = "the server says more than it was asked for";
+        assert!(ended.stderr.contains(told), "{ended:?}");
+    }
+}

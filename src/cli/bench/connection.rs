@@ -21,6 +21,9 @@ const INBOX_BYTES_MIN: usize = 4 << 10;
 /// LIMIT: how much room is made at once for replies; longer batches are read in parts.
 const INBOX_BYTES_STEP: usize = 1 << 20;
 
+/// LIMIT: what a server may say unasked, such as that it drains; less than there is room for in any inbox.
+const UNASKED_BYTES_MAX: usize = 1 << 10;
+
 /// What a reply has beside its value, at most, in any protocol.
 const REPLY_HEAD_BYTES: usize = 64;
 
@@ -224,7 +227,22 @@ impl<S> Connection<S> {
                 Parsed::Broken(why) => return Err(Lost::Said(why)),
             }
         }
+        if taken.operations == batch.len() {
+            self.look_at_rest()?;
+        }
         Ok(taken)
+    }
+
+    /// Looks at what is received where nothing more was asked for: there is room for more.
+    fn look_at_rest(&mut self) -> Result<(), Lost> {
+        if self.end - self.start > UNASKED_BYTES_MAX {
+            let why = "the server says more than it was asked for";
+            return Err(Lost::Said(why.to_owned()));
+        }
+        if self.end == self.inbox.len() {
+            self.move_to_front();
+        }
+        Ok(())
     }
 
     /// Makes room for `needed_bytes` in all from `start` on, which is more than there are.
@@ -232,11 +250,16 @@ impl<S> Connection<S> {
         if self.inbox.len() - self.start >= needed_bytes {
             return;
         }
-        self.inbox.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end - self.start);
+        self.move_to_front();
         if self.inbox.len() < needed_bytes {
             self.inbox.resize(needed_bytes, 0);
         }
+    }
+
+    /// Makes what is received and not read the first of the inbox.
+    fn move_to_front(&mut self) {
+        self.inbox.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
     }
 
     /// Makes room for the replies to so many requests under way.
