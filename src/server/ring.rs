@@ -21,7 +21,7 @@ pub(crate) const SOCKETS_MAX: usize = 64;
 /// one who may be in a call of somebody else's.
 pub(crate) struct Ring {
     ring: IoUring,
-    /// Those to be handed over; between two calls, none.
+    /// Those that are handed over; between two calls, those of the last, which nobody looks at.
     operations: Vec<Entry>,
 }
 

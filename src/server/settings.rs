@@ -50,7 +50,7 @@ pub enum Io {
     Auto,
     /// Each connection by calls of its own.
     Epoll,
-    /// All connections that are ready together, by io_uring: the fewer calls, the more are. It takes Linux 6.1, and
+    /// Where twelve or more connections are ready, all of them by one call each way, of io_uring. It takes Linux 6.1, and
     /// that nothing forbids it: neither `kernel.io_uring_disabled` nor a filter of system calls.
     Uring,
 }

@@ -7,7 +7,7 @@
 //!
 //! Where clients wait for each reply, most of what a request costs is the way into the system and out of it,
 //! twice; together, all of a wait share that, and memory is waited for by all of them at once. It needs
-//! io_uring ([`Ring`]); without it connections are read [`ahead`](super::ahead), one by one.
+//! io_uring ([`Ring`]); without it, or where few are ready, connections are read [`ahead`](super::ahead), one by one.
 //!
 //! Only the last replies of a turn are kept, and only few bytes: what is more leaves at once. A
 //! connection whose turn went otherwise (it ends, it waits for its reader, it sends a large value) has nothing
