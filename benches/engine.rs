@@ -15,7 +15,7 @@ use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::Duration;
 
-use larder::{Cache, Config, Entry, Key, Mode, Session};
+use larder::{Cache, Config, Entry, Key, Mode, Reach, Session};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution as _, Zipf};
@@ -289,7 +289,7 @@ fn set_batches(cache: &Cache, session: &mut Session, drawn: &Drawn) {
         let mut guard = session.pin(NOW_MS);
         let keys = &mut keys.to_vec();
         keys.iter().for_each(|key| guard.prefetch_bucket(key));
-        guard.prefetch_items(keys.iter_mut());
+        guard.prefetch_items(keys.iter_mut().map(|key| (key, Reach::Key)));
         for key in keys {
             store(&mut guard, key, &value);
         }
@@ -322,7 +322,11 @@ fn mix_batches(cache: &Cache, session: &mut Session, drawn: &Drawn) {
         let mut guard = session.pin(NOW_MS);
         let keys = &mut keys.to_vec();
         keys.iter().for_each(|key| guard.prefetch_bucket(key));
-        guard.prefetch_items(keys.iter_mut());
+        let of_ten = (number..).map(|number| match number % 10 {
+            SET_OF_TEN => Reach::Key,
+            _ => Reach::Value,
+        });
+        guard.prefetch_items(keys.iter_mut().zip(of_ten));
         for key in keys {
             if number % 10 == SET_OF_TEN {
                 store(&mut guard, key, &value);

@@ -310,14 +310,16 @@ pub(crate) fn prefetch<T>(value: &T) {
     prefetch_at(std::ptr::from_ref(value).cast());
 }
 
+/// Into the second-level cache, where far more lines can be under way at a time than into the first: those of a whole
+/// batch of reads. From there they are had at once.
 #[inline]
 fn prefetch_at(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: a prefetch reads nothing that the program can observe, and faults nowhere; SSE is
         // part of every x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;

@@ -33,6 +33,6 @@ pub use engine::{
     Guard, Hands, History, HugePages, Initial, Inspected, Invalidated, Invalidation, Item, Key,
     KeyError, LargeDraft, LargeValue, LastOwner, Lease, Leased, Limits, LockWait, Lookout, Mode,
     NewExpiry, OldValue, OpenSegment, Outcome, Pages, PagesError, Placeholders, Prefault, Proof,
-    Reading, Receipt, RecoverError, Session, SessionSeen, Side, Stats, StoreError, Terms,
+    Reach, Reading, Receipt, RecoverError, Session, SessionSeen, Side, Stats, StoreError, Terms,
     TooManySessions, WrittenBy,
 };

@@ -3,7 +3,7 @@
 
 use larder::{
     Arithmetic, Cache, Config, Counter, Deletion, Entry, Initial, Invalidated, Invalidation, Key,
-    Lease, Mode, Outcome, Session, Side, Terms,
+    Lease, Mode, Outcome, Reach, Session, Side, Terms,
 };
 
 const NOW_MS: u64 = 1_000_000;
@@ -39,7 +39,7 @@ fn strange<'n>(session: &mut Session, names: &'n [String]) -> Vec<Key<'n>> {
         .collect();
     for batch in keys.chunks_mut(16) {
         batch.iter().for_each(|key| guard.prefetch_bucket(key));
-        guard.prefetch_items(batch.iter_mut());
+        guard.prefetch_items(batch.iter_mut().map(|key| (key, Reach::Value)));
     }
     keys
 }
@@ -72,7 +72,7 @@ fn reads_find_what_their_own_cache_has_and_nothing_else() {
     // Looking ahead makes them this cache's own.
     for (batch, names) in keys.chunks_mut(16).zip(names.chunks(16)) {
         batch.iter().for_each(|key| guard.prefetch_bucket(key));
-        guard.prefetch_items(batch.iter_mut());
+        guard.prefetch_items(batch.iter_mut().map(|key| (key, Reach::Value)));
         for (name, key) in names.iter().zip(batch) {
             let _ = value(name, key);
         }
@@ -160,7 +160,7 @@ fn what_was_foreseen_in_another_cache_is_passed_over() {
     fill(&mut there, &names);
     let mut overflowed = 0;
     for name in &names {
-        let foreseen = there.foresee(name.as_bytes());
+        let foreseen = there.foresee(name.as_bytes(), Reach::Value);
         let next = there.fetch(foreseen);
         overflowed += u64::from(next.is_some());
         assert!(here.fetch(foreseen).is_none());

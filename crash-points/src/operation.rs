@@ -1,5 +1,6 @@
 //! The operations of programs, carried out on a session, and their answers.
 
+use crate::engine::index::ahead::Reach;
 use crate::engine::session::Session;
 use crate::engine::{
     Arithmetic, Counter, Deletion, Entry, Initial, Invalidated, Invalidation, Lease, Mode, Outcome,
@@ -171,7 +172,7 @@ impl Operation {
         let mut guard = session.pin(now_ms);
         let mut key = guard.key(key).expect("a key");
         // As a batch does, so that a set goes the way that most sets go.
-        guard.prefetch_items(std::iter::once(&mut key));
+        guard.prefetch_items(std::iter::once((&mut key, Reach::Key)));
         let (value, version) = (given.value(), given.version);
         let entry = Entry::of(&value);
         let mode = self.mode(version);

@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 
 use crate::engine::cache::{Key, KeyError, Limits, Shared};
 use crate::engine::index::Found;
-use crate::engine::index::ahead::{Ahead, SeenAt};
+use crate::engine::index::ahead::{Ahead, Reach, SeenAt};
 use crate::engine::index::bucket::LockedBucket;
 use crate::engine::index::word::{Entry, Extent, KeyHash};
 use crate::engine::item::Item;
@@ -133,32 +133,32 @@ impl<'s> Guard<'s> {
     }
 
     /// Looks into the buckets of up to 32 keys, notes in the keys what is seen there, and asks the
-    /// processor for their items: the second stage of a batch, to be run some time after the first.
-    /// (Where a key's item is named in an overflow bucket, that is asked for first, and looked into
+    /// processor for their items: the second stage of a batch, to be run some time after the
+    /// first. (Where a key's item is named in an overflow bucket, that is asked for first, and looked into
     /// after the other keys.)
-    pub fn prefetch_items<'a, 'k: 'a>(&self, keys: impl Iterator<Item = &'a mut Key<'k>>) {
-        self.look_ahead(keys.take(BATCH).map(|key| {
+    pub fn prefetch_items<'a, 'k: 'a>(&self, keys: impl Iterator<Item = (&'a mut Key<'k>, Reach)>) {
+        self.look_ahead(keys.take(BATCH).map(|(key, reach)| {
             if !self.shared.made(key) {
                 *key = self.shared.adopt(key);
             }
-            (key.home_at, key.hash, &mut key.seen_at)
+            (key.home_at, key.hash, &mut key.seen_at, reach)
         }));
     }
 
     /// The same for up to 32 keys of this cache, of which no more is known than where their buckets are,
     /// their hashes, and where to note what is seen.
     #[inline(always)]
-    fn look_ahead<'a>(&self, keys: impl Iterator<Item = (u64, KeyHash, &'a mut SeenAt)>) {
+    fn look_ahead<'a>(&self, keys: impl Iterator<Item = (u64, KeyHash, &'a mut SeenAt, Reach)>) {
         let index = &self.shared.index;
         let mut overflowed = ArrayVec::<_, BATCH>::new();
-        for (home_at, hash, seen_at) in keys {
-            match index.prefetch_item(home_at, hash) {
+        for (home_at, hash, seen_at, reach) in keys {
+            match index.prefetch_item(home_at, hash, reach) {
                 Ahead::Seen(at) => *seen_at = at,
-                Ahead::Overflow(id) => overflowed.push((hash, id, seen_at)),
+                Ahead::Overflow(id) => overflowed.push((hash, id, seen_at, reach)),
             }
         }
-        for (hash, id, seen_at) in overflowed {
-            *seen_at = index.prefetch_overflowed(hash, id);
+        for (hash, id, seen_at, reach) in overflowed {
+            *seen_at = index.prefetch_overflowed(hash, id, reach);
         }
     }
 
@@ -254,7 +254,9 @@ impl<'s> Guard<'s> {
             let mut seen_at = [SeenAt::NOWHERE; BATCH];
             let pairs = keys.iter().zip(&mut seen_at);
             let own = pairs.filter(|(key, _)| self.shared.made(key));
-            self.look_ahead(own.map(|(key, seen_at)| (key.home_at, key.hash, seen_at)));
+            self.look_ahead(
+                own.map(|(key, seen_at)| (key.home_at, key.hash, seen_at, Reach::Value)),
+            );
             let mut hits = 0;
             for (at, (key, seen_at)) in keys.iter().zip(&seen_at).enumerate() {
                 let at = batch * BATCH + at;

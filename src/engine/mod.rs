@@ -56,6 +56,7 @@ pub use census::Census;
 pub use conditional::{Calculated, Calculation, Counted, Side};
 pub use config::{AccessTimes, Config, ConfigError};
 pub use guard::{Guard, Placeholders};
+pub use index::ahead::Reach;
 pub use inspect::Inspected;
 pub use item::Item;
 pub use large::{LargeDraft, LargeValue};

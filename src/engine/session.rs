@@ -2,7 +2,7 @@
 
 use crate::engine::cache::Shared;
 use crate::engine::guard::Guard;
-use crate::engine::index::ahead::Ahead;
+use crate::engine::index::ahead::{Ahead, Reach};
 use crate::engine::index::word::KeyHash;
 use crate::engine::writer::Writer;
 use crate::reclaim::{Handle, Pin};
@@ -68,6 +68,7 @@ pub struct Foreseen {
     cache: u64,
     hash: KeyHash,
     place: Place,
+    reach: Reach,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +87,7 @@ impl Session {
     /// # let cache = larder::Cache::new(larder::Config::new(8 << 20))?;
     /// # let session = cache.session()?;
     /// # let other_work = || ();
-    /// let mut foreseen = Some(session.foresee(b"key"));
+    /// let mut foreseen = Some(session.foresee(b"key", larder::Reach::Value));
     /// while let Some(next) = foreseen {
     ///     other_work();
     ///     foreseen = session.fetch(next);
@@ -94,7 +95,7 @@ impl Session {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
-    pub fn foresee(&self, key: &[u8]) -> Foreseen {
+    pub fn foresee(&self, key: &[u8], reach: Reach) -> Foreseen {
         let index = &self.shared.index;
         let hash = self.shared.hash(key);
         let home_at = index.home_at(hash, index.extent());
@@ -103,6 +104,7 @@ impl Session {
             cache: self.shared.identity(),
             hash,
             place: Place::Home(home_at),
+            reach,
         }
     }
 
@@ -115,9 +117,9 @@ impl Session {
             return None;
         }
         let index = &self.shared.index;
-        let hash = foreseen.hash;
+        let (hash, reach) = (foreseen.hash, foreseen.reach);
         match foreseen.place {
-            Place::Home(at) => match index.prefetch_item(at, hash) {
+            Place::Home(at) => match index.prefetch_item(at, hash, reach) {
                 Ahead::Seen(_) => None,
                 Ahead::Overflow(id) => Some(Foreseen {
                     place: Place::Overflow(id),
@@ -125,7 +127,7 @@ impl Session {
                 }),
             },
             Place::Overflow(id) => {
-                index.prefetch_overflowed(hash, id);
+                index.prefetch_overflowed(hash, id, reach);
                 None
             }
         }

@@ -421,7 +421,8 @@ impl<'a> Step<'a> {
                 item::copy_number(&shared.arena, offset, copy);
             }
             target.commit(shared, label, Commitment::of(&item));
-            let copy = Entry::new(hash, copy).with_frequency(frequency(entry));
+            let copy = Entry::new(hash, copy).spanning(bytes);
+            let copy = copy.with_frequency(frequency(entry));
             copy.with(entry.marks())
         });
         if moved {

@@ -93,10 +93,8 @@ impl Findings {
                 "the item at {offset} is in the wrong place of the index"
             ));
         }
-        if entry.has_reserved() || (item.is_placeholder() && item.stored_expiry_ms().is_none()) {
-            return Err(format!(
-                "the entry or the kind of the item at {offset} makes no sense"
-            ));
+        if item.is_placeholder() && item.stored_expiry_ms().is_none() {
+            return Err(format!("the kind of the item at {offset} makes no sense"));
         }
         // SAFETY: as above.
         let is_intact = || unsafe { Item::is_intact_with_value(&shared.arena, offset) };

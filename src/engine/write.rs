@@ -197,7 +197,7 @@ impl Guard<'_> {
             expires_at_ms: entry.expires_at_ms,
         };
         self.writer.appender.commit(shared, label, item);
-        let stored = IndexEntry::new(key.hash, offset);
+        let stored = IndexEntry::new(key.hash, offset).spanning(bytes);
         bucket.put(&current, stored.with_frequency(current.entry.frequency()));
         drop(bucket);
         (self.writer.tally).removed_item(shared, &self.pin, &old, current.entry.offset());
@@ -350,7 +350,9 @@ impl Guard<'_> {
             .appender
             .append(self.shared, label, draft, version);
         Prepared {
-            entry: IndexEntry::new(key.hash, offset).with(put.gets),
+            entry: IndexEntry::new(key.hash, offset)
+                .spanning(draft.bytes())
+                .with(put.gets),
             frequency,
             label,
             item: Commitment {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::blackbox::{Operation, Outcome, Pen};
 use crate::dialect::{Circumstances, Dialect, Failure, Get, Parsed, Reply, Request};
-use crate::engine::{Foreseen, Guard, Key, Mode, Session};
+use crate::engine::{Foreseen, Guard, Key, Mode, Reach, Session};
 
 /// A request whose key, if it has one, is checked and hashed. Small, since a GET needs no more.
 pub(super) struct Prepared<'i, T> {
@@ -38,6 +38,16 @@ pub(super) enum Act<'i> {
 }
 
 impl<'i> Act<'i> {
+    /// The key, and how far its item is to be asked for.
+    #[inline]
+    fn ahead(&mut self) -> Option<(&mut Key<'i>, Reach)> {
+        let reach = match self {
+            Self::Get(_) => Reach::Value,
+            Self::Request(..) | Self::Quarantine(..) => Reach::Key,
+        };
+        Some((self.key_mut()?, reach))
+    }
+
     #[inline]
     pub(super) fn key_mut(&mut self) -> Option<&mut Key<'i>> {
         match self {
@@ -109,7 +119,7 @@ pub(crate) fn execute_batch<'i, D: Dialect>(
         quarantine => quarantine::mark(guard, quarantine, &mut batch),
     };
     let Batch { prepared, requests } = &mut batch;
-    guard.prefetch_items(prepared.iter_mut().filter_map(|one| one.act.key_mut()));
+    guard.prefetch_items(prepared.iter_mut().filter_map(|one| one.act.ahead()));
     pen.begin_batch(prepared.len());
     let mut bench = Bench {
         dialect,
@@ -158,11 +168,11 @@ pub(crate) fn foresee<D: Dialect>(
     input: &[u8],
     now_ms: u64,
 ) -> Option<Foreseen> {
-    let key = match dialect.parse_get(input) {
-        Some(get) => get.key,
-        None => dialect.parse_set(input, now_ms)?.key,
+    let (key, reach) = match dialect.parse_get(input) {
+        Some(get) => (get.key, Reach::Value),
+        None => (dialect.parse_set(input, now_ms)?.key, Reach::Key),
     };
-    Some(session.foresee(key))
+    Some(session.foresee(key, reach))
 }
 
 /// Parses up to a batch of requests, and asks for the buckets of their keys; gives the length of what

@@ -7,7 +7,7 @@ use larder_protocol::{Entries, Keys};
 use super::{BATCH, Follow, delete, store};
 use crate::blackbox::Pen;
 use crate::dialect::{Failure, Reply, Room, SpacedKeys, Touch};
-use crate::engine::{Entry, Guard, Key, KeyError, Mode};
+use crate::engine::{Entry, Guard, Key, KeyError, Mode, Reach};
 
 /// LIMIT: keys on a page of a scan for which no number was asked.
 const SCAN_KEYS_DEFAULT: u32 = 256;
@@ -23,6 +23,7 @@ const KEYS_AT_ONCE: usize = 4096;
 fn prepare_keys<'i>(
     guard: &Guard<'_>,
     keys: &mut impl Iterator<Item = &'i [u8]>,
+    reach: Reach,
 ) -> [Option<Result<Key<'i>, KeyError>>; BATCH] {
     let mut prepared = [const { None }; BATCH];
     for (place, bytes) in prepared.iter_mut().zip(keys) {
@@ -32,7 +33,8 @@ fn prepare_keys<'i>(
         }
         *place = Some(key);
     }
-    guard.prefetch_items(prepared.iter_mut().flatten().flatten());
+    let known = prepared.iter_mut().flatten().flatten();
+    guard.prefetch_items(known.map(|key| (key, reach)));
     prepared
 }
 
@@ -74,7 +76,7 @@ pub(super) fn get_each(
             .iter_mut()
             .flatten()
             .filter_map(|(key, _)| key.as_mut().ok());
-        guard.prefetch_items(known);
+        guard.prefetch_items(known.map(|key| (key, Reach::Value)));
         for (key, end) in batch.iter().flatten() {
             if reply.written_bytes() >= out_bytes_max {
                 return Answered::UpTo { bytes: begin };
@@ -132,7 +134,10 @@ pub(super) fn multi_get(guard: &Guard<'_>, keys: Keys<'_>, reply: &mut impl Repl
     reply.begin_items(keys.count());
     let mut rest = keys.iter();
     'reply: for _ in 0..keys.count().div_ceil(BATCH as u32) {
-        for key in prepare_keys(guard, &mut rest).iter().flatten() {
+        for key in prepare_keys(guard, &mut rest, Reach::Value)
+            .iter()
+            .flatten()
+        {
             name(pen, key);
             let item = match key {
                 Ok(key) => guard.get(key).ok_or(Failure::NotFound),
@@ -162,7 +167,7 @@ pub(super) fn multi_set(
     let mut keys = entries.iter().map(|entry| entry.key);
     let mut rest = entries.iter();
     for _ in 0..entries.count().div_ceil(BATCH as u32) {
-        let prepared = prepare_keys(guard, &mut keys);
+        let prepared = prepare_keys(guard, &mut keys, Reach::Key);
         for (key, entry) in prepared.iter().flatten().zip(rest.by_ref()) {
             let wanted = Entry {
                 value: entry.value,
@@ -190,7 +195,7 @@ pub(super) fn multi_delete(
     reply.begin_outcomes();
     let mut rest = keys.iter();
     for _ in 0..keys.count().div_ceil(BATCH as u32) {
-        for key in prepare_keys(guard, &mut rest).iter().flatten() {
+        for key in prepare_keys(guard, &mut rest, Reach::Key).iter().flatten() {
             name(pen, key);
             reply.push_outcome(match key {
                 Ok(key) => delete(guard, key, None),

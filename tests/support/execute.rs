@@ -25,7 +25,7 @@ pub(crate) fn read(item: Option<&Item<'_>>) -> Answer {
 pub(crate) fn execute(guard: &mut Guard<'_>, name: &[u8], call: &Call) -> Answer {
     let mut key = guard.key(name).expect("a key within the limits");
     if name.last().is_some_and(|last| last & 1 == 1) {
-        guard.prefetch_items(std::iter::once(&mut key));
+        guard.prefetch_items(std::iter::once((&mut key, larder::Reach::Value)));
     }
     try_execute(guard, &key, call).unwrap_or_else(|refused| match refused {
         StoreError::NoSpace => Answer::NoSpace,

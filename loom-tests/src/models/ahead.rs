@@ -1,6 +1,7 @@
 //! Reads and sets that looked ahead: what a slot had when it was seen is looked at again, so it does not
 //! matter what happened in between.
 
+use crate::engine::index::ahead::Reach;
 use crate::engine::{Cache, Deletion, Entry, Mode, Session};
 use crate::model::{models, spawn};
 use crate::models::scene::{
@@ -34,7 +35,7 @@ macro_rules! look_ahead {
     ($guard:expr, $key:expr) => {{
         let mut key = $guard.key($key).expect("a key");
         $guard.prefetch_bucket(&key);
-        $guard.prefetch_items(std::iter::once(&mut key));
+        $guard.prefetch_items(std::iter::once((&mut key, Reach::Value)));
         key
     }};
 }

@@ -7,6 +7,7 @@ use crate::arena::Arena;
 use crate::engine::config::{AccessTimes, Geometry};
 use crate::engine::header;
 use crate::engine::index::Index;
+use crate::engine::index::ahead::Reach;
 use crate::engine::log::Segments;
 use crate::engine::log::segment::Log;
 use crate::engine::upkeep::{Demand, Mercy, Upkeep};
@@ -176,7 +177,7 @@ pub(crate) fn set(session: &mut Session, key: &[u8], value: &[u8]) -> u64 {
 pub(crate) fn set_ahead(session: &mut Session, key: &[u8], value: &[u8]) {
     let mut guard = session.pin(NOW_MS);
     let mut key = guard.key(key).expect("a key");
-    guard.prefetch_items(std::iter::once(&mut key));
+    guard.prefetch_items(std::iter::once((&mut key, Reach::Key)));
     let stored = guard.store(&key, Mode::Set, &Entry::of(value));
     assert!(matches!(stored, Ok(Outcome::Stored { .. })), "{stored:?}");
 }

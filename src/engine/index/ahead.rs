@@ -3,11 +3,31 @@
 //! What was seen is a hint: a read begins at the slot that was seen, with what that has by then.
 
 use crate::arena::Arena;
-use crate::engine::index::word::{Control, Entry, KeyHash};
+use crate::engine::index::word::{Control, Entry, KeyHash, LINE_BYTES};
 use crate::engine::index::{Found, Index, OVERFLOW_WORDS, Slots, WORDS, note_read};
 use crate::engine::item::Item;
 use crate::shape;
 use crate::sync::{AtomicU64, Ordering};
+
+/// How far an item is asked for ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// As far as its key, which is enough for a write.
+    Key,
+    /// As far as its value, for a read.
+    Value,
+}
+
+impl Reach {
+    /// LIMIT: lines behind an item's first. Of longer items the processor sees for itself where they go on.
+    #[inline]
+    fn further_lines_max(self) -> u64 {
+        match self {
+            Self::Key => 1,
+            Self::Value => Entry::FURTHER_LINES_MAX,
+        }
+    }
+}
 
 /// What was seen, and asked for, ahead of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,31 +61,32 @@ impl Index {
         self.arena.prefetch(at);
     }
 
-    /// Looks for the tag in the bucket at `at`, and asks for the first lines of the items that it names,
+    /// Looks for the tag in the bucket at `at`, and asks for the items that it names,
     /// or else for the overflow bucket.
     #[inline(always)]
-    pub(crate) fn prefetch_item(&self, at: u64, hash: KeyHash) -> Ahead {
-        let ahead = self.prefetch_named::<WORDS>(at, hash);
+    pub(crate) fn prefetch_item(&self, at: u64, hash: KeyHash, reach: Reach) -> Ahead {
+        let ahead = self.prefetch_named::<WORDS>(at, hash, reach);
         if let Ahead::Overflow(id) = ahead {
             self.arena.prefetch(self.overflow_at(id));
         }
         ahead
     }
 
-    /// Where the tag is in the chain of the bucket at `at`, looked for there and then.
+    /// Where the tag is in the chain of the bucket at `at`, looked for there and then by a read.
     #[inline(always)]
     pub(crate) fn look_for(&self, at: u64, hash: KeyHash) -> SeenAt {
-        match self.prefetch_named::<WORDS>(at, hash) {
+        match self.prefetch_named::<WORDS>(at, hash, Reach::Value) {
             Ahead::Seen(seen_at) => seen_at,
-            Ahead::Overflow(id) => self.prefetch_overflowed(hash, id),
+            Ahead::Overflow(id) => self.prefetch_overflowed(hash, id, Reach::Value),
         }
     }
 
     /// [`Index::prefetch_item`] for an overflow bucket that was asked for before. Few keys are further down the chain:
     /// those that it leads to are waited for.
-    pub(crate) fn prefetch_overflowed(&self, hash: KeyHash, mut id: u32) -> SeenAt {
+    #[inline]
+    pub(crate) fn prefetch_overflowed(&self, hash: KeyHash, mut id: u32, reach: Reach) -> SeenAt {
         for _ in 0..shape::OVERFLOW_BUCKETS_MAX {
-            match self.prefetch_named::<OVERFLOW_WORDS>(self.overflow_at(id), hash) {
+            match self.prefetch_named::<OVERFLOW_WORDS>(self.overflow_at(id), hash, reach) {
                 Ahead::Seen(seen_at) => return seen_at,
                 Ahead::Overflow(next) => id = next,
             }
@@ -75,7 +96,7 @@ impl Index {
 
     /// The same for a bucket of `N` words.
     #[inline(always)]
-    fn prefetch_named<const N: usize>(&self, at: u64, hash: KeyHash) -> Ahead {
+    fn prefetch_named<const N: usize>(&self, at: u64, hash: KeyHash, reach: Reach) -> Ahead {
         let (words, tagged) = self.arena.tagged::<N>(at, hash.0);
         let mut tagged = Slots(tagged);
         let Some(first) = tagged.pop() else {
@@ -87,18 +108,25 @@ impl Index {
             };
         };
         // ORDERING: Relaxed, both; hints.
-        self.prefetch_lines(Entry(words[first].load(Ordering::Relaxed)));
+        self.prefetch_lines(Entry(words[first].load(Ordering::Relaxed)), reach);
         while let Some(slot) = tagged.pop() {
-            self.prefetch_lines(Entry(words[slot].load(Ordering::Relaxed)));
+            self.prefetch_lines(Entry(words[slot].load(Ordering::Relaxed)), reach);
         }
         Ahead::Seen(SeenAt(at + first as u64 * 8))
     }
 
-    /// Asks for the first two lines of an item: few fit into what is left of one.
-    #[inline]
-    pub(super) fn prefetch_lines(&self, entry: Entry) {
-        self.arena.prefetch(entry.offset());
-        self.arena.prefetch(entry.offset() + 64);
+    /// Asks for the item that an entry names.
+    #[inline(always)]
+    pub(super) fn prefetch_lines(&self, entry: Entry, reach: Reach) {
+        let offset = entry.offset();
+        let further = entry.further_lines().min(reach.further_lines_max());
+        self.arena.prefetch(offset);
+        self.arena.prefetch(offset + LINE_BYTES);
+        // Many have two lines or three, and which of both, nobody could tell beforehand.
+        self.arena.prefetch(offset + LINE_BYTES * further.min(2));
+        for line in 3..=further {
+            self.arena.prefetch(offset + LINE_BYTES * line);
+        }
     }
 }
 

@@ -54,6 +54,7 @@ use std::ops::{ControlFlow, Range};
 use crate::arena::Arena;
 use crate::engine::config::{BUCKET_BYTES, Geometry, OVERFLOW_BYTES};
 use crate::engine::header;
+use crate::engine::index::ahead::Reach;
 use crate::engine::index::bucket::LockedBucket;
 use crate::engine::index::growth::Growth;
 use crate::engine::index::overflow::Spares;
@@ -258,7 +259,7 @@ impl Index {
             if entry.tag() != hash.tag() || entry.is_empty() {
                 continue;
             }
-            self.prefetch_lines(entry);
+            self.prefetch_lines(entry, Reach::Key);
             // SAFETY: the entry was loaded with Acquire under the caller's pin.
             let item = unsafe { Item::read(&self.arena, entry.offset()) };
             if item.key() == key {

@@ -227,7 +227,7 @@ impl Chains {
             let number = left.trailing_zeros();
             // ORDERING: Relaxed, here and below; nobody shares the arena yet.
             let entry = Entry(words[number as usize].load(Ordering::Relaxed));
-            if entry.offset() == offset && !entry.has_reserved() {
+            if entry.offset() == offset {
                 return Looked {
                     slot: Some(Slot {
                         bucket: place,

@@ -1,7 +1,7 @@
 //! The 8-byte words of a bucket: one names an item, the last controls the bucket.
 //!
 //! ```text
-//!  entry    | tag 16 | frequency 2 | marks 3 | reserved 3 | offset / 8: 40 |     0: empty
+//!  entry    | tag 16 | frequency 2 | marks 3 | lines 3 | offset / 8: 40 |        0: empty
 //!  control  | holder's session + 1: 31 | overflow bucket + 1: 32 | locked 1 |    0: none
 //!  wait     | holder's session + 1: 24 | bucket + 1: 40 |                        0: none
 //! ```
@@ -10,6 +10,9 @@
 //! compare-exchange of a reader that finds the item. The other [`Marks`] change only under the
 //! bucket's lock, and wherever an entry moves they go along.
 //!
+//! The lines are those that the item goes on into behind its first, seven or more of them as seven: a hint for who
+//! asks for its memory, by which nothing is decided.
+//!
 //! Who holds a lock stands beside it, and who waits for one says so in its session's counters (a
 //! [`Wait`]): nobody decides by either, they are for whoever looks for what hangs.
 
@@ -17,7 +20,11 @@ use std::hint::select_unpredictable;
 
 const OFFSET_BITS: u32 = 40;
 const OFFSET: u64 = (1 << OFFSET_BITS) - 1;
-const RESERVED: u64 = 0b111 << OFFSET_BITS;
+const LINES: u64 = Entry::FURTHER_LINES_MAX << OFFSET_BITS;
+
+/// The bytes of a cache line.
+pub(crate) const LINE_BYTES: u64 = 64;
+
 const FETCHED_SHIFT: u32 = 45;
 const FREQUENCY_SHIFT: u32 = FETCHED_SHIFT + 1;
 const FREQUENCY_MAX: u64 = 3;
@@ -105,12 +112,28 @@ pub(crate) struct Entry(pub(crate) u64);
 
 impl Entry {
     pub(crate) const EMPTY: Self = Self(0);
+    /// The most that [`further_lines`](Self::further_lines) says.
+    pub(crate) const FURTHER_LINES_MAX: u64 = 0b111;
 
     /// Names the item at `offset` (a multiple of 8, not 0) for a key with this hash.
     #[inline]
     pub(crate) fn new(hash: KeyHash, offset: u64) -> Self {
         debug_assert!(offset != 0 && offset & 7 == 0 && offset >> 3 <= OFFSET);
         Self(hash.tag() << TAG_SHIFT | offset >> 3)
+    }
+
+    /// The same entry, new, of an item of so many bytes.
+    #[inline]
+    pub(crate) fn spanning(self, bytes: u64) -> Self {
+        debug_assert!(self.0 & LINES == 0 && bytes > 0);
+        let lines = (self.offset() % LINE_BYTES + bytes - 1) / LINE_BYTES;
+        Self(self.0 | lines.min(Self::FURTHER_LINES_MAX) << OFFSET_BITS)
+    }
+
+    /// Into how many cache lines the item goes on behind its first, up to 7.
+    #[inline]
+    pub(crate) fn further_lines(self) -> u64 {
+        (self.0 & LINES) >> OFFSET_BITS
     }
 
     #[inline]
@@ -164,16 +187,10 @@ impl Entry {
         Self(self.0 & !marks.0)
     }
 
-    /// The entry but for how often its item was read, and what is said of its value.
+    /// Which item the entry names, of a key with which tag, and nothing else.
     #[inline]
     pub(crate) fn name(self) -> u64 {
-        self.0 & !(FREQUENCY_MAX << FREQUENCY_SHIFT | Marks::ALL.0)
-    }
-
-    /// Whether bits are set that mean nothing.
-    #[inline]
-    pub(crate) fn has_reserved(self) -> bool {
-        self.0 & RESERVED != 0
+        self.0 & !(FREQUENCY_MAX << FREQUENCY_SHIFT | Marks::ALL.0 | LINES)
     }
 
     /// This entry, which was never read, with a frequency of up to 3.
@@ -276,7 +293,7 @@ impl Wait {
 
 #[cfg(test)]
 mod tests {
-    use super::{Control, Entry, KeyHash, Marks, Wait};
+    use super::{Control, Entry, KeyHash, LINE_BYTES, Marks, Wait};
 
     #[test]
     fn a_split_moves_entries_only_from_a_bucket_to_its_child() {
@@ -302,10 +319,30 @@ mod tests {
             assert_eq!(entry.tag(), 0xabcd);
             assert_eq!(entry.offset(), 0xff_ffff_ffff << 3);
             assert_eq!(entry.marks().has(Marks::FETCHED), frequency > 0);
-            assert!(!entry.has_reserved());
+            assert_eq!(entry.further_lines(), 0);
             entry = entry.read_again().unwrap_or(entry);
         }
         assert_eq!(entry.read_again(), None);
+    }
+
+    #[test]
+    fn an_entry_says_into_how_many_lines_its_item_goes_on() {
+        for offset in (8..256).step_by(8) {
+            for bytes in 1..=1024 {
+                let entry = Entry::new(KeyHash(u64::MAX), offset);
+                let lines = (offset..offset + bytes).filter(|at| at % LINE_BYTES == 0);
+                let further = lines.filter(|&line| line > offset).count() as u64;
+                let spanning = entry.spanning(bytes);
+                assert_eq!(
+                    spanning.further_lines(),
+                    further.min(7),
+                    "{offset}, {bytes}"
+                );
+                assert_eq!(spanning.name(), entry.name());
+                assert!(spanning.names_same(entry) && spanning.marks() == Marks::NONE);
+                assert_eq!((spanning.frequency(), spanning.tag()), (0, 0xffff));
+            }
+        }
     }
 
     #[test]
@@ -317,7 +354,7 @@ mod tests {
             let marked = entry.with(mark);
             assert_eq!(marked.marks(), mark);
             assert_eq!((marked.frequency(), marked.tag()), (3, 0xffff));
-            assert!(marked.names_same(entry) && !marked.has_reserved());
+            assert!(marked.names_same(entry));
             assert_eq!(marked.without(mark), entry);
             assert_eq!(
                 entry.with(Marks::ALL).without(mark).with(mark).marks(),

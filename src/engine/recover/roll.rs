@@ -18,7 +18,7 @@ use std::ops::Range;
 use crate::engine::cache::hash_of;
 use crate::engine::index::recovered::{Chains, Hands};
 use crate::engine::index::visit::Visitor;
-use crate::engine::index::word::{Entry, Extent};
+use crate::engine::index::word::{Entry, Extent, LINE_BYTES};
 use crate::engine::item_header::{HEADER_BYTES, KIND_EXPIRES, KIND_LARGE, KIND_NUMBER};
 use crate::engine::log::segment::Lifetime;
 use crate::engine::recover::lanes::{Lanes, Turn, Walked};
@@ -29,8 +29,6 @@ use crate::engine::recover::survey::Survey;
 use crate::engine::recover::walk::Large;
 use crate::sync::{AtomicU64, Mutex};
 
-/// Bytes of a cache line.
-const LINE_BYTES: u64 = 64;
 /// Bytes of an item that ends a turn, since more lines lie between it and the next than are read.
 const LARGE_BYTES: usize = 4 * LINE_BYTES as usize;
 /// LIMIT: bytes of a segment that one turn takes of smaller items, and asks for: enough that a turn is worth its

@@ -405,7 +405,7 @@ impl<'a> Survey<'a> {
         let offset = entry.offset();
         self.measured(offset, end).ok_or(Doubt::Place)?;
         let hash = self.hash_at(offset);
-        if hash.bucket(buckets) != bucket || hash.tag() != entry.tag() || entry.has_reserved() {
+        if hash.bucket(buckets) != bucket || hash.tag() != entry.tag() {
             return Err(Doubt::Key);
         }
         self.doubt(offset)?;

@@ -8,6 +8,7 @@ use crate::arena::{Arena, OwnedFd};
 use crate::engine::cache::Cache;
 use crate::engine::config::{BUCKET_BYTES, Config, OVERFLOW_BYTES};
 use crate::engine::header;
+use crate::engine::index::ahead::Reach;
 use crate::engine::index::word::{Control, Entry, KeyHash};
 use crate::engine::log::segment::State;
 use crate::engine::operations::{Entry as Stored, Mode, Outcome};
@@ -285,6 +286,63 @@ fn words_of_garbage_are_dropped_and_hurt_nobody_else() {
         dropped.segment > 0 && dropped.place > 0 && dropped.key > 0,
         "{dropped:?}"
     );
+}
+
+#[test]
+fn an_entry_tells_the_lines_of_its_item_wherever_that_has_moved() {
+    let mut victim = Victim::new();
+    let mut set = |number: u32, value: &[u8]| {
+        let mut guard = victim.session.pin(1);
+        let name = number.to_string();
+        let mut key = guard.key(name.as_bytes()).expect("a key");
+        // Those that are there already go the way of most sets.
+        guard.prefetch_items(std::iter::once((&mut key, Reach::Key)));
+        let stored = guard.store(&key, Mode::Set, &Stored::of(value));
+        assert!(matches!(stored, Ok(Outcome::Stored { .. })), "{stored:?}");
+        let _ = guard.get(&key);
+    };
+    // More than there is room for, some of it again and again: items are moved, too.
+    for round in 0..4 {
+        for number in 0..6000 {
+            let bytes = (number * 37 + round * 101) as usize % 1300;
+            set(number, &[3; 1300][..bytes]);
+            set(number % 61, b"often");
+        }
+    }
+    let stats = victim.cache.stats();
+    assert!(
+        stats.evict_moved_bytes > 0 && stats.overwritten > 0,
+        "{stats:?}"
+    );
+    let mut lines = [0; 8];
+    for (_, entry) in victim.entries() {
+        // SAFETY: nobody else is at work.
+        let item = unsafe { victim.cache.shared().item(entry) };
+        let expected = Entry::new(victim.hash(entry), entry.offset()).spanning(item.bytes());
+        assert_eq!(entry.further_lines(), expected.further_lines());
+        lines[entry.further_lines() as usize] += 1;
+    }
+    assert!(lines.iter().all(|&items| items > 0), "{lines:?}");
+}
+
+#[test]
+fn an_item_is_kept_whatever_its_entry_says_of_its_lines() {
+    let victim = Victim::with(1000);
+    let mut changed = 0;
+    for (number, (at, entry)) in victim.entries().into_iter().enumerate() {
+        let other = Entry::new(victim.hash(entry), entry.offset());
+        // None, as of a server that did not tell; or more than there are.
+        let other = match number % 2 {
+            0 => other,
+            _ => other.spanning(4096),
+        };
+        changed += u64::from(other.further_lines() != entry.further_lines());
+        victim.set_word(at, other.0);
+    }
+    assert!(changed >= 500, "{changed}");
+    let (_, mut session, receipt) = victim.recovered(Proof::Lengths);
+    assert_eq!(receipt.dropped.total(), 0, "{receipt:#?}");
+    assert_eq!(present(&mut session, 1000), all(1000));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use larder::{Cache, Config, Entry, Guard, HugePages, Key, Mode, StoreError};
+use larder::{Cache, Config, Entry, Guard, HugePages, Key, Mode, Reach, StoreError};
 
 use crate::contenders::{Contender, Room, Session, Store, VALUE, Value};
 use crate::load::{Action, Keys, Request};
@@ -168,7 +168,7 @@ impl Session for BatchSession {
             if gets.is_empty() && sets.is_empty() {
                 return hits;
             }
-            guard.prefetch_items(sets.iter_mut());
+            guard.prefetch_items(sets.iter_mut().map(|key| (key, Reach::Key)));
             guard.get_many(&gets, |at, item| match item {
                 Some(item) => {
                     copy_out(item.value(), black_box(&mut value));
