@@ -274,6 +274,15 @@ impl Arena {
         prefetch_at(self.start.as_ptr().wrapping_add(offset as usize));
     }
 
+    /// Asks for the cache line that the word at `offset` names, if it does, as it happens to be.
+    #[inline]
+    pub(crate) fn prefetch_named(&self, offset: u64, line: impl FnOnce(u64) -> Option<u64>) {
+        // ORDERING: Relaxed; nothing depends on it.
+        if let Some(at) = line(self.word(offset).load(Ordering::Relaxed)) {
+            self.prefetch(at);
+        }
+    }
+
     /// Gives the pages of a range back to the system; they read as zero afterwards. Where a huge page is being
     /// [made](Self::make_huge_page) around it at this moment, its maker gives them back.
     ///

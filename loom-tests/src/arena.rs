@@ -190,6 +190,8 @@ impl Arena {
 
     pub(crate) fn prefetch(&self, _offset: u64) {}
 
+    pub(crate) fn prefetch_named(&self, _offset: u64, _line: impl FnOnce(u64) -> Option<u64>) {}
+
     /// # Safety
     ///
     /// Nobody reads or writes the range meanwhile.

@@ -170,7 +170,7 @@ mod tests {
                 }
                 std::thread::yield_now();
             };
-            let bucket = shared.index.bucket_of(hash);
+            let bucket = hash.bucket(shared.index.buckets());
             let held_by = Some(3);
             assert_eq!(seen, LockWait { bucket, held_by });
             drop(held);

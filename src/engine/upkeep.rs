@@ -30,6 +30,8 @@
 //!
 //! [`Session::maintain`]: crate::Session::maintain
 
+use arrayvec::ArrayVec;
+
 use crate::engine::appender::{self, Appender, Commitment};
 use crate::engine::cache::Shared;
 use crate::engine::evict_open::Passed;
@@ -42,7 +44,7 @@ use crate::engine::tally::Tally;
 use crate::reclaim::Pin;
 
 /// LIMIT: items whose buckets are fetched together during a walk.
-const BATCH: usize = 8;
+const BATCH: usize = 16;
 /// Reads after which an item of small moves to main.
 const PROMOTED_AT: u64 = 2;
 /// LIMIT: after a walk for expired items, the next one comes when this share (1/N) of the time until
@@ -219,18 +221,20 @@ impl<'a> Step<'a> {
     ) -> Progress {
         let until = walk.end.min(walk.at.saturating_add(bytes));
         while walk.at < until {
-            let mut batch = [(KeyHash(0), 0, 0); BATCH];
-            let (mut items, mut next) = (0, walk.at);
-            while items < BATCH && next < until {
+            let (index, extent) = (&self.shared.index, self.shared.index.extent());
+            let (mut batch, mut next) = (ArrayVec::<_, BATCH>::new(), walk.at);
+            while next < until && !batch.is_full() {
                 let item = self.item(next);
                 let hash = self.shared.hash(item.key());
-                let bucket = self.shared.index.bucket_of(hash);
-                self.shared.index.prefetch_bucket(bucket);
-                batch[items] = (hash, next, item.bytes());
-                items += 1;
+                let home_at = index.home_at(hash, extent);
+                index.prefetch_bucket(home_at);
+                batch.push((hash, home_at, next, item.bytes()));
                 next += item.bytes();
             }
-            for &(hash, offset, item_bytes) in &batch[..items] {
+            for &(_, home_at, ..) in &batch {
+                index.prefetch_overflow(home_at);
+            }
+            for (hash, _, offset, item_bytes) in batch {
                 if !self.settle(walk, target, hash, offset, mercy) {
                     return Progress::Stuck;
                 }

@@ -3,6 +3,7 @@
 //! What was seen is a hint: a read begins at the slot that was seen, with what that has by then.
 
 use crate::arena::Arena;
+use crate::engine::config::BUCKET_BYTES;
 use crate::engine::index::word::{Control, Entry, KeyHash, LINE_BYTES};
 use crate::engine::index::{Found, Index, OVERFLOW_WORDS, Slots, WORDS, note_read};
 use crate::engine::item::Item;
@@ -58,7 +59,22 @@ impl Index {
     /// Asks for the cache line of the bucket at `at`.
     #[inline]
     pub(crate) fn prefetch_bucket(&self, at: u64) {
+        debug_assert!(
+            at >= self.bucket_at(0) && (at - self.bucket_at(0)).is_multiple_of(BUCKET_BYTES),
+            "no bucket lies at {at}"
+        );
         self.arena.prefetch(at);
+    }
+
+    /// Asks for the first overflow bucket of the bucket at `at`, if it has one: for who looks for an item that is dead,
+    /// and so through the whole chain.
+    #[inline]
+    pub(crate) fn prefetch_overflow(&self, at: u64) {
+        let control_at = at + (WORDS as u64 - 1) * 8;
+        let overflow = |control| Control(control).overflow();
+        (self.arena).prefetch_named(control_at, |control| {
+            Some(self.overflow_at(overflow(control)?))
+        });
     }
 
     /// Looks for the tag in the bucket at `at`, and asks for the items that it names,

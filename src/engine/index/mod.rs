@@ -158,12 +158,6 @@ impl Index {
         Extent::of(self.buckets())
     }
 
-    /// The bucket that the hash belongs to.
-    #[inline]
-    pub(crate) fn bucket_of(&self, hash: KeyHash) -> u64 {
-        hash.bucket(self.buckets())
-    }
-
     /// Where the bucket lies that the hash belongs to when the index has this extent.
     #[inline]
     pub(crate) fn home_at(&self, hash: KeyHash, extent: Extent) -> u64 {

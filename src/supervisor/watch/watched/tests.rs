@@ -188,7 +188,7 @@ fn who_waits_for_a_bucket_is_told_whose_it_is_and_what_that_thread_does() {
     executes(&mut holder, 2);
     let shared = cache.shared();
     let hash = shared.hash(b"key");
-    let bucket = shared.index.bucket_of(hash);
+    let bucket = hash.bucket(shared.index.buckets());
     // As a session does that hangs in the midst of a write; sessions count from 0 here.
     let held = shared.index.lock(hash, 1);
     std::thread::scope(|scope| {
