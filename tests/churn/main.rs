@@ -84,10 +84,13 @@ impl Setup {
         let server = ServerProcess::serve(&[options, quiet].concat());
         if let Some(core) = &self.server_core {
             let pid = server.pid().to_string();
-            let mut move_to = Command::new("taskset");
-            let moved = move_to.args(["-a", "-c", "-p", core, &pid]).output();
-            let moved = moved.expect("taskset is there");
-            assert!(moved.status.success(), "{moved:?}");
+            let moved = || {
+                let mut move_to = Command::new("taskset");
+                let moved = move_to.args(["-a", "-c", "-p", core, &pid]).output();
+                moved.expect("taskset is there").status.success()
+            };
+            // It stops at a thread that ends meanwhile, as the one that tries io_uring out does.
+            assert!((0..10).any(|_| moved()), "the server does not move");
         }
         server
     }
