@@ -276,7 +276,7 @@ impl Arena {
 
     /// Asks for the cache line that the word at `offset` names, if it does, as it happens to be.
     #[inline]
-    pub(crate) fn prefetch_named(&self, offset: u64, line: impl FnOnce(u64) -> Option<u64>) {
+    pub(crate) fn prefetch_through(&self, offset: u64, line: impl FnOnce(u64) -> Option<u64>) {
         // ORDERING: Relaxed; nothing depends on it.
         if let Some(at) = line(self.word(offset).load(Ordering::Relaxed)) {
             self.prefetch(at);

@@ -190,7 +190,7 @@ impl Arena {
 
     pub(crate) fn prefetch(&self, _offset: u64) {}
 
-    pub(crate) fn prefetch_named(&self, _offset: u64, _line: impl FnOnce(u64) -> Option<u64>) {}
+    pub(crate) fn prefetch_through(&self, _offset: u64, _line: impl FnOnce(u64) -> Option<u64>) {}
 
     /// # Safety
     ///

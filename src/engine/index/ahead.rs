@@ -71,9 +71,9 @@ impl Index {
     #[inline]
     pub(crate) fn prefetch_overflow(&self, at: u64) {
         let control_at = at + (WORDS as u64 - 1) * 8;
-        let overflow = |control| Control(control).overflow();
-        (self.arena).prefetch_named(control_at, |control| {
-            Some(self.overflow_at(overflow(control)?))
+        (self.arena).prefetch_through(control_at, |control| {
+            let id = Control(control).overflow()?;
+            Some(self.overflow_at(id))
         });
     }
 
