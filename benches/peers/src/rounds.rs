@@ -43,8 +43,9 @@ impl Standing {
         }
     }
 
-    /// Forgets everything that came before in the case at hand.
+    /// Forgets everything that came before in the case at hand, and leaves nothing of it to do.
     fn begin(&mut self) {
+        self.contender.settle();
         self.cpu.clear();
         self.hits = 0;
         self.refusals_before = self.contender.refusals();

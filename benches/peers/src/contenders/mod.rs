@@ -64,7 +64,7 @@ trait Store: Sync + Sized {
     /// Builds it with room for `keys`, or for a quarter of them.
     fn open(room: Room, keys: &Keys) -> Self;
     fn session(&self) -> Self::Session<'_>;
-    /// What follows on filling it.
+    /// What a thread beside those that ask would do for it by and by, if it wants one: all that is due.
     fn settle(&self) {}
     /// Entries held, all that was done before counted in.
     fn entries(&self) -> u64;
@@ -107,6 +107,8 @@ pub(crate) struct Turn {
 pub(crate) trait Contender {
     /// Sets every key once.
     fn fill(&self, keys: &Keys);
+    /// Has done what is left to a thread beside those that ask.
+    fn settle(&self);
     /// Serves the requests of each thread, all threads at once.
     fn turn(&self, requests: &[Requests]) -> Turn;
     /// Entries held.
@@ -120,7 +122,11 @@ impl<S: Store> Contender for S {
         let action = Action::Set;
         self.session()
             .serve(keys.iter().map(|key| Request { action, key }));
-        self.settle();
+        Store::settle(self);
+    }
+
+    fn settle(&self) {
+        Store::settle(self);
     }
 
     fn turn(&self, requests: &[Requests]) -> Turn {
