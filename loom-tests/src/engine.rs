@@ -49,6 +49,8 @@ pub(crate) mod plain;
 pub(crate) mod scrub;
 #[path = "../../src/engine/session.rs"]
 pub(crate) mod session;
+#[path = "../../src/engine/settle.rs"]
+pub(crate) mod settle;
 #[path = "../../src/engine/stats.rs"]
 pub(crate) mod stats;
 #[path = "../../src/engine/tally.rs"]

@@ -19,8 +19,8 @@
 //! | committed | its owner | the walk | see [`segment`](crate::engine::log::segment) | `a_value_leaves_beside_an_open_segment_that_is_written` |
 //! | passed | whoever holds the caretaker | the next | the caretaker's lock | `two_sessions_need_what_an_open_segment_names` |
 
-use crate::engine::index::word::KeyHash;
-use crate::engine::upkeep::{Mercy, Purpose, Step, Walk, is_kept};
+use crate::engine::settle::{Visited, is_kept};
+use crate::engine::upkeep::{Mercy, Purpose, Step, Walk};
 
 /// LIMIT: items that one step looks at.
 const ITEMS_PER_STEP: u32 = 1024;
@@ -59,7 +59,9 @@ impl Step<'_> {
                 walk.at += item.bytes();
                 items += 1;
                 if item.extents().is_some() {
-                    self.evict_in_place(&mut walk, shared.hash(item.key()), offset, mercy);
+                    let hash = shared.hash(item.key());
+                    let visited = Visited { hash, offset, item };
+                    self.evict_in_place(&mut walk, &visited, mercy);
                 }
             }
             freed_bytes += walk.freed_bytes;
@@ -67,13 +69,13 @@ impl Step<'_> {
     }
 
     /// Lets go of an item where it is, unless it should be moved.
-    fn evict_in_place(&mut self, walk: &mut Walk, hash: KeyHash, offset: u64, mercy: Mercy) {
-        if self.remove_if_over(walk, hash, offset) {
+    fn evict_in_place(&mut self, walk: &mut Walk, visited: &Visited<'_>, mercy: Mercy) {
+        if self.remove_if_over(walk, visited) {
             return;
         }
-        let entry = self.shared.index.find_exact(hash, offset);
+        let entry = self.named(visited);
         if entry.is_some_and(|entry| !is_kept(walk.label.log, entry, mercy)) {
-            self.let_go(walk, hash, offset);
+            self.let_go(walk, visited);
         }
     }
 }

@@ -31,6 +31,7 @@ use std::ops::Range;
 use crate::arena::Arena;
 use crate::engine::config::{GHOST_SET_BYTES, Geometry};
 use crate::engine::header;
+use crate::engine::index::ahead::{Reach, SeenAt};
 use crate::engine::index::word::KeyHash;
 use crate::engine::log::Segments;
 use crate::shape;
@@ -81,13 +82,18 @@ impl Ghosts {
         let fingerprint = fingerprint(hash);
         let words = self.arena.words::<WORDS>(self.set_at(hash, chunks));
         let entries: [u64; WORDS] = std::array::from_fn(|at| words[at].load(Ordering::Relaxed));
-        let entry = |way: u64| (entries[(way / 2) as usize] >> (way % 2 * 32)) as u32;
-        let worth = |way: &u64| match entry(*way) {
-            0 => u32::MAX,
-            old if old >> 16 == u32::from(fingerprint) => u32::MAX,
-            old => u32::from(now.wrapping_sub(old as u16)),
+        let worth = |way: u64| {
+            let entry = (entries[(way / 2) as usize] >> (way % 2 * 32)) as u32;
+            let is_free = entry == 0 || entry >> 16 == u32::from(fingerprint);
+            // Older than any.
+            let free = u32::from(is_free) << 16;
+            free | u32::from(now.wrapping_sub(entry as u16))
         };
-        let way = (0..WAYS).max_by_key(worth).expect("a set has ways");
+        // In one number with what it is worth, which is compared without branches.
+        let most = (0..WAYS)
+            .map(|way| u64::from(worth(way)) * WAYS + way)
+            .max();
+        let way = most.expect("a set has ways") % WAYS;
         let (at, shift) = ((way / 2) as usize, way % 2 * 32);
         let new = u64::from(fingerprint) << 16 | u64::from(now);
         let others = entries[at] & !(0xffff_ffff << shift);
@@ -105,16 +111,35 @@ impl Ghosts {
         let now = self.age(evictions.load(Ordering::Relaxed));
         let believed = items * ENTRIES_EIGHTHS / 8 / self.evictions_per_age;
         let words = self.arena.words::<WORDS>(self.set_at(hash, chunks));
-        for way in 0..WAYS {
-            let (word, shift) = (&words[(way / 2) as usize], way % 2 * 32);
-            let entries = word.load(Ordering::Relaxed);
-            let entry = (entries >> shift) as u32;
-            if entry >> 16 == u32::from(fingerprint(hash)) {
-                word.store(entries & !(0xffff_ffff << shift), Ordering::Relaxed);
-                return u64::from(now.wrapping_sub(entry as u16)) <= believed;
+        let fingerprint = u32::from(fingerprint(hash));
+        let entries: [u64; WORDS] = std::array::from_fn(|at| words[at].load(Ordering::Relaxed));
+        for (at, entries) in entries.into_iter().enumerate() {
+            for shift in [0, 32] {
+                let entry = (entries >> shift) as u32;
+                if entry >> 16 == fingerprint {
+                    words[at].store(entries & !(0xffff_ffff << shift), Ordering::Relaxed);
+                    return u64::from(now.wrapping_sub(entry as u16)) <= believed;
+                }
             }
         }
         false
+    }
+
+    /// [Asks](Self::prefetch) for the ghost of a key of which this was seen in the index, ahead of a write: one that was
+    /// not seen there may be stored as a new one.
+    #[inline(always)]
+    pub(crate) fn foresee(&self, hash: KeyHash, seen_at: SeenAt, reach: Reach) {
+        if seen_at == SeenAt::NOWHERE && reach == Reach::Key {
+            self.prefetch(hash);
+        }
+    }
+
+    /// Asks the processor for where the key's ghost is, or will be.
+    pub(crate) fn prefetch(&self, hash: KeyHash) {
+        let chunks = self.chunks();
+        if chunks > 0 {
+            self.arena.prefetch(self.set_at(hash, chunks));
+        }
     }
 
     /// Extends the table by a chunk, if `items` of main want one and memory has one.

@@ -153,12 +153,16 @@ impl<'s> Guard<'s> {
         let mut overflowed = ArrayVec::<_, BATCH>::new();
         for (home_at, hash, seen_at, reach) in keys {
             match index.prefetch_item(home_at, hash, reach) {
-                Ahead::Seen(at) => *seen_at = at,
+                Ahead::Seen(at) => {
+                    *seen_at = at;
+                    self.shared.ghosts.foresee(hash, at, reach);
+                }
                 Ahead::Overflow(id) => overflowed.push((hash, id, seen_at, reach)),
             }
         }
         for (hash, id, seen_at, reach) in overflowed {
             *seen_at = index.prefetch_overflowed(hash, id, reach);
+            self.shared.ghosts.foresee(hash, *seen_at, reach);
         }
     }
 

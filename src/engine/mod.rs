@@ -43,6 +43,7 @@ mod plain;
 mod recover;
 mod scrub;
 mod session;
+mod settle;
 mod stats;
 mod tally;
 mod upkeep;

@@ -118,19 +118,20 @@ impl Session {
         }
         let index = &self.shared.index;
         let (hash, reach) = (foreseen.hash, foreseen.reach);
-        match foreseen.place {
+        let seen_at = match foreseen.place {
             Place::Home(at) => match index.prefetch_item(at, hash, reach) {
-                Ahead::Seen(_) => None,
-                Ahead::Overflow(id) => Some(Foreseen {
-                    place: Place::Overflow(id),
-                    ..foreseen
-                }),
+                Ahead::Seen(seen_at) => seen_at,
+                Ahead::Overflow(id) => {
+                    return Some(Foreseen {
+                        place: Place::Overflow(id),
+                        ..foreseen
+                    });
+                }
             },
-            Place::Overflow(id) => {
-                index.prefetch_overflowed(hash, id, reach);
-                None
-            }
-        }
+            Place::Overflow(id) => index.prefetch_overflowed(hash, id, reach),
+        };
+        self.shared.ghosts.foresee(hash, seen_at, reach);
+        None
     }
 }
 

@@ -1,6 +1,6 @@
 //! Upkeep: what keeps segments free. Eviction, cleaning and expiry are all walks of a segment.
 //!
-//! A walk claims a sealed segment and looks at its items one after the other. What the index no
+//! A walk claims a sealed segment, and [settles](crate::engine::settle) its items one after the other. What the index no
 //! longer names is passed over; what has expired or was flushed is removed. What is alive
 //!
 //! - **evict**: moves to main, if it was read often enough (twice in small, once in main), and is
@@ -11,10 +11,6 @@
 //! - **scrub**: the same ([`scrub`](crate::engine::scrub)).
 //!
 //! Of a segment whose contents recovery has not proved, what is damaged is removed by all of them.
-//!
-//! An item is moved by copying it, and then replacing the index word that names the original by one
-//! that names the copy, under the bucket's lock, if it is still there. A reader has the one or the
-//! other; a writer that planned on the original plans again.
 //!
 //! The item of a large value is small, and one segment may hold the items of most of the memory. So
 //! what a walk costs and frees is counted with the extents of what it removes or compares, and an eviction
@@ -32,21 +28,19 @@
 
 use arrayvec::ArrayVec;
 
-use crate::engine::appender::{self, Appender, Commitment};
+use crate::engine::appender::Appender;
 use crate::engine::cache::Shared;
 use crate::engine::evict_open::Passed;
-use crate::engine::index::word::{Entry, KeyHash, Marks};
-use crate::engine::item::{self, Item};
+use crate::engine::item::Item;
 use crate::engine::log::segment::{Label, Lifetime, Log};
-use crate::engine::log::{Due, Place, Wanted};
+use crate::engine::log::{Due, Wanted};
+use crate::engine::settle::Visited;
 use crate::engine::stats::Figure;
 use crate::engine::tally::Tally;
 use crate::reclaim::Pin;
 
 /// LIMIT: items whose buckets are fetched together during a walk.
 const BATCH: usize = 16;
-/// Reads after which an item of small moves to main.
-const PROMOTED_AT: u64 = 2;
 /// LIMIT: after a walk for expired items, the next one comes when this share (1/N) of the time until
 /// the last of them expires has passed, so that a segment is walked a few times and not for each.
 const EXPIRY_STEPS: u64 = 16;
@@ -56,21 +50,21 @@ const EXPIRY_STEP_MS_MIN: u64 = 500;
 /// A claimed segment, and how far it was walked.
 #[derive(Debug)]
 pub(crate) struct Walk {
-    id: u32,
-    purpose: Purpose,
+    pub(super) id: u32,
+    pub(super) purpose: Purpose,
     pub(super) label: Label,
     /// Offset of the next item.
     pub(super) at: u64,
     /// Offset of the end of the last item.
     pub(super) end: u64,
     /// When what stays in the segment expires.
-    left: Lifetime,
+    pub(super) left: Lifetime,
     /// Bytes of the extents that were let go of.
     pub(super) freed_bytes: u64,
     /// Bytes of large values that were compared with their CRCs.
-    compared_bytes: u64,
+    pub(super) compared_bytes: u64,
     /// Whether nobody has proved the contents of the segment.
-    is_unproven: bool,
+    pub(super) is_unproven: bool,
 }
 
 /// Why a segment is walked.
@@ -187,15 +181,6 @@ pub(crate) struct Step<'a> {
     pub(crate) tally: &'a mut Tally,
 }
 
-/// Whether an eviction moves such an item, and does not remove it.
-pub(super) fn is_kept(log: Log, entry: Entry, mercy: Mercy) -> bool {
-    let kept_at = match log {
-        Log::Small => PROMOTED_AT,
-        Log::Main => 1,
-    };
-    entry.frequency() >= kept_at && mercy == Mercy::KeepWhatWasRead
-}
-
 impl<'a> Step<'a> {
     pub(crate) fn new(
         shared: &'a Shared,
@@ -228,17 +213,23 @@ impl<'a> Step<'a> {
                 let hash = self.shared.hash(item.key());
                 let home_at = index.home_at(hash, extent);
                 index.prefetch_bucket(home_at);
-                batch.push((hash, home_at, next, item.bytes()));
+                batch.push((hash, home_at, next));
                 next += item.bytes();
             }
-            for &(_, home_at, ..) in &batch {
+            let leaves_ghosts = walk.purpose == Purpose::Evict && walk.label.log == Log::Small;
+            for &(hash, home_at, _) in &batch {
                 index.prefetch_overflow(home_at);
+                if leaves_ghosts {
+                    self.shared.ghosts.prefetch(hash);
+                }
             }
-            for (hash, _, offset, item_bytes) in batch {
-                if !self.settle(walk, target, hash, offset, mercy) {
+            for (hash, _, offset) in batch {
+                let item = self.item(offset);
+                let visited = Visited { hash, offset, item };
+                if !self.settle(walk, target, &visited, mercy) {
                     return Progress::Stuck;
                 }
-                walk.at = offset + item_bytes;
+                walk.at = offset + item.bytes();
                 let is_enough = match walk.purpose {
                     Purpose::Evict => walk.freed_bytes >= bytes,
                     Purpose::Scrub => walk.compared_bytes >= bytes,
@@ -256,203 +247,11 @@ impl<'a> Step<'a> {
     }
 
     /// The item at an offset of the claimed segment.
-    pub(super) fn item(&self, offset: u64) -> Item<'_> {
+    #[inline]
+    pub(super) fn item(&self, offset: u64) -> Item<'a> {
         // SAFETY: below the committed length lie whole items, and a claimed segment is not
         // reclaimed before its claim ends, by this party; nor one that was open, under this pin.
         unsafe { Item::read(&self.shared.arena, offset) }
-    }
-
-    /// Does to one item what the walk is for; false if it should have moved and could not.
-    fn settle(
-        &mut self,
-        walk: &mut Walk,
-        target: &mut Appender,
-        hash: KeyHash,
-        offset: u64,
-        mercy: Mercy,
-    ) -> bool {
-        // SAFETY: as in `item`.
-        if walk.is_unproven && !unsafe { Item::is_intact(&self.shared.arena, offset) } {
-            self.remove(walk, hash, offset, Figure::Damaged);
-            return true;
-        }
-        if self.remove_if_over(walk, hash, offset) {
-            return true;
-        }
-        let expires_at_ms = self.item(offset).expires_at_ms();
-        match walk.purpose {
-            Purpose::Expire => walk.left = walk.left.with(expires_at_ms),
-            Purpose::Scrub => self.compare_value(walk, hash, offset),
-            Purpose::Clean => {
-                let keep = |entry: Entry| entry.frequency();
-                return self.relocate(walk, target, walk.label, (hash, offset), keep);
-            }
-            Purpose::Evict => self.evict(walk, target, (hash, offset), expires_at_ms, mercy),
-        }
-        true
-    }
-
-    /// Removes an item, if the index still names it, that has expired or was flushed; false if neither is so.
-    pub(super) fn remove_if_over(&mut self, walk: &mut Walk, hash: KeyHash, offset: u64) -> bool {
-        let item = self.item(offset);
-        let is_expired = (item.expires_at_ms()).is_some_and(|at_ms| at_ms <= self.now_ms);
-        let why = match is_expired {
-            true => Figure::Expired,
-            false if item.own_version() <= self.shared.flushed_version() => Figure::FlushedRemoved,
-            false => return false,
-        };
-        self.remove(walk, hash, offset, why);
-        true
-    }
-
-    /// Removes an item, if the index still names it, whose large value is not what was written.
-    fn compare_value(&mut self, walk: &mut Walk, hash: KeyHash, offset: u64) {
-        let Some(extents) = self.item(offset).extents() else {
-            return;
-        };
-        // Whoever has let go of the item may have let go of its extents, too.
-        if self.shared.index.find_exact(hash, offset).is_none() {
-            return;
-        }
-        walk.compared_bytes += extents.value_bytes();
-        if !extents.is_intact() {
-            self.remove(walk, hash, offset, Figure::Damaged);
-        }
-    }
-
-    fn evict(
-        &mut self,
-        walk: &mut Walk,
-        target: &mut Appender,
-        (hash, offset): (KeyHash, u64),
-        expires_at_ms: Option<u64>,
-        mercy: Mercy,
-    ) {
-        let Some(entry) = self.shared.index.find_exact(hash, offset) else {
-            return;
-        };
-        if is_kept(walk.label.log, entry, mercy) {
-            let geometry = &self.shared.geometry;
-            let main = appender::label(geometry, Log::Main, expires_at_ms, self.now_ms);
-            let log = walk.label.log;
-            let lowered = |entry: Entry| match log {
-                Log::Small => 0,
-                Log::Main => entry.frequency().saturating_sub(1),
-            };
-            if self.relocate(walk, target, main, (hash, offset), lowered) {
-                return;
-            }
-        }
-        self.let_go(walk, hash, offset);
-    }
-
-    /// Removes an item that is evicted; what leaves small leaves a ghost.
-    pub(super) fn let_go(&mut self, walk: &mut Walk, hash: KeyHash, offset: u64) {
-        match walk.label.log {
-            Log::Small => {
-                self.remove(walk, hash, offset, Figure::EvictedSmall);
-                self.shared.ghosts.insert(hash);
-            }
-            Log::Main => self.remove(walk, hash, offset, Figure::EvictedMain),
-        }
-    }
-
-    fn remove(&mut self, walk: &mut Walk, hash: KeyHash, offset: u64, why: Figure) {
-        let index = &self.shared.index;
-        let session = self.tally.session();
-        let Some(entry) = index.remove_exact(hash, offset, session, self.pin) else {
-            return;
-        };
-        let item = self.item(offset);
-        let is_placeholder = item.is_placeholder();
-        let parts = item.extents().map_or(0, |extents| extents.parts());
-        walk.freed_bytes += u64::from(parts) * self.shared.geometry.part_bytes;
-        self.tally
-            .removed_item(self.shared, self.pin, &item, offset);
-        self.tally.count_removal(self.shared);
-        if is_placeholder && matches!(why, Figure::Expired) {
-            // There was no item.
-            return;
-        }
-        self.tally.count(self.shared, why);
-        let is_evicted = matches!(why, Figure::EvictedSmall | Figure::EvictedMain);
-        if is_evicted && parts > 0 {
-            self.tally.count(self.shared, Figure::EvictedLarge);
-        }
-        if !entry.marks().has(Marks::FETCHED) {
-            match why {
-                Figure::Expired => self.tally.count(self.shared, Figure::ExpiredUnfetched),
-                _ if is_evicted => self.tally.count(self.shared, Figure::EvictedUnfetched),
-                _ => {}
-            }
-        }
-    }
-
-    /// Moves an item, if the index still names it, to a segment for `label`; false if there is
-    /// none. `frequency` gives the copy's count.
-    fn relocate(
-        &mut self,
-        walk: &mut Walk,
-        target: &mut Appender,
-        label: Label,
-        (hash, offset): (KeyHash, u64),
-        frequency: impl Fn(Entry) -> u64,
-    ) -> bool {
-        let (shared, pin) = (self.shared, self.pin);
-        if shared.index.find_exact(hash, offset).is_none() {
-            return true;
-        }
-        if walk.is_unproven {
-            self.compare_value(walk, hash, offset);
-        }
-        let item = self.item(offset);
-        let bytes = item.bytes();
-        if !target.has_room(shared, label, bytes) {
-            let place = match walk.purpose {
-                Purpose::Clean => Place::Before(walk.id),
-                Purpose::Evict | Purpose::Expire | Purpose::Scrub => Place::Newest,
-            };
-            if !target.open(shared, label, place, self.now_ms, pin) {
-                return false;
-            }
-        }
-        // SAFETY: the walk's claim.
-        let copy = unsafe { target.append_copy(shared, label, offset, bytes) };
-        let session = self.tally.session();
-        let moved = shared.index.move_exact(hash, offset, session, |entry| {
-            if item.is_in_place() {
-                // It may have changed since; from here on it does not, since the bucket is locked.
-                item::copy_number(&shared.arena, offset, copy);
-            }
-            target.commit(shared, label, Commitment::of(&item));
-            let copy = Entry::new(hash, copy).spanning(bytes);
-            let copy = copy.with_frequency(frequency(entry));
-            copy.with(entry.marks())
-        });
-        if moved {
-            self.moved(walk, label, offset);
-        }
-        true
-    }
-
-    /// Accounts for an item that was moved away from `offset`.
-    fn moved(&mut self, walk: &Walk, label: Label, offset: u64) {
-        let item = self.item(offset);
-        let bytes = item.bytes();
-        if let Some(extents) = item.extents() {
-            let (from, to) = (walk.label.log, label.log);
-            self.shared.segments.move_parts(from, to, extents.parts());
-        }
-        let (items, moved_bytes) = match (walk.purpose, walk.label.log) {
-            (Purpose::Clean, _) => (Figure::Cleaned, Figure::CleanMovedBytes),
-            (_, Log::Small) => (Figure::Promoted, Figure::EvictMovedBytes),
-            (_, Log::Main) => (Figure::Reinserted, Figure::EvictMovedBytes),
-        };
-        self.tally.count(self.shared, items);
-        self.tally.add(self.shared, moved_bytes, bytes);
-        self.tally.add(self.shared, Figure::RemovedBytes, bytes);
-        let segments = &self.shared.segments;
-        segments.remove_live(offset, bytes, self.pin);
     }
 
     /// A step of the caretaker's, for at least `bytes`.

@@ -56,13 +56,17 @@ impl<'i> LockedBucket<'i> {
         {
             return Some(found);
         }
-        self.search(|found| {
-            if seen.is_some_and(|seen| found.entry.names_same(seen.entry)) {
-                return true;
-            }
+        self.index.seek(self.at, hash, |found| {
+            let is_seen = seen.is_some_and(|seen| found.entry.names_same(seen.entry));
             // SAFETY: the entry was published by a holder of this lock, and the caller is pinned.
-            found.entry.tag() == hash.tag() && unsafe { self.index.has_key(found.entry, key) }
+            let has_key = || unsafe { self.index.has_key(found.entry, key) };
+            (is_seen || has_key()).then_some(found)
         })
+    }
+
+    /// The entry that names the item at `offset`, whose key has this hash.
+    pub(super) fn find_exact(&self, hash: KeyHash, offset: u64) -> Option<Found> {
+        self.index.find_named(self.at, hash, offset)
     }
 
     /// What was found before the bucket was locked, if it is still in its place.
@@ -76,11 +80,6 @@ impl<'i> LockedBucket<'i> {
         let entry = Entry(self.index.arena.word(seen.slot).load(Ordering::Relaxed));
         let found = Found { entry, ..*seen };
         entry.names_same(seen.entry).then_some(found)
-    }
-
-    /// The first entry that `wanted` accepts.
-    pub(super) fn search(&self, wanted: impl FnMut(&Found) -> bool) -> Option<Found> {
-        self.index.walk(self.at, wanted)
     }
 
     /// Where an entry for a new key can go.
@@ -147,7 +146,7 @@ impl<'i> LockedBucket<'i> {
 
     /// Publishes an entry in a slot: empty, or holding the entry that it replaces.
     pub(crate) fn put(&self, place: &Found, entry: Entry) {
-        // ORDERING: Release, with the Acquire of `walk`: the item's bytes come first.
+        // ORDERING: Release, with the Acquire of `seek`: the item's bytes come first.
         self.index
             .arena
             .word(place.slot)
@@ -157,7 +156,7 @@ impl<'i> LockedBucket<'i> {
     /// Removes an entry, and unlinks the overflow buckets at the end of the chain that are empty
     /// then.
     pub(crate) fn clear(&self, place: &Found) -> Unlinked {
-        // ORDERING: Release, with the Acquire of `walk`: a reader that misses the entry here also
+        // ORDERING: Release, with the Acquire of `seek`: a reader that misses the entry here also
         // sees the bucket count that a split raised before it came to this.
         self.index
             .arena
@@ -195,7 +194,7 @@ impl<'i> LockedBucket<'i> {
             }
             let word = self.index.arena.word(self.control_at(before));
             let control = Control(word.load(Ordering::Relaxed)).without_overflow();
-            // ORDERING: Release, with the Acquire of `walk`, as in `clear`: a reader that does not
+            // ORDERING: Release, with the Acquire of `seek`, as in `clear`: a reader that does not
             // follow the link any more also sees the bucket count that a split raised before.
             word.store(control.0, Ordering::Release);
             *unlinked = Some(id);
@@ -214,7 +213,7 @@ impl<'i> LockedBucket<'i> {
             .store(entry.0, Ordering::Relaxed);
         let word = self.index.arena.word(self.control_at(last));
         let control = Control(word.load(Ordering::Relaxed)).with_overflow(id);
-        // ORDERING: Release, with the Acquire of `walk`: the bucket's contents, and the item's
+        // ORDERING: Release, with the Acquire of `seek`: the bucket's contents, and the item's
         // bytes, come before the link.
         word.store(control.0, Ordering::Release);
     }

@@ -189,10 +189,10 @@ impl Index {
             used: 0,
             slots: CONTROL,
         };
-        let parent = self.lock_at(self.bucket_at(parent), session);
+        let locked_parent = self.lock_at(self.bucket_at(parent), session);
         let locked_child = self.new_locked(self.bucket_at(child), session);
         let mut at = 0;
-        parent.search(|found| {
+        self.visit(parent, |found| {
             if hash(found.entry).bucket(child + 1) == child {
                 moved[at] = Some(*found);
                 if !self.fill(&mut filling, found.entry, &mut spares) {
@@ -200,14 +200,13 @@ impl Index {
                 }
                 at += 1;
             }
-            false
         });
         // ORDERING: Release, with the Acquire in `buckets`: the child is filled before it can be
         // found, and can be found before anything is cleared from the parent.
         let count = self.arena.word(header::BUCKETS);
         count.store(child + 1, Ordering::Release);
-        let unlinked = moved.map(|found| found.map(|found| parent.clear(&found)));
-        drop(parent);
+        let unlinked = moved.map(|found| found.map(|found| locked_parent.clear(&found)));
+        drop(locked_parent);
         drop(locked_child);
         drop(growth);
         self.spares.lock().add(spares.into_iter().flatten());

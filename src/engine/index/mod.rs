@@ -33,7 +33,7 @@
 //! | control | `lock`, Acquire / `unlock`, Release | writers | what one holder wrote, the next one sees | `two_writers_of_one_key_leave_one_entry` |
 //! | control | `link`, Release | `find`, Acquire | an overflow bucket's entries come before the link to it | `a_reader_follows_a_new_overflow_bucket` |
 //! | control | `link`, Release | `prefetch_named`, Acquire | the same, of an entry that is seen ahead there | `a_reader_looks_ahead_into_a_new_overflow_bucket` |
-//! | control | `link`, Release | `walk`, Acquire | the same, for scans and walks of segments | `a_scan_follows_a_new_overflow_bucket` |
+//! | control | `link`, Release | `walk`, Acquire | the same, for scans | `a_scan_follows_a_new_overflow_bucket` |
 //! | control | `trim`, Release | `find`, Acquire | a reader that does not follow the link any more sees the raised count | `a_reader_finds_its_key_while_it_leaves_an_overflow_bucket` |
 //! | entry | `clear`, Release | `Arena::tagged`, Acquire | the same of a slot without the tag | `a_reader_finds_its_key_through_a_split` |
 //! | control | the holder, with the lock bit | whoever waits | nothing: it is for who looks on | - |
@@ -205,8 +205,7 @@ impl Index {
         }
     }
 
-    /// The entry and the item of this key in a chain. The path of every read: written out, where
-    /// [`Index::walk`] would do.
+    /// The entry and the item of this key in a chain.
     ///
     /// # Safety
     ///
@@ -217,34 +216,45 @@ impl Index {
         hash: KeyHash,
         key: &[u8],
     ) -> Option<(Found, Item<'_>)> {
-        // SAFETY: the caller's promise is the same.
-        let mut next = match unsafe { self.find_in::<WORDS>(first, hash, key) } {
-            Ok(found) => return Some(found),
+        self.seek(first, hash, |found| {
+            self.prefetch_lines(found.entry, Reach::Key);
+            // SAFETY: the entry was loaded with Acquire under the caller's pin.
+            let item = unsafe { Item::read(&self.arena, found.entry.offset()) };
+            (item.key() == key).then_some((found, item))
+        })
+    }
+
+    /// What `look` gives for the first entry of a chain, of those with the hash's tag, for which it gives
+    /// something.
+    #[inline(always)]
+    fn seek<T>(
+        &self,
+        first: u64,
+        hash: KeyHash,
+        mut look: impl FnMut(Found) -> Option<T>,
+    ) -> Option<T> {
+        let mut next = match self.seek_in::<WORDS, T>(first, hash, &mut look) {
+            Ok(seen) => return Some(seen),
             Err(control) => control.overflow(),
         };
         while let Some(id) = next {
             let at = self.overflow_at(id);
-            // SAFETY: likewise.
-            next = match unsafe { self.find_in::<OVERFLOW_WORDS>(at, hash, key) } {
-                Ok(found) => return Some(found),
+            next = match self.seek_in::<OVERFLOW_WORDS, T>(at, hash, &mut look) {
+                Ok(seen) => return Some(seen),
                 Err(control) => control.overflow(),
             };
         }
         None
     }
 
-    /// The same for one bucket of `N` words; its control word, if it has not the key.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Index::find_item`].
+    /// The same for one bucket of `N` words; its control word, if there is no such entry.
     #[inline(always)]
-    unsafe fn find_in<const N: usize>(
+    fn seek_in<const N: usize, T>(
         &self,
         at: u64,
         hash: KeyHash,
-        key: &[u8],
-    ) -> Result<(Found, Item<'_>), Control> {
+        look: &mut impl FnMut(Found) -> Option<T>,
+    ) -> Result<T, Control> {
         let (words, tagged) = self.arena.tagged::<N>(at, hash.0);
         let mut tagged = Slots(tagged);
         while let Some(slot) = tagged.pop() {
@@ -253,16 +263,20 @@ impl Index {
             if entry.tag() != hash.tag() || entry.is_empty() {
                 continue;
             }
-            self.prefetch_lines(entry, Reach::Key);
-            // SAFETY: the entry was loaded with Acquire under the caller's pin.
-            let item = unsafe { Item::read(&self.arena, entry.offset()) };
-            if item.key() == key {
-                let slot = at + slot as u64 * 8;
-                return Ok((Found { slot, entry }, item));
+            let slot = at + slot as u64 * 8;
+            if let Some(seen) = look(Found { slot, entry }) {
+                return Ok(seen);
             }
         }
         // ORDERING: Acquire, with the Release of `link`.
         Err(Control(words[N - 1].load(Ordering::Acquire)))
+    }
+
+    /// The entry in a chain that names the item at `offset`, whose key has this hash.
+    fn find_named(&self, first: u64, hash: KeyHash, offset: u64) -> Option<Found> {
+        self.seek(first, hash, |found| {
+            (found.entry.offset() == offset).then_some(found)
+        })
     }
 
     /// Whether the item that an entry names has this key.
@@ -276,21 +290,12 @@ impl Index {
         unsafe { Item::read_key(&self.arena, entry.offset()) == key }
     }
 
-    /// The first entry of a chain that `wanted` accepts; empty slots are not asked about.
-    #[inline]
-    fn walk(&self, first: u64, mut wanted: impl FnMut(&Found) -> bool) -> Option<Found> {
-        self.walk_numbered(first, |_, found| wanted(found))
-    }
-
-    /// [`Index::walk`] that also tells `wanted` the number of the slot in the chain.
+    /// The first entry of a chain that `wanted` accepts, given the number of its slot in the chain; empty slots are not
+    /// asked about.
     ///
     /// A key keeps its slot, and a chain its order, so the number stays valid between walks.
     #[inline]
-    fn walk_numbered(
-        &self,
-        first: u64,
-        mut wanted: impl FnMut(u64, &Found) -> bool,
-    ) -> Option<Found> {
+    fn walk(&self, first: u64, mut wanted: impl FnMut(u64, &Found) -> bool) -> Option<Found> {
         let mut next = match self.walk_one::<WORDS>(first, 0, &mut wanted) {
             Walked::Found(found) => return Some(found),
             Walked::Past(control) => control.overflow(),
@@ -399,8 +404,8 @@ impl Index {
     pub(crate) fn find_exact(&self, hash: KeyHash, offset: u64) -> Option<Entry> {
         let mut bucket = hash.bucket(self.buckets());
         loop {
-            let named = |found: &Found| found.entry.offset() == offset;
-            if let Some(found) = self.walk(self.bucket_at(bucket), named) {
+            let found = self.find_named(self.bucket_at(bucket), hash, offset);
+            if let Some(found) = found {
                 return Some(found.entry);
             }
             let now = hash.bucket(self.buckets());
@@ -420,9 +425,8 @@ impl Index {
         session: u32,
         pin: &Pin<'_>,
     ) -> Option<Entry> {
-        self.find_exact(hash, offset)?;
         let locked = self.lock(hash, session);
-        let found = locked.search(|found| found.entry.offset() == offset)?;
+        let found = locked.find_exact(hash, offset)?;
         let unlinked = locked.clear(&found);
         drop(locked);
         self.return_unlinked(unlinked, pin);
@@ -440,7 +444,7 @@ impl Index {
         arrive: impl FnOnce(Entry) -> Entry,
     ) -> bool {
         let locked = self.lock(hash, session);
-        let found = locked.search(|found| found.entry.offset() == offset);
+        let found = locked.find_exact(hash, offset);
         if let Some(found) = &found {
             locked.put(found, arrive(found.entry));
         }
@@ -449,7 +453,7 @@ impl Index {
 
     /// Visits the entries of one bucket and its chain.
     pub(crate) fn visit(&self, bucket: u64, mut visit: impl FnMut(&Found)) {
-        self.walk(self.bucket_at(bucket), |found| {
+        self.walk(self.bucket_at(bucket), |_, found| {
             visit(found);
             false
         });
@@ -464,7 +468,7 @@ impl Index {
         mut wanted: impl FnMut(&Found) -> ControlFlow<()>,
     ) -> Option<u64> {
         let mut refused = None;
-        self.walk_numbered(self.bucket_at(bucket), |number, found| {
+        self.walk(self.bucket_at(bucket), |number, found| {
             if number >= first && wanted(found).is_break() {
                 refused = Some(number);
             }
