@@ -132,6 +132,7 @@ const PARTS: &[Part] = &[
         crates: &[
             "io_uring",
             "larder_protocol",
+            "libc",
             "mio",
             "rustix",
             "slab",

@@ -267,6 +267,8 @@ impl From<IoBy> for Io {
 /// Runs a server until a signal ends it. `arguments` says the same as the options: worker processes get
 /// them, so that all have the settings that the server was started with.
 pub(crate) fn run(loaded: Loaded<ServeOptions>, loader: Loader) -> ExitCode {
+    // Before the log's thread, which would get a heap of its own.
+    server::share_one_heap();
     let options = &loaded.options;
     let log = log::start(options.log, options.log_level);
     let level = log.level.clone();
