@@ -168,6 +168,9 @@ impl<'r> Exchange<'r> {
                 (&mut Stage::Sent { id, connection }, Some(link)) => {
                     let answer = ready!(link.poll_answer(id, context));
                     self.stage = Stage::Over { connection };
+                    if let Answer::Overdue = answer {
+                        self.connector.forsake(&self.frame.request, link, id);
+                    }
                     if let Some(got) = self.heed(answer, connection) {
                         return Poll::Ready(got);
                     }
@@ -363,7 +366,9 @@ impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         match (&self.stage, self.link) {
             (&Stage::Knocking(Some(ticket)), Some(link)) => link.leave(ticket),
-            (&Stage::Sent { id, .. }, Some(link)) => link.give_up(id),
+            (&Stage::Sent { id, .. }, Some(link)) => {
+                self.connector.forsake(&self.frame.request, link, id);
+            }
             _ => {}
         }
     }

@@ -241,6 +241,13 @@ impl Connector {
         (roomiest.map(|(link, _)| link), open)
     }
 
+    /// One of its connections, to be held for longer than a borrow.
+    pub(crate) fn shared(&self, link: &Link) -> Option<Arc<Link>> {
+        self.links()
+            .find(|shared| std::ptr::eq(&***shared, link))
+            .cloned()
+    }
+
     #[inline]
     fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
         self.links.iter().map_while(OnceLock::get)

@@ -359,6 +359,16 @@ impl Desk {
         owed_from.is_some_and(|owed_from| self.hurries(self.silent_at(owed_from)))
     }
 
+    /// Has somebody else wait for an answer in the caller's place. Says whether there is still one to wait
+    /// for, and whether somebody has to look at the time sooner than before.
+    pub(crate) fn pass_on(&mut self, id: u32) -> (bool, bool) {
+        let give_up_at = self.pending.pass_on(id, self.terms.patience);
+        (
+            give_up_at.is_some(),
+            give_up_at.is_some_and(|at| self.hurries(at)),
+        )
+    }
+
     /// The caller of a request waits for room no more.
     pub(crate) fn leave(&mut self, ticket: u64, wake: &mut Vec<Waker>) {
         self.room.leave(ticket, wake);

@@ -14,6 +14,9 @@ use crate::{Client, Error};
 
 /// A read that may come with the task to store a new value; await it. Made by
 /// [`Client::get_or_lease`].
+///
+/// Where it is dropped before its answer came, or has no more time for it, a lease that the answer brings is given
+/// back.
 #[derive(Debug)]
 #[must_use = "nothing is sent until this is awaited"]
 pub struct GetOrLease<'c> {

@@ -129,6 +129,7 @@ mod error;
 mod fill;
 mod flights;
 mod formats;
+mod forsaken;
 mod inbox;
 mod ketama;
 mod lease;

@@ -201,6 +201,16 @@ impl Link {
         }
     }
 
+    /// Has somebody else [take](Self::poll_answer) the answer to a request in the caller's place, if there is
+    /// still one to wait for.
+    pub(crate) fn pass_on(&self, id: u32) -> bool {
+        let (is_there, hurries) = self.at_desk(|desk, _| desk.pass_on(id));
+        if hurries {
+            self.hurry.notify_one();
+        }
+        is_there
+    }
+
     /// The caller of a request waits for room no more.
     pub(crate) fn leave(&self, ticket: u64) {
         self.at_desk(|desk, wake| desk.leave(ticket, wake));

@@ -223,6 +223,18 @@ impl Pending {
         None
     }
 
+    /// Has somebody else wait for the answer in the caller's place, for as long as the server may be silent.
+    /// Says until when; `None` where there is no answer to wait for any more.
+    pub(crate) fn pass_on(&mut self, id: u32, patience: Duration) -> Option<Instant> {
+        let slot = slot(&mut self.slots, id)?;
+        if let State::Overdue | State::GivenUp = slot.state {
+            slot.state = State::Asked(Waker::noop().clone());
+        }
+        let request = &mut slot.request;
+        (request.give_up_at, request.is_deadline) = (request.owed_from + patience, false);
+        (!matches!(slot.state, State::Free)).then_some(request.give_up_at)
+    }
+
     /// Gives up requests whose time is over, and adds whom to wake. Their slots are kept until the
     /// server is done with them.
     pub(crate) fn give_up_overdue(&mut self, now: Instant, wake: &mut Vec<Waker>) -> Times {
@@ -428,6 +440,24 @@ mod tests {
         pending.give_up_overdue(Instant::now() + Duration::from_secs(2), &mut Vec::new());
         pending.answer(id, frame(1)).expect("is under way");
         assert!(matches!(take(&mut pending, id), Some(Answer::Frame(_))));
+    }
+
+    #[test]
+    fn whoever_waits_in_the_place_of_a_caller_gets_the_answer() {
+        let mut pending = Pending::new();
+        let [overdue, given_up, answered] = [1, 9, 9].map(|seconds| ask(&mut pending, seconds));
+        pending.give_up_overdue(Instant::now() + Duration::from_secs(2), &mut Vec::new());
+        assert!(matches!(take(&mut pending, overdue), Some(Answer::Overdue)));
+        pending.give_up(given_up);
+        pending.answer(answered, frame(3)).expect("is under way");
+        for (id, byte) in [(overdue, 1), (given_up, 2), (answered, 3)] {
+            assert!(pending.pass_on(id, Duration::from_secs(5)).is_some());
+            if byte != 3 {
+                pending.answer(id, frame(byte)).expect("is under way");
+            }
+            assert!(is_frame(take(&mut pending, id), byte));
+            assert_eq!(pending.pass_on(id, Duration::from_secs(5)), None);
+        }
     }
 
     #[test]

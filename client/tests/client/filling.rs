@@ -1,17 +1,19 @@
 //! `get_or_fill` where there is no cache to be asked.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use larder_client::{Cause, Client, Config, Error, FillError};
 use larder_protocol::{
-    ExpiryLeft, Lease as WireLease, Opcode, Presence, Request, StoreMode, ValueMeta,
+    ExpiryLeft, Lease as WireLease, Opcode, Presence, Request, StoreMode, ValueMeta, encode_done,
     encode_leased_head, encode_stored,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use crate::fake::Fake;
+use crate::fake::{Asked, Fake, Peer};
 
 const CALLERS: usize = 12;
 
@@ -107,4 +109,77 @@ async fn what_a_dead_process_was_to_make_anew_is_made_by_another() {
     assert_eq!(waited.expect("made"), "new");
     drop(client);
     assert_eq!(serve.await.expect("no panic"), Some(b"new".to_vec()));
+}
+
+/// How a caller leaves whom a lease is won for.
+#[derive(Clone, Copy, Debug)]
+enum Leaves {
+    /// Before the answer comes.
+    Before,
+    /// When it is there, and was not looked at.
+    After,
+    /// Since its time is over.
+    InTime,
+}
+
+#[tokio::test]
+async fn a_lease_that_was_won_for_a_caller_who_has_gone_is_given_back() {
+    /// LIMIT: the answer to a request over the loopback.
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let fake = Fake::start().await;
+    let (client, mut peer) = fake.client(Config::default()).await;
+    for leaves in [Leaves::Before, Leaves::After, Leaves::InTime] {
+        let hurried = client.within(match leaves {
+            Leaves::Before | Leaves::After => PATIENCE,
+            Leaves::InTime => Duration::from_millis(20),
+        });
+        let fill = hurried.get_or_fill("k", async || Ok::<_, &str>("v"));
+        let mut fill = fill.into_future();
+        let first_poll = poll_fn(|context| Poll::Ready(fill.as_mut().poll(context)));
+        assert!(first_poll.await.is_pending());
+        let asked = peer.expect().await;
+        match leaves {
+            Leaves::Before => {
+                drop(fill);
+                won(&mut peer, &asked).await;
+            }
+            Leaves::After => {
+                won(&mut peer, &asked).await;
+                let serve = async {
+                    let asked = peer.expect().await;
+                    peer.found(&asked, b"").await;
+                };
+                let (behind, ()) = tokio::join!(client.get("behind it"), serve);
+                behind.expect("answered");
+                drop(fill);
+            }
+            Leaves::InTime => {
+                assert_eq!(fill.await.expect("made without the cache"), "v");
+                won(&mut peer, &asked).await;
+            }
+        }
+        let given_back = timeout(PATIENCE, peer.expect()).await;
+        let given_back = given_back.unwrap_or_else(|_| panic!("nobody gives it back: {leaves:?}"));
+        let expected = Request::EndLease {
+            key: b"k",
+            version: 9,
+        };
+        assert_eq!(given_back.request(), expected);
+        let mut out = Vec::new();
+        encode_done(&mut out, Opcode::EndLease, given_back.frame().id);
+        peer.send(&out).await;
+    }
+}
+
+/// Tells the caller to make a value.
+async fn won(peer: &mut Peer, asked: &Asked) {
+    let meta = ValueMeta {
+        client_flags: 0,
+        version: 9,
+        expiry_left: ExpiryLeft::Never,
+    };
+    let mut out = Vec::new();
+    let said = (Presence::Absent, WireLease::Won);
+    encode_leased_head(&mut out, asked.frame().id, &meta, said, 0);
+    peer.send(&out).await;
 }
