@@ -3,27 +3,49 @@
 //! It is a way to hand them over, and no more: each says that it does not wait, so the system tries it within
 //! the call that hands it over and says what came of it, and no buffer is the system's after that. Which
 //! sockets there is something to do on, epoll tells.
+//!
+//! What the system does not take, since it is out of memory, say, is received and sent by a call each; from then on,
+//! everything is.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use io_uring::squeue::Entry;
 use io_uring::types::Fd;
 use io_uring::{IoUring, opcode};
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::io::retry_on_intr;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 /// LIMIT: sockets of one call.
 pub(crate) const SOCKETS_MAX: usize = 64;
+
+/// LIMIT: how often the system is asked again that is out of memory, or has too much to do.
+const REFUSALS_MAX: u32 = 16;
+
+const RECEIVED: RecvFlags = RecvFlags::DONTWAIT;
+const SENT: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
 /// Where several receives or sends are handed over, by the thread that has opened it.
 ///
 /// When it goes, the system interrupts whatever call that thread is in. So workers open their own, and nobody has
 /// one who may be in a call of somebody else's.
 pub(crate) struct Ring {
-    ring: IoUring,
-    /// Those that are handed over; between two calls, those of the last, which nobody looks at.
-    operations: Vec<Entry>,
+    /// None any more, once the system refused a call of it.
+    ring: Option<IoUring>,
+    /// Those of a call; between two calls, those of the last, which nobody looks at.
+    operations: Vec<Operation>,
 }
+
+/// A receive from a socket, or a send to it.
+struct Operation {
+    socket: RawFd,
+    start: *mut u8,
+    bytes: usize,
+    is_send: bool,
+}
+
+// SAFETY: what it names is looked at within the call that names it, by the thread that makes it.
+unsafe impl Send for Operation {}
 
 impl Ring {
     /// Opens one for the calling thread.
@@ -38,7 +60,7 @@ impl Ring {
             .setup_defer_taskrun()
             .build(SOCKETS_MAX as u32)?;
         Ok(Self {
-            ring,
+            ring: Some(ring),
             operations: Vec::with_capacity(SOCKETS_MAX),
         })
     }
@@ -56,13 +78,14 @@ impl Ring {
             .unwrap_or_else(|_| Err(ErrorKind::Other.into()))
     }
 
-    fn try_out(mut self) -> io::Result<()> {
+    fn try_out(self) -> io::Result<()> {
+        let mut ring = self.ring.expect("one that was just opened");
         let nothing = opcode::Nop::new().build();
         // SAFETY: it names nothing.
-        let pushed = unsafe { self.ring.submission().push(&nothing) };
+        let pushed = unsafe { ring.submission().push(&nothing) };
         pushed.expect("a ring that is empty");
-        self.ring.submit_and_wait(1)?;
-        let done = self.ring.completion().next();
+        ring.submit_and_wait(1)?;
+        let done = ring.completion().next();
         outcome(done.ok_or(ErrorKind::WouldBlock)?.result()).map(drop)
     }
 
@@ -73,11 +96,11 @@ impl Ring {
         receives: impl Iterator<Item = (BorrowedFd<'a>, &'a mut [u8])>,
         outcomes: &mut Vec<io::Result<usize>>,
     ) {
-        let flags = RecvFlags::DONTWAIT.bits() as i32;
-        let operation = |(socket, into): (BorrowedFd<'_>, &mut [u8])| {
-            opcode::Recv::new(Fd(socket.as_raw_fd()), into.as_mut_ptr(), bytes(into))
-                .flags(flags)
-                .build()
+        let operation = |(socket, into): (BorrowedFd<'_>, &mut [u8])| Operation {
+            socket: socket.as_raw_fd(),
+            start: into.as_mut_ptr(),
+            bytes: into.len(),
+            is_send: false,
         };
         // SAFETY: sockets and buffers are borrowed until this returns, and the buffers for nobody else.
         unsafe { self.run(receives.map(operation), outcomes) };
@@ -89,11 +112,11 @@ impl Ring {
         sends: impl Iterator<Item = (BorrowedFd<'a>, &'a [u8])>,
         outcomes: &mut Vec<io::Result<usize>>,
     ) {
-        let flags = (SendFlags::DONTWAIT | SendFlags::NOSIGNAL).bits() as i32;
-        let operation = |(socket, from): (BorrowedFd<'_>, &[u8])| {
-            opcode::Send::new(Fd(socket.as_raw_fd()), from.as_ptr(), bytes(from))
-                .flags(flags)
-                .build()
+        let operation = |(socket, from): (BorrowedFd<'_>, &[u8])| Operation {
+            socket: socket.as_raw_fd(),
+            start: from.as_ptr().cast_mut(),
+            bytes: from.len(),
+            is_send: true,
         };
         // SAFETY: sockets and buffers are borrowed until this returns.
         unsafe { self.run(sends.map(operation), outcomes) };
@@ -106,36 +129,104 @@ impl Ring {
     /// What they name lasts until this returns.
     unsafe fn run(
         &mut self,
-        operations: impl Iterator<Item = Entry>,
+        operations: impl Iterator<Item = Operation>,
         outcomes: &mut Vec<io::Result<usize>>,
     ) {
-        let numbered = operations.zip(0..);
-        let numbered = numbered.map(|(operation, place)| operation.user_data(place));
         self.operations.clear();
-        self.operations.extend(numbered);
-        // SAFETY: the caller's promise; nothing returns before all of them are done.
-        let pushed = unsafe { (self.ring.submission()).push_multiple(&self.operations) };
-        pushed.expect("at most SOCKETS_MAX sockets");
-        let mut left = self.operations.len();
+        self.operations.extend(operations);
         outcomes.clear();
-        outcomes.extend((0..left).map(|_| Ok(0)));
+        outcomes.extend((0..self.operations.len()).map(|_| Ok(0)));
+        // SAFETY: the caller's promise.
+        let left = unsafe { self.run_together(outcomes) };
+        // They are handed over in their order, so those that are left are the last.
+        let done = self.operations.len() - left;
+        for (operation, outcome) in self.operations.iter().zip(outcomes).skip(done) {
+            // SAFETY: the caller's promise.
+            *outcome = unsafe { operation.run_alone() };
+        }
+    }
+
+    /// Hands over as many as the system takes, waits until they are done, and gives how many it did not take.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Ring::run`].
+    unsafe fn run_together(&mut self, outcomes: &mut [io::Result<usize>]) -> usize {
+        let mut left = self.operations.len();
+        let Some(ring) = &mut self.ring else {
+            return left;
+        };
+        let mut submission = ring.submission();
+        for (operation, place) in self.operations.iter().zip(0..) {
+            // SAFETY: the caller's promise; nothing returns before all that the system took are done.
+            let pushed = unsafe { submission.push(&operation.entry().user_data(place)) };
+            pushed.expect("at most SOCKETS_MAX sockets");
+        }
+        drop(submission);
         // The first call does it all, unless the system is short of memory or the thread is interrupted.
-        let mut wanted = 0;
+        let (mut wanted, mut refusals) = (0, 0);
         while left > 0 {
-            match self.ring.submit_and_wait(wanted) {
+            let entered = ring.submit_and_wait(wanted);
+            for completion in ring.completion() {
+                outcomes[completion.user_data() as usize] = outcome(completion.result());
+                left -= 1;
+            }
+            wanted = usize::from(left > 0);
+            match entered {
                 Ok(_) => {}
-                Err(error) if is_passing(&error) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_passing(&error) && refusals < REFUSALS_MAX => refusals += 1,
+                Err(error) if left == ring.submission().len() => {
+                    tracing::warn!(%error, "io_uring is refused: sockets are read and written one by one from now on");
+                    // With what it did not take, which it would take the next time.
+                    self.ring = None;
+                    return left;
+                }
                 // There is no telling what the system still reads or writes.
                 Err(error) => {
                     tracing::error!(%error, "io_uring failed in the middle of its work");
                     std::process::abort();
                 }
             }
-            for completion in self.ring.completion() {
-                outcomes[completion.user_data() as usize] = outcome(completion.result());
-                left -= 1;
+        }
+        0
+    }
+}
+
+impl Operation {
+    fn entry(&self) -> Entry {
+        let socket = Fd(self.socket);
+        let bytes = u32::try_from(self.bytes).unwrap_or(u32::MAX);
+        match self.is_send {
+            true => opcode::Send::new(socket, self.start, bytes)
+                .flags(SENT.bits() as i32)
+                .build(),
+            false => opcode::Recv::new(socket, self.start, bytes)
+                .flags(RECEIVED.bits() as i32)
+                .build(),
+        }
+    }
+
+    /// Does it by a call of its own.
+    ///
+    /// # Safety
+    ///
+    /// What it names lasts, and its buffer is borrowed for it.
+    unsafe fn run_alone(&self) -> io::Result<usize> {
+        // SAFETY: the caller's promise.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.socket) };
+        match self.is_send {
+            true => {
+                // SAFETY: the caller's promise.
+                let from = unsafe { std::slice::from_raw_parts(self.start, self.bytes) };
+                Ok(retry_on_intr(|| send(socket, from, SENT))?)
             }
-            wanted = usize::from(left > 0);
+            false => {
+                // SAFETY: the caller's promise.
+                let into = unsafe { std::slice::from_raw_parts_mut(self.start, self.bytes) };
+                let (_, bytes) = retry_on_intr(|| recv(socket, &mut *into, RECEIVED))?;
+                Ok(bytes)
+            }
         }
     }
 }
@@ -146,19 +237,15 @@ impl std::fmt::Debug for Ring {
     }
 }
 
-fn bytes(buffer: &[u8]) -> u32 {
-    u32::try_from(buffer.len()).unwrap_or(u32::MAX)
-}
-
 fn outcome(result: i32) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
 }
 
-/// Whether the same call may do better.
+/// Whether the system may do better when it is asked again: it had no memory, or too much to do.
 fn is_passing(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::ResourceBusy
+        ErrorKind::WouldBlock | ErrorKind::ResourceBusy
     )
 }
 

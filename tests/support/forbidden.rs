@@ -14,10 +14,11 @@ pub const IO_URING_CALLS: [libc::c_long; 2] = [libc::SYS_io_uring_setup, libc::S
 /// Has the system refuse the process of a command, and whatever that starts, a call.
 pub fn forbid(call: libc::c_long, command: &mut Command) {
     // SAFETY: it makes system calls and nothing else.
-    unsafe { command.pre_exec(move || filter(call)) };
+    unsafe { command.pre_exec(move || refuse(call, libc::EPERM)) };
 }
 
-fn filter(call: libc::c_long) -> io::Result<()> {
+/// Has the system answer a call of this thread, and of what it starts, with an error from now on.
+pub fn refuse(call: libc::c_long, error: i32) -> io::Result<()> {
     const LOAD_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const SKIP_IF_NOT: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const ANSWER: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
@@ -30,7 +31,7 @@ fn filter(call: libc::c_long) -> io::Result<()> {
     let mut steps = [
         step(LOAD_NUMBER, 0, 0),
         step(SKIP_IF_NOT, 1, call as u32),
-        step(ANSWER, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(ANSWER, 0, libc::SECCOMP_RET_ERRNO | error as u32),
         step(ANSWER, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog {

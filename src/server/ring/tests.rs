@@ -3,7 +3,13 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
+use rustix::io::Errno;
+
 use super::*;
+
+#[path = "../../../tests/support/forbidden.rs"]
+#[allow(dead_code, reason = "others use the rest of it")]
+mod forbidden;
 
 /// A ring of this thread; none where the system has none for us.
 fn ring() -> Option<Ring> {
@@ -138,5 +144,33 @@ fn as_many_sockets_as_there_may_be_are_served_again_and_again() {
         for (room, reply) in rooms.iter().zip(&replies) {
             assert_eq!(room[..2], reply[..]);
         }
+    }
+}
+
+#[test]
+fn what_the_system_does_not_take_is_done_one_by_one() {
+    for error in [Errno::NOMEM, Errno::AGAIN, Errno::BUSY, Errno::BADF] {
+        let refused = std::thread::spawn(move || {
+            let Some(mut ring) = ring() else { return };
+            let [_, enter] = forbidden::IO_URING_CALLS;
+            forbidden::refuse(enter, error.raw_os_error()).unwrap();
+            let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
+            let ours: Vec<_> = pairs.iter().map(|(ours, _)| ours.as_fd()).collect();
+            for round in [b"one".as_slice(), b"two"] {
+                let sends: Vec<_> = ours.iter().map(|&ours| (ours, round)).collect();
+                assert_eq!(send(&mut ring, &sends), ["3"; 3]);
+                for (_, theirs) in &pairs {
+                    let mut received = [0; 3];
+                    (&*theirs).read_exact(&mut received).unwrap();
+                    assert_eq!(received, round);
+                }
+                (&pairs[1].1).write_all(round).unwrap();
+                let mut rooms = [*b"____"; 3];
+                let received = receive(&mut ring, &ours, &mut rooms);
+                assert_eq!(received, ["WouldBlock", "3", "WouldBlock"]);
+                assert_eq!(&rooms[1][..3], round);
+            }
+        });
+        refused.join().unwrap();
     }
 }
