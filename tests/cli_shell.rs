@@ -68,6 +68,23 @@ impl Shell {
 }
 
 #[test]
+fn a_history_that_is_no_file_is_told_and_left_alone() {
+    let server = ServerProcess::start();
+    for place in ["/dev/full", "/dev/zero", "/"] {
+        let mut command = larder(&["shell"]);
+        command
+            .env("LARDER_SERVER", server.url())
+            .env("LARDER_HISTORY", place);
+        let mut terminal = Terminal::without_colours(command);
+        terminal.wait_for("Ctrl-D leaves.");
+        terminal.wait_for(&format!("what is typed is not kept: {place} is no file"));
+        terminal.wait_for("> ");
+        terminal.type_in("exit\r");
+        assert_eq!(terminal.end().0, Some(0));
+    }
+}
+
+#[test]
 fn commands_are_answered_and_failures_end_nothing() {
     let (server, history) = (ServerProcess::start(), History::new("answers"));
     let mut shell = Shell::start(&server, &history);

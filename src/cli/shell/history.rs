@@ -4,8 +4,9 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The variable of the environment that names another file; empty, none is kept.
+/// The variable of the environment that names another file; empty, or [`NOWHERE`], none is kept.
 pub(super) const VARIABLE: &str = "LARDER_HISTORY";
+const NOWHERE: &str = "/dev/null";
 
 /// The file of the history, if one is to be kept. Its folder is made where it is missing.
 pub(super) fn file() -> Option<PathBuf> {
@@ -17,9 +18,16 @@ pub(super) fn file() -> Option<PathBuf> {
     Some(file)
 }
 
+/// Whether lines can be kept there. Anything but a file may give lines for ever, as a device, or wait for somebody who
+/// writes, as a pipe.
+pub(super) fn is_usable(place: &Path) -> bool {
+    // There is none before the first time.
+    std::fs::metadata(place).map_or(true, |found| found.is_file())
+}
+
 fn place(variable: impl Fn(&'static str) -> Option<OsString>) -> Option<PathBuf> {
     if let Some(named) = variable(VARIABLE) {
-        return (!named.is_empty()).then(|| PathBuf::from(named));
+        return (!named.is_empty() && named != NOWHERE).then(|| PathBuf::from(named));
     }
     let folder = |name| {
         variable(name)
@@ -50,6 +58,7 @@ mod tests {
                 Some("/tmp/h"),
             ),
             (&[("HOME", "/nest/ada"), (VARIABLE, "")], None),
+            (&[("HOME", "/nest/ada"), (VARIABLE, NOWHERE)], None),
             (&[("HOME", "relative")], None),
             (&[], None),
         ] {

@@ -105,9 +105,13 @@ impl Shell {
     fn talk(&mut self, prompt: &(String, String)) -> Result<Ending, Failure> {
         let unusable = |error| Failure::not_done(format!("this terminal cannot be used: {error}"));
         let mut editor = self.editor().map_err(unusable)?;
-        let history = history::file();
-        if let Some(path) = &history {
-            // There is none before the first time.
+        let named = history::file();
+        let history = named.as_deref().filter(|path| history::is_usable(path));
+        if let Some(path) = named.as_deref().filter(|_| history.is_none()) {
+            let path = path.display();
+            complain(&format!("what is typed is not kept: {path} is no file"));
+        }
+        if let Some(path) = history {
             let _ = editor.load_history(path);
         }
         loop {
@@ -135,7 +139,7 @@ impl Shell {
                 }
                 Err(error) => return Err(unusable(error)),
             }
-            if let Some(path) = &history {
+            if let Some(path) = history {
                 // Where it cannot be kept, nothing is lost but the convenience.
                 let _ = editor.append_history(path);
             }
