@@ -1,4 +1,5 @@
-//! Bundles of evidence in a folder: each complete or not there, and only so many.
+//! Bundles of evidence in a folder: each complete or not there, and only so many. Several servers may share it: none
+//! waits for another, and none touches what another is saving.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -16,6 +17,10 @@ const BUNDLE_BYTES_MAX: usize = 32 << 20;
 
 /// How the names of bundles end that are not complete.
 const PARTIAL: &str = ".partial";
+
+/// LIMIT: a bundle that is not complete and was not added to for so long is nobody's any more; and what is dated ahead
+/// by less may be another server's of this moment.
+const MOMENT: Duration = Duration::from_secs(60);
 
 /// How the names of bundles begin.
 const PREFIX: &str = "larder-";
@@ -50,17 +55,21 @@ impl Archive {
     /// The same, at this time.
     fn save_at(&self, mut now: SystemTime, what_for: &str, files: &[Named]) -> io::Result<Saved> {
         self.prepare()?;
-        self.make_room(&name_of(now))?;
-        let mut folder = self.folder.join(format!("{}-{what_for}", name_of(now)));
-        // The clock was set back, and has come to that time again.
-        while fs::symlink_metadata(&folder).is_ok() {
+        self.make_room(&name_of(now + MOMENT))?;
+        let (partial, folder) = loop {
+            let name = format!("{}-{what_for}", name_of(now));
+            let partial = self.folder.join(format!("{name}{PARTIAL}"));
+            let folder = self.folder.join(name);
+            match private_folder(&partial) {
+                // Who has the one makes the other, and nobody else does.
+                Ok(()) if fs::symlink_metadata(&folder).is_err() => break (partial, folder),
+                Ok(()) => fs::remove_dir(&partial)?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            // The clock was set back, and has come to that time again, or another server saves at this time.
             now += Duration::from_millis(1);
-            folder = self.folder.join(format!("{}-{what_for}", name_of(now)));
-        }
-        let mut partial = folder.clone().into_os_string();
-        partial.push(PARTIAL);
-        let partial = PathBuf::from(partial);
-        private_folder(&partial)?;
+        };
         let saved = fill(&partial, files).and_then(|left_out| {
             fs::rename(&partial, &folder)?;
             Ok(Saved { folder, left_out })
@@ -90,7 +99,7 @@ impl Archive {
         is_own(&fs::symlink_metadata(&self.folder)?)
     }
 
-    /// Removes the oldest bundles, and all that were not completed. What is called otherwise, or is no folder, is
+    /// Removes the oldest bundles, and those that were not completed. What is called otherwise, or is no folder, is
     /// somebody else's.
     fn make_room(&self, now: &str) -> io::Result<()> {
         let mut complete = Vec::new();
@@ -101,7 +110,8 @@ impl Archive {
                 continue;
             }
             match name.ends_with(PARTIAL) {
-                true => fs::remove_dir_all(entry.path())?,
+                true if was_left(&entry.path()) => remove(&entry.path())?,
+                true => {}
                 false => complete.push(name),
             }
         }
@@ -110,7 +120,22 @@ impl Archive {
         complete.sort_unstable_by_key(|name| (&name[..now.len()] <= now, name.clone()));
         let surplus = (complete.len() + 1).saturating_sub(BUNDLES_MAX);
         let mut oldest = complete[..surplus].iter();
-        oldest.try_for_each(|name| fs::remove_dir_all(self.folder.join(name)))
+        oldest.try_for_each(|name| remove(&self.folder.join(name)))
+    }
+}
+
+/// Whether nobody is at a bundle that is not complete any more.
+fn was_left(partial: &Path) -> bool {
+    let changed = fs::symlink_metadata(partial).and_then(|found| found.modified());
+    // One of the future is of a clock that was wrong then.
+    changed.is_ok_and(|at| at.elapsed().map_or(true, |ago| ago >= MOMENT))
+}
+
+/// Removes a bundle, if no other server has.
+fn remove(bundle: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(bundle) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 
@@ -244,7 +269,11 @@ mod tests {
             fs::create_dir(scratch.0.join(other)).unwrap();
         }
         let left = format!("{}-left.partial", name_of(SystemTime::UNIX_EPOCH));
-        fs::create_dir(scratch.0.join(&left)).unwrap();
+        let left = scratch.0.join(&left);
+        fs::create_dir(&left).unwrap();
+        let before = SystemTime::now() - MOMENT;
+        let left = fs::File::open(&left).unwrap();
+        left.set_modified(before).unwrap();
         // Neither is a file a bundle, whatever it is called.
         let file = format!("{}-file", name_of(SystemTime::UNIX_EPOCH));
         fs::write(scratch.0.join(&file), "").unwrap();
@@ -264,6 +293,32 @@ mod tests {
             !names.iter().any(|name| name.ends_with(PARTIAL)),
             "{names:?}"
         );
+    }
+
+    #[test]
+    fn what_another_server_is_saving_stays() {
+        let scratch = Scratch::new("shared");
+        let archive = Archive::at(scratch.0.clone());
+        archive.prepare().unwrap();
+        let at = SystemTime::UNIX_EPOCH;
+        let theirs = scratch.0.join(format!("{}-death{PARTIAL}", name_of(at)));
+        fs::create_dir(&theirs).unwrap();
+        let ours = archive.save_at(at, "death", &files()).unwrap().folder;
+        assert!(ours.join("report.txt").exists() && theirs.exists());
+        fs::rename(&theirs, theirs.with_extension("")).unwrap();
+    }
+
+    #[test]
+    fn two_servers_save_at_the_same_time() {
+        let scratch = Scratch::new("at-once");
+        let save = || {
+            let archive = Archive::at(scratch.0.clone());
+            for _ in 0..100 {
+                archive.save("death", &files()).unwrap();
+            }
+        };
+        std::thread::scope(|scope| [(); 2].map(|()| scope.spawn(save)).map(drop));
+        assert!((BUNDLES_MAX..=BUNDLES_MAX + 1).contains(&scratch.names().len()));
     }
 
     #[test]
