@@ -375,6 +375,45 @@ fn a_reader_that_holds_on_to_all_memory_is_answered_with_no_space_and_nothing_ch
     assert!(set(&mut writer.pin(0), b"k", &[0; 1000]).is_ok());
 }
 
+/// Whether a key has an item. It is not read.
+fn is_listed(guard: &Guard<'_>, name: &[u8]) -> bool {
+    let (mut is_listed, mut cursor) = (false, Some(0));
+    while let Some(from) = cursor {
+        cursor = guard.scan(from, 100, |item| is_listed |= item.key() == name);
+    }
+    is_listed
+}
+
+#[test]
+fn what_something_is_added_to_is_not_evicted_for_the_result() {
+    for (mode, value_bytes, others) in [
+        (Mode::Append, 400_000, 0..10),
+        (Mode::Prepend, 120_000, 0..20),
+    ] {
+        let value = vec![1; value_bytes];
+        let mut added_to = 0;
+        for others in others {
+            let cache = cache(2 << 20, 250);
+            let mut session = cache.session().expect("a session is free");
+            let mut guard = session.pin(0);
+            for number in 0..=others {
+                assert!(set(&mut guard, &u32::to_be_bytes(number), &value).is_ok());
+            }
+            if !is_listed(&guard, &[0; 4]) {
+                continue;
+            }
+            added_to += 1;
+            let key = guard.key(&[0; 4]).expect("a key");
+            let stored = guard.store(&key, mode, &Entry::of(&[2; 100]));
+            assert!(
+                matches!(stored, Ok(Outcome::Stored { .. })),
+                "{mode:?} to {value_bytes} bytes after {others} others: {stored:?}"
+            );
+        }
+        assert!(added_to > 1);
+    }
+}
+
 /// Mappings of this process that are arenas, by their bytes.
 fn arenas() -> Vec<u64> {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("a list of mappings");

@@ -19,7 +19,7 @@
 //! | committed | its owner | the walk | see [`segment`](crate::engine::log::segment) | `a_value_leaves_beside_an_open_segment_that_is_written` |
 //! | passed | whoever holds the caretaker | the next | the caretaker's lock | `two_sessions_need_what_an_open_segment_names` |
 
-use crate::engine::settle::{Visited, is_kept};
+use crate::engine::settle::Visited;
 use crate::engine::upkeep::{Mercy, Purpose, Step, Walk};
 
 /// LIMIT: items that one step looks at.
@@ -74,7 +74,7 @@ impl Step<'_> {
             return;
         }
         let entry = self.named(visited);
-        if entry.is_some_and(|entry| !is_kept(walk.label.log, entry, mercy)) {
+        if entry.is_some_and(|entry| !self.keeps(walk.label.log, visited, entry, mercy)) {
             self.let_go(walk, visited);
         }
     }

@@ -366,6 +366,15 @@ impl<'s> Guard<'s> {
         }
     }
 
+    /// Does something that may evict, and spares the key's item: what is made from it needs it until it is stored,
+    /// and where that cannot be stored, it stays.
+    pub(crate) fn sparing<T>(&mut self, key: &Key<'_>, act: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.writer.spared.replace(key.hash);
+        let done = act(self);
+        self.writer.spared = before;
+        done
+    }
+
     /// Locks the bucket of a key that this cache made.
     #[inline]
     pub(crate) fn lock(&self, key: &Key<'_>) -> LockedBucket<'s> {

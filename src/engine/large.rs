@@ -530,7 +530,8 @@ impl Guard<'_> {
                 Side::Front => pieces.insert(0, given),
                 Side::Back => pieces.push(given),
             }
-            match self.store_pieces(key, &pieces, |old| plan_joined(version, entry, old)) {
+            let plan = |old: Option<&Item<'_>>| plan_joined(version, entry, old);
+            match self.sparing(key, |guard| guard.store_pieces(key, &pieces, plan)) {
                 Ok(Outcome::Exists) => {}
                 Ok(Outcome::NotFound) => return Some(Ok((Outcome::NotStored, 0))),
                 other => return Some(other.map(|outcome| (outcome, value_bytes))),

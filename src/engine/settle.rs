@@ -23,15 +23,6 @@ pub(super) struct Visited<'a> {
     pub(super) item: Item<'a>,
 }
 
-/// Whether an eviction moves such an item, and does not remove it.
-pub(super) fn is_kept(log: Log, entry: Entry, mercy: Mercy) -> bool {
-    let kept_at = match log {
-        Log::Small => PROMOTED_AT,
-        Log::Main => 1,
-    };
-    entry.frequency() >= kept_at && mercy == Mercy::KeepWhatWasRead
-}
-
 impl Step<'_> {
     /// Does to one item what the walk is for; false if it should have moved and could not.
     pub(super) fn settle(
@@ -58,23 +49,24 @@ impl Step<'_> {
                 return self.named(visited).is_none()
                     || self.relocate(walk, target, walk.label, visited, keep);
             }
-            Purpose::Evict => self.evict(walk, target, visited, mercy),
+            Purpose::Evict => return self.evict(walk, target, visited, mercy),
         }
         true
     }
 
+    /// [`Step::settle`] for an eviction.
     fn evict(
         &mut self,
         walk: &mut Walk,
         target: &mut Appender,
         visited: &Visited<'_>,
         mercy: Mercy,
-    ) {
+    ) -> bool {
         let Some(entry) = self.named(visited) else {
-            return;
+            return true;
         };
         let log = walk.label.log;
-        if is_kept(log, entry, mercy) {
+        if self.keeps(log, visited, entry, mercy) {
             let (geometry, expires_at_ms) = (&self.shared.geometry, visited.item.expires_at_ms());
             let main = appender::label(geometry, Log::Main, expires_at_ms, self.now_ms);
             let lowered = |entry: Entry| match log {
@@ -82,10 +74,34 @@ impl Step<'_> {
                 Log::Main => entry.frequency().saturating_sub(1),
             };
             if self.relocate(walk, target, main, visited, lowered) {
-                return;
+                return true;
+            }
+            if self.spares(visited) {
+                return false;
             }
         }
         self.let_go(walk, visited);
+        true
+    }
+
+    /// Whether an eviction moves such an item, and does not remove it.
+    pub(super) fn keeps(
+        &self,
+        log: Log,
+        visited: &Visited<'_>,
+        entry: Entry,
+        mercy: Mercy,
+    ) -> bool {
+        let kept_at = match log {
+            Log::Small => PROMOTED_AT,
+            Log::Main => 1,
+        };
+        let was_read = entry.frequency() >= kept_at && mercy == Mercy::KeepWhatWasRead;
+        was_read || self.spares(visited)
+    }
+
+    fn spares(&self, visited: &Visited<'_>) -> bool {
+        self.spared == Some(visited.hash)
     }
 
     /// The entry that names an item, if there still is one.

@@ -31,6 +31,7 @@ use arrayvec::ArrayVec;
 use crate::engine::appender::Appender;
 use crate::engine::cache::Shared;
 use crate::engine::evict_open::Passed;
+use crate::engine::index::word::KeyHash;
 use crate::engine::item::Item;
 use crate::engine::log::segment::{Label, Lifetime, Log};
 use crate::engine::log::{Due, Wanted};
@@ -179,6 +180,8 @@ pub(crate) struct Step<'a> {
     pub(crate) pin: &'a Pin<'a>,
     pub(crate) now_ms: u64,
     pub(crate) tally: &'a mut Tally,
+    /// A key whose item no eviction removes.
+    pub(crate) spared: Option<KeyHash>,
 }
 
 impl<'a> Step<'a> {
@@ -193,6 +196,7 @@ impl<'a> Step<'a> {
             pin,
             now_ms,
             tally,
+            spared: None,
         }
     }
 

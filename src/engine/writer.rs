@@ -11,7 +11,7 @@
 
 use crate::engine::appender::Appender;
 use crate::engine::cache::Shared;
-use crate::engine::index::word::{Entry, Marks};
+use crate::engine::index::word::{Entry, KeyHash, Marks};
 use crate::engine::log::Place;
 use crate::engine::log::extents::Extent;
 use crate::engine::log::segment::{Label, Log, Owner};
@@ -60,6 +60,8 @@ pub(crate) struct Writer {
     versions: std::ops::Range<u64>,
     /// An overflow bucket for the next chain that needs one.
     pub(crate) overflow: Option<u32>,
+    /// The key that something new is made from, whose item must stay until that is stored.
+    pub(crate) spared: Option<KeyHash>,
     pub(crate) tally: Tally,
 }
 
@@ -80,6 +82,7 @@ impl Writer {
             collections: 0,
             versions: 0..0,
             overflow: None,
+            spared: None,
             tally: Tally::new(&shared.geometry, session),
         }
     }
@@ -183,7 +186,9 @@ impl Writer {
                 // What this session has open may be all there is, or what others have.
                 Upkeep::Done if self.appender.seal_all(shared, pin) => {}
                 Upkeep::Done => {
-                    Step::new(shared, pin, now_ms, &mut self.tally).evict_open(bytes, mercy);
+                    let mut step = Step::new(shared, pin, now_ms, &mut self.tally);
+                    step.spared = self.spared;
+                    step.evict_open(bytes, mercy);
                     self.collections = COLLECTIONS;
                 }
                 Upkeep::Busy => self.evict_alone(shared, pin, now_ms, bytes, mercy),
@@ -203,6 +208,7 @@ impl Writer {
         mercy: Mercy,
     ) {
         let mut step = Step::new(shared, pin, now_ms, &mut self.tally);
+        step.spared = self.spared;
         step.evict_alone(&mut self.appender, bytes, mercy);
         self.collections = COLLECTIONS;
     }
@@ -282,6 +288,7 @@ impl Writer {
         (demand, bytes, mercy): (Demand, u64, Mercy),
     ) -> Upkeep {
         let mut step = Step::new(shared, pin, now_ms, &mut self.tally);
+        step.spared = self.spared;
         let upkeep = step.tend(&mut self.appender, demand, bytes, mercy);
         if upkeep == Upkeep::More {
             self.collections = COLLECTIONS;
