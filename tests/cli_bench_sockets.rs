@@ -12,7 +12,7 @@ mod scratch;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 
-use forbidden::{IO_URING_CALLS, forbid};
+use forbidden::{IO_URING_CALLS, forbid, punish};
 use process::{Ended, ServerProcess, end_of, larder};
 use scratch::Scratch;
 use serde_json::Value;
@@ -63,6 +63,17 @@ fn every_load_is_carried_by_io_uring() {
 #[test]
 fn every_load_is_carried_without_io_uring() {
     (IO_URING_CALLS.into_iter()).for_each(|call| takes_every_load(Some(call)));
+}
+
+#[test]
+fn a_load_is_carried_where_whoever_asks_for_io_uring_is_killed() {
+    let server = ServerProcess::start();
+    for call in IO_URING_CALLS {
+        let mut command = larder(&["bench", "--requests", "100", "--server", &server.url()]);
+        punish(call, &mut command);
+        let ended = end_of(&mut command, b"");
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
 }
 
 /// The next lines of a connection.

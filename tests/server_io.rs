@@ -8,9 +8,9 @@ mod forbidden;
 mod process;
 mod server_harness;
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use forbidden::{IO_URING_CALLS, forbid};
+use forbidden::{IO_URING_CALLS, forbid, punish};
 use larder::server::{Address, Io, Settings};
 use process::{ServerProcess, larder};
 use serde_json::Value;
@@ -74,12 +74,18 @@ fn clients_are_served_by_epoll_alone() {
 
 /// A server with these options, for which the system forbids a call if there is one.
 fn serve(options: &[&str], forbidden: Option<libc::c_long>) -> ServerProcess {
+    serve_with(options, |command| {
+        if let Some(call) = forbidden {
+            forbid(call, command);
+        }
+    })
+}
+
+fn serve_with(options: &[&str], change: impl Fn(&mut Command)) -> ServerProcess {
     let usual = ["serve", "--listen", "127.0.0.1:0", "--memory", "8MiB"];
     let mut command = larder(&[&usual, options].concat());
     command.env("LARDER_ADMIN", "none");
-    if let Some(call) = forbidden {
-        forbid(call, &mut command);
-    }
+    change(&mut command);
     ServerProcess::run_by(&mut command, Stdio::piped())
 }
 
@@ -123,6 +129,29 @@ fn io_uring_that_was_asked_for_and_is_forbidden_is_refused() {
         let sentence = "larder serve: io_uring cannot work here: Operation not permitted";
         assert!(log.contains(sentence), "{log}");
         assert!(log.contains("accepted: auto or epoll"), "{log}");
+    }
+}
+
+#[test]
+fn where_whoever_asks_for_io_uring_is_killed_epoll_serves() {
+    for (supervised, call) in each_way() {
+        let server = serve_with(supervised, |command| punish(call, command));
+        assert_eq!(told_by(&server), "epoll");
+        server.signal("-TERM");
+        let (code, log) = server.wait();
+        assert_eq!(code, Some(0));
+        assert!(
+            log.contains("the system kills whoever asks for it"),
+            "{log}"
+        );
+        let insists = [supervised, &["--io", "uring"]].concat();
+        let server = serve_with(&insists, |command| punish(call, command));
+        let (code, log) = server.wait();
+        assert_eq!(code, Some(2), "{log}");
+        assert!(
+            log.contains("the system kills whoever asks for it"),
+            "{log}"
+        );
     }
 }
 

@@ -7,20 +7,28 @@
 //! What the system does not take, since it is out of memory, say, is received and sent by a call each; from then on,
 //! everything is.
 
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use io_uring::squeue::Entry;
 use io_uring::types::Fd;
 use io_uring::{IoUring, opcode};
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{DumpableBehavior, Signal, getpid, kill_process, set_dumpable_behavior};
 
 /// LIMIT: sockets of one call.
 pub(crate) const SOCKETS_MAX: usize = 64;
 
 /// LIMIT: how often the system is asked again that is out of memory, or has too much to do.
 const REFUSALS_MAX: u32 = 16;
+
+/// What went wrong where the system gives no reason: EIO.
+const UNKNOWN: i32 = Errno::IO.raw_os_error();
 
 const RECEIVED: RecvFlags = RecvFlags::DONTWAIT;
 const SENT: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
@@ -54,32 +62,55 @@ impl Ring {
     ///
     /// The system has none, or none for this process.
     pub(crate) fn open() -> io::Result<Self> {
-        let ring = IoUring::builder()
-            .setup_submit_all()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .build(SOCKETS_MAX as u32)?;
         Ok(Self {
-            ring: Some(ring),
+            ring: Some(Self::build()?),
             operations: Vec::with_capacity(SOCKETS_MAX),
         })
     }
 
-    /// Whether there is one to be had, found out in a thread of its own by doing what workers will do: a system may
-    /// refuse any call that it takes, and a worker that learns of it in the middle of its work cannot do without any more.
+    /// Whether there is one to be had, found out by doing what workers will do, in a process of its own: a system may
+    /// refuse any call that it takes, and a worker that learns of it in the middle of its work has lost time; and it
+    /// may kill whoever makes one.
     ///
     /// # Errors
     ///
     /// The system has none, or none for this process.
     pub(crate) fn probe() -> io::Result<()> {
-        let tried = std::thread::Builder::new().spawn(|| Self::open()?.try_out())?;
-        tried
-            .join()
-            .unwrap_or_else(|_| Err(ErrorKind::Other.into()))
+        let (findings, finding) = pipe_with(PipeFlags::CLOEXEC)?;
+        let try_out = move || {
+            set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+            let tried = Self::build().and_then(Self::try_out);
+            let error = tried.map_or_else(|error| error.raw_os_error().unwrap_or(UNKNOWN), |()| 0);
+            rustix::io::write(&finding, &error.to_ne_bytes())?;
+            Ok(kill_process(getpid(), Signal::KILL)?)
+        };
+        // It never comes to be this.
+        let mut process = Command::new("/proc/self/exe");
+        // SAFETY: it makes system calls and nothing else.
+        unsafe { process.pre_exec(try_out) };
+        let mut started = process.spawn()?;
+        drop(process);
+        // Where nobody is told of ends, there is nothing to wait for.
+        let _ = started.wait();
+        let mut error = [0; 4];
+        match File::from(findings).read_exact(&mut error) {
+            Ok(()) => match i32::from_ne_bytes(error) {
+                0 => Ok(()),
+                error => Err(io::Error::from_raw_os_error(error)),
+            },
+            Err(_) => Err(io::Error::other("the system kills whoever asks for it")),
+        }
     }
 
-    fn try_out(self) -> io::Result<()> {
-        let mut ring = self.ring.expect("one that was just opened");
+    fn build() -> io::Result<IoUring> {
+        IoUring::builder()
+            .setup_submit_all()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .build(SOCKETS_MAX as u32)
+    }
+
+    fn try_out(mut ring: IoUring) -> io::Result<()> {
         let nothing = opcode::Nop::new().build();
         // SAFETY: it names nothing.
         let pushed = unsafe { ring.submission().push(&nothing) };

@@ -17,8 +17,18 @@ pub fn forbid(call: libc::c_long, command: &mut Command) {
     unsafe { command.pre_exec(move || refuse(call, libc::EPERM)) };
 }
 
+/// Has the system kill the process of a command, and whatever that starts, that makes a call.
+pub fn punish(call: libc::c_long, command: &mut Command) {
+    // SAFETY: it makes system calls and nothing else.
+    unsafe { command.pre_exec(move || filter(call, libc::SECCOMP_RET_KILL_PROCESS)) };
+}
+
 /// Has the system answer a call of this thread, and of what it starts, with an error from now on.
 pub fn refuse(call: libc::c_long, error: i32) -> io::Result<()> {
+    filter(call, libc::SECCOMP_RET_ERRNO | error as u32)
+}
+
+fn filter(call: libc::c_long, answer: u32) -> io::Result<()> {
     const LOAD_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const SKIP_IF_NOT: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const ANSWER: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
@@ -31,7 +41,7 @@ pub fn refuse(call: libc::c_long, error: i32) -> io::Result<()> {
     let mut steps = [
         step(LOAD_NUMBER, 0, 0),
         step(SKIP_IF_NOT, 1, call as u32),
-        step(ANSWER, 0, libc::SECCOMP_RET_ERRNO | error as u32),
+        step(ANSWER, 0, answer),
         step(ANSWER, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog {
