@@ -8,13 +8,21 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+/// What the path of a Unix socket has at most.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 /// A file that goes with the test.
 pub struct Scratch(pub PathBuf);
 
 impl Scratch {
     pub fn named(name: &str) -> Self {
         let name = format!("larder-test-{}-{name}", std::process::id());
-        Self(std::env::temp_dir().join(name))
+        let path = std::env::temp_dir().join(name);
+        let fits = path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX;
+        // Nobody would come to listen there, and some would wait for ever.
+        let is_socket = path.extension().is_some_and(|it| it == "sock");
+        assert!(fits || !is_socket, "TMPDIR is too long for {path:?}");
+        Self(path)
     }
 
     /// A program that does what the script says.
