@@ -7,8 +7,9 @@
 //! process's winner in a [flight](crate::flights), for another's by asking again. In each process one
 //! task asks for all.
 //!
-//! A winner that fails, panics or is dropped gives the lease back, and one that is dropped or out of time before it
-//! knows has it [given back](crate::forsaken); one whose process dies loses it when its time is over. Either way somebody else wins it then. Where there is a stale value, whoever
+//! A winner that fails, panics or is dropped gives the lease back, and one that is dropped or out of time before
+//! it knows has it [given back](crate::forsaken); one whose process dies loses it when its time is over. Either
+//! way somebody else wins it then. Where there is a stale value, whoever
 //! still finds the lease taken when that time is over invalidates it once more, which takes the lease away.
 
 use std::fmt;
