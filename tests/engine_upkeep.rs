@@ -179,6 +179,37 @@ fn expired_items_give_their_memory_back_before_anything_alive_leaves() {
 }
 
 #[test]
+fn what_is_mostly_dead_makes_room_before_anything_alive_leaves() {
+    let cache = cache(8 << 20);
+    let mut session = cache.session().expect("a session is free");
+    // An eighth of the memory, in which three of four items live for as long as others of their class do not.
+    for n in 0..7_200 {
+        let mut guard = session.pin(NOW_MS);
+        let lives_ms = match n {
+            0..1_000 if n % 4 > 0 => Some(100_000),
+            0..1_000 => Some(500_000),
+            _ => None,
+        };
+        let expires_at_ms = lives_ms.map(|ms| NOW_MS + ms);
+        set(&mut guard, &format!("key {n}"), &[5; 1000], expires_at_ms);
+    }
+    let full = cache.stats();
+    assert_eq!(full.evicted, 0);
+    let later_ms = NOW_MS + 101_000;
+    session.rest(later_ms);
+    maintain(&mut session, later_ms);
+    // What the open segment has is looked at once it is sealed.
+    assert!(cache.stats().expired > 700, "{:#?}", cache.stats());
+    let room_bytes = full.free_bytes + 400_000;
+    for n in 0..room_bytes / 1_040 {
+        let mut guard = session.pin(later_ms);
+        set(&mut guard, &format!("new {n}"), &[6; 1000], None);
+    }
+    let stats = verified(&cache, &mut session);
+    assert_eq!(stats.evicted, 0, "{stats:#?}");
+}
+
+#[test]
 fn a_session_short_of_segments_takes_expired_ones_first_though_nobody_maintains() {
     let cache = cache(8 << 20);
     let mut session = cache.session().expect("a session is free");
@@ -421,6 +452,18 @@ fn what_a_large_value_takes_is_freed_bit_by_bit_as_it_comes() {
     assert!(most * ITEM_BYTES_MIN <= walked_bytes_max, "{most} at once");
     assert!(asked > 0, "nobody was asked to let others go first");
     verified(&cache, &mut session);
+}
+
+#[test]
+fn what_is_evicted_bit_by_bit_is_not_cleaned_meanwhile() {
+    let cache = cache(8 << 20);
+    let mut session = cache.session().expect("a session is free");
+    for (name, value) in [("first", 1), ("second", 2)] {
+        fill(&mut session, name, 1_000, &[value; 40_000]);
+    }
+    let stats = verified(&cache, &mut session);
+    assert!(stats.evicted_large > 1_000, "{stats:#?}");
+    assert_eq!(stats.segments_cleaned, 0, "{stats:#?}");
 }
 
 #[test]

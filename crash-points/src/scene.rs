@@ -108,6 +108,7 @@ impl Layout {
             ghost_chunks_max: self.ghost_chunks_max,
             classes: self.classes,
             dead_percent_max: self.dead_percent_max,
+            dead_percent_searched: self.dead_percent_max,
             inline_bytes_max: self.inline_bytes_max,
             part_bytes: segment_bytes / self.parts_per_segment,
             access_times: self.access_times,

@@ -76,6 +76,8 @@ const VALUE_SHARE: u64 = 4;
 const VALUE_BYTES_UNASKED_MAX: u64 = (1 << 30) - (128 << 10);
 /// LIMIT: the share of sealed segments' bytes, in percent, that may be dead before they are cleaned.
 const DEAD_PERCENT_MAX: u64 = 18;
+/// LIMIT: the same above which one that is mostly dead is looked for before one is evicted.
+const DEAD_PERCENT_SEARCHED: u64 = 2;
 
 /// How a [`Cache`](crate::Cache) is built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -218,6 +220,8 @@ pub(crate) struct Geometry {
     pub(crate) classes: usize,
     /// The share of dead bytes above which sealed segments are cleaned.
     pub(crate) dead_percent_max: u64,
+    /// The share above which those that are mostly dead are cleaned before anything is evicted.
+    pub(crate) dead_percent_searched: u64,
     /// What extents are made of: a share of a segment, a multiple of 8.
     pub(crate) part_bytes: u64,
     /// The longest value that lies in the log beside its key; a longer one has extents.
@@ -339,6 +343,7 @@ impl Geometry {
             segments_maintained: reserved + reserved / 4,
             classes: if has_classes { CLASSES_MAX } else { 1 },
             dead_percent_max: DEAD_PERCENT_MAX,
+            dead_percent_searched: DEAD_PERCENT_SEARCHED,
             part_bytes: segment_bytes / PARTS,
             inline_bytes_max,
             value_bytes_max: segments * segment_bytes / VALUE_SHARE,

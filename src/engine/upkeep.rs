@@ -6,7 +6,7 @@
 //! - **evict**: moves to main, if it was read often enough (twice in small, once in main), and is
 //!   removed if not; what leaves small leaves a ghost (S3-FIFO). Then the segment is free.
 //! - **clean**: moves to a segment that takes this one's place in its log, with its count. Then the
-//!   segment is free.
+//!   segment is free. One of which half is dead is cleaned rather than another one evicted.
 //! - **expire**: stays; the segment goes on, with its dead bytes counted.
 //! - **scrub**: the same ([`scrub`](crate::engine::scrub)).
 //!
@@ -17,12 +17,11 @@
 //! that has freed enough of them is put off, as is a scrub. What open segments name is evicted where nothing
 //! else is left ([`evict_open`](crate::engine::evict_open)).
 //!
-//! Walks belong to the [`Caretaker`], which all sessions share: whoever finds it free takes a step
-//! with it, nobody waits for it. So there is one walk at a time, and one place that items move to,
-//! however many sessions there are. A session pays in small steps, a few bytes walked for each byte
-//! that it writes, or all at once where it needs a segment and none is free. If another one has the
-//! caretaker meanwhile and segments are short, it evicts as much for itself. Whoever calls
-//! [`Session::maintain`] in the background keeps sessions from having to.
+//! Walks belong to the [`Caretaker`], which all sessions share: whoever finds it free takes a step with it, nobody
+//! waits for it. So there is one walk at a time, and one place that items move to, however many sessions there are.
+//! A session pays in small steps, a few bytes walked for each byte that it writes, or all at once where it needs a
+//! segment and none is free. If another one has the caretaker meanwhile and segments are short, it evicts as much
+//! for itself. Whoever calls [`Session::maintain`] in the background keeps sessions from having to.
 //!
 //! [`Session::maintain`]: crate::Session::maintain
 
@@ -320,16 +319,18 @@ impl<'a> Step<'a> {
             };
             return Some(Walk::of(self.shared, id, purpose));
         }
-        let is_cleaning = demand != Demand::Segment && self.wants_cleaning();
-        if let Some(id) = is_cleaning.then(|| segments.claim_emptiest()).flatten() {
-            return Some(Walk::of(self.shared, id, Purpose::Clean));
-        }
         let geometry = &self.shared.geometry;
         let is_wanted = match demand {
             Demand::Usual => segments.is_short(geometry.segments_reserved),
             Demand::Maintenance => segments.is_short(geometry.segments_maintained),
             Demand::Segment => true,
         };
+        if demand != Demand::Segment {
+            let cleaned = segments.cleaned(self.shared.sum(Figure::RemovedBytes), is_wanted);
+            if let Some(id) = cleaned.and_then(|cleaned| segments.claim_emptiest(cleaned)) {
+                return Some(Walk::of(self.shared, id, Purpose::Clean));
+            }
+        }
         let id = is_wanted.then(|| segments.claim_victim()).flatten()?;
         let walk = Walk::of(self.shared, id, Purpose::Evict);
         if walk.label.log == Log::Small {
@@ -374,12 +375,6 @@ impl<'a> Step<'a> {
                 segments.unclaim(walk.id, None, self.pin);
             }
         }
-    }
-
-    /// Whether so much is dead, and so little free, that cleaning is due.
-    fn wants_cleaning(&self) -> bool {
-        let removed_bytes = self.shared.sum(Figure::RemovedBytes);
-        self.shared.segments.wants_cleaning(removed_bytes)
     }
 
     /// When to look for expired items again.

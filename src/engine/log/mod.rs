@@ -38,6 +38,9 @@ const SEARCHED_MAX: u32 = 4096;
 
 /// LIMIT: a segment of whose items more than this share (N/8) is alive is not worth cleaning.
 const CLEANED_EIGHTHS_MAX: u64 = 7;
+/// LIMIT: one of whose items no more than this share (N/8) is alive is cleaned before anything alive is evicted:
+/// no more moves than becomes free.
+const CHEAP_EIGHTHS_MAX: u64 = 4;
 /// The unit of that share where segments are compared.
 const ALIVE_UNIT: u64 = 1 << 16;
 
@@ -64,6 +67,31 @@ pub(crate) enum Place {
     Newest,
     /// For items that cleaning moves: before this one, of the same log, at once.
     Before(u32),
+}
+
+/// Which segments are cleaned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cleaned {
+    /// Those that make more free than they move.
+    WhatIsCheap,
+    /// All that make a little free: too much is dead.
+    WhatLeavesSomething,
+}
+
+impl Cleaned {
+    /// The largest share (N/8) of its items that is alive in such a segment.
+    fn eighths_max(self) -> u64 {
+        match self {
+            Self::WhatIsCheap => CHEAP_EIGHTHS_MAX,
+            Self::WhatLeavesSomething => CLEANED_EIGHTHS_MAX,
+        }
+    }
+
+    /// Whether the segment is asked for: one whose eviction was put off is dead as far as that came, and is
+    /// the next victim.
+    fn takes(self, segment: Segment<'_>) -> bool {
+        self == Self::WhatLeavesSomething || segment.walked() == 0
+    }
 }
 
 #[derive(Debug)]
@@ -319,17 +347,17 @@ impl Segments {
 
     /// Claims the sealed segment of whose items the smallest share is alive, if one is worth cleaning. What its
     /// items have left of it does not count: they would leave as much of another.
-    pub(crate) fn claim_emptiest(&self) -> Option<u32> {
+    pub(crate) fn claim_emptiest(&self, cleaned: Cleaned) -> Option<u32> {
         let (segments, first) = {
             let mut lists = self.lists.lock();
             let first = lists.searched;
             lists.searched = (first + SEARCHED_MAX) % self.geometry.segments;
             (self.geometry.segments, first)
         };
-        let worth = ALIVE_UNIT / 8 * CLEANED_EIGHTHS_MAX;
+        let worth = ALIVE_UNIT / 8 * cleaned.eighths_max();
         let searched = (0..segments.min(SEARCHED_MAX)).map(|at| (first + at) % segments);
         let sealed = searched.filter_map(|id| match self.segment(id).state() {
-            (State::Sealed, live_bytes) => {
+            (State::Sealed, live_bytes) if cleaned.takes(self.segment(id)) => {
                 let committed = self.segment(id).committed();
                 Some((live_bytes * ALIVE_UNIT / committed.max(1), id))
             }
@@ -412,14 +440,21 @@ impl Segments {
         (lists.leaving / u64::from(self.geometry.parts_per_segment())) as u32
     }
 
-    /// Whether so many bytes of sealed segments are dead, with `removed_bytes` the bytes of all
-    /// items that were ever removed, and so little is free, that cleaning is due.
-    pub(crate) fn wants_cleaning(&self, removed_bytes: u64) -> bool {
+    /// Which segments are to be cleaned, with `removed_bytes` the bytes of all items that were ever removed;
+    /// `is_short`: if none is, one will be evicted.
+    pub(crate) fn cleaned(&self, removed_bytes: u64, is_short: bool) -> Option<Cleaned> {
         let lists = self.lists.lock();
         let usable = self.geometry.segments - lists.withdrawn;
         let dead_bytes = removed_bytes.saturating_sub(lists.retired_bytes);
-        dead_bytes * 100 > lists.sealed_bytes * self.geometry.dead_percent_max
-            && (lists.free.len() as u32) < usable / shape::CLEANED_BELOW_SHARE
+        let is_dead = |percent: u64| dead_bytes * 100 > lists.sealed_bytes * percent;
+        let is_little_free = (lists.free.len() as u32) < usable / shape::CLEANED_BELOW_SHARE;
+        if is_dead(self.geometry.dead_percent_max) && is_little_free {
+            Some(Cleaned::WhatLeavesSomething)
+        } else if is_short && is_dead(self.geometry.dead_percent_searched) {
+            Some(Cleaned::WhatIsCheap)
+        } else {
+            None
+        }
     }
 
     /// Takes a free segment out of use for good and gives its pages back, to pay for a chunk of
@@ -477,11 +512,24 @@ mod tests {
         let arena = Arc::new(Arena::new(geometry.arena_bytes).expect("arena"));
         let segments = Segments::new(arena, geometry);
         segments.lists.lock().sealed_bytes = 1_000_000;
-        assert!(!segments.wants_cleaning(190_000), "all the others are free");
+        assert_eq!(
+            segments.cleaned(190_000, false),
+            None,
+            "all the others are free"
+        );
         segments.lists.lock().free.clear();
-        assert!(!segments.wants_cleaning(170_000));
-        assert!(segments.wants_cleaning(190_000));
+        assert_eq!(segments.cleaned(170_000, false), None);
+        assert_eq!(
+            segments.cleaned(190_000, false),
+            Some(Cleaned::WhatLeavesSomething)
+        );
         segments.lists.lock().retired_bytes = 20_000;
-        assert!(!segments.wants_cleaning(190_000), "some of it has left");
+        assert_eq!(
+            segments.cleaned(190_000, false),
+            None,
+            "some of it has left"
+        );
+        assert_eq!(segments.cleaned(190_000, true), Some(Cleaned::WhatIsCheap));
+        assert_eq!(segments.cleaned(30_000, true), None);
     }
 }

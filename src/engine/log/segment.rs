@@ -43,7 +43,7 @@
 //! | committed | `commit` Release | `committed` Acquire | a walk sees the bytes of every item below it: of an open segment by this, of a sealed one by the lists' lock, too | `a_value_leaves_beside_an_open_segment_that_is_written` |
 //! | label | `open` Relaxed | `label` Relaxed | ordered by the index word of an item in it, or by the lists' lock | `a_reader_takes_hold_of_a_large_value_that_moves` |
 //! | lifetime, newest | `commit`, `seal`, `unclaim` Relaxed | `claim_due` Relaxed | the lists' lock, which walks of the table hold, orders them | `what_expires_while_its_segment_is_claimed_is_not_forgotten`, `a_touch_outlives_a_part_that_expires` |
-//! | walked | `put_off_evict`, `open` Relaxed | `Walk::of` Relaxed | `unclaim`, or the lists' lock, and the next `claim` order them | `a_segment_that_is_used_again_is_walked_from_its_beginning`, `two_sessions_go_on_with_an_eviction_that_was_put_off` |
+//! | walked | `put_off_evict`, `open` Relaxed | `Walk::of` Relaxed | `unclaim`, or the lists' lock, and the next `claim` order them (`claim_emptiest` only guesses by it) | `a_segment_that_is_used_again_is_walked_from_its_beginning`, `two_sessions_go_on_with_an_eviction_that_was_put_off` |
 
 use crate::arena::Arena;
 use crate::engine::item::Item;
