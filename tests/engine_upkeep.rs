@@ -110,6 +110,31 @@ fn a_key_that_comes_back_soon_after_it_was_evicted_begins_in_main() {
 }
 
 #[test]
+fn a_key_that_was_read_comes_back_to_main_after_it_expired() {
+    let cache = cache(4 << 20);
+    let mut session = cache.session().expect("a session is free");
+    // Until something is evicted there are no ghosts.
+    fill(&mut session, "flood", 5_000, &[1; 1000]);
+    for (name, reads) in [("read", 2), ("not read", 0)] {
+        let mut guard = session.pin(NOW_MS);
+        set(&mut guard, name, b"for a minute", Some(NOW_MS + 60_000));
+        (0..reads).for_each(|_| assert!(is_there(&guard, name)));
+    }
+    let later_ms = NOW_MS + 61_000;
+    session.rest(later_ms);
+    maintain(&mut session, later_ms);
+    let before = verified(&cache, &mut session);
+    assert_eq!(before.expired, 2, "{before:#?}");
+    for (name, ghost_hits) in [("not read", 0), ("read", 1)] {
+        let mut guard = session.pin(later_ms);
+        set(&mut guard, name, b"again", None);
+        drop(guard);
+        let after = cache.stats();
+        assert_eq!(after.ghost_hits - before.ghost_hits, ghost_hits, "{name}");
+    }
+}
+
+#[test]
 fn what_main_has_stays_once_for_a_read_and_leaves_where_there_was_none() {
     const OLD: u32 = 6_000;
     const SAMPLE: u32 = 240;

@@ -1,4 +1,4 @@
-//! Ghosts: fingerprints of keys that left small before they were read twice.
+//! Ghosts: fingerprints of keys that left small before they were read twice, or that expired though they were read.
 //!
 //! A key that is stored again while its ghost is there has been evicted too early, and begins in
 //! main instead (S3-FIFO, Yang et al., SOSP 2023). A table of sets of 16 entries, a cache line each;
@@ -71,7 +71,7 @@ impl Ghosts {
         }
     }
 
-    /// Remembers a key that was evicted from small.
+    /// Remembers a key that was evicted from small, or expired.
     pub(crate) fn insert(&self, hash: KeyHash) {
         let chunks = self.chunks();
         if chunks == 0 {

@@ -23,6 +23,15 @@ pub(super) struct Visited<'a> {
     pub(super) item: Item<'a>,
 }
 
+/// Whether an item of this log was read as often as those that evictions keep.
+fn is_read_enough(log: Log, entry: Entry) -> bool {
+    let kept_at = match log {
+        Log::Small => PROMOTED_AT,
+        Log::Main => 1,
+    };
+    entry.frequency() >= kept_at
+}
+
 impl Step<'_> {
     /// Does to one item what the walk is for; false if it should have moved and could not.
     pub(super) fn settle(
@@ -92,11 +101,7 @@ impl Step<'_> {
         entry: Entry,
         mercy: Mercy,
     ) -> bool {
-        let kept_at = match log {
-            Log::Small => PROMOTED_AT,
-            Log::Main => 1,
-        };
-        let was_read = entry.frequency() >= kept_at && mercy == Mercy::KeepWhatWasRead;
+        let was_read = mercy == Mercy::KeepWhatWasRead && is_read_enough(log, entry);
         was_read || self.spares(visited)
     }
 
@@ -170,6 +175,10 @@ impl Step<'_> {
             return;
         }
         self.tally.count(self.shared, why);
+        if matches!(why, Figure::Expired) && is_read_enough(walk.label.log, entry) {
+            // Its key comes back, and begins where it would have if nobody had looked for what has expired.
+            self.shared.ghosts.insert(hash);
+        }
         let is_evicted = matches!(why, Figure::EvictedSmall | Figure::EvictedMain);
         if is_evicted && parts > 0 {
             self.tally.count(self.shared, Figure::EvictedLarge);
