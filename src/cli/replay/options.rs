@@ -47,8 +47,10 @@ Time:
 Sessions:
   --threads N deals the requests to N sessions in turn, driven by one thread, so
   that each run has the same outcome. With --parallel each session has a thread,
-  and its share of the keys, and outcomes differ a little. The caches of a sweep
-  exist side by side while the trace is read once: their memories add up.
+  and its share of the keys; threads may be some ten thousand requests apart, so
+  outcomes differ from run to run, and a cache of fewer items than that comes out
+  better than it is. The caches of a sweep exist side by side while the trace is
+  read once: their memories add up.
 
 Examples:
   larder replay trace.csv.zst --memory 10MB
