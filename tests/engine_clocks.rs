@@ -90,3 +90,21 @@ fn a_session_whose_clock_is_behind_forgets_nothing_that_is_due() {
     let after = cache.stats();
     assert!(after.expired > 50, "{after:#?}");
 }
+
+#[test]
+fn a_session_whose_clock_is_behind_forgets_no_part_that_is_due() {
+    let cache = Cache::new(Config::new(2 << 20)).expect("a cache");
+    let mut sessions = [(); 2].map(|()| cache.session().expect("a session"));
+    // Of each segment, some.
+    fill_each(&mut sessions[0], 1000, |number| match number % 5 {
+        0 => 5000,
+        _ => 100_000,
+    });
+    sessions[0].maintain(5000);
+    maintain(&mut sessions[1], 4999);
+    let begun = cache.stats();
+    assert!(begun.expired < 10, "{begun:#?}");
+    maintain(&mut sessions[1], 5200);
+    let after = cache.stats();
+    assert!(after.expired > 10, "{after:#?}");
+}
