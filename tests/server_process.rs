@@ -421,3 +421,16 @@ fn has_huge_pages(server: &ServerProcess) -> bool {
     let pages = lines.find(|line| line.starts_with("pages "));
     pages.expect("the pages").ends_with(" huge")
 }
+
+#[test]
+fn where_no_endpoint_can_be_the_log_says_how_to_have_one() {
+    let folder = PathBuf::from("/").join("too-long".repeat(13));
+    let server = ServerProcess::serve_in(&folder, &["--listen", "127.0.0.1:0", "--memory", "8MiB"]);
+    server.signal("-TERM");
+    let (code, log) = server.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(
+        log.contains("there is no admin endpoint; --admin says where one is to be"),
+        "{log}"
+    );
+}

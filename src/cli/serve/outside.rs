@@ -171,5 +171,8 @@ fn usual_sockets(entrances: &[Entrance]) -> Vec<Listening> {
             }
         }
     }
+    if sockets.is_empty() {
+        tracing::warn!("there is no admin endpoint; --admin says where one is to be");
+    }
     sockets
 }
