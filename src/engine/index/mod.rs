@@ -26,8 +26,8 @@
 //! |---|---|---|---|---|
 //! | entry | `LockedBucket::put`, Release | `Index::find`, Acquire | the item's bytes come before the entry | `a_reader_sees_a_whole_item_or_none` |
 //! | entry | `LockedBucket::put`, Release | `read_seen`, Acquire | the same, of a slot that was seen ahead | `a_key_that_was_seen_ahead_is_overwritten` |
+//! | entry | `LockedBucket::put`, Release | `walk`, Acquire | the same, of what a scan comes to | `a_scan_returns_a_key_that_moves` |
 //! | entry | `move_exact`, Release | `find`, Acquire | the copy's bytes come before the entry that names it | `a_reader_keeps_an_item_that_moves_to_main` |
-//! | entry | `LockedBucket::put`, Release | `walk`, Acquire | the same, for scans | `a_scan_returns_a_key_that_moves` |
 //! | entry | `clear`, Release | `find`, Acquire | a reader that sees a moved entry gone sees the raised count | `a_reader_finds_its_key_through_a_split` |
 //! | entry | frequency bump, Relaxed | - | a read-modify-write continues the writer's release sequence | `a_reader_sees_a_whole_item_or_none` |
 //! | entry | marks, by `LockedBucket::put`, Release | `find`, Acquire | who sees the mark sees the item that it is about; a bump that was under way fails | `of_two_callers_that_miss_one_wins` |
